@@ -1,0 +1,47 @@
+"""Softras: fit a mesh to silhouettes by differentiable rendering.
+
+Importing this package loads no torch; the names below that need it load it at first use.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from .camera import Camera
+from .errors import InputError
+from .mesh import Mesh
+from .views import View
+
+if TYPE_CHECKING:
+    from .fit import FitResult, Progress, fit, fit_events
+    from .io.meshes import load_mesh, save_mesh
+    from .io.views import load_views
+    from .raster.ops import silhouettes
+    from .render.silhouette import hard_silhouettes, render_silhouettes
+
+__version__ = "0.1.0"
+
+_LAZY = {
+    "FitResult": ".fit",
+    "Progress": ".fit",
+    "fit": ".fit",
+    "fit_events": ".fit",
+    "hard_silhouettes": ".render.silhouette",
+    "load_mesh": ".io.meshes",
+    "load_views": ".io.views",
+    "render_silhouettes": ".render.silhouette",
+    "save_mesh": ".io.meshes",
+    "silhouettes": ".raster.ops",
+}
+__all__ = ["Camera", "InputError", "Mesh", "View", "__version__", *sorted(_LAZY)]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        value = getattr(importlib.import_module(_LAZY[name], __name__), name)
+        globals()[name] = value  # also where a submodule of the same name (fit) would hide it
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

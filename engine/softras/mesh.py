@@ -1,0 +1,37 @@
+"""A triangle mesh."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .errors import InputError
+
+
+@dataclass
+class Mesh:
+    """Vertices and triangles.
+
+    Attributes:
+        vertices: (V, 3) float64, scene units.
+        faces: (F, 3) int32 vertex indices, counter-clockwise seen from outside.
+    """
+
+    vertices: np.ndarray
+    faces: np.ndarray
+
+    def __post_init__(self) -> None:
+        self.vertices = np.ascontiguousarray(self.vertices, dtype=np.float64)
+        self.faces = np.ascontiguousarray(self.faces, dtype=np.int32)
+        if self.vertices.ndim != 2 or self.vertices.shape[1] != 3:
+            raise InputError(f"mesh vertices must have shape (V, 3), not {self.vertices.shape}.")
+        if self.faces.ndim != 2 or self.faces.shape[1] != 3:
+            raise InputError(f"mesh faces must have shape (F, 3), not {self.faces.shape}.")
+        if len(self.faces) == 0:
+            raise InputError("the mesh has no faces; a silhouette needs at least one.")
+        bad = ~np.isfinite(self.vertices).all(axis=1)
+        if bad.any():
+            raise InputError(f"the mesh has {bad.sum()} vertices with NaN or infinite coordinates.")
+        if self.faces.min() < 0 or self.faces.max() >= len(self.vertices):
+            raise InputError(f"mesh faces name vertices outside 0..{len(self.vertices) - 1}.")
