@@ -12,7 +12,7 @@ from .mesh import Mesh
 from .views import View
 
 if TYPE_CHECKING:
-    from .fit import FitResult, Progress, fit, fit_events
+    from .fitting import FitResult, Progress, fit, fit_events
     from .io.meshes import load_mesh, save_mesh
     from .io.views import load_views
     from .raster.ops import silhouettes
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _LAZY = {
-    "FitResult": ".fit",
-    "Progress": ".fit",
-    "fit": ".fit",
-    "fit_events": ".fit",
+    "FitResult": ".fitting",
+    "Progress": ".fitting",
+    "fit": ".fitting",
+    "fit_events": ".fitting",
     "hard_silhouettes": ".render.silhouette",
     "load_mesh": ".io.meshes",
     "load_views": ".io.views",
@@ -38,7 +38,7 @@ __all__ = ["Camera", "InputError", "Mesh", "View", "__version__", *sorted(_LAZY)
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
         value = getattr(importlib.import_module(_LAZY[name], __name__), name)
-        globals()[name] = value  # also where a submodule of the same name (fit) would hide it
+        globals()[name] = value
         return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
