@@ -1,0 +1,157 @@
+"""The rasterizer as torch operators: `softras::silhouettes`, with autograd and fake kernels.
+
+Three thin layers: this file checks and registers, `reference.py` defines, `cpu.py` computes. Where no native
+library loads, `silhouettes` runs the definition itself.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from . import cpu, reference
+
+
+def silhouettes(
+    vertices: Tensor,
+    faces: Tensor,
+    K: Tensor,
+    world_to_camera: Tensor,
+    height: int,
+    width: int,
+    *,
+    sigma: float = 1e-5,
+    orthographic: Tensor | None = None,
+    near: Tensor | float = 1e-3,
+    cull: bool = False,
+) -> Tensor:
+    """Soft silhouettes of a mesh in N cameras (SoftRas: euclidean distance, sigmoid, product).
+
+    Differentiable with respect to `vertices`, `K` and `world_to_camera`. Exact: every face that reaches a pixel
+    counts, except where the pixel is already opaque to within 1e-8 (float32) or 1e-16 (float64).
+    Memory: O(faces + pixels + (face, tile) pairs) of one view per thread, whatever the overdraw.
+
+    Args:
+        vertices: (V, 3) shared by all views, or (N, V, 3); float32 or float64, scene units.
+        faces: (F, 3) integer vertex indices.
+        K: (N, 3, 3) intrinsics in pixels, (0, 0) at the top-left corner; rows 0 and 1 are used.
+        world_to_camera: (N, 4, 4), OpenCV axes (x right, y down, z forward).
+        height, width: image size in pixels.
+        sigma: blur, in squared NDC (the shorter image side spans 2). A blur of c pixels is (2 c / min(H, W))^2.
+        orthographic: (N,) bool, default all perspective. K then has pixels per scene unit.
+        near: (N,) or a number: geometry with z <= near is clipped away, from alpha too.
+        cull: drop faces seen from behind (closed, outward-oriented meshes only).
+
+    Returns:
+        (N, H, W) alpha in [0, 1], row 0 on top, dtype of `vertices`.
+
+    Raises:
+        ValueError: a wrong shape, dtype or device, a face index out of range, NaN or infinite input, sigma <= 0.
+    """
+    n = _check(vertices, faces, K, world_to_camera, height, width, sigma)
+    if orthographic is None:
+        orthographic = torch.zeros(n, dtype=torch.bool)
+    near = torch.as_tensor(near, dtype=torch.float64).expand(n)
+    if orthographic.shape != (n,):
+        raise ValueError(f"orthographic must have shape ({n},), not {tuple(orthographic.shape)}")
+    args = (vertices, faces, K, world_to_camera, height, width, float(sigma), orthographic.bool().cpu(), near.cpu(), cull)
+    if cpu.available() and vertices.device.type == "cpu":
+        return _silhouettes(*args)
+    _check_values(vertices, faces, K, world_to_camera)
+    return reference.silhouettes(*args)
+
+
+def _check(vertices: Tensor, faces: Tensor, K: Tensor, world_to_camera: Tensor, height: int, width: int, sigma: float) -> int:
+    n = K.shape[0]
+    if vertices.dim() not in (2, 3) or vertices.shape[-1] != 3:
+        raise ValueError(f"vertices must have shape (V, 3) or (N, V, 3), not {tuple(vertices.shape)}")
+    for name, tensor, shape in (("K", K, (n, 3, 3)), ("world_to_camera", world_to_camera, (n, 4, 4))):
+        if tuple(tensor.shape) != shape:
+            raise ValueError(f"{name} must have shape {shape}, not {tuple(tensor.shape)}")
+    if vertices.dim() == 3 and vertices.shape[0] != n:
+        raise ValueError(f"vertices of shape {tuple(vertices.shape)} do not fit {n} cameras")
+    if faces.dim() != 2 or faces.shape[1] != 3:
+        raise ValueError(f"faces must have shape (F, 3), not {tuple(faces.shape)}")
+    if faces.dtype not in (torch.int32, torch.int64):
+        raise ValueError(f"faces must be int32 or int64, not {faces.dtype}")
+    if vertices.dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"vertices must be float32 or float64, not {vertices.dtype}")
+    for name, tensor in (("K", K), ("world_to_camera", world_to_camera)):
+        if tensor.dtype != vertices.dtype:
+            raise ValueError(f"{name} is {tensor.dtype} but vertices are {vertices.dtype}")
+    if len({vertices.device, faces.device, K.device, world_to_camera.device}) > 1:
+        raise ValueError("vertices, faces, K and world_to_camera must be on one device")
+    if height < 1 or width < 1:
+        raise ValueError(f"the image must have at least 1 x 1 pixels, not {width} x {height}")
+    if not sigma > 0:
+        raise ValueError(f"sigma must be positive, not {sigma}")
+    return n
+
+
+@torch.library.custom_op("softras::silhouettes", mutates_args=())
+def _silhouettes(
+    vertices: Tensor,
+    faces: Tensor,
+    K: Tensor,
+    world_to_camera: Tensor,
+    height: int,
+    width: int,
+    sigma: float,
+    orthographic: Tensor,
+    near: Tensor,
+    cull: bool,
+) -> Tensor:
+    return cpu.silhouettes(vertices, faces, K, world_to_camera, height, width, sigma, orthographic, near, cull)
+
+
+@_silhouettes.register_fake
+def _(vertices, faces, K, world_to_camera, height, width, sigma, orthographic, near, cull):
+    return vertices.new_empty(K.shape[0], height, width)
+
+
+@torch.library.custom_op("softras::silhouettes_backward", mutates_args=())
+def _silhouettes_backward(
+    grad_alpha: Tensor,
+    alpha: Tensor,
+    vertices: Tensor,
+    faces: Tensor,
+    K: Tensor,
+    world_to_camera: Tensor,
+    sigma: float,
+    orthographic: Tensor,
+    near: Tensor,
+    cull: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    return cpu.silhouettes_backward(
+        grad_alpha, alpha, vertices, faces, K, world_to_camera, sigma, orthographic, near, cull
+    )
+
+
+@_silhouettes_backward.register_fake
+def _(grad_alpha, alpha, vertices, faces, K, world_to_camera, sigma, orthographic, near, cull):
+    return torch.empty_like(vertices), torch.empty_like(K), torch.empty_like(world_to_camera)
+
+
+def _save(ctx, inputs, output) -> None:
+    vertices, faces, K, world_to_camera, _, _, ctx.sigma, orthographic, near, ctx.cull = inputs
+    ctx.save_for_backward(output, vertices, faces, K, world_to_camera, orthographic, near)
+
+
+def _backward(ctx, grad_alpha: Tensor):
+    alpha, vertices, faces, K, world_to_camera, orthographic, near = ctx.saved_tensors
+    gv, gk, gw = _silhouettes_backward(
+        grad_alpha, alpha, vertices, faces, K, world_to_camera, ctx.sigma, orthographic, near, ctx.cull
+    )
+    return gv, None, gk, gw, None, None, None, None, None, None
+
+
+_silhouettes.register_autograd(_backward, setup_context=_save)
+
+
+def _check_values(vertices: Tensor, faces: Tensor, K: Tensor, world_to_camera: Tensor) -> None:
+    """What the native kernel finds out on its way: finite inputs and face indices in range."""
+    for name, tensor in (("vertices", vertices), ("K", K), ("world_to_camera", world_to_camera)):
+        if not torch.isfinite(tensor).all():
+            raise ValueError(f"{name} holds NaN or infinite numbers")
+    if faces.numel() and (int(faces.min()) < 0 or int(faces.max()) >= vertices.shape[-2]):
+        raise ValueError(f"faces name vertices outside 0..{vertices.shape[-2] - 1}")

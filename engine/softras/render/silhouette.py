@@ -1,0 +1,44 @@
+"""Silhouettes of a mesh seen by cameras."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..camera import Camera
+from ..raster.ops import silhouettes
+
+HARD_SIGMA = 1e-10  # a blur of 1e-5 NDC: far below a pixel for any image size
+
+
+def camera_tensors(cameras: Sequence[Camera], dtype: torch.dtype, device: torch.device) -> dict[str, Tensor]:
+    """K (N, 3, 3), world_to_camera (N, 4, 4), orthographic (N,) and near (N,) of cameras, by those names."""
+    return {
+        "K": torch.tensor([c.K.tolist() for c in cameras], dtype=dtype, device=device),
+        "world_to_camera": torch.tensor([c.world_to_camera.tolist() for c in cameras], dtype=dtype, device=device),
+        "orthographic": torch.tensor([c.orthographic for c in cameras], dtype=torch.bool),
+        "near": torch.tensor([c.near for c in cameras], dtype=torch.float64),
+    }
+
+
+def render_silhouettes(
+    vertices: Tensor, faces: Tensor, cameras: Sequence[Camera], *, sigma: float = 1e-5, cull: bool = False
+) -> Tensor:
+    """Soft silhouettes (N, H, W) of a mesh in N cameras of one image size; differentiable to `vertices`.
+
+    Args and errors as :func:`softras.silhouettes`, which also differentiates cameras.
+    """
+    sizes = {(c.height, c.width) for c in cameras}
+    if len(sizes) != 1:
+        raise ValueError(f"all cameras of one call must have one image size, not {sorted(sizes)}")
+    (height, width) = sizes.pop()
+    tensors = camera_tensors(cameras, vertices.dtype, vertices.device)
+    return silhouettes(vertices, faces, height=height, width=width, sigma=sigma, cull=cull, **tensors)
+
+
+def hard_silhouettes(vertices: Tensor, faces: Tensor, cameras: Sequence[Camera]) -> Tensor:
+    """(N, H, W) bool: whether a face covers the pixel's centre. No gradient."""
+    with torch.no_grad():
+        return render_silhouettes(vertices, faces, cameras, sigma=HARD_SIGMA) > 0.5
