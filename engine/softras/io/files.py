@@ -1,0 +1,100 @@
+"""Files are written whole or not at all, and a failed write is one sentence."""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import InputError
+
+_REASONS = {
+    errno.ENOSPC: "the disk is full; free some space or choose another folder",
+    errno.EDQUOT: "the disk quota is used up; free some space or choose another folder",
+    errno.EFBIG: "the file would be larger than this system allows; choose another folder",
+    errno.EROFS: "the disk is read-only; choose another folder",
+    errno.EACCES: "permission is denied; choose a folder you may write to",
+    errno.EPERM: "permission is denied; choose a folder you may write to",
+    errno.ENOENT: "the folder does not exist; create it first",
+    errno.ENOTDIR: "a part of the path is a file; choose another folder",
+    errno.EISDIR: "it is a folder; give a file name",
+}
+
+
+def write_error(path: Path, error: OSError) -> InputError:
+    """The sentence for a failed write to path."""
+    reason = _REASONS.get(error.errno or 0, (error.strerror or str(error)).lower())
+    return InputError(f"cannot write {path}: {reason}.")
+
+
+def write_bytes(path: Path | str, data: bytes) -> None:
+    """Write data to path in one step: a reader sees the old file or the new one, never a part.
+
+    Raises InputError when the disk is full, read-only, or the folder is missing.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise write_error(path, OSError(errno.EISDIR, ""))
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        try:
+            partial.write_bytes(data)
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise write_error(path, error) from error
+
+
+def write_text(path: Path | str, text: str) -> None:
+    """`write_bytes` of text in UTF-8."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path | str, value: Any) -> None:
+    """`write_bytes` of value as JSON."""
+    write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+def write_array(path: Path | str, array: np.ndarray) -> None:
+    """`write_bytes` of array in .npy format, never pickled."""
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    write_bytes(path, buffer.getbuffer())
+
+
+def make_folder(path: Path | str) -> Path:
+    """Create the folder path with its parents; fine if it is there already."""
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise write_error(path, OSError(errno.ENOTDIR, "") if isinstance(error, FileExistsError) else error) from error
+    return path
+
+
+def remove(folder: Path, *names: str) -> None:
+    """Remove the files of these names from folder, where they exist."""
+    for name in names:
+        try:
+            (folder / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise write_error(folder / name, error) from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in the file path."""
+    try:
+        value = json.loads(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {(error.strerror or str(error)).lower()}.") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not valid JSON; write it anew.") from error
+    if not isinstance(value, dict):
+        raise InputError(f"{path} must hold a JSON object.")
+    return value
