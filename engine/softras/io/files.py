@@ -32,7 +32,7 @@ def write_error(path: Path, error: OSError) -> InputError:
     return InputError(f"cannot write {path}: {reason}.")
 
 
-def write_bytes(path: Path | str, data: bytes) -> None:
+def write_bytes(path: Path | str, data: bytes | memoryview) -> None:
     """Write data to path in one step: a reader sees the old file or the new one, never a part.
 
     Raises InputError when the disk is full, read-only, or the folder is missing.
@@ -65,6 +65,15 @@ def write_array(path: Path | str, array: np.ndarray) -> None:
     """`write_bytes` of array in .npy format, never pickled."""
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=False)
+    write_bytes(path, buffer.getbuffer())
+
+
+def write_png(path: Path | str, pixels: np.ndarray) -> None:
+    """`write_bytes` of pixels, (H, W) or (H, W, 3) uint8, as PNG."""
+    from PIL import Image  # loads in 30 ms: only who writes pictures pays
+
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
     write_bytes(path, buffer.getbuffer())
 
 

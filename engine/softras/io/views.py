@@ -1,0 +1,119 @@
+"""Views are read from and written to folders with a cameras.json.
+
+The file holds {"views": [{"name", "mask", "K", "R", "t", "width", "height", ...}]}: x_camera = R x + t,
+pixel ~ K x_camera, OpenCV axes, **pixel centres on integers**, paths relative to the folder. Optional in a
+view: "image" (the photograph), "weight", "ignore" (an image, white = no opinion), "orthographic", "near".
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..camera import Camera
+from ..errors import InputError
+from ..views import View
+from .files import make_folder, read_json, write_json, write_png
+from .masks import load_mask
+
+_HALF_PIXEL = np.array([[0.0, 0.0, 0.5], [0.0, 0.0, 0.5], [0.0, 0.0, 0.0]])
+
+
+def load_views(folder: Path | str) -> list[View]:
+    """The views of a folder with a cameras.json (or the path of such a file).
+
+    Raises InputError, naming the view, when something is missing, unreadable or of the wrong size.
+    """
+    path = Path(folder)
+    if path.suffix.lower() != ".json":
+        if not path.is_dir():
+            raise InputError(f"the views folder {path} does not exist.")
+        path = path / "cameras.json"
+    if not path.is_file():
+        raise InputError(f"there is no {path}; a views folder needs a cameras.json that lists cameras and masks.")
+    entries = read_json(path).get("views")
+    if not isinstance(entries, list) or not entries:
+        raise InputError(f"{path} lists no views; add at least one camera with a mask.")
+    with ThreadPoolExecutor() as pool:  # decoding images lets go of the interpreter
+        return list(pool.map(lambda numbered: _load_view(path, *numbered), enumerate(entries)))
+
+
+def save_views(folder: Path | str, views: list[View]) -> None:
+    """Write views as folder/cameras.json with masks/NUMBER.png (and ignore/NUMBER.png); photos stay where they are.
+
+    Raises InputError when the folder cannot be written.
+    """
+    folder = make_folder(folder)
+    entries = []
+    for number, view in enumerate(views):
+        camera = view.camera
+        entry: dict[str, Any] = {
+            "name": view.name,
+            "mask": _save_grey(folder, f"masks/{number:03d}.png", np.rint(view.mask * 255)),
+            "K": (camera.K - _HALF_PIXEL).tolist(),
+            "R": camera.world_to_camera[:3, :3].tolist(),
+            "t": camera.world_to_camera[:3, 3].tolist(),
+            "width": int(camera.width),
+            "height": int(camera.height),
+            "near": float(camera.near),
+        }
+        if camera.orthographic:
+            entry["orthographic"] = True
+        if view.photo is not None:
+            entry["image"] = str(Path(view.photo).resolve())
+        if view.weight != 1:
+            entry["weight"] = float(view.weight)
+        if view.ignore is not None:
+            entry["ignore"] = _save_grey(folder, f"ignore/{number:03d}.png", view.ignore * 255)
+        entries.append(entry)
+    convention = "OpenCV axes (x right, y down, z forward); x_camera = R x + t; pixel ~ K x_camera; pixel centres on integers"
+    write_json(folder / "cameras.json", {"convention": convention, "views": entries})
+
+
+def _load_view(path: Path, number: int, entry: Any) -> View:
+    if not isinstance(entry, dict):
+        raise InputError(f"view {number} in {path} must be an object with a camera and a mask.")
+    name = str(entry.get("name", number))
+    if not isinstance(entry.get("mask"), str):
+        raise InputError(f"view '{name}' in {path} has no mask; give the file name of its mask image.")
+    try:
+        camera = _camera(entry)
+        weight = float(entry.get("weight", 1.0))
+        mask = load_mask(path.parent / entry["mask"])
+        ignore = load_mask(path.parent / entry["ignore"]) > 0.5 if entry.get("ignore") else None
+    except InputError as error:
+        raise InputError(f"view '{name}': {error}") from error
+    except (TypeError, ValueError) as error:
+        raise InputError(f"view '{name}' in {path} holds something that is not a number where one is needed.") from error
+    photo = path.parent / entry["image"] if isinstance(entry.get("image"), str) else None
+    return View(name, camera, mask, photo if photo and photo.is_file() else None, weight, ignore)
+
+
+def _camera(entry: dict[str, Any]) -> Camera:
+    missing = [key for key in ("K", "R", "t", "width", "height") if key not in entry]
+    if missing:
+        raise InputError(f"its camera lacks {', '.join(missing)}; see the format in the documentation of load_views.")
+    K, R, t = (np.array(entry[key], dtype=np.float64) for key in ("K", "R", "t"))
+    if K.shape != (3, 3) or R.shape != (3, 3) or t.size != 3:
+        raise InputError("its camera needs K and R of 3 x 3 numbers and t of 3.")
+    if np.abs(R @ R.T - np.eye(3)).max() > 1e-3:
+        raise InputError("its camera's R is not a rotation; its rows must be perpendicular and of length 1.")
+    world_to_camera = np.eye(4)
+    world_to_camera[:3, :3], world_to_camera[:3, 3] = R, t.ravel()
+    return Camera(
+        K=K + _HALF_PIXEL,
+        world_to_camera=world_to_camera,
+        width=int(entry["width"]),
+        height=int(entry["height"]),
+        orthographic=bool(entry.get("orthographic", False)),
+        near=float(entry.get("near", 1e-3)),
+    )
+
+
+def _save_grey(folder: Path, name: str, values: np.ndarray) -> str:
+    make_folder((folder / name).parent)
+    write_png(folder / name, values.astype(np.uint8))
+    return name
