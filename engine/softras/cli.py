@@ -1,0 +1,247 @@
+"""The command `softras`: fit, doctor, serve."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from . import __version__
+from .errors import InputError
+
+if TYPE_CHECKING:
+    from .fitting import FitResult, Progress
+    from .job import Job
+
+OK, INTERNAL, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit status: 0, 2 for bad input, 130 after Ctrl-C, 1 for a bug."""
+    options = _parser().parse_args(arguments)
+    try:
+        return options.run(options)
+    except InputError as error:
+        print(f"softras: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        print("softras: interrupted.", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of our output has gone; so is the wish for it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return OK
+    except Exception as error:
+        traceback.print_exc()
+        print(f"softras: an error that should not happen ({type(error).__name__}); please report it.", file=sys.stderr)
+        return INTERNAL
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="softras", description="Fit a mesh to silhouettes in photographs.")
+    parser.add_argument("--version", action="version", version=f"softras {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    fit = commands.add_parser(
+        "fit",
+        help="fit a mesh to the masks of a views folder",
+        description="Fit a mesh to the masks of a views folder (with a cameras.json), or run a job folder. "
+        "Without a start mesh a new one is made.",
+    )
+    fit.add_argument("job", nargs="?", metavar="JOB", help="a job folder, in place of --mesh and --views")
+    fit.add_argument("--mesh", metavar="FILE", help="the mesh to start from; its topology is kept")
+    fit.add_argument("--views", metavar="FOLDER", help="folder with a cameras.json and masks")
+    fit.add_argument("--out", metavar="FILE", help="where to write the fitted mesh (.obj .ply .stl .off .glb)")
+    fit.add_argument("--mode", choices=("refine", "reconstruct"), help="default: refine with a mesh, else reconstruct")
+    fit.add_argument("--optimize", metavar="WHAT", help="vertices (default), rigid, or rigid,vertices")
+    fit.add_argument("--report", metavar="DIR", help="write a report with pictures (report.html) there")
+    fit.add_argument("--seed", type=int, metavar="N", help="start of the random numbers (default 0)")
+    fit.add_argument("--device", choices=("auto", "cpu", "cuda"), help="where to compute (default auto)")
+    fit.add_argument("--max-seconds", type=float, metavar="S", help="stop after this time with the best so far")
+    fit.add_argument("--symmetry", choices=("x", "y", "z"), help="keep mirror symmetry across this axis")
+    fit.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="any other setting of softras.fit")
+    fit.set_defaults(run=_fit)
+
+    doctor = commands.add_parser("doctor", help="say what runs where and why")
+    doctor.set_defaults(run=_doctor)
+    serve = commands.add_parser("serve", help="answer fit requests on stdin and stdout (used by Blender)")
+    serve.set_defaults(run=_serve)
+    return parser
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from .doctor import report
+
+    return report()
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from .server import serve
+
+    return serve()
+
+
+def _fit(options: argparse.Namespace) -> int:
+    from .io.files import write_array, write_json
+    from .io.meshes import check_suffix, save_mesh
+
+    started = time.monotonic()
+    job = _job(options)
+    # What would fail at the end fails now, before the work.
+    if options.out:
+        check_suffix(options.out)
+        _check_writable(Path(options.out).absolute().parent)
+    if options.report:
+        _check_writable(Path(options.report))
+
+    from .run import FitResult, run
+
+    progress = _ProgressBar(sys.stderr)
+    result: FitResult | None = None
+    with _interrupt_stops() as stopped:
+        for event in run(job, stop=lambda: bool(stopped)):
+            if isinstance(event, FitResult):
+                result = event
+            else:
+                progress.show(event)
+        progress.end()
+        if result is None:
+            raise RuntimeError("the fit ended without a result")
+        if options.job:
+            folder = Path(options.job)
+            write_array(folder / "best.npy", result.mesh.vertices)
+            iou = [float(value) for value in result.iou]
+            write_json(folder / "result.json", {"iou": iou, "mean_iou": sum(iou) / len(iou)})
+        if options.out:
+            save_mesh(options.out, result.mesh, like=_source(options))
+        if options.report:
+            from .io.report import write_report
+
+            write_report(options.report, job.views, job.mesh, result)
+    _print_result(job, result, options, time.monotonic() - started)
+    return INTERRUPTED if stopped else OK
+
+
+def _job(options: argparse.Namespace) -> Job:
+    from .io.meshes import load_mesh
+    from .io.views import load_views
+    from .job import Job
+
+    settings = _settings(options)
+    if options.job:
+        if options.mesh or options.views:
+            raise InputError("give either a job folder or --mesh and --views, not both.")
+        job = Job.load(options.job)
+        job.settings.update(settings)
+        return job
+    if not options.views:
+        raise InputError("there are no views; name their folder with --views FOLDER.")
+    if not options.out:
+        raise InputError("there is nowhere to put the fitted mesh; name a file with --out FILE.")
+    mesh = load_mesh(options.mesh) if options.mesh else None
+    if mesh is None and settings.get("mode") == "refine":
+        raise InputError("there is no mesh to refine; name one with --mesh FILE or use --mode reconstruct.")
+    settings.setdefault("mode", "reconstruct" if mesh is None else "refine")
+    return Job(load_views(options.views), mesh, settings=settings)
+
+
+def _settings(options: argparse.Namespace) -> dict[str, Any]:
+    names = ("mode", "seed", "device", "max_seconds", "symmetry")
+    settings = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    if options.optimize:
+        settings["optimize"] = options.optimize.split(",")
+    for text in options.set:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise InputError(f"--set {text} needs the form NAME=VALUE.")
+        try:
+            settings[name.strip().replace("-", "_")] = json.loads(value)
+        except ValueError:
+            settings[name.strip().replace("-", "_")] = value
+    return settings
+
+
+def _source(options: argparse.Namespace) -> str | None:
+    """The OBJ whose texture coordinates and polygons the fitted mesh keeps."""
+    return None if options.mode == "reconstruct" else options.mesh
+
+
+def _check_writable(folder: Path) -> None:
+    from .io.files import make_folder, remove, write_bytes
+
+    make_folder(folder)
+    probe = f".softras-{os.getpid()}"
+    write_bytes(folder / probe, b"")
+    remove(folder, probe)
+
+
+@contextmanager
+def _interrupt_stops() -> Iterator[list[int]]:
+    """The first Ctrl-C fills the list, and the fit ends with its best; the second one ends the command."""
+    stopped: list[int] = []
+
+    def stop(number: int, frame: object) -> None:
+        stopped.append(number)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield stopped
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+class _ProgressBar:
+    """One live line on a terminal, a line every tenth of the way elsewhere."""
+
+    WIDTH = 24
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._live = stream.isatty()
+        self._started = time.monotonic()
+        self._next = 0.0
+        self._iou: float | None = None
+
+    def show(self, event: Progress) -> None:
+        done = event.step / max(event.steps, 1)
+        if event.iou is not None and len(event.iou):
+            self._iou = float(sum(event.iou) / len(event.iou))
+        now = time.monotonic()
+        if now < self._next if self._live else done < self._next:
+            return
+        self._next = now + 0.1 if self._live else done + 0.1 - done % 0.1
+        loss = sum(float(value) for value in event.loss.values())
+        iou = "" if self._iou is None else f"  mean IoU {self._iou:.4f}"
+        text = f"{done:4.0%}  step {event.step}/{event.steps}  loss {loss:.4f}{iou}  {now - self._started:.1f} s"
+        if self._live:
+            filled = round(done * self.WIDTH)
+            bar = "█" * filled + "·" * (self.WIDTH - filled)
+            print(f"\r{bar} {text}\x1b[K", end="", file=self._stream, flush=True)
+        else:
+            print(text, file=self._stream, flush=True)
+
+    def end(self) -> None:
+        if self._live:
+            print(file=self._stream)
+
+
+def _print_result(job: Job, result: FitResult, options: argparse.Namespace, seconds: float) -> None:
+    width = max(4, *(len(view.name) for view in job.views))
+    print(f"{'view':{width}}  IoU")
+    for view, iou in zip(job.views, result.iou, strict=True):
+        print(f"{view.name:{width}}  {iou:.4f}")
+    print(f"{'mean':{width}}  {sum(result.iou) / len(result.iou):.4f}")
+    mesh = result.mesh
+    print(f"{len(mesh.vertices)} vertices, {len(mesh.faces)} triangles, {seconds:.1f} s")
+    if options.out:
+        print(f"mesh: {options.out}")
+    if options.report:
+        print(f"report: {Path(options.report) / 'report.html'}")

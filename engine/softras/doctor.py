@@ -1,0 +1,131 @@
+"""`softras doctor`: what runs where, and why."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import __version__
+from .errors import InputError
+
+TORCH = "2.13.0"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the doctor's report: a part, whether it is fine (None: not needed), what was found, what to do."""
+
+    part: str
+    ok: bool | None
+    found: str
+    advice: str = ""
+
+
+def capabilities() -> dict[str, Any]:
+    """What the engine's hello says: python, torch, device, backend and the reason for any fallback.
+
+    Raises InputError when PyTorch is missing or does not load.
+    """
+    torch = _torch()
+    from .raster import cpu
+
+    native = cpu.available()
+    cuda = torch.cuda.is_available()
+    reasons = []
+    if not native:
+        reasons.append(f"the native library is not used: {_native_problem()}")
+    if not cuda:
+        reasons.append(_no_cuda(torch))
+    else:
+        reasons.append("the rasterizer has no CUDA backend yet")
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "device": "cpu",
+        "backend": "native" if native else "reference",
+        "reason": "; ".join(reasons),
+    }
+
+
+def findings() -> list[Finding]:
+    """Everything the doctor looked at, in the order of its report."""
+    result = [
+        Finding("softras", True, f"{__version__} in {Path(__file__).parent}"),
+        Finding("python", True, f"{platform.python_version()} at {sys.executable}"),
+        Finding("system", True, f"{platform.system()} {platform.machine()}, {_threads()} threads"),
+    ]
+    for package in ("numpy", "scipy", "trimesh", "pillow"):
+        result.append(_package(package))
+    try:
+        torch = _torch()
+    except InputError as error:
+        return [*result, Finding("torch", False, "missing", str(error))]
+    result.append(Finding("torch", True, torch.__version__))
+    return [*result, _native(), _cuda(torch)]
+
+
+def report() -> int:
+    """Print the findings; returns the exit status: 0 if a fit can run, else 2."""
+    found = findings()
+    for finding in found:
+        mark = {True: "ok", False: "MISSING", None: "-"}[finding.ok]
+        print(f"{finding.part:9} {mark:8} {finding.found}")
+        if finding.advice:
+            print(f"{'':18} {finding.advice}")
+    missing = [finding.part for finding in found if finding.ok is False]
+    print(f"a fit cannot run: {', '.join(missing)} missing." if missing else "a fit can run on this machine.")
+    return 2 if missing else 0
+
+
+def _torch() -> Any:
+    try:
+        import torch
+    except Exception as error:  # a broken torch raises OSError, ImportError and others
+        advice = f"install it with '{sys.executable} -m pip install torch=={TORCH}'"
+        if importlib.util.find_spec("torch") is None:
+            raise InputError(f"PyTorch is not installed in {sys.executable}; {advice}.") from error
+        raise InputError(f"PyTorch in {sys.executable} does not load ({error}); {advice}.") from error
+    return torch
+
+
+def _package(name: str) -> Finding:
+    try:
+        return Finding(name, True, importlib.metadata.version(name))
+    except importlib.metadata.PackageNotFoundError:
+        return Finding(name, False, "missing", f"install it with '{sys.executable} -m pip install {name}'.")
+
+
+def _native() -> Finding:
+    from .raster import cpu
+
+    if cpu.available():
+        return Finding("native", True, f"{getattr(cpu, 'path', lambda: '')()}")
+    return Finding("native", None, f"not used: {_native_problem()}", "fits run on the slow reference in PyTorch.")
+
+
+def _native_problem() -> str:
+    from .raster import cpu
+
+    return str(getattr(cpu, "problem", lambda: "it is not built")())
+
+
+def _cuda(torch: Any) -> Finding:
+    if not torch.cuda.is_available():
+        return Finding("cuda", None, f"not used: {_no_cuda(torch)}")
+    return Finding("cuda", None, f"{torch.cuda.get_device_name(0)}: not used, the rasterizer has no CUDA backend yet")
+
+
+def _no_cuda(torch: Any) -> str:
+    if torch.version.cuda is None:
+        return "this PyTorch is built for the CPU only"
+    return "PyTorch finds no NVIDIA GPU or driver"
+
+
+def _threads() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,262 @@
+"""`softras serve`: fits on request, one JSON message per line on stdin and stdout (docs/architecture.md).
+
+The main thread reads requests, a worker thread fits. Whatever libraries print goes to stderr, the log.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from . import __version__
+from .errors import InputError
+from .io.files import write_array, write_json
+from .job import BEST, BEST_FACES, MAX_LINE, PREVIEW, PROTOCOL, RESULT, Job, check_protocol, decode, encode, finite
+
+CANCEL_SECONDS = 0.35  # a step that takes longer does not hold back the answer to a cancel
+PROGRESS_SECONDS = 0.05  # shortest time between two progress messages
+PARENT_SECONDS = 0.25  # how often to look whether the parent lives
+
+
+def serve() -> int:
+    """Answer requests until stdin ends; returns the exit status."""
+    requests, answers = _take_stdio()
+    _follow_parent()
+    try:
+        hello = _hello()
+    except InputError as error:
+        answers.send(_error(None, error))
+        return 2
+    answers.send(hello)
+    _Server(answers).run(requests)
+    os._exit(0)  # at once, whatever a fit is doing
+
+
+class Answers:
+    """The way out: whole lines, from any thread. Where nobody listens any more the process ends."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._lock = threading.Lock()
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Write one message."""
+        line = encode(message)
+        try:
+            with self._lock:
+                self._stream.write(line)
+                self._stream.flush()
+        except OSError:
+            os._exit(0)
+
+
+class _Run:
+    """One fit on request. Its request is answered once: by a result or an error, whichever comes first."""
+
+    def __init__(self, number: Any, folder: Path, answers: Answers, previous: threading.Thread | None) -> None:
+        self.number = number
+        self.cancelled = threading.Event()
+        self.answered = threading.Event()
+        self._folder = folder
+        self._answers = answers
+        self._previous = previous
+        self._lock = threading.Lock()
+        self._started = time.monotonic()
+        self._best: dict[str, Any] = {"vertices": None, "iou": [], "mean_iou": None}
+        self.thread = threading.Thread(target=self._work, name=f"fit {number}", daemon=True)
+        self.thread.start()
+
+    def answer_cancel(self) -> None:
+        """Stop the fit; if its step takes too long, answer with the best that is on disk."""
+        self.cancelled.set()
+        if not self.answered.wait(CANCEL_SECONDS):
+            try:
+                self._answer_result("cancelled")
+            except InputError as error:
+                self._answer(_error(self.number, error))
+
+    def _work(self) -> None:
+        if self._previous is not None:
+            self._previous.join()
+        try:
+            self._fit()
+        except Exception as error:
+            if not isinstance(error, InputError):
+                traceback.print_exc()
+            self._answer(_error(self.number, error))
+
+    def _fit(self) -> None:
+        from .run import FitResult, run
+
+        job = Job.load(self._folder)
+        if job.mesh is not None:
+            self._keep(job.mesh.vertices, None, [])
+        next_message = 0.0
+        for event in run(job, stop=self.cancelled.is_set):
+            if isinstance(event, FitResult):
+                made_faces = job.mesh is None or not np.array_equal(event.mesh.faces, job.mesh.faces)
+                self._keep(event.mesh.vertices, event.mesh.faces if made_faces else None, event.iou)
+                self._answer_result("cancelled" if self.cancelled.is_set() else "finished")
+                return
+            if event.vertices is None and time.monotonic() < next_message:
+                continue
+            next_message = time.monotonic() + PROGRESS_SECONDS
+            self._report(event, fixed=job.mesh is not None)
+        raise RuntimeError("the fit ended without a result")
+
+    def _report(self, event: Any, fixed: bool) -> None:
+        """Send a progress message; its vertices, if any, become the preview and, if better, the best."""
+        preview = None
+        iou = [] if event.iou is None else [float(value) for value in event.iou]
+        if event.vertices is not None and fixed:
+            preview = PREVIEW
+            vertices = np.asarray(event.vertices, dtype=np.float64)
+            write_array(self._folder / PREVIEW, vertices)
+            if iou and _mean(iou) > (self._best["mean_iou"] or 0.0):
+                self._keep(vertices, None, iou)
+        if self.answered.is_set():
+            return
+        self._answers.send(
+            {
+                "type": "progress",
+                "id": self.number,
+                "step": int(event.step),
+                "steps": int(event.steps),
+                "stage": int(event.stage),
+                "loss": {name: finite(float(value)) for name, value in event.loss.items()},
+                "iou": iou,
+                "mean_iou": _mean(iou),
+                "elapsed": self._elapsed(),
+                "preview": preview,
+            }
+        )
+
+    def _keep(self, vertices: np.ndarray, faces: np.ndarray | None, iou: Any) -> None:
+        """Put the best state so far on disk, unless the request is answered: its files are the client's then."""
+        with self._lock:
+            if self.answered.is_set():
+                return
+            if faces is not None:
+                write_array(self._folder / BEST_FACES, faces)
+            write_array(self._folder / BEST, vertices)
+            iou = [float(value) for value in iou]
+            self._best = {"vertices": BEST, "iou": iou, "mean_iou": _mean(iou)}
+            if faces is not None:
+                self._best["faces"] = BEST_FACES
+
+    def _answer_result(self, status: str) -> None:
+        with self._lock:
+            if self.answered.is_set():
+                return
+            result = {"type": "result", "id": self.number, "status": status, **self._best, "elapsed": self._elapsed()}
+            write_json(self._folder / RESULT, result)
+            self.answered.set()
+        self._answers.send(result)
+
+    def _answer(self, message: dict[str, Any]) -> None:
+        with self._lock:
+            if self.answered.is_set():
+                return
+            self.answered.set()
+        self._answers.send(message)
+
+    def _elapsed(self) -> float:
+        return round(time.monotonic() - self._started, 3)
+
+
+class _Server:
+    def __init__(self, answers: Answers) -> None:
+        self._answers = answers
+        self._run: _Run | None = None
+
+    def run(self, requests: BinaryIO) -> None:
+        """Answer every line until the end of the stream."""
+        for line in _lines(requests):
+            number = None
+            try:
+                message = decode(line)
+                number = message.get("id")
+                check_protocol(message.get("protocol"))
+                self._handle(message, number)
+            except InputError as error:
+                self._answers.send(_error(number, error))
+
+    def _handle(self, message: dict[str, Any], number: Any) -> None:
+        busy = self._run is not None and not self._run.answered.is_set()
+        if message["type"] == "fit":
+            if busy:
+                raise InputError("a fit is running; wait for its result or cancel it first.")
+            if not isinstance(message.get("job"), str):
+                raise InputError("a fit request needs the job's folder.")
+            # A cancelled fit may still finish a long step; the next one waits for it in its own thread.
+            previous = self._run.thread if self._run is not None else None
+            self._run = _Run(number, Path(message["job"]), self._answers, previous)
+        elif message["type"] == "cancel":
+            # A cancel that comes after the answer has nothing left to do: the client has its result.
+            if self._run is not None and busy and message.get("of") == self._run.number:
+                self._run.answer_cancel()
+        else:
+            raise InputError(f"this engine does not know requests of type '{message['type'][:40]}'.")
+
+
+def _lines(stream: BinaryIO) -> Iterator[bytes]:
+    """The lines of a stream; of one that is too long only the start, which `decode` then refuses."""
+    while line := stream.readline(MAX_LINE + 1):
+        start = line
+        while len(line) > MAX_LINE and not line.endswith(b"\n"):
+            line = stream.readline(MAX_LINE + 1)
+        yield start
+
+
+def _error(number: Any, error: Exception) -> dict[str, Any]:
+    if isinstance(error, InputError):
+        return {"type": "error", "id": number, "kind": "input", "message": str(error)}
+    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
+        text = "the engine ran out of memory; use smaller images, fewer views or a mesh with fewer faces."
+        return {"type": "error", "id": number, "kind": "input", "message": text}
+    text = f"the engine met an error it did not expect ({type(error).__name__}); its log has the details."
+    return {"type": "error", "id": number, "kind": "internal", "message": text}
+
+
+def _hello() -> dict[str, Any]:
+    from .doctor import capabilities
+
+    found = capabilities()
+    return {"type": "hello", "protocol": PROTOCOL, "softras": __version__, **found}
+
+
+def _mean(iou: list[float]) -> float | None:
+    return finite(sum(iou) / len(iou)) if iou else None
+
+
+def _take_stdio() -> tuple[BinaryIO, Answers]:
+    """Keep stdin and stdout for the protocol alone; file descriptor 1 becomes stderr for everyone else."""
+    answers = Answers(os.fdopen(os.dup(1), "wb"))
+    os.dup2(2, 1)
+    requests = os.fdopen(os.dup(0), "rb")
+    with open(os.devnull, "rb") as nothing:
+        os.dup2(nothing.fileno(), 0)
+    sys.stdout = sys.stderr
+    return requests, answers
+
+
+def _follow_parent() -> None:
+    """End with the parent even if another process still holds our stdin open."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(PARENT_SECONDS)
+        os._exit(0)
+
+    with contextlib.suppress(AttributeError):  # where there is no getppid, the end of stdin must do
+        threading.Thread(target=watch, name="parent", daemon=True).start()
