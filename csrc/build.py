@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: MIT
+"""Build the native CPU backend with ninja and zig, for this machine or for every platform.
+
+    python csrc/build.py              this machine's library, into engine/softras/_native/
+    python csrc/build.py --all        Linux, Windows and macOS on x86_64 and arm64, all from this machine
+
+Needs the packages `ninja` and `ziglang` (no system compiler).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+SOURCES = Path(__file__).resolve().parent
+OUT = SOURCES.parent / "engine" / "softras" / "_native"
+
+# -ffast-math is not used: it would set flush-to-zero for the whole process, and NaN checks must work.
+FLAGS = "-std=c++17 -O3 -fno-math-errno -fno-trapping-math -ffp-contract=fast -fno-exceptions -fno-rtti -fvisibility=hidden -fno-sanitize=all -Wall -Wextra -Werror"
+
+# library file: zig target, instruction sets (name in dispatch.cpp: zig's -mcpu)
+X86 = {"x86_64_v2": "x86_64_v2", "x86_64_v3": "x86_64_v3", "x86_64_v4": "x86_64_v4"}
+ARM = {"baseline": "baseline"}
+APPLE = {"baseline": "apple_m1"}
+TARGETS = {
+    "softras-linux-x86_64.so": ("x86_64-linux-gnu.2.17", X86),
+    "softras-linux-aarch64.so": ("aarch64-linux-gnu.2.17", ARM),
+    "softras-windows-x86_64.dll": ("x86_64-windows-gnu", X86),
+    "softras-windows-arm64.dll": ("aarch64-windows-gnu", ARM),
+    "softras-macos-x86_64.dylib": ("x86_64-macos.11.0", X86),
+    "softras-macos-arm64.dylib": ("aarch64-macos.11.0", APPLE),
+}
+
+
+def this_machine() -> str:
+    """The library file of the machine this runs on, as engine/softras/raster/cpu.py looks for it."""
+    system = {"Linux": "linux", "Windows": "windows", "Darwin": "macos"}[platform.system()]
+    machine = platform.machine().lower()
+    machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(machine, machine)
+    return next(name for name, (target, _) in TARGETS.items() if target.startswith(f"{machine}-{system}"))
+
+
+def write_ninja(path: Path, libraries: list[str]) -> None:
+    zig = f'"{sys.executable}" -m ziglang c++'
+    lines = [
+        "ninja_required_version = 1.8",
+        f"builddir = {path.parent}",
+        "rule compile",
+        f"  command = {zig} -target $target -mcpu=$cpu {FLAGS} -DSOFTRAS_ISA=$isa -MD -MF $out.d -c $in -o $out",
+        "  depfile = $out.d",
+        "  deps = gcc",
+        "  description = compile $out",
+        "rule link",
+        f"  command = {zig} -target $target -shared -nostdlib++ -s $in -o $out",
+        "  description = link $out",
+    ]
+    for library in libraries:
+        target, levels = TARGETS[library]
+        objects = []
+        jobs = [("softras_cpu", isa, cpu) for isa, cpu in levels.items()]
+        jobs.append(("dispatch", "none", next(iter(levels.values()))))
+        for source, isa, cpu in jobs:
+            obj = f"{library}.{source}.{isa}.o"
+            objects.append(obj)
+            lines += [f"build {obj}: compile {SOURCES / source}.cpp", f"  target = {target}", f"  cpu = {cpu}", f"  isa = {isa}"]
+        lines += [f"build {OUT / library}: link {' '.join(objects)}", f"  target = {target}"]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def build(libraries: list[str], build_dir: Path | None = None) -> list[Path]:
+    """Compile what changed; returns the library files. Raises CalledProcessError with the compiler's words shown."""
+    build_dir = build_dir or SOURCES.parent / "build" / "native"
+    build_dir.mkdir(parents=True, exist_ok=True)
+    OUT.mkdir(parents=True, exist_ok=True)
+    write_ninja(build_dir / "build.ninja", libraries)
+    environment = {**os.environ, "ZIG_GLOBAL_CACHE_DIR": str(build_dir / "zig"), "ZIG_LOCAL_CACHE_DIR": str(build_dir / "zig")}
+    subprocess.run([sys.executable, "-m", "ninja", "-C", str(build_dir)], check=True, env=environment)
+    return [OUT / library for library in libraries]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--all", action="store_true", help="build for every platform")
+    args = parser.parse_args()
+    try:
+        built = build(list(TARGETS) if args.all else [this_machine()])
+    except subprocess.CalledProcessError as error:
+        return error.returncode
+    for path in built:
+        print(f"{path}  {path.stat().st_size // 1024} KiB")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

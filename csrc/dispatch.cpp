@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: MIT
+// The C ABI: sends each call to the best instruction set this processor has.
+#include "softras.h"
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+
+#define LEVELS(X) X(x86_64_v2) X(x86_64_v3) X(x86_64_v4)
+
+// x86-64-v3 adds AVX2, FMA and BMI; v4 adds AVX-512 F, BW, CD, DQ and VL; the operating system must save the registers.
+static int level() {
+  unsigned a, b, c, d, b7, c7, d7;
+  if (!__get_cpuid(1, &a, &b, &c, &d)) return 0;
+  const unsigned osxsave = 1u << 27, fma = 1u << 12, movbe = 1u << 22, f16c = 1u << 29, avx = 1u << 28;
+  const unsigned basic = osxsave | fma | movbe | f16c | avx;
+  if ((c & basic) != basic || !__get_cpuid_count(7, 0, &a, &b7, &c7, &d7)) return 0;
+  unsigned low, high;
+  __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  const unsigned avx2 = 1u << 5 | 1u << 3 | 1u << 8;
+  if ((low & 0x6) != 0x6 || (b7 & avx2) != avx2) return 0;
+  const unsigned avx512 = 1u << 16 | 1u << 17 | 1u << 28 | 1u << 30 | 1u << 31;
+  return (low & 0xe6) == 0xe6 && (b7 & avx512) == avx512 ? 2 : 1;
+}
+#else
+#define LEVELS(X) X(baseline)
+static int level() { return 0; }
+#endif
+
+#define DECLARE(isa)                                               \
+  extern "C" int softras_silhouettes_float32_##isa(const softras_call*); \
+  extern "C" int softras_silhouettes_float64_##isa(const softras_call*);
+LEVELS(DECLARE)
+
+typedef int (*Function)(const softras_call*);
+#define FLOAT32(isa) softras_silhouettes_float32_##isa,
+#define FLOAT64(isa) softras_silhouettes_float64_##isa,
+#define NAME(isa) #isa,
+static const Function float32[] = {LEVELS(FLOAT32)};
+static const Function float64[] = {LEVELS(FLOAT64)};
+static const char* const names[] = {LEVELS(NAME)};
+
+extern "C" int softras_silhouettes_float32(const softras_call* call) { return float32[level()](call); }
+extern "C" int softras_silhouettes_float64(const softras_call* call) { return float64[level()](call); }
+extern "C" const char* softras_instruction_set(void) { return names[level()]; }

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: MIT
+// A SIMD vector of `kVectorBytes` for any scalar type, through clang's vector extension, which compiles to the
+// instruction set the file is built for.
+#pragma once
+#include <stdint.h>
+
+namespace softras {
+
+#if defined(__AVX512F__)
+constexpr int kVectorBytes = 64;
+#elif defined(__AVX__)
+constexpr int kVectorBytes = 32;
+#else
+constexpr int kVectorBytes = 16;
+#endif
+
+template <class T> struct Simd;
+template <> struct Simd<float> {
+  static constexpr int lanes = kVectorBytes / 4;
+  typedef float V __attribute__((ext_vector_type(kVectorBytes / 4)));
+  typedef int32_t I __attribute__((ext_vector_type(kVectorBytes / 4)));
+  static constexpr float round = 12582912.0f;  // 1.5 * 2^23: adding it leaves the nearest integer in the low bits
+  static constexpr int mantissa = 23;
+};
+template <> struct Simd<double> {
+  static constexpr int lanes = kVectorBytes / 8;
+  typedef double V __attribute__((ext_vector_type(kVectorBytes / 8)));
+  typedef int64_t I __attribute__((ext_vector_type(kVectorBytes / 8)));
+  static constexpr double round = 6755399441055744.0;  // 1.5 * 2^52
+  static constexpr int mantissa = 52;
+};
+
+// 2^r for |r| <= 1/2. float: polynomial with relative error 8e-8; double: Taylor series to the last bits.
+inline Simd<float>::V exp2_fraction(Simd<float>::V r) {
+  Simd<float>::V p = 1.33908657e-3f;
+  p = p * r + 9.61884445e-3f;
+  p = p * r + 5.55036040e-2f;
+  p = p * r + 2.40226484e-1f;
+  p = p * r + 6.93147182e-1f;
+  return p * r + 1.0f;
+}
+inline Simd<double>::V exp2_fraction(Simd<double>::V r) {
+  const Simd<double>::V y = r * 0.6931471805599453;
+  Simd<double>::V p = 1.0 / 6227020800.0;  // 1/13!
+  const double inverse[12] = {1.0 / 479001600.0, 1.0 / 39916800.0, 1.0 / 3628800.0, 1.0 / 362880.0,
+                              1.0 / 40320.0, 1.0 / 5040.0, 1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0};
+#pragma clang loop unroll(full)
+  for (int k = 0; k < 12; k++) p = p * y + inverse[k];
+  return p * y + 1.0;
+}
+
+// 2^x for x within the exponent range; lanes outside it hold garbage that must be masked off.
+template <class T>
+inline typename Simd<T>::V exp2_vector(typename Simd<T>::V x) {
+  using V = typename Simd<T>::V;
+  using I = typename Simd<T>::I;
+  const V t = x + Simd<T>::round;
+  const V r = x - (t - Simd<T>::round);
+  return (V)((I)exp2_fraction(r) + ((I)t << Simd<T>::mantissa));
+}
+
+// The sum of the lanes, in halves.
+template <class V>
+inline auto sum_lanes(V v) {
+  if constexpr (sizeof(V) == 2 * sizeof(v[0])) return v[0] + v[1];
+  else return sum_lanes(v.lo + v.hi);
+}
+
+template <class T>
+inline bool any_lane(typename Simd<T>::I mask) {
+#if __has_builtin(__builtin_reduce_or)
+  return __builtin_reduce_or(mask) != 0;
+#else
+  int r = 0;
+  for (int l = 0; l < Simd<T>::lanes; l++) r |= mask[l] != 0;
+  return r;
+#endif
+}
+
+}  // namespace softras

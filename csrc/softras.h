@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: MIT
+   The C ABI of the native CPU backend, called from Python through ctypes (engine/softras/raster/cpu.py). */
+#pragma once
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* One call: N silhouettes of one mesh, or with grad_alpha their backward pass. All arrays are dense, row-major, of
+   the call's scalar type (float or double) unless typed here. */
+typedef struct {
+  int32_t views, vertices, faces, height, width;
+  int32_t threads;          /* at most this many */
+  int32_t shared_vertices;  /* 1: vertex positions (V,3) for all views, 0: (N,V,3) */
+  int32_t wide_indices;     /* 1: face_indices are int64, 0: int32 */
+  int32_t cull;             /* 1: drop faces seen from behind */
+  double sigma;             /* squared NDC */
+  const void *positions, *face_indices, *intrinsics /* (N,3,3) */, *world_to_camera /* (N,4,4) */;
+  const uint8_t *orthographic; /* (N) */
+  const double *near_planes;   /* (N) */
+  void *alpha;                 /* (N,H,W): out, or in for the backward pass */
+  const void *grad_alpha;      /* (N,H,W), or null: forward */
+  void *grad_positions, *grad_intrinsics, *grad_world_to_camera; /* out: written, not added to */
+} softras_call;
+
+enum {
+  SOFTRAS_OK = 0,
+  SOFTRAS_BAD_POSITIONS,       /* NaN or infinite */
+  SOFTRAS_BAD_INTRINSICS,
+  SOFTRAS_BAD_WORLD_TO_CAMERA,
+  SOFTRAS_BAD_FACE_INDEX,
+  SOFTRAS_OUT_OF_MEMORY,
+};
+
+#if defined(_WIN32)
+#define SOFTRAS_API __declspec(dllexport)
+#else
+#define SOFTRAS_API __attribute__((visibility("default")))
+#endif
+
+SOFTRAS_API int softras_silhouettes_float32(const softras_call *call);
+SOFTRAS_API int softras_silhouettes_float64(const softras_call *call);
+SOFTRAS_API const char *softras_instruction_set(void); /* the one chosen for this processor */
+
+#ifdef __cplusplus
+}
+#endif

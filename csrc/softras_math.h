@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: MIT
+// The mathematics of the soft silhouette, once, for every backend. engine/softras/raster/reference.py is its
+// readable definition. No standard headers, so that any C++17 compiler, nvcc and NVRTC take it as it is.
+//
+// Per face (double precision): camera coordinates -> near clip -> pixels -> polygon with oriented edges.
+// Per pixel (scalar V, or a SIMD vector of them): distances to the edges -> exponent -> product.
+// The backward functions mirror these, last to first.
+#pragma once
+
+#if defined(__CUDACC__) || defined(__CUDACC_RTC__)
+#define SR_HD __host__ __device__ inline
+#else
+#define SR_HD inline __attribute__((always_inline))
+#endif
+
+namespace softras {
+
+constexpr double kCutoff = 9.210240366975849;  // ln(1 / 1e-4 - 1): a face counts outside while d^2 < kCutoff sigma
+constexpr double kDegenerate = 1e-8;           // 2 area <= kDegenerate extent^2: no area
+constexpr double kShort = 1e-9;                // an edge shorter than kShort extent is no edge
+constexpr double kLog2e = 1.4426950408889634;
+constexpr double kLn2 = 0.6931471805599453;
+
+struct Vec2 { double x, y; };
+struct Vec3 { double x, y, z; };
+
+SR_HD Vec2 operator-(Vec2 a, Vec2 b) { return {a.x - b.x, a.y - b.y}; }
+SR_HD double cross(Vec2 a, Vec2 b) { return a.x * b.y - a.y * b.x; }
+SR_HD double max2(double a, double b) { return a > b ? a : b; }
+SR_HD double min2(double a, double b) { return a < b ? a : b; }
+
+// ---------------------------------------------------------------------------------------------- camera
+
+// u = (k[0] x + k[1] y) / z + k[2], v = (k[3] x + k[4] y) / z + k[5]; no division when orthographic.
+struct Camera {
+  double k[6];
+  double m[12];  // rows of [R | t], world to camera
+  double near;
+  bool orthographic;
+};
+
+SR_HD Vec3 to_camera(const Camera& c, Vec3 p) {
+  return {c.m[0] * p.x + c.m[1] * p.y + c.m[2] * p.z + c.m[3],
+          c.m[4] * p.x + c.m[5] * p.y + c.m[6] * p.z + c.m[7],
+          c.m[8] * p.x + c.m[9] * p.y + c.m[10] * p.z + c.m[11]};
+}
+
+// Gradient g of the camera-space point -> of the world point, added to gm (3 x 4).
+SR_HD Vec3 to_camera_backward(const Camera& c, Vec3 p, Vec3 g, double* gm) {
+  const double row[3] = {g.x, g.y, g.z};
+  for (int r = 0; r < 3; r++) {
+    gm[4 * r] += row[r] * p.x, gm[4 * r + 1] += row[r] * p.y, gm[4 * r + 2] += row[r] * p.z, gm[4 * r + 3] += row[r];
+  }
+  return {c.m[0] * g.x + c.m[4] * g.y + c.m[8] * g.z, c.m[1] * g.x + c.m[5] * g.y + c.m[9] * g.z,
+          c.m[2] * g.x + c.m[6] * g.y + c.m[10] * g.z};
+}
+
+SR_HD Vec2 project(const Camera& c, Vec3 p) {
+  const double w = c.orthographic ? 1.0 : 1.0 / p.z;
+  const double x = p.x * w, y = p.y * w;
+  return {c.k[0] * x + c.k[1] * y + c.k[2], c.k[3] * x + c.k[4] * y + c.k[5]};
+}
+
+// Gradient g of the pixel -> of the camera-space point, added to gk (6).
+SR_HD Vec3 project_backward(const Camera& c, Vec3 p, Vec2 g, double* gk) {
+  const double w = c.orthographic ? 1.0 : 1.0 / p.z;
+  const double x = p.x * w, y = p.y * w;
+  gk[0] += g.x * x, gk[1] += g.x * y, gk[2] += g.x;
+  gk[3] += g.y * x, gk[4] += g.y * y, gk[5] += g.y;
+  const double gx = (g.x * c.k[0] + g.y * c.k[3]) * w, gy = (g.x * c.k[1] + g.y * c.k[4]) * w;
+  return {gx, gy, c.orthographic ? 0.0 : -(gx * x + gy * y)};
+}
+
+// ---------------------------------------------------------------------------------------------- near clip
+
+// A corner of a clipped triangle: a + s (b - a) on the edge from corner a to corner b (s = 0: corner a itself).
+struct Corner {
+  int a, b;
+  double s;
+};
+
+// The part of a triangle with z > near: 0, 3 or 4 corners, in the triangle's order.
+SR_HD int clip_near(const Vec3 v[3], double near, Corner out[4]) {
+  int n = 0;
+  for (int i = 0; i < 3; i++) {
+    const int j = i == 2 ? 0 : i + 1;
+    const bool in_i = v[i].z > near, in_j = v[j].z > near;
+    if (in_i) out[n++] = {i, i, 0.0};
+    if (in_i != in_j) {
+      const int a = in_i ? i : j, b = in_i ? j : i;
+      out[n++] = {a, b, (near - v[a].z) / (v[b].z - v[a].z)};
+    }
+  }
+  return n;
+}
+
+SR_HD Vec3 corner_point(const Vec3 v[3], Corner c) {
+  const Vec3 a = v[c.a], b = v[c.b];
+  return {a.x + c.s * (b.x - a.x), a.y + c.s * (b.y - a.y), a.z + c.s * (b.z - a.z)};
+}
+
+// Gradient g of the corner, added to those of the triangle's corners.
+SR_HD void corner_backward(const Vec3 v[3], Corner c, Vec3 g, Vec3 gv[3]) {
+  const Vec3 a = v[c.a], b = v[c.b];
+  gv[c.a].x += (1 - c.s) * g.x, gv[c.a].y += (1 - c.s) * g.y, gv[c.a].z += (1 - c.s) * g.z;
+  if (c.a == c.b) return;
+  gv[c.b].x += c.s * g.x, gv[c.b].y += c.s * g.y, gv[c.b].z += c.s * g.z;
+  const double gs = (g.x * (b.x - a.x) + g.y * (b.y - a.y) + g.z * (b.z - a.z)) / (b.z - a.z);
+  gv[c.a].z += (c.s - 1) * gs;  // s = (near - a.z) / (b.z - a.z)
+  gv[c.b].z -= c.s * gs;
+}
+
+// ---------------------------------------------------------------------------------------------- polygon
+
+// An edge in its own axes: the distance from its line, positive inside the polygon, is nx x + ny y + c; the position
+// along it, measured from its middle, is ny x - nx y + e, and the edge spans [-h, h] of it.
+template <class T>
+struct Edge {
+  T nx, ny, c, e, h;
+};
+
+struct Polygon {
+  Edge<double> edge[4];  // edge k goes from corner k to corner k + 1 (backwards where flipped)
+  double x0, y0, x1, y1; // bounds in pixels
+  int corners;           // 3, 4, or 0 for a face that counts nowhere
+  bool flipped;          // corners run the other way round (positive doubled area is unflipped)
+};
+
+// The outline of a face in one view: its corners and their pixels, 0, 3 or 4 of them.
+struct Outline {
+  Corner corner[4];
+  Vec3 point[4];
+  Vec2 pixel[4];
+  int corners;
+};
+
+SR_HD double extent_of(const Vec2* q, int n, double& x0, double& y0, double& x1, double& y1) {
+  x0 = x1 = q[0].x, y0 = y1 = q[0].y;
+  for (int k = 1; k < n; k++) {
+    x0 = min2(x0, q[k].x), x1 = max2(x1, q[k].x);
+    y0 = min2(y0, q[k].y), y1 = max2(y1, q[k].y);
+  }
+  return max2(x1 - x0, y1 - y0);
+}
+
+SR_HD Outline make_outline(const Camera& camera, const Vec3 v[3]) {
+  Outline o;
+  Corner corner[4];
+  const int n = clip_near(v, camera.near, corner);
+  o.corners = 0;
+  if (n == 0) return o;
+  Vec3 point[4];
+  Vec2 pixel[4];
+  for (int k = 0; k < n; k++) point[k] = corner_point(v, corner[k]), pixel[k] = project(camera, point[k]);
+  double x0, y0, x1, y1;
+  const double shortest = kShort * extent_of(pixel, n, x0, y0, x1, y1);
+  for (int k = 0; k < n; k++) {  // leave out the end of an edge too short to have a direction
+    const Vec2 d = pixel[k] - pixel[k == 0 ? n - 1 : k - 1];
+    if (d.x * d.x + d.y * d.y <= shortest * shortest) continue;
+    o.corner[o.corners] = corner[k], o.point[o.corners] = point[k], o.pixel[o.corners] = pixel[k];
+    o.corners++;
+  }
+  return o;
+}
+
+// With cull, faces seen from behind (positive area in y-down pixels) count nowhere.
+SR_HD Polygon make_polygon(const Outline& o, bool cull) {
+  Polygon p;
+  p.corners = 0;
+  if (o.corners < 3) return p;
+  const Vec2* q = o.pixel;
+  const double extent = extent_of(q, o.corners, p.x0, p.y0, p.x1, p.y1);
+  const double area2 = cross(q[2] - q[0], q[o.corners == 4 ? 3 : 0] - q[1]);
+  if (!(__builtin_fabs(area2) > kDegenerate * extent * extent) || (cull && area2 > 0)) return p;
+  p.corners = o.corners;
+  p.flipped = area2 < 0;
+  for (int k = 0; k < p.corners; k++) {
+    const Vec2 a = q[k], b = q[k + 1 == p.corners ? 0 : k + 1], d = b - a;
+    const double length = __builtin_sqrt(d.x * d.x + d.y * d.y), unit = (p.flipped ? -1.0 : 1.0) / length;
+    const double nx = -d.y * unit, ny = d.x * unit;
+    p.edge[k] = {nx, ny, -(nx * a.x + ny * a.y), 0.5 * (nx * (a.y + b.y) - ny * (a.x + b.x)), 0.5 * length};
+  }
+  return p;
+}
+
+// The same edge in units of 1 / kappa pixels with the origin at (x, y): small numbers, safe in float.
+template <class T>
+SR_HD Edge<T> local_edge(const Edge<double>& g, double x, double y, double kappa) {
+  return {T(g.nx), T(g.ny), T(kappa * (g.nx * x + g.ny * y + g.c)), T(kappa * (g.ny * x - g.nx * y + g.e)), T(kappa * g.h)};
+}
+
+// ---------------------------------------------------------------------------------------------- pixel
+
+// Pixel and edge: `across` is the signed distance from the line, `along` the position of the nearest point of the
+// edge, `past` how far the pixel lies beyond its end; squared = across^2 + past^2.
+template <class V>
+struct EdgeDistance {
+  V across, along, past, squared;
+};
+
+template <class V>
+SR_HD EdgeDistance<V> edge_distance(V across, V position, V half) {
+  const V low = position < -half ? -half : position;
+  const V along = low < half ? low : half;
+  const V past = position - along;
+  return {across, along, past, across * across + past * past};
+}
+
+// alpha = 1 - 1 / prod (1 + 2^x), and d alpha / d x = ln 2 * transmittance * 2^x / (1 + 2^x), with
+// x = +-d^2 log2(e) / sigma; coordinates are scaled by kappa so that x = +-squared.
+SR_HD double kappa_of(double sigma_pixels) { return __builtin_sqrt(kLog2e / sigma_pixels); }
+constexpr double kCutoffLog2 = kCutoff * kLog2e;
+constexpr double kMaxExponent = 100;  // 2^x stays finite in float; 2^-100 is no transmittance
+
+// One pixel's weight w = dL/dx * dx/d(squared) * 2 gives, for the nearest edge, the sums below over pixels; from them
+// the gradient of the edge's two ends follows, since the nearest point is (1 - t) a + t b, t = (along + h) / 2h, and
+// d squared / d point = -2 (pixel - point).
+struct EdgeSums {
+  double across, across_along, past, past_along;  // sums of w across, w across along, w past, w past along
+};
+
+// Adds the gradients of edge k's ends, corner k and corner k + 1, in pixels.
+SR_HD void edge_backward(const Edge<double>& g, bool flipped, double kappa, const EdgeSums& s, Vec2& ga, Vec2& gb) {
+  const double h = kappa * g.h;
+  // shares of the far end (position +h) and the near end (-h)
+  const double across_far = 0.5 * (s.across + s.across_along / h), past_far = 0.5 * (s.past + s.past_along / h);
+  const double across_near = s.across - across_far, past_near = s.past - past_far;
+  // axes: across is n = (nx, ny), along is (ny, -nx), which runs from corner k to corner k + 1 unless flipped
+  const Vec2 far = {-kappa * (across_far * g.nx + past_far * g.ny), -kappa * (across_far * g.ny - past_far * g.nx)};
+  const Vec2 near = {-kappa * (across_near * g.nx + past_near * g.ny), -kappa * (across_near * g.ny - past_near * g.nx)};
+  Vec2& to_far = flipped ? ga : gb;
+  Vec2& to_near = flipped ? gb : ga;
+  to_far.x += far.x, to_far.y += far.y;
+  to_near.x += near.x, to_near.y += near.y;
+}
+
+}  // namespace softras
