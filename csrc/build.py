@@ -55,7 +55,7 @@ def write_ninja(path: Path, libraries: list[str]) -> None:
         "  deps = gcc",
         "  description = compile $out",
         "rule link",
-        f"  command = {zig} -target $target -shared -nostdlib++ -s $in -o $out",
+        f"  command = {zig} -target $target -shared -nostdlib++ $in -o $out",
         "  description = link $out",
     ]
     for library in libraries:

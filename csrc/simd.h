@@ -59,11 +59,19 @@ inline typename Simd<T>::V exp2_vector(typename Simd<T>::V x) {
   return (V)((I)exp2_fraction(r) + ((I)t << Simd<T>::mantissa));
 }
 
-// The sum of the lanes, in halves.
-template <class V>
-inline auto sum_lanes(V v) {
-  if constexpr (sizeof(V) == 2 * sizeof(v[0])) return v[0] + v[1];
-  else return sum_lanes(v.lo + v.hi);
+// out[i] = the sum of the lanes of v_i, added in halves.
+template <class T, class V>
+inline void sum_lanes(V v0, V v1, V v2, V v3, T* out) {
+  if constexpr (sizeof(V) == 2 * sizeof(T)) {
+    out[0] = v0[0] + v0[1], out[1] = v1[0] + v1[1], out[2] = v2[0] + v2[1], out[3] = v3[0] + v3[1];
+  } else if constexpr (sizeof(V) == 4 * sizeof(T)) {
+    const V a = __builtin_shufflevector(v0, v1, 0, 4, 1, 5) + __builtin_shufflevector(v0, v1, 2, 6, 3, 7);
+    const V b = __builtin_shufflevector(v2, v3, 0, 4, 1, 5) + __builtin_shufflevector(v2, v3, 2, 6, 3, 7);
+    const V s = __builtin_shufflevector(a, b, 0, 1, 4, 5) + __builtin_shufflevector(a, b, 2, 3, 6, 7);
+    for (int i = 0; i < 4; i++) out[i] = s[i];
+  } else {
+    sum_lanes<T>(v0.lo + v0.hi, v1.lo + v1.hi, v2.lo + v2.hi, v3.lo + v3.hi, out);
+  }
 }
 
 template <class T>

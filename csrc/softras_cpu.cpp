@@ -44,8 +44,8 @@ struct Entry {
 };
 
 template <class T>
-struct SlotGradient {
-  T x[4], y[4];  // of the outline's corners, pixels
+struct Slot {
+  EdgeSums<T> edge[4];
 };
 
 struct FaceGradient {
@@ -56,12 +56,13 @@ struct FaceGradient {
 template <class T>
 struct Workspace {
   Buffer<Vec3> points;       // V, camera space
+  Buffer<Vec2> pixels;       // V, where in front of the near plane
   Buffer<Polygon> polygons;  // F
   Buffer<TileRect> rects;    // F
   Buffer<int64_t> first_slot;  // F + 1
   Buffer<int64_t> offsets;   // (members + 1) x tiles: counts, then places in the list
   Buffer<Entry> entries;
-  Buffer<SlotGradient<T>> slots;
+  Buffer<Slot<T>> slots;
   Buffer<FaceGradient> face_gradients;
   Buffer<double> partial;  // chunks x 18: K, world to camera
   int64_t member_entries[kMaxThreads];
@@ -83,6 +84,8 @@ struct Renderer {
   double sigma, radius, kappa;  // in pixels
   int tiles_x, tiles_y;
   V lane_x, lane_y;
+  T blocks_x[blocks], blocks_y[blocks];
+  T reach;  // the cut-off in units of 1 / kappa, a little more
 
   explicit Renderer(const softras_call& c) : call(c) {
     const double half = 0.5 * (c.height < c.width ? c.height : c.width);
@@ -91,6 +94,8 @@ struct Renderer {
     kappa = kappa_of(sigma);
     tiles_x = (c.width + kTile - 1) / kTile, tiles_y = (c.height + kTile - 1) / kTile;
     for (int l = 0; l < lanes; l++) lane_x[l] = T(l % block_width), lane_y[l] = T(l / block_width);
+    for (int b = 0; b < blocks; b++) blocks_x[b] = block_x(b), blocks_y[b] = block_y(b);
+    reach = T(1.0001 * kappa * radius);
   }
 
   void fail(int code) {
@@ -178,7 +183,7 @@ struct Renderer {
     if (rank == 0) {
       check_camera(cam);
       const int64_t chunks = (faces > call.vertices ? faces : call.vertices) / kChunk + 1;
-      if (!w.points.reserve(call.vertices) || !w.polygons.reserve(faces) || !w.rects.reserve(faces) ||
+      if (!w.points.reserve(call.vertices) || !w.pixels.reserve(call.vertices) || !w.polygons.reserve(faces) || !w.rects.reserve(faces) ||
           !w.first_slot.reserve(faces + 1) || !w.offsets.reserve((team.size + 1) * tiles) ||
           (backward && (!w.face_gradients.reserve(faces) || !w.partial.reserve(chunks * 18))))
         fail(SOFTRAS_OUT_OF_MEMORY);
@@ -223,48 +228,66 @@ struct Renderer {
       if (!__builtin_isfinite(m)) fail(SOFTRAS_BAD_WORLD_TO_CAMERA);
   }
 
-  void transform(int view, const Camera& cam, Workspace<T>& w, Share s) {
+  __attribute__((noinline)) void transform(int view, const Camera& cam, Workspace<T>& w, Share s) {
     bool finite = true;
     for (int64_t v = s.begin; v < s.end; v++) {
       const Vec3 p = position(view, v);
       finite &= __builtin_isfinite(p.x) && __builtin_isfinite(p.y) && __builtin_isfinite(p.z);
       w.points[v] = to_camera(cam, p);
+      w.pixels[v] = project(cam, w.points[v]);
     }
     if (!finite) fail(SOFTRAS_BAD_POSITIONS);
   }
 
-  bool corners(Workspace<T>& w, int64_t face, Vec3 v[3]) {
+  struct Triangle {
+    Vec3 point[3];
+    Vec2 pixel[3];
+    bool whole;  // in front of the near plane
+  };
+
+  bool triangle(const Camera& cam, Workspace<T>& w, int64_t face, Triangle& t) {
+    t.whole = true;
     for (int k = 0; k < 3; k++) {
       const int64_t i = index(3 * face + k);
       if (i < 0 || i >= call.vertices) return false;
-      v[k] = w.points[i];
+      t.point[k] = w.points[i], t.pixel[k] = w.pixels[i];
+      t.whole &= t.point[k].z > cam.near;
     }
     return true;
   }
 
   // Polygons and tile rectangles of a share of the faces, and how many of them reach each tile.
-  void set_up(const Camera& cam, Workspace<T>& w, Share s, int rank) {
+  __attribute__((noinline)) void set_up(const Camera& cam, Workspace<T>& w, Share s, int rank) {
     const int64_t tiles = (int64_t)tiles_x * tiles_y;
     int64_t* count = w.offsets.data + rank * tiles;
     memset(count, 0, tiles * sizeof(*count));
     int64_t entries = 0;
     for (int64_t f = s.begin; f < s.end; f++) {
-      Vec3 v[3];
-      if (!corners(w, f, v)) return fail(SOFTRAS_BAD_FACE_INDEX);
-      Polygon& p = w.polygons[f] = make_polygon(make_outline(cam, v), call.cull != 0);
+      Triangle t;
+      if (!triangle(cam, w, f, t)) return fail(SOFTRAS_BAD_FACE_INDEX);
+      Polygon& p = w.polygons[f];
       TileRect& r = w.rects[f];
-      r = reach(p);
+      if (t.whole) {
+        r = polygon(t.pixel, 3, p);
+      } else {
+        const Outline o = clipped_outline(cam, t.point);
+        r = polygon(o.pixel, o.corners, p);
+      }
       for_tiles(p, r, [&](int64_t tile) { count[tile]++, entries++; });
     }
     w.member_entries[rank] = entries;
   }
 
-  // Tiles that hold a pixel centre within the cut-off of the polygon's bounds.
-  TileRect reach(const Polygon& p) const {
-    if (!p.corners) return {1, 1, 0, 0};
-    const double x0 = __builtin_ceil(p.x0 - radius - 0.5), x1 = __builtin_floor(p.x1 + radius - 0.5);
-    const double y0 = __builtin_ceil(p.y0 - radius - 0.5), y1 = __builtin_floor(p.y1 + radius - 0.5);
+  // The polygon, and the tiles that hold a pixel centre within the cut-off of its bounds.
+  TileRect polygon(const Vec2* pixel, int corners, Polygon& p) const {
+    p.corners = 0;
+    if (corners < 3) return {1, 1, 0, 0};
+    const Bounds b = bounds_of(pixel, corners);
+    const double x0 = __builtin_ceil(b.x0 - radius - 0.5), x1 = __builtin_floor(b.x1 + radius - 0.5);
+    const double y0 = __builtin_ceil(b.y0 - radius - 0.5), y1 = __builtin_floor(b.y1 + radius - 0.5);
     if (!(x0 <= x1 && y0 <= y1 && x1 >= 0 && y1 >= 0 && x0 < call.width && y0 < call.height)) return {1, 1, 0, 0};
+    make_polygon(pixel, corners, b, call.cull != 0, p);
+    if (!p.corners) return {1, 1, 0, 0};
     return {(int32_t)max2(x0, 0) / kTile, (int32_t)max2(y0, 0) / kTile, (int32_t)min2(x1, call.width - 1) / kTile,
             (int32_t)min2(y1, call.height - 1) / kTile};
   }
@@ -279,9 +302,8 @@ struct Renderer {
         bool hit = true;
         if (!small)
           for (int k = 0; k < p.corners; k++) {
-            const Edge<double>& e = p.edge[k];
-            const double across = e.nx * (x * kTile + half + 0.5) + e.ny * (y * kTile + half + 0.5) + e.c;
-            hit &= across + half * (__builtin_fabs(e.nx) + __builtin_fabs(e.ny)) + radius >= 0;
+            const double across = p.nx[k] * (x * kTile + half + 0.5) + p.ny[k] * (y * kTile + half + 0.5) + p.c[k];
+            hit &= across + half * (__builtin_fabs(p.nx[k]) + __builtin_fabs(p.ny[k])) + radius >= 0;
           }
         if (hit) f((int64_t)y * tiles_x + x);
       }
@@ -303,7 +325,7 @@ struct Renderer {
     if (!w.entries.reserve(at + 1) || (backward && !w.slots.reserve(at + 1))) fail(SOFTRAS_OUT_OF_MEMORY);
   }
 
-  void fill(Workspace<T>& w, Share s, int rank) {
+  __attribute__((noinline)) void fill(Workspace<T>& w, Share s, int rank) {
     int64_t* next = w.offsets.data + rank * (int64_t)tiles_x * tiles_y;
     int64_t slot = 0;
     for (int m = 0; m < rank; m++) slot += w.member_entries[m];
@@ -315,59 +337,68 @@ struct Renderer {
 
   // ------------------------------------------------------------------------------------------ one tile
 
-  // A face's edges over a tile: distances at the first block, and their change from pixel to pixel.
+  // A face's edges over a tile: distance and position at every lane of a block plus those of the block's corner.
+  template <int n>
   struct TileFace {
-    V across[4], position[4];
-    T nx[4], ny[4], half[4];
-    uint32_t reached;  // blocks within the polygon's bounds
+    V lane_across[n], lane_position[n];
+    T block_across[n][blocks], block_position[n][blocks], half[n];
+    uint32_t reached;  // blocks that no edge's line, moved out by the cut-off, leaves behind
 
     TileFace(const Renderer& r, const Polygon& p, int x, int y) {
-      for (int k = 0; k < p.corners; k++) {
-        const Edge<T> e = local_edge<T>(p.edge[k], x + 0.5, y + 0.5, r.kappa);
-        nx[k] = T(r.kappa) * e.nx, ny[k] = T(r.kappa) * e.ny, half[k] = e.h;
-        across[k] = nx[k] * r.lane_x + ny[k] * r.lane_y + e.c;
-        position[k] = ny[k] * r.lane_x - nx[k] * r.lane_y + e.e;
+      LocalPolygon<T> edges;
+      localize<T>(p, x + 0.5, y + 0.5, r.kappa, edges);
+      T least[blocks];
+      for (int b = 0; b < blocks; b++) least[b] = T(0);
+#pragma clang loop unroll(full)
+      for (int k = 0; k < n; k++) {
+        const T nx = edges.nx[k], ny = edges.ny[k];
+        lane_across[k] = nx * r.lane_x + ny * r.lane_y;
+        lane_position[k] = ny * r.lane_x - nx * r.lane_y;
+        half[k] = edges.h[k];
+        const T most = (nx > 0 ? nx : T(0)) * (block_width - 1) + (ny > 0 ? ny : T(0)) * (block_height - 1) + r.reach;
+        for (int b = 0; b < blocks; b++) {
+          const T across = edges.c[k] + nx * r.blocks_x[b] + ny * r.blocks_y[b];
+          block_across[k][b] = across;
+          block_position[k][b] = edges.e[k] + ny * r.blocks_x[b] - nx * r.blocks_y[b];
+          least[b] = across + most < least[b] ? across + most : least[b];
+        }
       }
-      const int c0 = first(p.x0 - r.radius - x, block_width), c1 = last(p.x1 + r.radius - x, block_width, columns);
-      const int r0 = first(p.y0 - r.radius - y, block_height), r1 = last(p.y1 + r.radius - y, block_height, rows);
-      const uint32_t in_row = ((1u << (c1 - c0 + 1)) - 1) << c0;
       reached = 0;
-      for (int row = r0; row <= r1; row++) reached |= in_row << (row * columns);
+      for (int b = 0; b < blocks; b++) reached |= (uint32_t)(least[b] >= 0) << b;
     }
-    static int first(double from, int size) { return from <= 0 ? 0 : (int)from / size; }
-    static int last(double to, int size, int n) { return to >= kTile ? n - 1 : to < 0 ? 0 : (int)to / size; }
 
-    EdgeDistance<V> distance(int k, T dx, T dy) const {
-      return edge_distance<V>(across[k] + (nx[k] * dx + ny[k] * dy), position[k] + (ny[k] * dx - nx[k] * dy), V(half[k]));
+    EdgeDistance<V> distance(int k, int block) const {
+      return edge_distance<V>(lane_across[k] + block_across[k][block], lane_position[k] + block_position[k][block], V(half[k]));
     }
   };
 
   static T block_x(int block) { return T(block % columns * block_width); }
   static T block_y(int block) { return T(block / columns * block_height); }
 
-  // 2^x of the block's pixels, and where the face counts.
-  static V exponential(V squared, I inside, I& counts) {
-    const V x = inside ? squared : -squared;
+  // 2^x of a block's pixels, zero where the face does not count; across < 0 outside.
+  static V exponential(V squared, V across, I& counts) {
+    const V x = (V)((I)squared ^ ((I)across & (I)V(T(-0.0))));
     counts = x > T(-kCutoffLog2);
-    return exp2_vector<T>(x < T(kMaxExponent) ? x : V(T(kMaxExponent)));
+    return (V)((I)exp2_vector<T>(x < T(kMaxExponent) ? x : V(T(kMaxExponent))) & counts);
   }
 
+  // Multiplies a face into the blocks' products of 1 + 2^x.
   template <int n>
-  static void multiply(const TileFace& f, uint32_t todo, V* product) {
-    for (; todo; todo &= todo - 1) {
+  void multiply(const Polygon& p, int x, int y, uint32_t todo, V* product) const {
+    const TileFace<n> f(*this, p, x, y);
+    for (todo &= f.reached; todo; todo &= todo - 1) {
       const int block = __builtin_ctz(todo);
-      const T dx = block_x(block), dy = block_y(block);
-      EdgeDistance<V> d = f.distance(0, dx, dy);
+      EdgeDistance<V> d = f.distance(0, block);
       V squared = d.squared, across = d.across;
 #pragma clang loop unroll(full)
       for (int k = 1; k < n; k++) {
-        d = f.distance(k, dx, dy);
+        d = f.distance(k, block);
         squared = d.squared < squared ? d.squared : squared;
         across = d.across < across ? d.across : across;
       }
       I counts;
-      const V e = exponential(squared, across > T(0), counts);
-      product[block] += (V)((I)(product[block] * e) & counts);
+      const V e = exponential(squared, across, counts);
+      product[block] += product[block] * e;
     }
   }
 
@@ -378,14 +409,13 @@ struct Renderer {
     return in;
   }
 
-  void tile_forward(Workspace<T>& w, int x, int y, const Entry* first, const Entry* last, T* alpha) {
+  __attribute__((noinline)) void tile_forward(Workspace<T>& w, int x, int y, const Entry* first, const Entry* last, T* alpha) {
     V product[blocks];
     for (int b = 0; b < blocks; b++) product[b] = V(T(1));
     uint32_t open = blocks_in_image(x, y);
     for (const Entry* e = first; e < last && open; e++) {
       const Polygon& p = w.polygons[e->face];
-      const TileFace f(*this, p, x, y);
-      p.corners == 3 ? multiply<3>(f, f.reached & open, product) : multiply<4>(f, f.reached & open, product);
+      p.corners == 3 ? multiply<3>(p, x, y, open, product) : multiply<4>(p, x, y, open, product);
       if (((e - first) & 3) != 3) continue;
       for (uint32_t todo = open; todo; todo &= todo - 1) {
         const int b = __builtin_ctz(todo);
@@ -407,52 +437,49 @@ struct Renderer {
     }
   }
 
-  struct VectorSums {
-    V across = V(T(0)), across_along = V(T(0)), past = V(T(0)), past_along = V(T(0));
-    EdgeSums total() const {
-      return {sum_lanes(across), sum_lanes(across_along), sum_lanes(past), sum_lanes(past_along)};
-    }
-  };
-
-  // Adds a face's sums over the blocks; whether any pixel counted.
+  // A face's sums over the blocks.
   template <int n>
-  static bool accumulate(const TileFace& f, uint32_t todo, const V* weight, VectorSums* sums) {
+  void accumulate(const Polygon& p, int x, int y, uint32_t todo, const V* weight, Slot<T>& out) const {
+    const TileFace<n> f(*this, p, x, y);
+    EdgeSums<V> sums[n];
+    for (int k = 0; k < n; k++) sums[k] = {V(T(0)), V(T(0)), V(T(0)), V(T(0))};
     bool any = false;
-    for (; todo; todo &= todo - 1) {
+    for (todo &= f.reached; todo; todo &= todo - 1) {
       const int block = __builtin_ctz(todo);
-      const T dx = block_x(block), dy = block_y(block);
-      EdgeDistance<V> d[n];
-      d[0] = f.distance(0, dx, dy);
-      V squared = d[0].squared, across = d[0].across;
+      EdgeDistance<V> nearest = f.distance(0, block);
+      V across = nearest.across;
+      I owner = I(0);
 #pragma clang loop unroll(full)
       for (int k = 1; k < n; k++) {
-        d[k] = f.distance(k, dx, dy);
-        squared = d[k].squared < squared ? d[k].squared : squared;
-        across = d[k].across < across ? d[k].across : across;
+        const EdgeDistance<V> d = f.distance(k, block);
+        const I closer = d.squared < nearest.squared;
+        across = d.across < across ? d.across : across;
+        nearest.squared = closer ? d.squared : nearest.squared;
+        nearest.across = closer ? d.across : nearest.across;
+        nearest.along = closer ? d.along : nearest.along;
+        nearest.past = closer ? d.past : nearest.past;
+        owner = closer ? I(k) : owner;
       }
-      const I inside = across > T(0);
       I counts;
-      const V e = exponential(squared, inside, counts);
-      counts &= weight[block] != T(0);
-      if (!any_lane<T>(counts)) continue;
+      const V e = exponential(nearest.squared, across, counts);
+      const V w = weight[block];
+      if (!any_lane<T>(counts & (w != T(0)))) continue;
       any = true;
-      const V g = weight[block] * (e / (e + T(1)));
-      const V signed_g = (V)((I)(inside ? g : -g) & counts);
-      I left = (I)(squared == squared);  // pixels whose nearest edge is not found yet
+      const V g = (V)((I)(w * e / (e + T(1))) ^ ((I)across & (I)V(T(-0.0))));
+      const V a = g * nearest.across, a_along = a * nearest.along, b = g * nearest.past, b_along = b * nearest.along;
 #pragma clang loop unroll(full)
       for (int k = 0; k < n; k++) {
-        const I here = k == n - 1 ? left : (I)(d[k].squared == squared) & left;
-        left &= ~here;
-        const V s = (V)((I)signed_g & here);
-        const V a = s * d[k].across, p = s * d[k].past;
-        sums[k].across += a, sums[k].across_along += a * d[k].along;
-        sums[k].past += p, sums[k].past_along += p * d[k].along;
+        const I here = owner == I(k);
+        sums[k].across += (V)((I)a & here), sums[k].across_along += (V)((I)a_along & here);
+        sums[k].past += (V)((I)b & here), sums[k].past_along += (V)((I)b_along & here);
       }
     }
-    return any;
+    if (!any) return;
+    for (int k = 0; k < n; k++)
+      sum_lanes<T>(sums[k].across, sums[k].across_along, sums[k].past, sums[k].past_along, &out.edge[k].across);
   }
 
-  void tile_backward(Workspace<T>& w, int x, int y, const Entry* first, const Entry* last, const T* alpha, const T* grad) {
+  __attribute__((noinline)) void tile_backward(Workspace<T>& w, int x, int y, const Entry* first, const Entry* last, const T* alpha, const T* grad) {
     V weight[blocks];  // dL/d(squared) / D: 2 ln2 transmittance dL/dalpha, zero where the forward pass stopped early
     uint32_t open = 0;
     if (first < last)
@@ -465,49 +492,45 @@ struct Renderer {
         if (any_lane<T>(weight[b] != T(0))) open |= 1u << b;
       }
     for (const Entry* e = first; e < last; e++) {
-      SlotGradient<T>& out = w.slots[e->slot];
+      Slot<T>& out = w.slots[e->slot];
       memset(&out, 0, sizeof(out));
-      if (!open) continue;
       const Polygon& p = w.polygons[e->face];
-      const TileFace f(*this, p, x, y);
-      VectorSums sums[4];
-      if (!(p.corners == 3 ? accumulate<3>(f, f.reached & open, weight, sums)
-                           : accumulate<4>(f, f.reached & open, weight, sums)))
-        continue;
-      Vec2 g[4] = {};
-      for (int k = 0; k < p.corners; k++)
-        edge_backward(p.edge[k], p.flipped, kappa, sums[k].total(), g[k], g[k + 1 == p.corners ? 0 : k + 1]);
-      for (int k = 0; k < p.corners; k++) out.x[k] = T(g[k].x), out.y[k] = T(g[k].y);
+      p.corners == 3 ? accumulate<3>(p, x, y, open, weight, out) : accumulate<4>(p, x, y, open, weight, out);
     }
   }
 
   // ------------------------------------------------------------------------------------------ from pixels to inputs
 
-  void faces_backward(const Camera& cam, Workspace<T>& w, int64_t chunk) {
+  __attribute__((noinline)) void faces_backward(const Camera& cam, Workspace<T>& w, int64_t chunk) {
     double* gk = w.partial.data + chunk * 18;
     for (int i = 0; i < 6; i++) gk[i] = 0;
     const int64_t end = min2((chunk + 1) * kChunk, call.faces);
     for (int64_t f = chunk * kChunk; f < end; f++) {
       FaceGradient& out = w.face_gradients[f];
       out = {};
+      const int64_t first = w.first_slot[f], last = w.first_slot[f + 1];
+      if (first == last) continue;
+      const Polygon& p = w.polygons[f];
       Vec2 g[4] = {};
-      bool any = false;
-      for (int64_t s = w.first_slot[f]; s < w.first_slot[f + 1]; s++)
-        for (int k = 0; k < 4; k++) {
-          g[k].x += w.slots[s].x[k], g[k].y += w.slots[s].y[k];
-          any |= w.slots[s].x[k] != 0 || w.slots[s].y[k] != 0;
+      for (int k = 0; k < p.corners; k++) {
+        EdgeSums<double> sums = {};
+        for (int64_t s = first; s < last; s++) {
+          const EdgeSums<T>& e = w.slots[s].edge[k];
+          sums.across += e.across, sums.across_along += e.across_along;
+          sums.past += e.past, sums.past_along += e.past_along;
         }
-      if (!any) continue;
-      Vec3 v[3];
-      corners(w, f, v);
-      const Outline o = make_outline(cam, v);
+        edge_backward(p, k, kappa, sums, g[k], g[k + 1 == p.corners ? 0 : k + 1]);
+      }
+      Triangle t;
+      triangle(cam, w, f, t);
+      const Outline o = t.whole ? whole_outline(t.point, t.pixel) : clipped_outline(cam, t.point);
       for (int k = 0; k < o.corners; k++)
-        corner_backward(v, o.corner[k], project_backward(cam, o.point[k], g[k], gk), out.corner);
+        corner_backward(t.point, o.corner[k], project_backward(cam, o.point[k], g[k], gk), out.corner);
     }
   }
 
   // Gathers a share of the vertices' gradients from all faces, in the faces' order, and takes them to the world.
-  void vertices_backward(int view, const Camera& cam, Workspace<T>& w, Share chunks) {
+  __attribute__((noinline)) void vertices_backward(int view, const Camera& cam, Workspace<T>& w, Share chunks) {
     const int64_t begin = chunks.begin * kChunk, end = (int64_t)min2(chunks.end * kChunk, call.vertices);
     Vec3* g = view_gradients.data + (int64_t)view * call.vertices;
     for (int64_t v = begin; v < end; v++) g[v] = {0, 0, 0};

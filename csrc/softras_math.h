@@ -112,21 +112,7 @@ SR_HD void corner_backward(const Vec3 v[3], Corner c, Vec3 g, Vec3 gv[3]) {
 
 // ---------------------------------------------------------------------------------------------- polygon
 
-// An edge in its own axes: the distance from its line, positive inside the polygon, is nx x + ny y + c; the position
-// along it, measured from its middle, is ny x - nx y + e, and the edge spans [-h, h] of it.
-template <class T>
-struct Edge {
-  T nx, ny, c, e, h;
-};
-
-struct Polygon {
-  Edge<double> edge[4];  // edge k goes from corner k to corner k + 1 (backwards where flipped)
-  double x0, y0, x1, y1; // bounds in pixels
-  int corners;           // 3, 4, or 0 for a face that counts nowhere
-  bool flipped;          // corners run the other way round (positive doubled area is unflipped)
-};
-
-// The outline of a face in one view: its corners and their pixels, 0, 3 or 4 of them.
+// The outline of a face in one view: 0, 3 or 4 corners and their pixels.
 struct Outline {
   Corner corner[4];
   Vec3 point[4];
@@ -134,16 +120,26 @@ struct Outline {
   int corners;
 };
 
-SR_HD double extent_of(const Vec2* q, int n, double& x0, double& y0, double& x1, double& y1) {
-  x0 = x1 = q[0].x, y0 = y1 = q[0].y;
-  for (int k = 1; k < n; k++) {
-    x0 = min2(x0, q[k].x), x1 = max2(x1, q[k].x);
-    y0 = min2(y0, q[k].y), y1 = max2(y1, q[k].y);
-  }
-  return max2(x1 - x0, y1 - y0);
+struct Bounds {
+  double x0, y0, x1, y1;
+};
+
+SR_HD Bounds bounds_of(const Vec2* q, int n) {
+  Bounds b = {q[0].x, q[0].y, q[0].x, q[0].y};
+  for (int k = 1; k < n; k++) b = {min2(b.x0, q[k].x), min2(b.y0, q[k].y), max2(b.x1, q[k].x), max2(b.y1, q[k].y)};
+  return b;
+}
+SR_HD double extent_of(const Bounds& b) { return max2(b.x1 - b.x0, b.y1 - b.y0); }
+
+// A triangle entirely in front of the near plane: its corners are its vertices.
+SR_HD Outline whole_outline(const Vec3 v[3], const Vec2 pixel[3]) {
+  Outline o;
+  o.corners = 3;
+  for (int k = 0; k < 3; k++) o.corner[k] = {k, k, 0.0}, o.point[k] = v[k], o.pixel[k] = pixel[k];
+  return o;
 }
 
-SR_HD Outline make_outline(const Camera& camera, const Vec3 v[3]) {
+SR_HD Outline clipped_outline(const Camera& camera, const Vec3 v[3]) {
   Outline o;
   Corner corner[4];
   const int n = clip_near(v, camera.near, corner);
@@ -152,8 +148,7 @@ SR_HD Outline make_outline(const Camera& camera, const Vec3 v[3]) {
   Vec3 point[4];
   Vec2 pixel[4];
   for (int k = 0; k < n; k++) point[k] = corner_point(v, corner[k]), pixel[k] = project(camera, point[k]);
-  double x0, y0, x1, y1;
-  const double shortest = kShort * extent_of(pixel, n, x0, y0, x1, y1);
+  const double shortest = kShort * extent_of(bounds_of(pixel, n));
   for (int k = 0; k < n; k++) {  // leave out the end of an edge too short to have a direction
     const Vec2 d = pixel[k] - pixel[k == 0 ? n - 1 : k - 1];
     if (d.x * d.x + d.y * d.y <= shortest * shortest) continue;
@@ -163,30 +158,50 @@ SR_HD Outline make_outline(const Camera& camera, const Vec3 v[3]) {
   return o;
 }
 
+// Edges in their own axes: the distance of a pixel (x, y) from the line of edge k, positive inside the polygon, is
+// nx x + ny y + c; its position along the edge, from the middle, is ny x - nx y + e, and the edge spans [-h, h] of it.
+// Arrays of four, so that compilers can work on the edges side by side; a triangle's last one means nothing.
+struct Polygon {
+  double nx[4], ny[4], c[4], e[4], h[4];
+  int corners;   // 3, 4, or 0 for a face that counts nowhere
+  bool flipped;  // positions run from corner k + 1 to corner k
+};
+
 // With cull, faces seen from behind (positive area in y-down pixels) count nowhere.
-SR_HD Polygon make_polygon(const Outline& o, bool cull) {
-  Polygon p;
+SR_HD void make_polygon(const Vec2* pixel, int corners, const Bounds& bounds, bool cull, Polygon& p) {
   p.corners = 0;
-  if (o.corners < 3) return p;
-  const Vec2* q = o.pixel;
-  const double extent = extent_of(q, o.corners, p.x0, p.y0, p.x1, p.y1);
-  const double area2 = cross(q[2] - q[0], q[o.corners == 4 ? 3 : 0] - q[1]);
-  if (!(__builtin_fabs(area2) > kDegenerate * extent * extent) || (cull && area2 > 0)) return p;
-  p.corners = o.corners;
+  if (corners < 3) return;
+  Vec2 q[5];
+  for (int k = 0; k < corners; k++) q[k] = pixel[k];
+  for (int k = corners; k < 5; k++) q[k] = pixel[0];
+  const double extent = extent_of(bounds), area2 = cross(q[2] - q[0], q[3] - q[1]);
+  if (!(__builtin_fabs(area2) > kDegenerate * extent * extent) || (cull && area2 > 0)) return;
+  p.corners = corners;
   p.flipped = area2 < 0;
-  for (int k = 0; k < p.corners; k++) {
-    const Vec2 a = q[k], b = q[k + 1 == p.corners ? 0 : k + 1], d = b - a;
-    const double length = __builtin_sqrt(d.x * d.x + d.y * d.y), unit = (p.flipped ? -1.0 : 1.0) / length;
-    const double nx = -d.y * unit, ny = d.x * unit;
-    p.edge[k] = {nx, ny, -(nx * a.x + ny * a.y), 0.5 * (nx * (a.y + b.y) - ny * (a.x + b.x)), 0.5 * length};
+  const double sign = p.flipped ? -1.0 : 1.0;
+  for (int k = 0; k < 4; k++) {
+    const double dx = q[k + 1].x - q[k].x, dy = q[k + 1].y - q[k].y, mx = q[k + 1].x + q[k].x, my = q[k + 1].y + q[k].y;
+    const double length = __builtin_sqrt(dx * dx + dy * dy), unit = sign / length;
+    p.nx[k] = -dy * unit, p.ny[k] = dx * unit;
+    p.c[k] = -(p.nx[k] * q[k].x + p.ny[k] * q[k].y);
+    p.e[k] = 0.5 * (p.nx[k] * my - p.ny[k] * mx);
+    p.h[k] = 0.5 * length;
   }
-  return p;
 }
 
-// The same edge in units of 1 / kappa pixels with the origin at (x, y): small numbers, safe in float.
+// The same edges in units of 1 / kappa pixels, with the origin at (x, y): small numbers, safe in float.
 template <class T>
-SR_HD Edge<T> local_edge(const Edge<double>& g, double x, double y, double kappa) {
-  return {T(g.nx), T(g.ny), T(kappa * (g.nx * x + g.ny * y + g.c)), T(kappa * (g.ny * x - g.nx * y + g.e)), T(kappa * g.h)};
+struct LocalPolygon {
+  T nx[4], ny[4], c[4], e[4], h[4];
+};
+
+template <class T>
+SR_HD void localize(const Polygon& p, double x, double y, double kappa, LocalPolygon<T>& l) {
+  for (int k = 0; k < 4; k++) {
+    l.nx[k] = T(kappa * p.nx[k]), l.ny[k] = T(kappa * p.ny[k]), l.h[k] = T(kappa * p.h[k]);
+    l.c[k] = T(kappa * (p.nx[k] * x + p.ny[k] * y + p.c[k]));
+    l.e[k] = T(kappa * (p.ny[k] * x - p.nx[k] * y + p.e[k]));
+  }
 }
 
 // ---------------------------------------------------------------------------------------------- pixel
@@ -212,26 +227,27 @@ SR_HD double kappa_of(double sigma_pixels) { return __builtin_sqrt(kLog2e / sigm
 constexpr double kCutoffLog2 = kCutoff * kLog2e;
 constexpr double kMaxExponent = 100;  // 2^x stays finite in float; 2^-100 is no transmittance
 
-// One pixel's weight w = dL/dx * dx/d(squared) * 2 gives, for the nearest edge, the sums below over pixels; from them
-// the gradient of the edge's two ends follows, since the nearest point is (1 - t) a + t b, t = (along + h) / 2h, and
-// d squared / d point = -2 (pixel - point).
+// A pixel's weight w = 2 dL/d(squared) gives its nearest edge the sums below; from them follows the gradient of the
+// edge's ends, since the nearest point is (1 - t) a + t b with t = (along + h) / 2h and d squared / d point =
+// -2 (pixel - point).
+template <class V>
 struct EdgeSums {
-  double across, across_along, past, past_along;  // sums of w across, w across along, w past, w past along
+  V across, across_along, past, past_along;  // sums of w across, w across along, w past, w past along
 };
 
-// Adds the gradients of edge k's ends, corner k and corner k + 1, in pixels.
-SR_HD void edge_backward(const Edge<double>& g, bool flipped, double kappa, const EdgeSums& s, Vec2& ga, Vec2& gb) {
-  const double h = kappa * g.h;
-  // shares of the far end (position +h) and the near end (-h)
-  const double across_far = 0.5 * (s.across + s.across_along / h), past_far = 0.5 * (s.past + s.past_along / h);
-  const double across_near = s.across - across_far, past_near = s.past - past_far;
-  // axes: across is n = (nx, ny), along is (ny, -nx), which runs from corner k to corner k + 1 unless flipped
-  const Vec2 far = {-kappa * (across_far * g.nx + past_far * g.ny), -kappa * (across_far * g.ny - past_far * g.nx)};
-  const Vec2 near = {-kappa * (across_near * g.nx + past_near * g.ny), -kappa * (across_near * g.ny - past_near * g.nx)};
-  Vec2& to_far = flipped ? ga : gb;
-  Vec2& to_near = flipped ? gb : ga;
-  to_far.x += far.x, to_far.y += far.y;
-  to_near.x += near.x, to_near.y += near.y;
+// Adds the gradient of the ends of edge k, corner k and corner k + 1, in pixels.
+SR_HD void edge_backward(const Polygon& p, int k, double kappa, const EdgeSums<double>& s, Vec2& ga, Vec2& gb) {
+  const double h = kappa * p.h[k], nx = p.nx[k], ny = p.ny[k];
+  // the shares of the end at +h and of the end at -h
+  const double across1 = 0.5 * (s.across + s.across_along / h), past1 = 0.5 * (s.past + s.past_along / h);
+  const double across0 = s.across - across1, past0 = s.past - past1;
+  // across is measured along (nx, ny), past along (ny, -nx), which runs from corner k to corner k + 1 unless flipped
+  const Vec2 g1 = {-kappa * (across1 * nx + past1 * ny), -kappa * (across1 * ny - past1 * nx)};
+  const Vec2 g0 = {-kappa * (across0 * nx + past0 * ny), -kappa * (across0 * ny - past0 * nx)};
+  Vec2& end1 = p.flipped ? ga : gb;
+  Vec2& end0 = p.flipped ? gb : ga;
+  end1.x += g1.x, end1.y += g1.y;
+  end0.x += g0.x, end0.y += g0.y;
 }
 
 }  // namespace softras
