@@ -17,16 +17,28 @@ namespace {
 constexpr int kTile = 8;
 constexpr int64_t kChunk = 1024;  // faces or vertices in one partial sum
 
+constexpr size_t kAlign = 64;
+#if defined(_WIN32)
+void* allocate(size_t bytes) { return _aligned_malloc(bytes, kAlign); }
+void release(void* p) { _aligned_free(p); }
+#else
+void* allocate(size_t bytes) {
+  void* p;
+  return posix_memalign(&p, kAlign, bytes) == 0 ? p : nullptr;
+}
+void release(void* p) { free(p); }
+#endif
+
 // Growable memory without initialisation.
 template <class X>
 struct Buffer {
   X* data = nullptr;
   int64_t capacity = 0;
-  ~Buffer() { free(data); }
+  ~Buffer() { release(data); }
   bool reserve(int64_t n) {
     if (n <= capacity) return true;
-    free(data);
-    data = (X*)malloc((size_t)n * sizeof(X));
+    release(data);
+    data = (X*)allocate((size_t)n * sizeof(X));
     capacity = data ? n : 0;
     return data != nullptr;
   }
@@ -76,6 +88,9 @@ struct Renderer {
   static constexpr int lanes = Simd<T>::lanes;
   static constexpr int block_width = lanes >= 8 ? 4 : 2, block_height = lanes / block_width;
   static constexpr int columns = kTile / block_width, rows = kTile / block_height, blocks = columns * rows;
+  typedef T B __attribute__((ext_vector_type(blocks)));
+  typedef T T4 __attribute__((ext_vector_type(4)));
+  typedef double D4 __attribute__((ext_vector_type(4)));
   static constexpr T saturated = sizeof(T) == 4 ? T(1e8) : T(1e16);  // 1 / transmittance that counts as opaque
 
   const softras_call& call;
@@ -84,7 +99,7 @@ struct Renderer {
   double sigma, radius, kappa;  // in pixels
   int tiles_x, tiles_y;
   V lane_x, lane_y;
-  T blocks_x[blocks], blocks_y[blocks];
+  B blocks_x, blocks_y;
   T reach;  // the cut-off in units of 1 / kappa, a little more
 
   explicit Renderer(const softras_call& c) : call(c) {
@@ -337,38 +352,38 @@ struct Renderer {
 
   // ------------------------------------------------------------------------------------------ one tile
 
-  // A face's edges over a tile: distance and position at every lane of a block plus those of the block's corner.
+  // A face's edges over a tile: distance and position at every lane of a block, plus those of every block's corner.
   template <int n>
   struct TileFace {
     V lane_across[n], lane_position[n];
-    T block_across[n][blocks], block_position[n][blocks], half[n];
+    B block_across[n], block_position[n];
+    T4 half;
     uint32_t reached;  // blocks that no edge's line, moved out by the cut-off, leaves behind
 
     TileFace(const Renderer& r, const Polygon& p, int x, int y) {
-      LocalPolygon<T> edges;
-      localize<T>(p, x + 0.5, y + 0.5, r.kappa, edges);
-      T least[blocks];
-      for (int b = 0; b < blocks; b++) least[b] = T(0);
+      const Edges<D4> global = {*(const D4*)p.nx, *(const D4*)p.ny, *(const D4*)p.c, *(const D4*)p.e, *(const D4*)p.h};
+      const Edges<D4> local = localize(global, x + 0.5, y + 0.5, r.kappa);
+      const T4 nx = __builtin_convertvector(local.nx, T4), ny = __builtin_convertvector(local.ny, T4);
+      const T4 c = __builtin_convertvector(local.c, T4), e = __builtin_convertvector(local.e, T4);
+      half = __builtin_convertvector(local.h, T4);
+      const T4 most = (nx > T(0) ? nx : T4(T(0))) * T(block_width - 1) + (ny > T(0) ? ny : T4(T(0))) * T(block_height - 1) + r.reach;
+      B least = B(T(0));
 #pragma clang loop unroll(full)
       for (int k = 0; k < n; k++) {
-        const T nx = edges.nx[k], ny = edges.ny[k];
-        lane_across[k] = nx * r.lane_x + ny * r.lane_y;
-        lane_position[k] = ny * r.lane_x - nx * r.lane_y;
-        half[k] = edges.h[k];
-        const T most = (nx > 0 ? nx : T(0)) * (block_width - 1) + (ny > 0 ? ny : T(0)) * (block_height - 1) + r.reach;
-        for (int b = 0; b < blocks; b++) {
-          const T across = edges.c[k] + nx * r.blocks_x[b] + ny * r.blocks_y[b];
-          block_across[k][b] = across;
-          block_position[k][b] = edges.e[k] + ny * r.blocks_x[b] - nx * r.blocks_y[b];
-          least[b] = across + most < least[b] ? across + most : least[b];
-        }
+        lane_across[k] = nx[k] * r.lane_x + ny[k] * r.lane_y;
+        lane_position[k] = ny[k] * r.lane_x - nx[k] * r.lane_y;
+        block_across[k] = nx[k] * r.blocks_x + ny[k] * r.blocks_y + c[k];
+        block_position[k] = ny[k] * r.blocks_x - nx[k] * r.blocks_y + e[k];
+        const B across = block_across[k] + most[k];
+        least = across < least ? across : least;
       }
       reached = 0;
       for (int b = 0; b < blocks; b++) reached |= (uint32_t)(least[b] >= 0) << b;
     }
 
     EdgeDistance<V> distance(int k, int block) const {
-      return edge_distance<V>(lane_across[k] + block_across[k][block], lane_position[k] + block_position[k][block], V(half[k]));
+      const T across = ((const T*)&block_across[k])[block], position = ((const T*)&block_position[k])[block];
+      return edge_distance<V>(lane_across[k] + across, lane_position[k] + position, V(((const T*)&half)[k]));
     }
   };
 
@@ -409,12 +424,19 @@ struct Renderer {
     return in;
   }
 
+  // The polygon of an entry; has the processor load the one of a later entry meanwhile.
+  static const Polygon& fetch(const Workspace<T>& w, const Entry* e, const Entry* last) {
+    if (e + 4 < last)
+      for (int line = 0; line < 3; line++) __builtin_prefetch((const char*)(w.polygons.data + e[4].face) + 64 * line);
+    return w.polygons.data[e->face];
+  }
+
   __attribute__((noinline)) void tile_forward(Workspace<T>& w, int x, int y, const Entry* first, const Entry* last, T* alpha) {
     V product[blocks];
     for (int b = 0; b < blocks; b++) product[b] = V(T(1));
     uint32_t open = blocks_in_image(x, y);
     for (const Entry* e = first; e < last && open; e++) {
-      const Polygon& p = w.polygons[e->face];
+      const Polygon& p = fetch(w, e, last);
       p.corners == 3 ? multiply<3>(p, x, y, open, product) : multiply<4>(p, x, y, open, product);
       if (((e - first) & 3) != 3) continue;
       for (uint32_t todo = open; todo; todo &= todo - 1) {
@@ -494,7 +516,7 @@ struct Renderer {
     for (const Entry* e = first; e < last; e++) {
       Slot<T>& out = w.slots[e->slot];
       memset(&out, 0, sizeof(out));
-      const Polygon& p = w.polygons[e->face];
+      const Polygon& p = fetch(w, e, last);
       p.corners == 3 ? accumulate<3>(p, x, y, open, weight, out) : accumulate<4>(p, x, y, open, weight, out);
     }
   }

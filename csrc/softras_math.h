@@ -158,10 +158,22 @@ SR_HD Outline clipped_outline(const Camera& camera, const Vec3 v[3]) {
   return o;
 }
 
-// Edges in their own axes: the distance of a pixel (x, y) from the line of edge k, positive inside the polygon, is
-// nx x + ny y + c; its position along the edge, from the middle, is ny x - nx y + e, and the edge spans [-h, h] of it.
-// Arrays of four, so that compilers can work on the edges side by side; a triangle's last one means nothing.
-struct Polygon {
+// An edge in its own axes (or several, with E a vector): the distance of a pixel (x, y) from its line, positive inside
+// the polygon, is nx x + ny y + c; the position along it, from its middle, is ny x - nx y + e; it spans [-h, h] of that.
+template <class E>
+struct Edges {
+  E nx, ny, c, e, h;
+};
+
+// The same in units of 1 / kappa pixels with the origin at (x, y): small numbers, safe in float.
+template <class E>
+SR_HD Edges<E> localize(const Edges<E>& g, double x, double y, double kappa) {
+  return {kappa * g.nx, kappa * g.ny, kappa * (g.nx * x + g.ny * y + g.c), kappa * (g.ny * x - g.nx * y + g.e), kappa * g.h};
+}
+
+// A face in one view. Arrays of four, so that the edges can be worked on side by side; a triangle's last one means
+// nothing.
+struct alignas(32) Polygon {
   double nx[4], ny[4], c[4], e[4], h[4];
   int corners;   // 3, 4, or 0 for a face that counts nowhere
   bool flipped;  // positions run from corner k + 1 to corner k
@@ -186,21 +198,6 @@ SR_HD void make_polygon(const Vec2* pixel, int corners, const Bounds& bounds, bo
     p.c[k] = -(p.nx[k] * q[k].x + p.ny[k] * q[k].y);
     p.e[k] = 0.5 * (p.nx[k] * my - p.ny[k] * mx);
     p.h[k] = 0.5 * length;
-  }
-}
-
-// The same edges in units of 1 / kappa pixels, with the origin at (x, y): small numbers, safe in float.
-template <class T>
-struct LocalPolygon {
-  T nx[4], ny[4], c[4], e[4], h[4];
-};
-
-template <class T>
-SR_HD void localize(const Polygon& p, double x, double y, double kappa, LocalPolygon<T>& l) {
-  for (int k = 0; k < 4; k++) {
-    l.nx[k] = T(kappa * p.nx[k]), l.ny[k] = T(kappa * p.ny[k]), l.h[k] = T(kappa * p.h[k]);
-    l.c[k] = T(kappa * (p.nx[k] * x + p.ny[k] * y + p.c[k]));
-    l.e[k] = T(kappa * (p.ny[k] * x - p.nx[k] * y + p.e[k]));
   }
 }
 
