@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator
 
 from .errors import InputError
@@ -11,7 +10,7 @@ from .job import Job
 
 __all__ = ["FitResult", "Progress", "run"]
 
-_FROM_JOB = ("mesh", "views", "lock", "stop")
+_NOT_SETTINGS = {"mesh", "views", "lock", "stop"}  # arguments of fit_events that a job holds elsewhere
 
 
 def run(job: Job, stop: Callable[[], bool] | None = None) -> Iterator[Progress | FitResult]:
@@ -19,8 +18,6 @@ def run(job: Job, stop: Callable[[], bool] | None = None) -> Iterator[Progress |
 
     Raises InputError for a setting that does not exist or does not fit.
     """
-    known = [name for name in inspect.signature(fit_events).parameters if name not in _FROM_JOB]
-    unknown = sorted(set(job.settings) - set(known))
-    if unknown:
-        raise InputError(f"there is no setting '{unknown[0]}'; choose from {', '.join(known)}.")
+    if misplaced := _NOT_SETTINGS & set(job.settings):
+        raise InputError(f"'{misplaced.pop()}' cannot be a setting; it has its own place in a job.")
     return fit_events(job.mesh, job.views, lock=job.lock, stop=stop, **job.settings)

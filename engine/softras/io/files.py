@@ -73,7 +73,7 @@ def write_png(path: Path | str, pixels: np.ndarray) -> None:
     from PIL import Image  # loads in 30 ms: only who writes pictures pays
 
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
+    Image.fromarray(pixels).save(buffer, "PNG", compress_level=4)
     write_bytes(path, buffer.getbuffer())
 
 
