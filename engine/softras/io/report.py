@@ -107,8 +107,8 @@ def _draw(view: View, start: Mesh | None, fitted: Mesh, size: int) -> _Pictures:
     window = _window(mask | covered, before, view.camera, size)
     picture = _background(view, window)
     if start is not None:
-        picture = _stroke(picture, _silhouette(start, window.camera(view.camera, OVERSAMPLING)), START_COLOUR, 2.0)
-    picture = _stroke(picture, _silhouette(fitted, window.camera(view.camera, OVERSAMPLING)), FIT_COLOUR, 2.5)
+        picture = _stroke(picture, _silhouette(start, window.camera(view.camera, OVERSAMPLING)), START_COLOUR, size / 230)
+    picture = _stroke(picture, _silhouette(fitted, window.camera(view.camera, OVERSAMPLING)), FIT_COLOUR, size / 160)
     return _Pictures(
         outline=picture.round().astype(np.uint8),
         error=_error_map(mask, covered, view.ignore, window),
