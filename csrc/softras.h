@@ -19,7 +19,8 @@ typedef struct {
   const void *positions, *face_indices, *intrinsics /* (N,3,3) */, *world_to_camera /* (N,4,4) */;
   const uint8_t *orthographic; /* (N) */
   const double *near_planes;   /* (N) */
-  void *alpha;                 /* (N,H,W): out, or in for the backward pass */
+  void *alpha;                 /* (N,H,W): out; null in the backward pass */
+  void *transmittance;         /* (N,H,W), 1 - alpha without its rounding: out, in for the backward pass */
   const void *grad_alpha;      /* (N,H,W), or null: forward */
   void *grad_positions, *grad_intrinsics, *grad_world_to_camera; /* out: written, not added to */
 } softras_call;

@@ -57,7 +57,7 @@ struct Entry {
 
 template <class T>
 struct Slot {
-  EdgeSums<T> edge[4];
+  T x[4], y[4];  // gradient of the outline's corners, pixels
 };
 
 struct FaceGradient {
@@ -92,6 +92,8 @@ struct Renderer {
   typedef T T4 __attribute__((ext_vector_type(4)));
   typedef double D4 __attribute__((ext_vector_type(4)));
   static constexpr T saturated = sizeof(T) == 4 ? T(1e8) : T(1e16);  // 1 / transmittance that counts as opaque
+  static constexpr T most_exponent = sizeof(T) == 4 ? T(27) : T(54);   // so does 2^x beyond it
+  static constexpr int unchecked = 3;  // entries between checks: 2^27 ^ 3 times 1e8 is finite in float
 
   const softras_call& call;
   Buffer<Vec3> view_gradients;  // N x V
@@ -214,15 +216,15 @@ struct Renderer {
     if (team.barrier(status)) return false;
     fill(w, mine, rank);
     if (team.barrier(status)) return false;
-    T* alpha = (T*)call.alpha + (int64_t)view * call.height * call.width;
+    const int64_t image = (int64_t)view * call.height * call.width;
     for (int64_t tile; (tile = take(w.next_tile)) < tiles;) {
       const Entry* first = w.entries.data + w.offsets[(int64_t)team.size * tiles + tile];
       const Entry* last = w.entries.data + (tile + 1 < tiles ? w.offsets[(int64_t)team.size * tiles + tile + 1] : w.first_slot[faces]);
       const int x = (int)(tile % tiles_x) * kTile, y = (int)(tile / tiles_x) * kTile;
       if (backward)
-        tile_backward(w, x, y, first, last, alpha, (const T*)call.grad_alpha + (int64_t)view * call.height * call.width);
+        tile_backward(w, x, y, first, last, (const T*)call.transmittance + image, (const T*)call.grad_alpha + image);
       else
-        tile_forward(w, x, y, first, last, alpha);
+        tile_forward(w, x, y, first, last, (T*)call.alpha + image, (T*)call.transmittance + image);
     }
     if (team.barrier(status)) return false;
     if (!backward) return true;
@@ -357,15 +359,15 @@ struct Renderer {
   struct TileFace {
     V lane_across[n], lane_position[n];
     B block_across[n], block_position[n];
-    T4 half;
+    T4 nx, ny, half, rate;
     uint32_t reached;  // blocks that no edge's line, moved out by the cut-off, leaves behind
 
     TileFace(const Renderer& r, const Polygon& p, int x, int y) {
-      const Edges<D4> global = {*(const D4*)p.nx, *(const D4*)p.ny, *(const D4*)p.c, *(const D4*)p.e, *(const D4*)p.h};
+      const Edges<D4> global = {*(const D4*)p.nx, *(const D4*)p.ny, *(const D4*)p.c, *(const D4*)p.e, *(const D4*)p.h, *(const D4*)p.r};
       const Edges<D4> local = localize(global, x + 0.5, y + 0.5, r.kappa);
-      const T4 nx = __builtin_convertvector(local.nx, T4), ny = __builtin_convertvector(local.ny, T4);
+      nx = __builtin_convertvector(local.nx, T4), ny = __builtin_convertvector(local.ny, T4);
       const T4 c = __builtin_convertvector(local.c, T4), e = __builtin_convertvector(local.e, T4);
-      half = __builtin_convertvector(local.h, T4);
+      half = __builtin_convertvector(local.h, T4), rate = __builtin_convertvector(local.r, T4);
       const T4 most = (nx > T(0) ? nx : T4(T(0))) * T(block_width - 1) + (ny > T(0) ? ny : T4(T(0))) * T(block_height - 1) + r.reach;
       B least = B(T(0));
 #pragma clang loop unroll(full)
@@ -381,9 +383,11 @@ struct Renderer {
       for (int b = 0; b < blocks; b++) reached |= (uint32_t)(least[b] >= 0) << b;
     }
 
+    static T at(const T4& v, int k) { return ((const T*)&v)[k]; }
+
     EdgeDistance<V> distance(int k, int block) const {
       const T across = ((const T*)&block_across[k])[block], position = ((const T*)&block_position[k])[block];
-      return edge_distance<V>(lane_across[k] + across, lane_position[k] + position, V(((const T*)&half)[k]));
+      return edge_distance<V>(lane_across[k] + across, lane_position[k] + position, V(at(half, k)));
     }
   };
 
@@ -394,7 +398,7 @@ struct Renderer {
   static V exponential(V squared, V across, I& counts) {
     const V x = (V)((I)squared ^ ((I)across & (I)V(T(-0.0))));
     counts = x > T(-kCutoffLog2);
-    return (V)((I)exp2_vector<T>(x < T(kMaxExponent) ? x : V(T(kMaxExponent))) & counts);
+    return (V)((I)exp2_vector<T>(x < most_exponent ? x : V(most_exponent)) & counts);
   }
 
   // Multiplies a face into the blocks' products of 1 + 2^x.
@@ -431,22 +435,26 @@ struct Renderer {
     return w.polygons.data[e->face];
   }
 
-  __attribute__((noinline)) void tile_forward(Workspace<T>& w, int x, int y, const Entry* first, const Entry* last, T* alpha) {
+  __attribute__((noinline)) void tile_forward(Workspace<T>& w, int x, int y, const Entry* first, const Entry* last, T* alpha,
+                                              T* transmittance) {
     V product[blocks];
     for (int b = 0; b < blocks; b++) product[b] = V(T(1));
     uint32_t open = blocks_in_image(x, y);
-    for (const Entry* e = first; e < last && open; e++) {
-      const Polygon& p = fetch(w, e, last);
-      p.corners == 3 ? multiply<3>(p, x, y, open, product) : multiply<4>(p, x, y, open, product);
-      if (((e - first) & 3) != 3) continue;
+    for (const Entry* e = first; e < last && open;) {
+      for (const Entry* stop = last - e > unchecked ? e + unchecked : last; e < stop; e++) {
+        const Polygon& p = fetch(w, e, last);
+        p.corners == 3 ? multiply<3>(p, x, y, open, product) : multiply<4>(p, x, y, open, product);
+      }
       for (uint32_t todo = open; todo; todo &= todo - 1) {
         const int b = __builtin_ctz(todo);
-        if (!any_lane<T>(product[b] < saturated)) open &= ~(1u << b);
+        const I more = product[b] < saturated;
+        product[b] = more ? product[b] : V(saturated);
+        if (!any_lane<T>(more)) open &= ~(1u << b);
       }
     }
     for (int b = 0; b < blocks; b++) {
-      const V a = T(1) - T(1) / product[b];
-      each_pixel(x, y, b, [&](int64_t pixel, int lane) { alpha[pixel] = a[lane]; });
+      const V left = T(1) / product[b], a = T(1) - left;
+      each_pixel(x, y, b, [&](int64_t pixel, int lane) { alpha[pixel] = a[lane], transmittance[pixel] = left[lane]; });
     }
   }
 
@@ -459,57 +467,65 @@ struct Renderer {
     }
   }
 
-  // A face's sums over the blocks.
+  // Sums the gradient of a face's corners over the blocks.
   template <int n>
   void accumulate(const Polygon& p, int x, int y, uint32_t todo, const V* weight, Slot<T>& out) const {
     const TileFace<n> f(*this, p, x, y);
-    EdgeSums<V> sums[n];
-    for (int k = 0; k < n; k++) sums[k] = {V(T(0)), V(T(0)), V(T(0)), V(T(0))};
+    V sum_x[4], sum_y[4];
+    for (int k = 0; k < 4; k++) sum_x[k] = sum_y[k] = V(T(0));
     bool any = false;
     for (todo &= f.reached; todo; todo &= todo - 1) {
       const int block = __builtin_ctz(todo);
-      EdgeDistance<V> nearest = f.distance(0, block);
-      V across = nearest.across;
-      I owner = I(0);
+      EdgeDistance<V> d = f.distance(0, block);
+      V squared = d.squared, across = d.across, past = d.past, least = d.across;
+      V t = d.along * f.at(f.rate, 0), nx = V(f.at(f.nx, 0)), ny = V(f.at(f.ny, 0));
+      I closer[n];
 #pragma clang loop unroll(full)
       for (int k = 1; k < n; k++) {
-        const EdgeDistance<V> d = f.distance(k, block);
-        const I closer = d.squared < nearest.squared;
-        across = d.across < across ? d.across : across;
-        nearest.squared = closer ? d.squared : nearest.squared;
-        nearest.across = closer ? d.across : nearest.across;
-        nearest.along = closer ? d.along : nearest.along;
-        nearest.past = closer ? d.past : nearest.past;
-        owner = closer ? I(k) : owner;
+        d = f.distance(k, block);
+        closer[k] = d.squared < squared;
+        least = d.across < least ? d.across : least;
+        squared = closer[k] ? d.squared : squared;
+        across = closer[k] ? d.across : across;
+        past = closer[k] ? d.past : past;
+        t = closer[k] ? d.along * f.at(f.rate, k) : t;
+        nx = closer[k] ? V(f.at(f.nx, k)) : nx;
+        ny = closer[k] ? V(f.at(f.ny, k)) : ny;
       }
       I counts;
-      const V e = exponential(nearest.squared, across, counts);
+      const V e = exponential(squared, least, counts);
       const V w = weight[block];
       if (!any_lane<T>(counts & (w != T(0)))) continue;
       any = true;
-      const V g = (V)((I)(w * e / (e + T(1))) ^ ((I)across & (I)V(T(-0.0))));
-      const V a = g * nearest.across, a_along = a * nearest.along, b = g * nearest.past, b_along = b * nearest.along;
+      const V g = (V)((I)(w * e / (e + T(1))) ^ ((I)least & (I)V(T(-0.0))));
+      const Vector2<V> move = nearest_point_gradient(g, across, past, nx, ny);
+      const V to = T(0.5) + t, from = T(0.5) - t;
+      I mine[n];  // pixels whose nearest edge is edge k
+      I later = I(0);
+#pragma clang loop unroll(full)
+      for (int k = n - 1; k > 0; k--) mine[k] = closer[k] & ~later, later |= closer[k];
+      mine[0] = ~later;
 #pragma clang loop unroll(full)
       for (int k = 0; k < n; k++) {
-        const I here = owner == I(k);
-        sums[k].across += (V)((I)a & here), sums[k].across_along += (V)((I)a_along & here);
-        sums[k].past += (V)((I)b & here), sums[k].past_along += (V)((I)b_along & here);
+        const V share = mine[k] ? from : (V)((I)to & mine[k == 0 ? n - 1 : k - 1]);
+        sum_x[k] += move.x * share, sum_y[k] += move.y * share;
       }
     }
     if (!any) return;
-    for (int k = 0; k < n; k++)
-      sum_lanes<T>(sums[k].across, sums[k].across_along, sums[k].past, sums[k].past_along, &out.edge[k].across);
+    sum_lanes<T>(sum_x[0], sum_x[1], sum_x[2], sum_x[3], out.x);
+    sum_lanes<T>(sum_y[0], sum_y[1], sum_y[2], sum_y[3], out.y);
   }
 
-  __attribute__((noinline)) void tile_backward(Workspace<T>& w, int x, int y, const Entry* first, const Entry* last, const T* alpha, const T* grad) {
-    V weight[blocks];  // dL/d(squared) / D: 2 ln2 transmittance dL/dalpha, zero where the forward pass stopped early
+  __attribute__((noinline)) void tile_backward(Workspace<T>& w, int x, int y, const Entry* first, const Entry* last,
+                                               const T* transmittance, const T* grad) {
+    V weight[blocks];  // |dL/d(squared)| / D: ln2 transmittance dL/dalpha, zero where the forward pass stopped early
     uint32_t open = 0;
     if (first < last)
       for (int b = 0; b < blocks; b++) {
         weight[b] = V(T(0));
         each_pixel(x, y, b, [&](int64_t pixel, int lane) {
-          const T transmittance = T(1) - alpha[pixel];
-          weight[b][lane] = transmittance * saturated > T(1) ? T(2 * kLn2) * transmittance * grad[pixel] : T(0);
+          const T left = transmittance[pixel];
+          weight[b][lane] = left * saturated > T(1) ? T(kLn2) * left * grad[pixel] : T(0);
         });
         if (any_lane<T>(weight[b] != T(0))) open |= 1u << b;
       }
@@ -532,17 +548,9 @@ struct Renderer {
       out = {};
       const int64_t first = w.first_slot[f], last = w.first_slot[f + 1];
       if (first == last) continue;
-      const Polygon& p = w.polygons[f];
       Vec2 g[4] = {};
-      for (int k = 0; k < p.corners; k++) {
-        EdgeSums<double> sums = {};
-        for (int64_t s = first; s < last; s++) {
-          const EdgeSums<T>& e = w.slots[s].edge[k];
-          sums.across += e.across, sums.across_along += e.across_along;
-          sums.past += e.past, sums.past_along += e.past_along;
-        }
-        edge_backward(p, k, kappa, sums, g[k], g[k + 1 == p.corners ? 0 : k + 1]);
-      }
+      for (int64_t s = first; s < last; s++)
+        for (int k = 0; k < 4; k++) g[k].x += w.slots[s].x[k], g[k].y += w.slots[s].y[k];
       Triangle t;
       triangle(cam, w, f, t);
       const Outline o = t.whole ? whole_outline(t.point, t.pixel) : clipped_outline(cam, t.point);

@@ -159,24 +159,25 @@ SR_HD Outline clipped_outline(const Camera& camera, const Vec3 v[3]) {
 }
 
 // An edge in its own axes (or several, with E a vector): the distance of a pixel (x, y) from its line, positive inside
-// the polygon, is nx x + ny y + c; the position along it, from its middle, is ny x - nx y + e; it spans [-h, h] of that.
+// the polygon, is nx x + ny y + c; the position along it, from its middle, is ny x - nx y + e; it spans [-h, h] of that,
+// and t = 1/2 + r position runs from 0 at corner k to 1 at corner k + 1.
 template <class E>
 struct Edges {
-  E nx, ny, c, e, h;
+  E nx, ny, c, e, h, r;
 };
 
 // The same in units of 1 / kappa pixels with the origin at (x, y): small numbers, safe in float.
 template <class E>
 SR_HD Edges<E> localize(const Edges<E>& g, double x, double y, double kappa) {
-  return {kappa * g.nx, kappa * g.ny, kappa * (g.nx * x + g.ny * y + g.c), kappa * (g.ny * x - g.nx * y + g.e), kappa * g.h};
+  return {kappa * g.nx, kappa * g.ny, kappa * (g.nx * x + g.ny * y + g.c), kappa * (g.ny * x - g.nx * y + g.e), kappa * g.h,
+          g.r * (1 / kappa)};
 }
 
 // A face in one view. Arrays of four, so that the edges can be worked on side by side; a triangle's last one means
 // nothing.
 struct alignas(32) Polygon {
-  double nx[4], ny[4], c[4], e[4], h[4];
-  int corners;   // 3, 4, or 0 for a face that counts nowhere
-  bool flipped;  // positions run from corner k + 1 to corner k
+  double nx[4], ny[4], c[4], e[4], h[4], r[4];
+  int corners;  // 3, 4, or 0 for a face that counts nowhere
 };
 
 // With cull, faces seen from behind (positive area in y-down pixels) count nowhere.
@@ -189,8 +190,7 @@ SR_HD void make_polygon(const Vec2* pixel, int corners, const Bounds& bounds, bo
   const double extent = extent_of(bounds), area2 = cross(q[2] - q[0], q[3] - q[1]);
   if (!(__builtin_fabs(area2) > kDegenerate * extent * extent) || (cull && area2 > 0)) return;
   p.corners = corners;
-  p.flipped = area2 < 0;
-  const double sign = p.flipped ? -1.0 : 1.0;
+  const double sign = area2 < 0 ? -1.0 : 1.0;
   for (int k = 0; k < 4; k++) {
     const double dx = q[k + 1].x - q[k].x, dy = q[k + 1].y - q[k].y, mx = q[k + 1].x + q[k].x, my = q[k + 1].y + q[k].y;
     const double length = __builtin_sqrt(dx * dx + dy * dy), unit = sign / length;
@@ -198,6 +198,7 @@ SR_HD void make_polygon(const Vec2* pixel, int corners, const Bounds& bounds, bo
     p.c[k] = -(p.nx[k] * q[k].x + p.ny[k] * q[k].y);
     p.e[k] = 0.5 * (p.nx[k] * my - p.ny[k] * mx);
     p.h[k] = 0.5 * length;
+    p.r[k] = unit;
   }
 }
 
@@ -222,29 +223,18 @@ SR_HD EdgeDistance<V> edge_distance(V across, V position, V half) {
 // x = +-d^2 log2(e) / sigma; coordinates are scaled by kappa so that x = +-squared.
 SR_HD double kappa_of(double sigma_pixels) { return __builtin_sqrt(kLog2e / sigma_pixels); }
 constexpr double kCutoffLog2 = kCutoff * kLog2e;
-constexpr double kMaxExponent = 100;  // 2^x stays finite in float; 2^-100 is no transmittance
 
-// A pixel's weight w = 2 dL/d(squared) gives its nearest edge the sums below; from them follows the gradient of the
-// edge's ends, since the nearest point is (1 - t) a + t b with t = (along + h) / 2h and d squared / d point =
-// -2 (pixel - point).
+// The nearest point of an edge is (1 - t) a + t b, and d squared / d point = -2 (pixel - point), where pixel - point =
+// across (nx, ny) + past (ny, -nx). So dL/d(squared) = g moves the corners of the nearest edge by this, times (1 - t)
+// for corner k and times t for corner k + 1; in pixels, since localize() has multiplied the normal by kappa.
 template <class V>
-struct EdgeSums {
-  V across, across_along, past, past_along;  // sums of w across, w across along, w past, w past along
+struct Vector2 {
+  V x, y;
 };
-
-// Adds the gradient of the ends of edge k, corner k and corner k + 1, in pixels.
-SR_HD void edge_backward(const Polygon& p, int k, double kappa, const EdgeSums<double>& s, Vec2& ga, Vec2& gb) {
-  const double h = kappa * p.h[k], nx = p.nx[k], ny = p.ny[k];
-  // the shares of the end at +h and of the end at -h
-  const double across1 = 0.5 * (s.across + s.across_along / h), past1 = 0.5 * (s.past + s.past_along / h);
-  const double across0 = s.across - across1, past0 = s.past - past1;
-  // across is measured along (nx, ny), past along (ny, -nx), which runs from corner k to corner k + 1 unless flipped
-  const Vec2 g1 = {-kappa * (across1 * nx + past1 * ny), -kappa * (across1 * ny - past1 * nx)};
-  const Vec2 g0 = {-kappa * (across0 * nx + past0 * ny), -kappa * (across0 * ny - past0 * nx)};
-  Vec2& end1 = p.flipped ? ga : gb;
-  Vec2& end0 = p.flipped ? gb : ga;
-  end1.x += g1.x, end1.y += g1.y;
-  end0.x += g0.x, end0.y += g0.y;
+template <class V>
+SR_HD Vector2<V> nearest_point_gradient(V g, V across, V past, V nx, V ny) {
+  const V a = -2 * g * across, b = -2 * g * past;
+  return {a * nx + b * ny, a * ny - b * nx};
 }
 
 }  // namespace softras

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import platform
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -27,8 +28,8 @@ class _Call(ctypes.Structure):
         *[(name, ctypes.c_int32) for name in ("shared_vertices", "wide_indices", "cull")],
         ("sigma", ctypes.c_double),
         *[(name, ctypes.c_void_p) for name in ("positions", "face_indices", "intrinsics", "world_to_camera")],
-        *[(name, ctypes.c_void_p) for name in ("orthographic", "near_planes", "alpha", "grad_alpha")],
-        *[(name, ctypes.c_void_p) for name in ("grad_positions", "grad_intrinsics", "grad_world_to_camera")],
+        *[(name, ctypes.c_void_p) for name in ("orthographic", "near_planes", "alpha", "transmittance")],
+        *[(name, ctypes.c_void_p) for name in ("grad_alpha", "grad_positions", "grad_intrinsics", "grad_world_to_camera")],
     ]
 
 
@@ -78,16 +79,18 @@ def silhouettes(
     orthographic: Tensor,
     near: Tensor,
     cull: bool,
-) -> Tensor:
-    """The forward pass; arguments as :func:`softras.raster.ops.silhouettes`, checked there."""
+) -> tuple[Tensor, Tensor]:
+    """Alpha and transmittance; arguments as :func:`softras.raster.ops.silhouettes`, checked there."""
     alpha = vertices.new_empty(K.shape[0], height, width)
-    _run(vertices, faces, K, world_to_camera, sigma, orthographic, near, cull, alpha=alpha)
-    return alpha
+    transmittance = torch.empty_like(alpha)
+    inputs = (vertices, faces, K, world_to_camera, orthographic, near)
+    _run(*inputs, sigma, cull, alpha=alpha, transmittance=transmittance)
+    return alpha, transmittance
 
 
 def silhouettes_backward(
     grad_alpha: Tensor,
-    alpha: Tensor,
+    transmittance: Tensor,
     vertices: Tensor,
     faces: Tensor,
     K: Tensor,
@@ -98,39 +101,52 @@ def silhouettes_backward(
     cull: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients to vertices, K and world_to_camera."""
-    grads = tuple(torch.empty_like(x, memory_format=torch.contiguous_format) for x in (vertices, K, world_to_camera))
-    _run(vertices, faces, K, world_to_camera, sigma, orthographic, near, cull, alpha=alpha, grad_alpha=grad_alpha, grads=grads)
-    return grads  # type: ignore[return-value]
+    dense = torch.contiguous_format
+    grads = [torch.empty_like(x, memory_format=dense) for x in (vertices, K, world_to_camera)]
+    inputs = (vertices, faces, K, world_to_camera, orthographic, near)
+    _run(*inputs, sigma, cull, transmittance=transmittance, grad_alpha=grad_alpha.contiguous(), grads=grads)
+    return grads[0], grads[1], grads[2]
 
 
-def _run(vertices, faces, K, world_to_camera, sigma, orthographic, near, cull, *, alpha, grad_alpha=None, grads=(None,) * 3):
+def _run(
+    vertices: Tensor,
+    faces: Tensor,
+    K: Tensor,
+    world_to_camera: Tensor,
+    orthographic: Tensor,
+    near: Tensor,
+    sigma: float,
+    cull: bool,
+    *,
+    transmittance: Tensor,
+    alpha: Tensor | None = None,
+    grad_alpha: Tensor | None = None,
+    grads: Sequence[Tensor] = (),
+) -> None:
     library = _load()[0]
     assert library is not None
-    function = getattr(library, f"softras_silhouettes_{'float32' if vertices.dtype == torch.float32 else 'float64'}")
-    arrays = [x.contiguous() for x in (vertices, faces, K, world_to_camera, orthographic, near, alpha)]
-    grad_alpha = None if grad_alpha is None else grad_alpha.contiguous()
+    if vertices.dtype == torch.float32:
+        function = library.softras_silhouettes_float32
+    else:
+        function = library.softras_silhouettes_float64
+    inputs = [x.contiguous() for x in (vertices, faces, K, world_to_camera, orthographic, near)]  # alive until the end
+    views, height, width = transmittance.shape
     call = _Call(
-        views=alpha.shape[0],
-        vertices=vertices.shape[-2],
-        faces=faces.shape[0],
-        height=alpha.shape[1],
-        width=alpha.shape[2],
-        threads=torch.get_num_threads(),
-        shared_vertices=vertices.dim() == 2,
-        wide_indices=faces.dtype == torch.int64,
-        cull=cull,
-        sigma=sigma,
-        positions=arrays[0].data_ptr(),
-        face_indices=arrays[1].data_ptr(),
-        intrinsics=arrays[2].data_ptr(),
-        world_to_camera=arrays[3].data_ptr(),
-        orthographic=arrays[4].data_ptr(),
-        near_planes=arrays[5].data_ptr(),
-        alpha=arrays[6].data_ptr(),
-        grad_alpha=None if grad_alpha is None else grad_alpha.data_ptr(),
-        grad_positions=None if grad_alpha is None else grads[0].data_ptr(),
-        grad_intrinsics=None if grad_alpha is None else grads[1].data_ptr(),
-        grad_world_to_camera=None if grad_alpha is None else grads[2].data_ptr(),
+        views,
+        vertices.shape[-2],
+        faces.shape[0],
+        height,
+        width,
+        torch.get_num_threads(),
+        vertices.dim() == 2,
+        faces.dtype == torch.int64,
+        cull,
+        sigma,
+        *[x.data_ptr() for x in inputs],
+        None if alpha is None else alpha.data_ptr(),
+        transmittance.data_ptr(),
+        None if grad_alpha is None else grad_alpha.data_ptr(),
+        *[x.data_ptr() for x in grads],
     )
     status = function(ctypes.byref(call))
     if status:

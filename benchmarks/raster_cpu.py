@@ -1,0 +1,156 @@
+"""Silhouettes on the CPU, forward and forward + backward, beside DEODR in one run.
+
+    pip install deodr trimesh
+    python benchmarks/raster_cpu.py [--threads 2] [--sigma 1e-5] [--repeat 15] [--out FILE.json]
+
+DEODR (a hard-edged C++ renderer with anti-aliased silhouettes, single-threaded) is the fastest CPU peer we know. Both
+render the same icospheres and spot (if SOFTRAS_DATA has it) from the same cameras, called through Python with their
+own differentiation; rounds alternate, and the medians and their ratio are printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+import trimesh
+
+import softras
+from softras.raster import cpu
+
+DATA = Path(os.environ.get("SOFTRAS_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
+SIZES = [
+    ("icosphere 3", 64, 1),
+    ("spot", 64, 1),
+    ("spot", 256, 1),
+    ("icosphere 5", 256, 1),
+    ("icosphere 6", 256, 1),
+    ("spot", 512, 1),
+    ("icosphere 5", 512, 1),
+    ("icosphere 6", 512, 1),
+    ("icosphere 3", 64, 8),
+    ("spot", 64, 8),
+    ("spot", 256, 8),
+    ("icosphere 5", 256, 8),
+    ("icosphere 6", 256, 8),
+    ("spot", 512, 8),
+    ("icosphere 5", 512, 8),
+    ("icosphere 6", 512, 8),
+]
+
+
+def load(name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Vertices within [-1, 1], and faces."""
+    if name == "spot" and (DATA / "meshes" / "spot.obj").is_file():
+        mesh = softras.load_mesh(DATA / "meshes" / "spot.obj")
+    else:
+        mesh = trimesh.creation.icosphere(4 if name == "spot" else int(name.split()[1]))
+    vertices = np.asarray(mesh.vertices) - np.asarray(mesh.vertices).mean(0)
+    return vertices / np.abs(vertices).max(), np.asarray(mesh.faces)
+
+
+def cameras(count: int, size: int) -> list[softras.Camera]:
+    """Cameras on a ring of eight; the object fills two thirds of the image."""
+    out = []
+    for i in range(count):
+        a = 2 * np.pi * i / 8
+        matrix = np.eye(4)
+        matrix[:3, :3] = [[np.cos(a), 0, np.sin(a)], [0, -1, 0], [np.sin(a), 0, -np.cos(a)]]
+        matrix[2, 3] = 4.2
+        out.append(softras.Camera([[1.8 * size, 0, size / 2], [0, 1.8 * size, size / 2], [0, 0, 1]], matrix, size, size))
+    return out
+
+
+def ours(vertices, faces, cams, sigma) -> tuple[Callable, Callable]:
+    from softras.render.silhouette import camera_tensors
+
+    v = torch.tensor(vertices, dtype=torch.float32, requires_grad=True)
+    f = torch.tensor(faces, dtype=torch.int32)
+    tensors = camera_tensors(cams, torch.float32, torch.device("cpu"))
+    size = cams[0].width
+    grad = torch.rand(len(cams), size, size)
+
+    def forward():
+        return softras.silhouettes(v, f, height=size, width=size, sigma=sigma, **tensors)
+
+    def both():
+        v.grad = None
+        forward().backward(grad)
+
+    return forward, both
+
+
+def deodr(vertices, faces, cams) -> tuple[Callable, Callable]:
+    from deodr import Camera, ColoredTriMesh, Scene3D
+
+    size = cams[0].width
+    mesh = ColoredTriMesh(faces=faces.astype(np.uint32), vertices=vertices, nb_colors=1, clockwise=False)
+    mesh.set_vertices_colors(np.ones((len(vertices), 1)))
+    scene = Scene3D(sigma=1)
+    scene.set_light(light_directional=None, light_ambient=1.0)
+    scene.set_mesh(mesh)
+    scene.set_background_color(np.zeros(1))
+    views = [Camera(extrinsic=c.world_to_camera[:3], intrinsic=c.K, height=size, width=size) for c in cams]
+    grad = np.random.default_rng(0).random((size, size, 1))
+
+    def forward():
+        for view in views:
+            scene.render(view)
+
+    def both():
+        for view in views:
+            scene.render(view)
+            scene.clear_gradients()
+            scene.render_backward(grad)
+
+    return forward, both
+
+
+def medians(functions: list[Callable], repeat: int) -> list[float]:
+    """Median milliseconds of each, one round after another."""
+    for f in functions:
+        f()
+    times: list[list[float]] = [[] for _ in functions]
+    for _ in range(repeat):
+        for f, t in zip(functions, times, strict=True):
+            start = time.perf_counter()
+            f()
+            t.append(1e3 * (time.perf_counter() - start))
+    return [statistics.median(t) for t in times]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--sigma", type=float, default=1e-5)
+    parser.add_argument("--repeat", type=int, default=15)
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    print(f"{cpu.description()}, {args.threads} threads, sigma {args.sigma:g}; milliseconds, forward / forward + backward")
+    rows = []
+    for name, size, views in SIZES:
+        vertices, faces = load(name)
+        cams = cameras(views, size)
+        t = medians([*ours(vertices, faces, cams, args.sigma), *deodr(vertices, faces, cams)], args.repeat)
+        row = {"mesh": name, "faces": len(faces), "size": size, "views": views, "softras": t[:2], "deodr": t[2:]}
+        rows.append(row)
+        print(
+            f"{name:12} {len(faces):6} faces {size:4}² x {views}: softras {t[0]:8.3f} / {t[1]:8.3f}   "
+            f"deodr {t[2]:8.3f} / {t[3]:8.3f}   ratio {t[2] / t[0]:5.2f} / {t[3] / t[1]:5.2f}",
+            flush=True,
+        )
+    if args.out:
+        meta = {"isa": cpu.description(), "threads": args.threads, "sigma": args.sigma, "torch": torch.__version__}
+        args.out.write_text(json.dumps({**meta, "rows": rows}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
