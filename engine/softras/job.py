@@ -213,15 +213,13 @@ def _load_array(
     """The array in the job's file name; its header is checked before any memory is taken."""
     path = _inside(folder, name)
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        array = np.lib.format.open_memmap(path, mode="r")  # reads .npy only: no pickle, no archive
     except OSError as error:
         raise InputError(f"cannot read {path}: {(error.strerror or str(error)).lower()}.") from error
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise InputError(f"{path} is damaged or not a .npy file; write the job anew.") from error
     wanted = " x ".join("any" if n is None else str(n) for n in shape)
-    if not isinstance(array, np.memmap) or array.ndim != len(shape):
-        raise InputError(f"{path} must hold an array of {wanted}.")
-    if any(n is not None and n != m for n, m in zip(shape, array.shape, strict=True)):
+    if array.ndim != len(shape) or any(n is not None and n != m for n, m in zip(shape, array.shape, strict=True)):
         raise InputError(f"{path} must hold an array of {wanted}, not {' x '.join(map(str, array.shape))}.")
     if array.dtype.kind not in kinds or (itemsize and array.dtype.itemsize != itemsize):
         raise InputError(f"{path} holds numbers of type {array.dtype}, which do not belong there.")

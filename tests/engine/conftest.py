@@ -1,0 +1,67 @@
+"""What the engine's tests share: the example data and a small scene made by hand."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from softras import Camera, Mesh, View
+
+ROOT = Path(__file__).resolve().parents[2]
+SPOT = ROOT / "examples" / "data" / "spot"
+
+
+@pytest.fixture(scope="session")
+def spot() -> Path:
+    """The example data set: twelve views of a cow, its mesh and a start."""
+    return SPOT
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """Data sets that may not be redistributed; tests that need them skip without."""
+    folder = Path(os.environ.get("SOFTRAS_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no data sets at {folder}; set SOFTRAS_DATA")
+    return folder
+
+
+@pytest.fixture
+def cube() -> Mesh:
+    """A cube of side 1 around the origin."""
+    vertices = np.array([[x, y, z] for x in (-0.5, 0.5) for y in (-0.5, 0.5) for z in (-0.5, 0.5)])
+    quads = [(0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3)]
+    return Mesh(vertices, np.array([t for a, b, c, d in quads for t in ((a, b, c), (a, c, d))]))
+
+
+@pytest.fixture
+def square_views() -> list[View]:
+    """Three orthographic views along the axes of a box of 0.8 x 0.8 x 0.8, 48 x 40 pixels."""
+    mask = np.zeros((40, 48), np.float32)
+    mask[12:28, 16:32] = 1
+    views = []
+    for name, axes in (("along y", (0, 2, 1)), ("along x", (1, 2, 0)), ("along z", (0, 1, 2))):
+        world_to_camera = np.eye(4)
+        world_to_camera[:3, :3] = np.eye(3)[list(axes)] * np.array([[1], [-1], [1]])
+        if np.linalg.det(world_to_camera[:3, :3]) < 0:
+            world_to_camera[2] *= -1
+        world_to_camera[2, 3] = 4
+        K = np.array([[20.0, 0, 24], [0, 20, 20], [0, 0, 1]])
+        views.append(View(name, Camera(K, world_to_camera, 48, 40, orthographic=True), mask))
+    return views
+
+
+@pytest.fixture
+def softras():
+    """Run the command line in a process of its own: softras("fit", ...) -> CompletedProcess with text."""
+
+    def run(*arguments: object, **options) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "softras", *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=240, **options)
+
+    return run

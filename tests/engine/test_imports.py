@@ -1,0 +1,41 @@
+"""What importing costs, and what it must not pull in."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import softras as package
+
+
+def modules_after(code: str) -> set[str]:
+    """The top-level modules loaded once a fresh interpreter has run the code."""
+    script = code + "\nimport sys; print(*{name.partition('.')[0] for name in sys.modules})"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize("code", ["import softras", "import softras.job", "import softras.cli", "import softras.server"])
+def test_importing_loads_neither_torch_nor_scipy(code: str) -> None:
+    assert modules_after(code).isdisjoint({"torch", "scipy", "trimesh", "PIL"})
+
+
+def test_the_job_document_works_under_another_package_name() -> None:
+    """Inside Blender the engine's folder is a subpackage of the extension."""
+    folder = Path(package.__file__).parents[1]
+    code = (
+        "import sys, types\n"
+        "for name in ('bl_ext', 'bl_ext.engine'):\n"
+        f"    m = types.ModuleType(name); m.__path__ = [{str(folder)!r}]; sys.modules[name] = m\n"
+        "sys.path = [p for p in sys.path if 'softras' not in p]\n"
+        "import bl_ext.engine.softras.job as job\n"
+        "assert job.Job.__module__ == 'bl_ext.engine.softras.job'\n"
+        "assert 'softras' not in sys.modules"
+    )
+    assert "torch" not in modules_after(code)
+
+
+def test_every_public_name_exists() -> None:
+    for name in package.__all__:
+        assert getattr(package, name) is not None

@@ -1,0 +1,163 @@
+"""Mesh files: the artist's vertices keep their order, and a refined OBJ keeps all that is not a coordinate."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from softras import InputError, Mesh, load_mesh, save_mesh
+
+OBJ = """# a comment
+mtllib house.mtl
+o house
+v 0 0 0 0.5 0.5 0.5
+v 1 0 0\t0.5 0.5 0.5
+v 1 1 0
+v 9 9 9
+v 0 1 0
+vt 0 0
+vt 1 0
+vn 0 0 1
+g walls
+usemtl brick
+f 1/1/1 2/2/1 3//1 5
+
+v .5 .5 1e0
+f -1 -6 -5
+f 1 2 3 5 \\
+ 6
+l 1 2
+"""
+
+
+@pytest.fixture
+def obj(tmp_path: Path) -> Path:
+    path = tmp_path / "house.obj"
+    path.write_text(OBJ)
+    return path
+
+
+def test_obj_polygons_negative_indices_and_loose_vertices(obj: Path) -> None:
+    mesh = load_mesh(obj)
+    np.testing.assert_array_equal(mesh.vertices, [[0, 0, 0], [1, 0, 0], [1, 1, 0], [9, 9, 9], [0, 1, 0], [0.5, 0.5, 1]])
+    np.testing.assert_array_equal(mesh.faces, [[0, 1, 2], [0, 2, 4], [5, 0, 1], [0, 1, 2], [0, 2, 4], [0, 4, 5]])
+
+
+def test_a_refined_obj_keeps_every_other_line(obj: Path, tmp_path: Path) -> None:
+    mesh = load_mesh(obj)
+    moved = Mesh(mesh.vertices * np.pi + 1e-3, mesh.faces)
+    save_mesh(tmp_path / "out.obj", moved, like=obj)
+    before, after = OBJ.splitlines(), (tmp_path / "out.obj").read_text().splitlines()
+    assert len(before) == len(after)
+    assert [a for a in after if not a.startswith("v ")] == [b for b in before if not b.startswith("v ")]
+    assert after[3].split()[4:] == ["0.5", "0.5", "0.5"]
+    np.testing.assert_allclose(load_mesh(tmp_path / "out.obj").vertices, moved.vertices, rtol=1e-8)
+
+
+def test_windows_line_ends_stay(tmp_path: Path) -> None:
+    (tmp_path / "a.obj").write_bytes(OBJ.replace("\\\n", " ").replace("\n", "\r\n").encode())
+    mesh = load_mesh(tmp_path / "a.obj")
+    save_mesh(tmp_path / "b.obj", mesh, like=tmp_path / "a.obj")
+    data = (tmp_path / "b.obj").read_bytes()
+    assert data.count(b"\r\n") == data.count(b"\n") == OBJ.count("\n") - 1
+    np.testing.assert_array_equal(load_mesh(tmp_path / "b.obj").vertices, mesh.vertices)
+
+
+def test_a_file_can_be_refined_in_place(obj: Path) -> None:
+    mesh = load_mesh(obj)
+    save_mesh(obj, Mesh(mesh.vertices + 1, mesh.faces), like=obj)
+    np.testing.assert_array_equal(load_mesh(obj).vertices, mesh.vertices + 1)
+
+
+def test_like_another_mesh_is_refused(obj: Path, cube: Mesh, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="6 vertices but the fitted mesh has 8"):
+        save_mesh(tmp_path / "out.obj", cube, like=obj)
+
+
+@pytest.mark.parametrize("suffix", [".obj", ".ply", ".stl", ".off", ".glb", ".OBJ"])
+def test_every_format_comes_back(cube: Mesh, suffix: str, tmp_path: Path) -> None:
+    save_mesh(tmp_path / f"cube{suffix}", cube)
+    loaded = load_mesh(tmp_path / f"cube{suffix}")
+    assert loaded.vertices.shape == (8, 3)
+    if suffix != ".stl":  # STL has no vertex order
+        np.testing.assert_allclose(loaded.vertices, cube.vertices)
+        np.testing.assert_array_equal(loaded.faces, cube.faces)
+    corners = loaded.vertices[loaded.faces]
+    np.testing.assert_allclose(np.linalg.det(corners).sum() / 6, 1, rtol=1e-6)
+
+
+def test_the_example_keeps_its_vertices(spot: Path) -> None:
+    mesh, start = load_mesh(spot / "spot.obj"), load_mesh(spot / "start.obj")
+    assert mesh.vertices.shape == (2930, 3) and mesh.faces.shape == (5856, 3)
+    np.testing.assert_array_equal(mesh.faces, start.faces)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", "has no faces"),
+        ("v 0 0 0\nv 1 0 0\nv 0 1 0\n", "has no faces"),
+        ("v 0 0 0\nf 1 2 3\n", "outside 0..0"),
+        ("v 0 0 0\nf 1 -2 1\n", "does not exist"),
+        ("v 0 0 0\nf 0 1 1\n", "does not exist"),
+        ("v 0 0\nf 1 1 1\n", "not valid OBJ: 'v 0 0'"),
+        ("v 0 0 zero\n", "not valid OBJ: 'v 0 0 zero'"),
+        ("v 0 0 0\nf a b c\n", "not valid OBJ: 'f a b c'"),
+        ("v 0 0 nan\nv 1 0 0\nv 0 1 0\nf 1 2 3\n", "1 vertices with NaN"),
+    ],
+)
+def test_bad_obj_files_are_refused_in_one_sentence(text: str, sentence: str, tmp_path: Path) -> None:
+    (tmp_path / "bad.obj").write_text(text)
+    with pytest.raises(InputError) as error:
+        load_mesh(tmp_path / "bad.obj")
+    assert sentence in str(error.value) and "bad.obj" in str(error.value) and str(error.value).endswith(".")
+
+
+@pytest.mark.parametrize("suffix", [".ply", ".stl", ".off", ".glb"])
+@pytest.mark.parametrize("content", [b"", b"garbage", bytes(range(256)) * 4])
+def test_damaged_files_of_other_formats_are_refused(suffix: str, content: bytes, tmp_path: Path) -> None:
+    (tmp_path / f"bad{suffix}").write_bytes(content)
+    with pytest.raises(InputError, match="bad"):
+        load_mesh(tmp_path / f"bad{suffix}")
+
+
+def test_unknown_formats_and_missing_files_are_named(tmp_path: Path, cube: Mesh) -> None:
+    with pytest.raises(InputError, match="nothing.obj does not exist"):
+        load_mesh(tmp_path / "nothing.obj")
+    with pytest.raises(InputError, match=r"format of x\.fbx is not known; use one of \.obj"):
+        save_mesh(tmp_path / "x.fbx", cube)
+    with pytest.raises(InputError, match="cannot write .*: the folder does not exist"):
+        save_mesh(tmp_path / "no" / "x.obj", cube)
+    (tmp_path / "folder.obj").mkdir()
+    with pytest.raises(InputError, match="it is a folder"):
+        save_mesh(tmp_path / "folder.obj", cube)
+
+
+def test_a_failed_write_leaves_the_old_file(obj: Path) -> None:
+    """The file size limit stands for a full disk; nothing half-written may remain."""
+    import resource
+
+    big = Mesh(np.random.default_rng(0).normal(size=(3000, 3)), [[0, 1, 2]])
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    try:
+        with pytest.raises(InputError, match="cannot write .*house.obj"):
+            save_mesh(obj, big)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert obj.read_text() == OBJ
+    assert os.listdir(obj.parent) == ["house.obj"]
+
+
+def test_two_hundred_thousand_faces_load_quickly(tmp_path: Path) -> None:
+    import time
+
+    n = 317
+    grid = np.stack(np.meshgrid(np.arange(n), np.arange(n), [0.0]), axis=-1).reshape(-1, 3)
+    corner = (np.arange(n - 1)[:, None] * n + np.arange(n - 1)).ravel()
+    quads = np.stack([corner, corner + 1, corner + n + 1, corner + n], axis=1)
+    save_mesh(tmp_path / "big.obj", Mesh(grid, np.concatenate([quads[:, :3], quads[:, [0, 2, 3]]])))
+    started = time.monotonic()
+    assert len(load_mesh(tmp_path / "big.obj").faces) == 199712
+    assert time.monotonic() - started < 5

@@ -1,0 +1,154 @@
+"""View folders and mask images: the half pixel, the channels, and what is said about bad ones."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from softras import InputError, hard_silhouettes, load_mesh, load_views
+from softras.io.masks import load_mask
+from softras.io.views import save_views
+
+
+@pytest.fixture
+def folder(square_views, tmp_path: Path) -> Path:
+    save_views(tmp_path, square_views)
+    return tmp_path
+
+
+def edit(folder: Path, change) -> None:
+    document = json.loads((folder / "cameras.json").read_text())
+    change(document)
+    (folder / "cameras.json").write_text(json.dumps(document))
+
+
+def iou(a: np.ndarray, b: np.ndarray) -> float:
+    return np.count_nonzero(a & b) / np.count_nonzero(a | b)
+
+
+def test_the_example_views_fit_their_mesh_to_the_pixel(spot: Path) -> None:
+    """The masks were rendered by Blender: cameras that are off by half a pixel would show."""
+    views, mesh = load_views(spot), load_mesh(spot / "spot.obj")
+    vertices, faces = torch.from_numpy(mesh.vertices), torch.from_numpy(mesh.faces)
+    for view in views:
+        covered = hard_silhouettes(vertices, faces, [view.camera])[0].numpy()
+        assert iou(covered, view.mask > 0.5) > 0.999
+        assert iou(np.roll(covered, 1, axis=0), view.mask > 0.5) < 0.995
+        assert view.photo is not None and view.photo.is_file()
+
+
+def test_views_are_saved_and_loaded_without_loss(square_views, tmp_path: Path) -> None:
+    square_views[0].weight = 0.5
+    square_views[1].ignore = np.eye(40, 48, dtype=bool)
+    square_views[2].mask[12, :] = np.linspace(0, 1, 48).round(2)
+    save_views(tmp_path / "new" / "folder", square_views)
+    for got, want in zip(load_views(tmp_path / "new" / "folder"), square_views, strict=True):
+        assert (got.name, got.weight, got.camera.orthographic) == (want.name, want.weight, True)
+        np.testing.assert_allclose(got.camera.K, want.camera.K, atol=1e-12)
+        np.testing.assert_allclose(got.camera.world_to_camera, want.camera.world_to_camera, atol=1e-12)
+        np.testing.assert_allclose(got.mask, want.mask, atol=0.5 / 255)
+        assert (got.ignore is None) == (want.ignore is None)
+    np.testing.assert_array_equal(load_views(tmp_path / "new" / "folder")[1].ignore, np.eye(40, 48, dtype=bool))
+
+
+def test_the_path_of_the_json_itself_is_fine_too(folder: Path) -> None:
+    assert [view.name for view in load_views(folder / "cameras.json")] == ["along y", "along x", "along z"]
+
+
+def test_pixel_centres_in_files_lie_on_integers(folder: Path) -> None:
+    entry = json.loads((folder / "cameras.json").read_text())["views"][0]
+    camera = load_views(folder)[0].camera
+    assert camera.K[0, 2] == pytest.approx(entry["K"][0][2] + 0.5)
+    assert camera.K[1, 2] == pytest.approx(entry["K"][1][2] + 0.5)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda d: d.update(views=[]), "lists no views"),
+        (lambda d: d.update(views=None), "lists no views"),
+        (lambda d: d["views"].append("x"), "view 3 in"),
+        (lambda d: d["views"][1].pop("mask"), "view 'along x' in"),
+        (lambda d: d["views"][1].update(mask="nowhere.png"), "view 'along x': the image"),
+        (lambda d: d["views"][1].update(mask="cameras.json"), "cannot be read"),
+        (lambda d: d["views"][1].pop("K"), "view 'along x': its camera lacks K"),
+        (lambda d: [d["views"][1].pop(k) for k in ("R", "t")], "view 'along x': its camera lacks R, t"),
+        (lambda d: d["views"][1].update(R=[[1, 0], [0, 1]]), "3 x 3"),
+        (lambda d: d["views"][1].update(R=[[2, 0, 0], [0, 1, 0], [0, 0, 1]]), "not a rotation"),
+        (lambda d: d["views"][1].update(t=["a", 0, 0]), "not a number"),
+        (lambda d: d["views"][1].update(width=64), "the mask of view 'along x' is 48 x 40 pixels but its camera has 64 x 40"),
+        (lambda d: d["views"][1].update(near=-1, orthographic=False), "near distance"),
+        (lambda d: d["views"][1].update(weight=-2), "weight of view 'along x'"),
+        (lambda d: d["views"][1].update(ignore="nowhere.png"), "view 'along x': the image"),
+    ],
+)
+def test_a_wrong_folder_is_refused_in_one_sentence_that_names_the_view(folder: Path, change, sentence: str) -> None:
+    edit(folder, change)
+    with pytest.raises(InputError) as error:
+        load_views(folder)
+    assert sentence in str(error.value) and str(error.value).endswith(".") and "\n" not in str(error.value)
+
+
+def test_missing_folders_and_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="does not exist"):
+        load_views(tmp_path / "nowhere")
+    with pytest.raises(InputError, match="needs a cameras.json"):
+        load_views(tmp_path)
+    (tmp_path / "cameras.json").write_text("{")
+    with pytest.raises(InputError, match="not valid JSON"):
+        load_views(tmp_path)
+
+
+@pytest.mark.parametrize(("grey", "sentence"), [(0, "is empty"), (255, "covers the whole image")])
+def test_empty_and_full_masks_are_refused(folder: Path, grey: int, sentence: str) -> None:
+    Image.new("L", (48, 40), grey).save(folder / "masks" / "001.png")
+    with pytest.raises(InputError, match=f"the mask of view 'along x' {sentence}"):
+        load_views(folder)
+
+
+def test_a_truncated_image_is_refused(folder: Path) -> None:
+    path = folder / "masks" / "001.png"
+    path.write_bytes(path.read_bytes()[:60])
+    with pytest.raises(InputError, match="view 'along x': the image .* cannot be read"):
+        load_views(folder)
+
+
+HALF = np.repeat([[0, 255]], 2, axis=0).astype(np.uint8)  # right half white
+
+
+@pytest.mark.parametrize(
+    ("image", "options"),
+    [
+        (Image.fromarray(HALF), {}),
+        (Image.fromarray(HALF).convert("1"), {}),
+        (Image.fromarray(HALF).convert("P"), {}),
+        (Image.fromarray(HALF).convert("RGB"), {}),
+        (Image.fromarray(HALF.astype(np.uint16) * 257), {}),
+        (Image.fromarray(HALF.astype(np.float32) / 255), {}),
+        (Image.merge("RGBA", [Image.new("L", (2, 2), 9)] * 3 + [Image.fromarray(HALF)]), {}),
+        (Image.merge("LA", [Image.new("L", (2, 2), 9), Image.fromarray(HALF)]), {}),
+        (Image.merge("RGBA", [Image.fromarray(HALF)] * 3 + [Image.new("L", (2, 2), 255)]), {}),
+        (Image.merge("RGBA", [Image.fromarray(HALF)] * 3 + [Image.fromarray(255 - HALF)]), {"channel": "grey"}),
+        (Image.merge("RGB", [Image.new("L", (2, 2)), Image.fromarray(HALF), Image.new("L", (2, 2))]), {"channel": "green"}),
+        (Image.fromarray(255 - HALF), {"invert": True}),
+        (Image.fromarray((HALF // 255 * 20 + 30).astype(np.uint8)), {"threshold": 0.15}),
+    ],
+    ids=["L", "1", "P", "RGB", "16 bit", "float", "RGBA", "LA", "opaque RGBA", "grey", "green", "invert", "threshold"],
+)
+def test_masks_come_from_every_kind_of_image(image: Image.Image, options: dict, tmp_path: Path) -> None:
+    path = tmp_path / ("mask.tif" if image.mode == "F" else "mask.png")
+    image.save(path)
+    mask = load_mask(path, **options)
+    assert mask.dtype == np.float32
+    np.testing.assert_allclose(mask, [[0, 1], [0, 1]], atol=1e-6)
+
+
+def test_a_channel_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    Image.fromarray(HALF).save(tmp_path / "mask.png")
+    with pytest.raises(InputError, match="has no alpha channel"):
+        load_mask(tmp_path / "mask.png", channel="alpha")
+    with pytest.raises(InputError, match="choose one of auto, alpha"):
+        load_mask(tmp_path / "mask.png", channel="luma")
