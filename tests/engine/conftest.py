@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -65,3 +67,30 @@ def softras():
         return subprocess.run(command, capture_output=True, text=True, timeout=240, **options)
 
     return run
+
+
+@pytest.fixture
+def bare_python(tmp_path: Path) -> Path:
+    """A real interpreter that has numpy and the engine's source but no PyTorch."""
+    import venv
+
+    import softras as package
+
+    venv.create(tmp_path / "bare", symlinks=os.name != "nt")
+    site = next((tmp_path / "bare").glob("**/site-packages"))
+    for found in Path(np.__file__).parents[1].glob("numpy*"):
+        (site / found.name).symlink_to(found)
+    (site / "softras").symlink_to(Path(package.__file__).parent)
+    return tmp_path / "bare" / "bin" / "python"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 4 MB of its own; needs the right to mount one."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode != 0:
+        pytest.skip("no right to mount a small disk")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)

@@ -19,6 +19,7 @@ import torch
 from PIL import Image
 
 from ..camera import Camera
+from ..fitting.evaluate import intersection_over_union
 from ..mesh import Mesh
 from ..render.silhouette import hard_silhouettes
 from ..views import View
@@ -112,19 +113,13 @@ def _draw(view: View, start: Mesh | None, fitted: Mesh, size: int) -> _Pictures:
     return _Pictures(
         outline=picture.round().astype(np.uint8),
         error=_error_map(mask, covered, view.ignore, window),
-        start_iou=None if before is None else _iou(mask, before, view.ignore),
+        start_iou=None if before is None else intersection_over_union(before, view),
     )
 
 
 def _silhouette(mesh: Mesh, camera: Camera) -> np.ndarray:
     """(H, W) bool."""
     return hard_silhouettes(torch.from_numpy(mesh.vertices), torch.from_numpy(mesh.faces), [camera])[0].numpy()
-
-
-def _iou(mask: np.ndarray, covered: np.ndarray, ignore: np.ndarray | None) -> float:
-    seen = True if ignore is None else ~ignore
-    union = np.count_nonzero((mask | covered) & seen)
-    return np.count_nonzero(mask & covered & seen) / union if union else 1.0
 
 
 def _window(shown: np.ndarray, before: np.ndarray | None, camera: Camera, size: int) -> _Window:

@@ -1,0 +1,198 @@
+"""The command `softras`, run as a user runs it."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from softras import load_mesh, load_views
+from softras.job import Job
+
+
+def table(stdout: str) -> dict[str, float]:
+    """The IoU per view and their mean, as printed."""
+    return {name: float(iou) for name, iou in re.findall(r"^(\w+) +(\d\.\d{4})$", stdout, re.MULTILINE)}
+
+
+def one_sentence(stderr: str) -> str:
+    """The message, after making sure that it is the only one and no traceback."""
+    lines = stderr.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("softras: ") and lines[0].endswith("."), stderr
+    return lines[0]
+
+
+def test_refine_writes_the_mesh_a_report_and_a_table(softras, spot: Path, tmp_path: Path) -> None:
+    out, report = tmp_path / "new" / "fitted.obj", tmp_path / "report"
+    done = softras(
+        *("fit", "--mesh", spot / "start.obj", "--views", spot, "--out", out),
+        *("--report", report, "--max-seconds", 4, "--seed", 1),
+    )
+    assert done.returncode == 0, done.stderr
+    ious = table(done.stdout)
+    mean = ious.pop("mean")
+    assert list(ious) == [f"{n:02d}" for n in range(12)]
+    assert mean == pytest.approx(np.mean(list(ious.values())), abs=1e-4) and mean > 0.95
+    assert (report / "report.html").is_file()
+    assert 2 <= len(done.stderr.splitlines()) <= 15, "a few plain lines of progress where there is no terminal"
+    assert re.search(r"loss \d+\.\d+ +mean IoU 0\.\d+", done.stderr)
+    start, fitted = (spot / "start.obj").read_text().splitlines(), out.read_text().splitlines()
+    assert [s for s in start if s[:2] != "v "] == [f for f in fitted if f[:2] != "v "]
+    assert len(start) == len(fitted)
+
+
+def test_without_a_mesh_a_new_one_is_made(softras, spot: Path, tmp_path: Path) -> None:
+    done = softras("fit", "--views", spot / "cameras.json", "--out", tmp_path / "new.ply", "--max-seconds", 3)
+    assert done.returncode == 0, done.stderr
+    assert table(done.stdout)["mean"] > 0.95
+    assert len(load_mesh(tmp_path / "new.ply").faces) > 500
+
+
+def test_a_job_folder_runs_and_holds_its_result(softras, spot: Path, tmp_path: Path) -> None:
+    start = load_mesh(spot / "start.obj")
+    Job(load_views(spot)[:4], start, settings={"max_seconds": 1}).save(tmp_path / "job")
+    done = softras("fit", tmp_path / "job", "--set", "seed=2", "--out", tmp_path / "fitted.obj")
+    assert done.returncode == 0, done.stderr
+    best = np.load(tmp_path / "job" / "best.npy")
+    np.testing.assert_allclose(load_mesh(tmp_path / "fitted.obj").vertices, best, rtol=1e-7)
+    assert best.shape == start.vertices.shape and (tmp_path / "job" / "result.json").is_file()
+
+
+def test_rigid_moves_the_mesh_as_one_piece(softras, spot: Path, tmp_path: Path) -> None:
+    done = softras(
+        *("fit", "--mesh", spot / "start.obj", "--views", spot, "--out", tmp_path / "moved.obj"),
+        *("--optimize", "rigid", "--max-seconds", 3),
+    )
+    assert done.returncode == 0, done.stderr
+    before, after = load_mesh(spot / "start.obj").vertices, load_mesh(tmp_path / "moved.obj").vertices
+    ratios = np.linalg.norm(after[1:] - after[:-1], axis=1) / np.linalg.norm(before[1:] - before[:-1], axis=1)
+    assert ratios.std() / ratios.mean() < 1e-3
+    assert abs(ratios.mean() - 1) > 0.05, "the start is 1.3 times too large"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ("fit", "there are no views; name their folder"),
+        ("fit --views {spot}", "nowhere to put the fitted mesh"),
+        ("fit --views /nowhere --out {out}/a.obj", "the views folder /nowhere does not exist"),
+        ("fit --views {out} --out {out}/a.obj", "needs a cameras.json"),
+        ("fit --views {spot} --mesh /nowhere.obj --out {out}/a.obj", "mesh file /nowhere.obj does not exist"),
+        ("fit --views {spot} --mesh {spot}/README.md --out {out}/a.obj", "format of README.md is not known"),
+        ("fit --views {spot} --out {out}/a.fbx", "format of a.fbx is not known"),
+        ("fit --views {spot} --out {spot}/README.md/a.obj", "choose another folder"),
+        ("fit --views {spot} --out /proc/softras/a.obj", "cannot write /proc/softras"),
+        ("fit --views {spot} --mode refine --out {out}/a.obj", "there is no mesh to refine"),
+        ("fit --views {spot} --out {out}/a.obj --set speed=9", "no setting 'speed'"),
+        ("fit --views {spot} --out {out}/a.obj --set speed", "needs the form NAME=VALUE"),
+        ("fit --views {spot} --mesh {spot}/start.obj --out {out}/a.obj --optimize colour", "colour"),
+        ("fit --views {spot} --mesh {spot}/start.obj --out {out}/a.obj --max-seconds -1", "max_seconds"),
+        ("fit {out}", "is not a job folder"),
+        ("fit {out} --views {spot}", "either a job folder or"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_status_2(softras, spot: Path, tmp_path: Path, arguments: str, sentence: str) -> None:
+    started = time.monotonic()
+    done = softras(*(word.format(spot=spot, out=tmp_path) for word in arguments.split()))
+    assert done.returncode == 2 and done.stdout == ""
+    assert sentence in one_sentence(done.stderr)
+    assert time.monotonic() - started < 10
+
+
+@pytest.mark.parametrize("arguments", [[], ["dance"], ["fit", "--mode", "magic"], ["fit", "--seed", "x"]])
+def test_a_wrong_command_line_is_status_2(softras, arguments: list[str]) -> None:
+    done = softras(*arguments)
+    assert done.returncode == 2 and "usage: softras" in done.stderr
+
+
+def test_a_read_only_output_is_found_before_the_work(softras, spot: Path, tmp_path: Path, small_disk: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    done = softras("fit", "--views", spot, "--out", small_disk / "a.obj")
+    assert done.returncode == 2
+    assert "cannot write" in one_sentence(done.stderr) and "read-only" in done.stderr
+
+
+def test_ctrl_c_keeps_the_best_and_is_status_130(spot: Path, tmp_path: Path) -> None:
+    process = start_fit(spot, tmp_path / "a.obj")
+    assert "step" in process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    sent = time.monotonic()
+    stdout, stderr = process.communicate(timeout=30)
+    assert process.returncode == 130, stderr
+    assert time.monotonic() - sent < 3
+    assert "Traceback" not in stderr
+    assert table(stdout)["mean"] > 0.6
+    assert len(load_mesh(tmp_path / "a.obj").vertices) == 2930
+
+
+def test_ctrl_c_during_the_start_is_status_130(spot: Path, tmp_path: Path) -> None:
+    process = start_fit(spot, tmp_path / "a.obj")
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 130 and "Traceback" not in stderr, stderr
+
+
+def start_fit(spot: Path, out: Path) -> subprocess.Popen[str]:
+    stage = '[{"resolution": 128, "steps": 100000, "rates": {"vertices": [0.01, 0.01]}}]'
+    command = [sys.executable, "-m", "softras", "fit", "--mesh", spot / "start.obj", "--views", spot, "--out", out]
+    command += ["--set", f"schedule={stage}", "--set", "patience=100000"]
+    return subprocess.Popen([*map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a pseudo-terminal")
+def test_a_terminal_gets_one_live_line(spot: Path, tmp_path: Path) -> None:
+    import pty
+
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "softras", "fit", "--mesh", spot / "start.obj", "--views", spot]
+    command += ["--out", tmp_path / "a.obj", "--max-seconds", "1"]
+    process = subprocess.Popen([*map(str, command)], stdout=subprocess.DEVNULL, stderr=theirs)
+    os.close(theirs)
+    shown = b""
+    while chunk := read(ours):
+        shown += chunk
+    assert process.wait() == 0
+    text = shown.decode()
+    assert text.count("\n") == 1 and text.count("\r") > 3 and "█" in text and "mean IoU" in text
+
+
+def read(terminal: int) -> bytes:
+    try:
+        return os.read(terminal, 4096)
+    except OSError:  # Linux says so when the other side is closed
+        return b""
+
+
+def test_the_doctor_says_what_runs_where(softras) -> None:
+    done = softras("doctor")
+    assert done.returncode == 0, done.stdout
+    for part in ("softras", "python", "system", "numpy", "scipy", "torch", "native", "cuda"):
+        assert re.search(rf"^{part} +(ok|-) ", done.stdout, re.MULTILINE), done.stdout
+    assert done.stdout.endswith("a fit can run on this machine.\n")
+
+
+def test_the_doctor_names_what_is_missing(bare_python: Path) -> None:
+    done = subprocess.run([bare_python, "-m", "softras", "doctor"], capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr == ""
+    assert re.search(r"^torch +MISSING", done.stdout, re.MULTILINE)
+    assert "pip install torch==" in done.stdout and "a fit cannot run" in done.stdout
+
+
+def test_a_reader_that_leaves_is_no_error(softras) -> None:
+    shell = shutil.which("bash") or pytest.skip("no bash")
+    command = f"set -o pipefail; '{sys.executable}' -m softras doctor | true"
+    done = subprocess.run([shell, "-c", command], capture_output=True, text=True)
+    assert "Traceback" not in done.stderr and "BrokenPipe" not in done.stderr
+
+
+def test_the_version(softras) -> None:
+    import softras as package
+
+    assert softras("--version").stdout == f"softras {package.__version__}\n"

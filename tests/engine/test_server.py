@@ -1,0 +1,340 @@
+"""`softras serve`, as a real process: it answers, it can be stopped, and it never outlives who started it."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from softras import load_mesh, load_views
+from softras.job import Job
+
+SERVE = (sys.executable, "-m", "softras", "serve")
+
+
+class Client:
+    """An engine process and its messages, read by a thread."""
+
+    def __init__(self, command: tuple[str, ...] = SERVE, **options: Any) -> None:
+        pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.process = subprocess.Popen(command, **pipes, **options)
+        self.lines: queue.Queue[bytes] = queue.Queue()
+        self.log = b""
+        threading.Thread(target=self._read, daemon=True).start()
+        threading.Thread(target=self._read_log, daemon=True).start()
+
+    def _read(self) -> None:
+        for line in self.process.stdout:
+            self.lines.put(line)
+
+    def _read_log(self) -> None:
+        for line in self.process.stderr:
+            self.log += line
+
+    def send(self, message: dict[str, Any] | bytes) -> None:
+        data = message if isinstance(message, bytes) else json.dumps({"protocol": 1, **message}).encode() + b"\n"
+        self.process.stdin.write(data)
+        self.process.stdin.flush()
+
+    def fit(self, number: int, folder: Path) -> None:
+        self.send({"type": "fit", "id": number, "job": str(folder)})
+
+    def next(self, seconds: float = 30) -> dict[str, Any]:
+        return json.loads(self.lines.get(timeout=seconds))
+
+    def until(self, kind: str, seconds: float = 60) -> dict[str, Any]:
+        """The next message of a type; those before it are dropped."""
+        deadline = time.monotonic() + seconds
+        while (message := self.next(max(0.01, deadline - time.monotonic())))["type"] != kind:
+            assert message["type"] != "error", message
+        return message
+
+    def ended_within(self, seconds: float) -> bool:
+        try:
+            self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+
+@pytest.fixture
+def engine() -> Iterator[Client]:
+    client = Client()
+    assert client.next()["type"] == "hello"
+    yield client
+    client.process.kill()
+    client.process.wait()
+
+
+def save_job(folder: Path, spot: Path, **settings: Any) -> Path:
+    Job(load_views(spot)[:4], load_mesh(spot / "start.obj"), settings=settings).save(folder)
+    return folder
+
+
+@pytest.fixture
+def job(tmp_path: Path, spot: Path) -> Path:
+    """A fit of about a second."""
+    return save_job(tmp_path / "job", spot, max_seconds=1)
+
+
+@pytest.fixture
+def long_job(tmp_path: Path, spot: Path) -> Path:
+    """A fit that nobody waits for."""
+    stage = {"resolution": 256, "steps": 100_000, "rates": {"vertices": [0.01, 0.01]}}
+    return save_job(tmp_path / "long", spot, schedule=[stage], patience=100_000)
+
+
+def best(folder: Path) -> np.ndarray:
+    return np.load(folder / "best.npy", allow_pickle=False)
+
+
+def test_hello_says_what_runs_and_why() -> None:
+    client = Client()
+    hello = client.next()
+    client.process.kill()
+    assert {"type", "protocol", "softras", "python", "torch", "device", "backend", "reason"} == set(hello)
+    assert hello["protocol"] == 1 and hello["device"] in ("cpu", "cuda")
+    assert hello["python"] == ".".join(map(str, sys.version_info[:3]))
+    assert hello["reason"] or hello["device"] == "cuda"
+
+
+def test_a_fit_reports_progress_and_ends_with_a_better_mesh(engine: Client, job: Path) -> None:
+    start = np.load(job / "vertices.npy")
+    engine.fit(7, job)
+    messages = [engine.next()]
+    while messages[-1]["type"] == "progress":
+        messages.append(engine.next())
+    *progress, result = messages
+    assert result["type"] == "result" and result["status"] == "finished"
+    assert all(message["id"] == 7 for message in messages)
+    assert len(progress) > 3
+    assert all(0 < message["step"] <= message["steps"] for message in progress)
+    assert all(message["loss"] and np.isfinite(list(message["loss"].values())).all() for message in progress)
+    assert any(message["preview"] == "preview.npy" for message in progress)
+    assert np.load(job / "preview.npy").shape == start.shape
+    assert len(result["iou"]) == 4 and result["mean_iou"] == pytest.approx(np.mean(result["iou"]))
+    assert result["mean_iou"] > 0.9
+    assert result["vertices"] == "best.npy" and best(job).shape == start.shape
+    assert np.abs(best(job) - start).max() > 0.01
+    assert json.loads((job / "result.json").read_text()) == result
+    assert not list(job.rglob("*.part"))
+
+
+def test_a_cancel_is_answered_within_half_a_second_with_the_best_so_far(engine: Client, long_job: Path) -> None:
+    for number in (1, 11, 21):
+        engine.fit(number, long_job)
+        before = engine.until("progress")
+        time.sleep(0.3 * (number // 10))
+        engine.send({"type": "cancel", "id": number + 1, "of": number})
+        asked = time.monotonic()
+        result = engine.until("result")
+        assert time.monotonic() - asked < 0.5
+        assert (result["id"], result["status"]) == (number, "cancelled")
+        assert before["id"] == number
+        assert np.isfinite(best(long_job)).all() and best(long_job).shape == (2930, 3)
+    assert result["mean_iou"] is not None and result["mean_iou"] > 0.6
+
+
+def test_a_cancel_before_the_first_step_keeps_the_start(engine: Client, long_job: Path) -> None:
+    engine.fit(1, long_job)
+    engine.send({"type": "cancel", "id": 2, "of": 1})
+    result = engine.until("result", 5)
+    assert (result["id"], result["status"], result["vertices"]) == (1, "cancelled", "best.npy")
+    assert best(long_job).shape == (2930, 3)
+
+
+def test_after_a_cancel_the_next_fit_has_its_own_answers(engine: Client, long_job: Path, job: Path) -> None:
+    engine.fit(1, long_job)
+    engine.until("progress")
+    engine.send({"type": "cancel", "id": 2, "of": 1})
+    engine.until("result")
+    engine.fit(3, job)
+    message = {"type": ""}
+    while message["type"] != "result":
+        message = engine.next()
+        assert message["id"] == 3
+    assert message["status"] == "finished"
+
+
+def test_a_cancel_that_comes_too_late_changes_nothing(engine: Client, job: Path) -> None:
+    engine.fit(1, job)
+    engine.until("result")
+    engine.send({"type": "cancel", "id": 2, "of": 1})
+    engine.send({"type": "cancel", "id": 3, "of": 99})
+    engine.fit(4, job)
+    result = engine.until("result")
+    assert (result["id"], result["status"]) == (4, "finished")
+
+
+def test_a_second_fit_is_refused_while_one_runs(engine: Client, long_job: Path, job: Path) -> None:
+    engine.fit(1, long_job)
+    engine.until("progress")
+    engine.fit(2, job)
+    while (message := engine.next())["type"] == "progress":
+        assert message["id"] == 1
+    assert (message["type"], message["id"], message["kind"]) == ("error", 2, "input")
+    assert "a fit is running" in message["message"]
+    assert engine.until("progress")["id"] == 1
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"garbage\n",
+        b"\xff\xfe\x00\n",
+        b"\n",
+        b"[]\n",
+        b'{"type": 7}\n',
+        b"{" * 3_000_000 + b"\n",
+        b'{"type": "fit", "id": 5}\n',
+        b'{"type": "fit", "id": 5, "protocol": 2, "job": "x"}\n',
+        b'{"type": "fit", "id": 5, "protocol": 1}\n',
+        b'{"type": "fit", "id": 5, "protocol": 1, "job": "/nowhere"}\n',
+        b'{"type": "fit", "id": 5, "protocol": 1, "job": "\\u0000"}\n',
+        b'{"type": "dance", "id": 5, "protocol": 1}\n',
+    ],
+)
+def test_garbage_is_answered_and_the_engine_goes_on(engine: Client, job: Path, line: bytes) -> None:
+    engine.send(line)
+    error = engine.next()
+    assert (error["type"], error["kind"]) == ("error", "input")
+    assert error["id"] == (5 if b'"id": 5' in line else None)
+    assert error["message"].endswith(".") and "\n" not in error["message"]
+    engine.fit(6, job)
+    assert engine.until("result")["id"] == 6
+
+
+@pytest.mark.parametrize("settings", [{"mode": "magic"}, {"speed": 3}, {"mesh": 1}, {"schedule": 5}, {"batch": "many"}, {"seed": "x"}])
+def test_wrong_settings_are_the_users_error(engine: Client, tmp_path: Path, spot: Path, settings: dict) -> None:
+    engine.fit(1, save_job(tmp_path / "job", spot, **settings))
+    error = engine.next()
+    assert (error["type"], error["id"], error["kind"]) == ("error", 1, "input"), error
+
+
+@pytest.mark.parametrize("running", [False, True])
+def test_the_end_of_stdin_ends_the_engine_at_once(engine: Client, long_job: Path, running: bool) -> None:
+    if running:
+        engine.fit(1, long_job)
+        engine.until("progress")
+    engine.process.stdin.close()
+    assert engine.ended_within(0.5)
+    assert engine.process.returncode == 0
+    if running:
+        assert best(long_job).shape == (2930, 3)
+
+
+PARENT = """
+import subprocess, sys, time
+engine = subprocess.Popen(sys.argv[2:], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+engine.stdout.readline()
+sibling = subprocess.Popen(["sleep", "60"], close_fds=False, stdin=engine.stdin) if sys.argv[1] == "held" else None
+engine.stdin.write(sys.stdin.buffer.readline()); engine.stdin.flush()
+engine.stdout.readline()
+print(engine.pid, sibling.pid if sibling else 0, flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are POSIX")
+@pytest.mark.parametrize("pipe", ["closed", "held"])
+def test_the_engine_dies_with_a_killed_parent(long_job: Path, pipe: str) -> None:
+    """Also when another child of the parent holds the engine's stdin open."""
+    request = json.dumps({"type": "fit", "id": 1, "protocol": 1, "job": str(long_job)}).encode() + b"\n"
+    command = [sys.executable, "-c", PARENT, pipe, *SERVE]
+    parent = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    parent.stdin.write(request)
+    parent.stdin.flush()
+    engine, sibling = map(int, parent.stdout.readline().split())
+    assert running(engine)
+    parent.kill()
+    parent.wait()
+    killed = time.monotonic()
+    while running(engine) and time.monotonic() - killed < 10:
+        time.sleep(0.01)
+    took = time.monotonic() - killed
+    if sibling:
+        os.kill(sibling, signal.SIGKILL)
+    assert took < 1, f"the engine lived {took:.1f} s longer than its parent"
+
+
+def running(pid: int) -> bool:
+    """Whether the process exists and is no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_what_libraries_print_goes_to_the_log(job: Path) -> None:
+    noise = (
+        "import os, sys, threading, time\n"
+        "from softras.cli import main\n"
+        "def noisy():\n"
+        "    while True:\n"
+        "        print('a library says hello'); os.write(1, b'so does C\\n'); time.sleep(0.002)\n"
+        "def later():\n"
+        "    time.sleep(0.3); noisy()\n"
+        "threading.Thread(target=later, daemon=True).start()\n"
+        "sys.exit(main(['serve']))\n"
+    )
+    client = Client((sys.executable, "-c", noise))
+    assert client.next()["type"] == "hello"
+    client.fit(1, job)
+    assert client.until("result")["status"] == "finished"
+    client.process.stdin.close()
+    assert client.ended_within(1)
+    assert b"a library says hello" in client.log and b"so does C" in client.log
+
+
+def test_an_interpreter_without_pytorch_says_so(bare_python: Path) -> None:
+    client = Client((str(bare_python), "-m", "softras", "serve"))
+    error = client.next()
+    assert (error["type"], error["id"], error["kind"]) == ("error", None, "input")
+    assert error["message"].startswith("PyTorch is not installed in") and "pip install torch==" in error["message"]
+    assert client.ended_within(2) and client.process.returncode == 2
+
+
+def test_a_full_disk_is_one_sentence_and_the_engine_goes_on(engine: Client, small_disk: Path, spot: Path, job: Path) -> None:
+    folder = save_job(small_disk / "job", spot, max_seconds=30)
+    filler = small_disk / "filler"
+    with pytest.raises(OSError), open(filler, "wb") as file:
+        while True:
+            file.write(bytes(4096))
+            file.flush()
+    engine.fit(1, folder)
+    while (message := engine.next())["type"] == "progress":
+        pass
+    assert (message["type"], message["id"], message["kind"]) == ("error", 1, "input")
+    assert "cannot write" in message["message"] and "the disk is full; free some space" in message["message"]
+    assert not list(folder.rglob("*.part"))
+    engine.fit(2, job)
+    assert engine.until("result")["id"] == 2
+
+
+def test_a_job_folder_that_vanishes_is_one_sentence(engine: Client, long_job: Path) -> None:
+    engine.fit(1, long_job)
+    engine.until("progress")
+    long_job.rename(long_job.with_name("moved"))
+    while (message := engine.next())["type"] == "progress":
+        pass
+    assert (message["type"], message["kind"]) == ("error", "input")
+    assert "cannot write" in message["message"]
+
+
+def test_a_reconstruction_names_its_faces(engine: Client, tmp_path: Path, spot: Path) -> None:
+    Job(load_views(spot), settings={"mode": "reconstruct", "max_seconds": 3}).save(tmp_path / "new")
+    engine.fit(1, tmp_path / "new")
+    result = engine.until("result")
+    faces = np.load(tmp_path / "new" / result["faces"])
+    assert faces.max() < len(best(tmp_path / "new")) and result["mean_iou"] > 0.9
