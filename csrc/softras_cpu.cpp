@@ -161,10 +161,10 @@ struct Renderer {
     run_team(team, work);
   }
 
-  // Threads that pay: starting one costs about as much as the setup of some thousand faces.
+  // Threads that pay: starting one costs about as much as some hundred faces.
   int members() const {
     const int64_t work = call.views * (call.faces + (int64_t)call.height * call.width / 8);
-    const int64_t most = 1 + work / 2048;
+    const int64_t most = 1 + work / 768;
     int n = call.threads < kMaxThreads ? call.threads : kMaxThreads;
     if (n > most) n = (int)most;
     return n < 1 ? 1 : n;
