@@ -8,6 +8,7 @@ view: "image" (the photograph), "weight", "ignore" (an image, white = no opinion
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,32 @@ from .masks import load_mask
 _HALF_PIXEL = np.array([[0.0, 0.0, 0.5], [0.0, 0.0, 0.5], [0.0, 0.0, 0.0]])
 
 
+@dataclass(frozen=True)
+class ListedView:
+    """A view as its folder lists it: `View` with the paths of the images in place of the images."""
+
+    name: str
+    camera: Camera
+    mask: Path
+    photo: Path | None
+    weight: float
+    ignore: Path | None
+
+
 def load_views(folder: Path | str) -> list[View]:
     """The views of a folder with a cameras.json (or the path of such a file).
 
     Raises InputError, naming the view, when something is missing, unreadable or of the wrong size.
+    """
+    listed = list_views(folder)
+    with ThreadPoolExecutor() as pool:  # decoding images lets go of the interpreter
+        return list(pool.map(_load_view, listed))
+
+
+def list_views(folder: Path | str) -> list[ListedView]:
+    """What `load_views` would load, no image opened: for programs that read images themselves.
+
+    Raises InputError, naming the view, when something is missing.
     """
     path = Path(folder)
     if path.suffix.lower() != ".json":
@@ -37,8 +60,7 @@ def load_views(folder: Path | str) -> list[View]:
     entries = read_json(path).get("views")
     if not isinstance(entries, list) or not entries:
         raise InputError(f"{path} lists no views; add at least one camera with a mask.")
-    with ThreadPoolExecutor() as pool:  # decoding images lets go of the interpreter
-        return list(pool.map(lambda numbered: _load_view(path, *numbered), enumerate(entries)))
+    return [_listed(path, number, entry) for number, entry in enumerate(entries)]
 
 
 def save_views(folder: Path | str, views: list[View]) -> None:
@@ -69,11 +91,13 @@ def save_views(folder: Path | str, views: list[View]) -> None:
         if view.ignore is not None:
             entry["ignore"] = _save_grey(folder, f"ignore/{number:03d}.png", view.ignore * 255)
         entries.append(entry)
-    convention = "OpenCV axes (x right, y down, z forward); x_camera = R x + t; pixel ~ K x_camera; pixel centres on integers"
+    convention = (
+        "OpenCV axes (x right, y down, z forward); x_camera = R x + t; pixel ~ K x_camera; pixel centres on integers"
+    )
     write_json(folder / "cameras.json", {"convention": convention, "views": entries})
 
 
-def _load_view(path: Path, number: int, entry: Any) -> View:
+def _listed(path: Path, number: int, entry: Any) -> ListedView:
     if not isinstance(entry, dict):
         raise InputError(f"view {number} in {path} must be an object with a camera and a mask.")
     name = str(entry.get("name", number))
@@ -82,14 +106,30 @@ def _load_view(path: Path, number: int, entry: Any) -> View:
     try:
         camera = _camera(entry)
         weight = float(entry.get("weight", 1.0))
-        mask = load_mask(path.parent / entry["mask"])
-        ignore = load_mask(path.parent / entry["ignore"]) > 0.5 if entry.get("ignore") else None
     except InputError as error:
         raise InputError(f"view '{name}': {error}") from error
     except (TypeError, ValueError) as error:
-        raise InputError(f"view '{name}' in {path} holds something that is not a number where one is needed.") from error
+        raise InputError(
+            f"view '{name}' in {path} holds something that is not a number where one is needed."
+        ) from error
     photo = path.parent / entry["image"] if isinstance(entry.get("image"), str) else None
-    return View(name, camera, mask, photo if photo and photo.is_file() else None, weight, ignore)
+    return ListedView(
+        name=name,
+        camera=camera,
+        mask=path.parent / entry["mask"],
+        photo=photo if photo and photo.is_file() else None,
+        weight=weight,
+        ignore=path.parent / entry["ignore"] if isinstance(entry.get("ignore"), str) else None,
+    )
+
+
+def _load_view(listed: ListedView) -> View:
+    try:
+        mask = load_mask(listed.mask)
+        ignore = load_mask(listed.ignore) > 0.5 if listed.ignore else None
+    except InputError as error:
+        raise InputError(f"view '{listed.name}': {error}") from error
+    return View(listed.name, listed.camera, mask, listed.photo, listed.weight, ignore)
 
 
 def _camera(entry: dict[str, Any]) -> Camera:
