@@ -1,0 +1,50 @@
+"""Mirror symmetry of a mesh."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from scipy.spatial import cKDTree
+from torch import Tensor
+
+from ..errors import InputError
+
+AXES = ("x", "y", "z")
+
+
+class Mirror:
+    """Pairs of vertices that mirror each other in a plane.
+
+    A vertex without a partner has itself as partner in space only when it lies on the plane; otherwise it moves freely.
+    """
+
+    def __init__(self, partner: np.ndarray, normal: np.ndarray, *, device: torch.device | str, dtype: torch.dtype) -> None:
+        """partner: (V,) index of each vertex's mirror image, -1 for none; normal: (3,) unit normal of the plane."""
+        paired = np.flatnonzero(partner >= 0)
+        self._paired = torch.as_tensor(paired, device=device)
+        self._partner = torch.as_tensor(partner[paired], device=device)
+        self._reflect = torch.as_tensor(np.eye(3) - 2 * np.outer(normal, normal), device=device, dtype=dtype)
+
+    def average(self, displacements: Tensor) -> Tensor:
+        """(V, 3) displacements, each pair replaced by the mean of one and the mirrored other."""
+        own, other = displacements[self._paired], displacements[self._partner] @ self._reflect
+        return displacements.index_copy(0, self._paired, 0.5 * (own + other))
+
+
+def find_partners(vertices: np.ndarray, origin: np.ndarray, normal: np.ndarray) -> np.ndarray:
+    """(V,) index of the vertex at each vertex's mirror image in the plane, -1 where there is none.
+
+    Vertices count as mirror images when they mirror to within 1e-4 of the mesh's longest side.
+    Raises InputError when fewer than half of the vertices have a partner.
+    """
+    size = np.ptp(vertices, axis=0).max()
+    image = vertices - 2 * ((vertices - origin) @ normal)[:, None] * normal
+    distance, nearest = cKDTree(vertices).query(image)
+    partner = np.where(distance <= 1e-4 * size, nearest, -1)
+    mutual = (partner >= 0) & (partner[partner] == np.arange(len(partner)))
+    if mutual.mean() < 0.5:
+        raise InputError(
+            f"only {mutual.sum()} of {len(mutual)} vertices have a mirror image across the symmetry plane; "
+            "choose another axis or switch symmetry off."
+        )
+    return np.where(mutual, partner, -1)

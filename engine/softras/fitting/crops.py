@@ -1,0 +1,131 @@
+"""Square crops of the views around the object, resampled to one resolution."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..camera import Camera
+from ..raster.ops import silhouettes
+from ..render.silhouette import camera_tensors
+from ..views import View
+from .unit import UnitSpace
+
+MARGIN = 0.06  # of the crop's side, on each side
+FINEST = 2.0  # crop pixels per mask pixel, at most
+
+
+@dataclass(frozen=True)
+class Crops:
+    """What N views show, at S x S pixels.
+
+    Attributes:
+        targets: (N, S, S) uint8, the mask's coverage of the pixel, 0..255.
+        known: (N, S, S) uint8, how much of the pixel has an opinion: not ignored and inside the image, 0..255.
+        cameras: keyword arguments of `silhouettes` with N rows each.
+    """
+
+    targets: Tensor
+    known: Tensor
+    cameras: dict[str, Tensor]
+
+    @property
+    def resolution(self) -> int:
+        return self.targets.shape[-1]
+
+    def render(self, vertices: Tensor, faces: Tensor, views: Tensor, *, sigma: float, cull: bool) -> Tensor:
+        """(B, S, S) soft silhouettes in the views of the given indices (B,)."""
+        cameras = {name: rows[views.to(rows.device)] for name, rows in self.cameras.items()}
+        return silhouettes(
+            vertices, faces, height=self.resolution, width=self.resolution, sigma=sigma, cull=cull, **cameras
+        )
+
+    def target(self, views: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Coverage and knownness (B, S, S), 0..1, of the views of the given indices."""
+        return self.targets[views].to(dtype) / 255, self.known[views].to(dtype) / 255
+
+
+def crop_views(
+    views: Sequence[View], vertices: np.ndarray, unit: UnitSpace, resolution: int, device: torch.device
+) -> Crops:
+    """Crops that hold the mask and the visible part of the object; `vertices` (V, 3) are world points.
+
+    The resolution is lowered to FINEST pixels per mask pixel where the masks are coarser than that.
+    """
+    boxes = [crop_box(view, vertices) for view in views]
+    side = max(box[2] - box[0] for box in boxes)
+    resolution = max(16, min(resolution, int(np.ceil(FINEST * side))))
+    sampled = [resample(view, box, resolution) for view, box in zip(views, boxes, strict=True)]
+    cameras = [unit.camera(view.camera).crop(*box, resolution, resolution) for view, box in zip(views, boxes, strict=True)]
+    targets, known = (np.stack([np.rint(255 * s[i]).astype(np.uint8) for s in sampled]) for i in (0, 1))
+    return Crops(
+        torch.as_tensor(targets, device=device),
+        torch.as_tensor(known, device=device),
+        camera_tensors(cameras, torch.float32, device),
+    )
+
+
+def crop_box(view: View, vertices: np.ndarray | None = None) -> tuple[float, float, float, float]:
+    """x0, y0, x1, y1 of the square around the mask and what the image shows of (V, 3) world points, with a margin."""
+    rows, columns = mask_bounds(view)
+    low, high = np.array([columns[0], rows[0]], float), np.array([columns[1], rows[1]], float)
+    if vertices is not None:
+        pixels = visible_pixels(view.camera, vertices)
+        if len(pixels):
+            image = (view.camera.width, view.camera.height)
+            low = np.minimum(low, np.clip(pixels.min(axis=0), 0, image))
+            high = np.maximum(high, np.clip(pixels.max(axis=0), 0, image))
+    centre, half = (low + high) / 2, (high - low).max() / 2 * (1 + 2 * MARGIN)
+    return (*(centre - half), *(centre + half))
+
+
+def visible_pixels(camera: Camera, points: np.ndarray) -> np.ndarray:
+    """(P, 2) pixels of those (V, 3) world points that are in front of the camera."""
+    return camera.project(points[camera.to_camera(points)[:, 2] > camera.near])
+
+
+def mask_bounds(view: View) -> tuple[tuple[int, int], tuple[int, int]]:
+    """First and last + 1 row, and column, of the mask's object."""
+    inside = view.mask > 0.5 if view.ignore is None else (view.mask > 0.5) & ~view.ignore
+    rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
+    return (int(rows[0]), int(rows[-1]) + 1), (int(columns[0]), int(columns[-1]) + 1)
+
+
+def resample(view: View, box: tuple[float, float, float, float], resolution: int) -> tuple[np.ndarray, np.ndarray]:
+    """The mask in a box of pixels, averaged over the area of resolution x resolution cells.
+
+    Returns:
+        (S, S) mean of the mask over the known part of each cell (0 where nothing is known), and
+        (S, S) share of the cell that is known: inside the image and not ignored.
+    """
+    x0, y0, x1, y1 = box
+    known = np.ones(view.mask.shape, np.float32) if view.ignore is None else (~view.ignore).astype(np.float32)
+    cell = (x1 - x0) * (y1 - y0) / resolution**2
+    known_area = _integrate(known, box, resolution)
+    mask_area = _integrate(view.mask * known, box, resolution)
+    mean = np.divide(mask_area, known_area, out=np.zeros_like(mask_area), where=known_area > 1e-6 * cell)
+    return mean.clip(0, 1), (known_area / cell).clip(0, 1)
+
+
+def _integrate(image: np.ndarray, box: tuple[float, float, float, float], cells: int) -> np.ndarray:
+    """(cells, cells) integral of a piecewise constant image over the cells of a box; 0 outside the image."""
+    x0, y0, x1, y1 = box
+    top, bottom = int(np.clip(np.floor(y0), 0, len(image))), int(np.clip(np.ceil(y1), 0, len(image)))
+    rows = _integrate_columns(image[top:bottom], x0, x1, cells)
+    return _integrate_columns(rows.T, y0 - top, y1 - top, cells).T
+
+
+def _integrate_columns(image: np.ndarray, start: float, end: float, cells: int) -> np.ndarray:
+    """(H, W) -> (H, cells): integrals along each row between `cells` + 1 even positions from start to end."""
+    width = image.shape[1]
+    total = np.zeros((len(image), width + 2))
+    np.cumsum(image, axis=1, out=total[:, 1:-1], dtype=np.float64)
+    total[:, -1] = total[:, -2]
+    position = np.linspace(start, end, cells + 1).clip(0, width)
+    whole = position.astype(int)
+    part = position - whole
+    return np.diff(total[:, whole] * (1 - part) + total[:, whole + 1] * part, axis=1)

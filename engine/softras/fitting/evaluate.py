@@ -1,0 +1,48 @@
+"""How well a mesh matches its views."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from ..render.silhouette import hard_silhouettes
+from ..views import View
+
+PIXELS = 1 << 24  # rendered at once
+
+
+def evaluate(vertices: np.ndarray, faces: np.ndarray, views: Sequence[View], device: torch.device | str = "cpu") -> np.ndarray:
+    """(N,) intersection over union of the mesh's hard silhouette and each view's mask, at the image's own size.
+
+    A pixel belongs to the silhouette when a face covers its centre and to the mask when its value is above 0.5;
+    ignored pixels and what lies outside the image do not count.
+
+    Args:
+        vertices: (V, 3) world points.
+        faces: (F, 3).
+    """
+    points = torch.as_tensor(np.asarray(vertices), dtype=torch.float32, device=device)
+    triangles = torch.as_tensor(np.asarray(faces), dtype=torch.int64, device=device)
+    sizes: dict[tuple[int, int], list[int]] = {}
+    for i, view in enumerate(views):
+        sizes.setdefault(view.mask.shape, []).append(i)
+    iou = np.zeros(len(views))
+    for (height, width), members in sizes.items():
+        many = max(1, PIXELS // (height * width))
+        for start in range(0, len(members), many):
+            part = members[start : start + many]
+            silhouettes = hard_silhouettes(points, triangles, [views[i].camera for i in part]).cpu().numpy()
+            for i, silhouette in zip(part, silhouettes, strict=True):
+                iou[i] = intersection_over_union(silhouette, views[i])
+    return iou
+
+
+def intersection_over_union(silhouette: np.ndarray, view: View) -> float:
+    """IoU of an (H, W) bool silhouette and the view's mask over the pixels that are not ignored."""
+    mask = view.mask > 0.5
+    either, both = silhouette | mask, silhouette & mask
+    if view.ignore is not None:
+        either, both = either & ~view.ignore, both & ~view.ignore
+    return float(both.sum() / max(1, either.sum()))

@@ -1,0 +1,290 @@
+"""The run of a fit."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..deform import find_partners
+from ..errors import InputError
+from ..mesh import Mesh
+from ..views import View
+from .crops import Crops, crop_views
+from .evaluate import evaluate
+from .hull import carve
+from .model import DEFAULT_WEIGHTS, Model
+from .placement import check_cameras, needs_placement, place
+from .progress import FitResult, Progress
+from .remesh import remesh
+from .schedule import Stage
+from .settings import Settings
+from .unit import UnitSpace
+
+EVALUATIONS = 10  # in each stage
+IMPROVEMENT = 2e-4  # of the mean IoU, that counts as one
+EVENT_SECONDS = 0.1  # between progress events
+PREVIEW_SECONDS = 0.4  # between those with vertices
+
+
+def fit(
+    mesh: Mesh | None,
+    views: Sequence[View],
+    *,
+    lock: np.ndarray | None = None,
+    stop: Callable[[], bool] | None = None,
+    **settings: Any,
+) -> FitResult:
+    """Fit a mesh to the masks of its views.
+
+    Args:
+        mesh: the start; None when mode is "reconstruct".
+        views: at least one, at least two for "reconstruct".
+        lock: (V,) bool, True where a vertex must not move.
+        stop: asked at every step; once it returns True the best state so far is the result.
+        settings: by name, see `Settings`: mode="refine", optimize=("vertices",), seed=0, device="auto", ...
+
+    Raises:
+        InputError: an unusable setting, no views, a camera inside the mesh, ...
+    """
+    for event in fit_events(mesh, views, lock=lock, stop=stop, **settings):
+        if isinstance(event, FitResult):
+            return event
+    raise RuntimeError("a fit always ends with its result")
+
+
+def fit_events(
+    mesh: Mesh | None,
+    views: Sequence[View],
+    *,
+    lock: np.ndarray | None = None,
+    stop: Callable[[], bool] | None = None,
+    **settings: Any,
+) -> Iterator[Progress | FitResult]:
+    """As `fit`, telling its progress; the last item is the FitResult. Closing the iterator ends the fit at once."""
+    return _Run(mesh, list(views), lock, stop or (lambda: False), Settings.of(**settings)).events()
+
+
+class _Run:
+    def __init__(
+        self, mesh: Mesh | None, views: list[View], lock: np.ndarray | None, stop: Callable[[], bool], settings: Settings
+    ) -> None:
+        self.started = time.perf_counter()
+        self.settings, self.views, self.stop = settings, views, stop
+        self.lock = _checked_lock(lock, mesh)
+        self.device = _device(settings.device)
+        if not views:
+            raise InputError("there are no views; add at least one camera with a mask.")
+        if not any(view.weight > 0 for view in views):
+            raise InputError("all views have weight 0; give at least one of them a positive weight.")
+        if settings.mode == "refine" and mesh is None:
+            raise InputError("there is no mesh to refine; give one, or choose mode 'reconstruct'.")
+        if settings.mode == "reconstruct" and mesh is not None:
+            raise InputError("reconstruct makes a new mesh; leave out the given one, or choose mode 'refine'.")
+        self.start = mesh
+        self.weights = DEFAULT_WEIGHTS[settings.mode] | settings.weights
+        self.random = np.random.default_rng(settings.seed)
+        self.history: list[Progress] = []
+        self.notes: list[str] = []
+        self.steps = sum(stage.steps for stage in settings.schedule)
+        self.step = 0
+        self.best_iou = np.zeros(len(views))
+        self.best: Mesh | None = None
+        self.shown = self.told = -np.inf
+        self.status = "finished"
+
+    def events(self) -> Iterator[Progress | FitResult]:
+        self.begin()
+        yield self.evaluated(0, {})
+        for number, stage in enumerate(self.settings.schedule):
+            yield from self.run_stage(number, stage)
+            if self.status != "finished":
+                break
+        assert self.best is not None
+        yield FitResult(self.best, self.best_iou, self.history, self.status, self.elapsed(), self.notes)
+
+    def begin(self) -> None:
+        """Make or place the mesh, and build the model."""
+        if self.start is None:
+            mesh, partners = carve(self.views, self.settings.voxels), None
+        else:
+            mesh, partners = self.placed(self.start)
+            check_cameras(mesh, self.views)
+        self.partners = partners
+        used = mesh.vertices[np.unique(mesh.faces)]
+        self.unit = UnitSpace.around(used)
+        self.build(mesh)
+
+    def placed(self, mesh: Mesh) -> tuple[Mesh, tuple[np.ndarray, np.ndarray] | None]:
+        """The mesh on the masks, and its mirror partners and plane normal if it is to stay symmetric."""
+        mirror = None
+        if self.settings.symmetry is not None:
+            frame = np.reshape(self.settings.symmetry_frame or np.eye(4).ravel(), (4, 4))
+            normal = np.linalg.inv(frame[:3, :3])["xyz".index(self.settings.symmetry)]
+            normal = normal / np.linalg.norm(normal)
+            mirror = (find_partners(mesh.vertices, frame[:3, 3], normal), normal)
+        if self.settings.place == "auto" and self.lock is None and needs_placement(mesh, self.views, self.device):
+            scale, pivot, shift = place(mesh.vertices[np.unique(mesh.faces)], self.views)
+            loose = np.ones(len(mesh.vertices), dtype=bool)
+            loose[mesh.faces] = False
+            moved = scale * (mesh.vertices - pivot) + pivot + shift
+            mesh = Mesh(np.where(loose[:, None], mesh.vertices, moved), mesh.faces)
+            self.notes.append(f"The mesh did not overlap the masks; it was moved onto them and scaled by {scale:.3g}.")
+        return mesh, mirror
+
+    def build(self, mesh: Mesh) -> None:
+        self.model = Model(
+            mesh,
+            self.unit,
+            self.settings.optimize,
+            self.weights,
+            keep_detail=self.settings.mode == "refine",
+            lock=self.lock,
+            mirror=self.partners,
+            device=self.device,
+        )
+        self.cull = _closed(mesh) if self.settings.cull is None else self.settings.cull
+
+    def remesh(self, edge: float) -> None:
+        mesh = self.model.mesh
+        vertices, faces = remesh(self.unit.to_unit(self.model.world_vertices()), mesh.faces, edge)
+        self.build(Mesh(self.unit.to_world(vertices), faces))
+
+    def run_stage(self, number: int, stage: Stage) -> Iterator[Progress]:
+        """One resolution."""
+        deadline = self.deadline(number)
+        if stage.edge is not None:
+            self.remesh(stage.edge)
+        crops = crop_views(self.views, self.model.world_vertices(), self.unit, stage.resolution, self.device)
+        optimizers = self.model.optimizers(stage, self.settings.preconditioned)
+        batches = self.batches()
+        first, every = self.step, max(1, stage.steps // EVALUATIONS)
+        best, waited = 0.0, 0
+        for k in range(stage.steps):
+            if self.stop():
+                self.status = "stopped"
+                return
+            done = k / stage.steps
+            if deadline is not None:
+                done = max(done, 1 - (deadline - time.perf_counter()) / max(1e-9, deadline - self.stage_started))
+                if done >= 1:
+                    break
+            if stage.edge is not None and stage.remesh_every and k and k % stage.remesh_every == 0:
+                self.remesh(stage.edge)
+                optimizers = self.model.optimizers(stage, self.settings.preconditioned)
+            loss = self.take_step(stage, crops, optimizers, next(batches), done)
+            self.step = first + k + 1
+            if (k + 1) % every == 0:
+                event = self.evaluated(number, loss)
+                yield event
+                mean = float(self.weighted(event.iou))
+                best, waited = (mean, 0) if mean > best + IMPROVEMENT else (best, waited + 1)
+                if waited >= self.settings.patience:
+                    break
+            elif self.elapsed() - self.told > EVENT_SECONDS:
+                yield self.event(number, loss)
+        self.step = first + stage.steps
+        if number + 1 == len(self.settings.schedule) and deadline is not None and done >= 1:
+            self.status = "out of time"
+
+    def deadline(self, number: int) -> float | None:
+        """When the stage must end: every stage has its share, by steps, of what is left of max_seconds."""
+        self.stage_started = time.perf_counter()
+        if self.settings.max_seconds is None:
+            return None
+        stages = self.settings.schedule[number:]
+        left = self.settings.max_seconds - self.elapsed()
+        share = [stage.steps * stage.resolution for stage in stages]
+        return self.stage_started + max(0.0, left) * share[0] / sum(share)
+
+    def batches(self) -> Iterator[torch.Tensor]:
+        """Indices of the views of each step: every view once in random order, then anew."""
+        usable = np.flatnonzero([view.weight > 0 for view in self.views])
+        while True:
+            order = self.random.permutation(usable)
+            parts = max(1, round(len(order) / self.settings.batch))
+            for part in np.array_split(order, parts):
+                yield torch.as_tensor(part, device=self.device)
+
+    def take_step(
+        self, stage: Stage, crops: Crops, optimizers: list, batch: torch.Tensor, done: float
+    ) -> dict[str, float]:
+        """One step of all variables; returns the value of each term."""
+        blur = _between(stage.blur, done)
+        for optimizer, rates in optimizers:
+            optimizer.zero_grad(set_to_none=True)
+            for group in optimizer.param_groups:
+                group["lr"] = _between(rates, done)
+        vertices = self.model.vertices()
+        sigma = (2 * blur / crops.resolution) ** 2
+        alpha = crops.render(vertices, self.model.faces, batch, sigma=sigma, cull=self.cull)
+        weights = torch.tensor([self.views[i].weight for i in batch.tolist()], dtype=alpha.dtype, device=self.device)
+        objective = self.model.objective
+        terms = objective.silhouette(alpha, *crops.target(batch, alpha.dtype), weights) | objective.mesh(vertices)
+        objective.total(terms).backward()
+        for optimizer, _ in optimizers:
+            optimizer.step()
+        return {name: float(value.detach()) for name, value in terms.items()}
+
+    def evaluated(self, stage: int, loss: dict[str, float]) -> Progress:
+        """The event of this moment with its IoU; the best such state is kept."""
+        vertices, faces = self.model.world_vertices(), self.model.mesh.faces
+        iou = evaluate(vertices, faces, self.views, self.device)
+        if self.best is None or self.weighted(iou) >= self.weighted(self.best_iou):
+            self.best, self.best_iou = Mesh(vertices, faces), iou
+        return self.event(stage, loss, iou, vertices)
+
+    def weighted(self, iou: np.ndarray) -> float:
+        return float(np.average(iou, weights=[view.weight for view in self.views]))
+
+    def event(
+        self, stage: int, loss: dict[str, float], iou: np.ndarray | None = None, vertices: np.ndarray | None = None
+    ) -> Progress:
+        self.told = self.elapsed()
+        if vertices is None and self.told - self.shown > PREVIEW_SECONDS:
+            vertices = self.model.world_vertices()
+        if vertices is not None:
+            self.shown = self.told
+        faces = self.model.mesh.faces if vertices is not None and self.start is None else None
+        event = Progress(self.step, self.steps, stage, loss, self.told, iou, vertices, faces)
+        self.history.append(replace(event, vertices=None, faces=None))
+        return event
+
+    def elapsed(self) -> float:
+        return time.perf_counter() - self.started
+
+
+def _between(ends: tuple[float, float], done: float) -> float:
+    """Geometric interpolation from ends[0] (done = 0) to ends[1] (done = 1)."""
+    return ends[0] * (ends[1] / ends[0]) ** min(1.0, max(0.0, done))
+
+
+def _closed(mesh: Mesh) -> bool:
+    """Whether every side of a face is met by exactly one face the other way round, and the normals point outwards."""
+    sides = mesh.faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2).astype(np.int64)
+    count = len(mesh.vertices)
+    forward, backward = np.sort(sides[:, 0] * count + sides[:, 1]), np.sort(sides[:, 1] * count + sides[:, 0])
+    if not np.array_equal(forward, backward) or (np.diff(forward) == 0).any():
+        return False
+    a, b, c = (mesh.vertices[mesh.faces[:, k]] - mesh.vertices.mean(axis=0) for k in range(3))
+    return float(np.einsum("ij,ij->i", a, np.cross(b, c)).sum()) > 0
+
+
+def _checked_lock(lock: np.ndarray | None, mesh: Mesh | None) -> np.ndarray | None:
+    if lock is None or mesh is None:
+        return None
+    lock = np.asarray(lock, dtype=bool)
+    if lock.shape != (len(mesh.vertices),):
+        raise InputError(f"the lock mask has shape {lock.shape} but the mesh has {len(mesh.vertices)} vertices.")
+    return lock if lock.any() else None
+
+
+def _device(name: str) -> torch.device:
+    """The device of that name; "auto" is the CPU until a CUDA rasterizer exists."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("device 'cuda' was asked for but this computer has no usable CUDA device; choose 'auto' or 'cpu'.")
+    return torch.device("cuda" if name == "cuda" else "cpu")

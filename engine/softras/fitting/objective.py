@@ -1,0 +1,86 @@
+"""The objective of a fit: the weighted sum of its terms for one topology."""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from torch import Tensor
+
+from . import terms
+
+
+class Objective:
+    """Silhouette and mesh terms with their weights.
+
+    In a refinement the smoothness terms see displacements, so that the artist's own creases cost nothing; in a
+    reconstruction, where the mesh is ours, they see the vertices themselves.
+    """
+
+    def __init__(
+        self,
+        rest: Tensor,
+        faces: np.ndarray,
+        weights: dict[str, float],
+        *,
+        keep_detail: bool,
+    ) -> None:
+        """rest: (V, 3) the mesh before the fit; weights: by name of the term."""
+        self.weights = {name: weight for name, weight in weights.items() if weight != 0}
+        self._rest, self._keep_detail = rest, keep_detail
+        self._faces = torch.as_tensor(faces, dtype=torch.int64, device=rest.device)
+        edges, hinges = edges_and_hinges(faces)
+        self._edges = torch.as_tensor(edges, device=rest.device)
+        self._hinges = torch.as_tensor(hinges, device=rest.device)
+        self._operator = _random_walk(edges, len(rest)).to(rest)
+        lengths = (rest[self._edges[:, 0]] - rest[self._edges[:, 1]]).norm(dim=1)
+        self.mean_edge = float(lengths.mean())
+        self._lengths = lengths.clamp_min(0.1 * self.mean_edge) if keep_detail else torch.full_like(lengths, self.mean_edge)
+
+    def silhouette(self, alpha: Tensor, target: Tensor, known: Tensor, view_weights: Tensor) -> dict[str, Tensor]:
+        """The silhouette terms, mean over the views by their weights (B,)."""
+        found = {}
+        for name, term in (("iou", terms.silhouette_iou), ("squared", terms.silhouette_squared)):
+            if name in self.weights:
+                found[name] = (view_weights * term(alpha, target, known)).sum() / len(view_weights)
+        return found
+
+    def mesh(self, vertices: Tensor) -> dict[str, Tensor]:
+        """The mesh terms."""
+        moved = vertices - self._rest if self._keep_detail else vertices
+        found = {}
+        if "laplacian" in self.weights:
+            found["laplacian"] = terms.laplacian(moved, self._operator, self.mean_edge)
+        if "bilaplacian" in self.weights:
+            found["bilaplacian"] = terms.bilaplacian(moved, self._operator, self.mean_edge)
+        if "normal_consistency" in self.weights and len(self._hinges):
+            found["normal_consistency"] = terms.normal_consistency(vertices, self._faces, self._hinges)
+        if "edge_length" in self.weights:
+            found["edge_length"] = terms.edge_length(vertices, self._edges, self._lengths)
+        return found
+
+    def total(self, found: dict[str, Tensor]) -> Tensor:
+        """The weighted sum."""
+        return torch.stack([self.weights[name] * value for name, value in found.items()]).sum()
+
+
+def edges_and_hinges(faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(E, 2) undirected edges and (H, 2) pairs of faces that share an edge (neighbours in order, if more than two do)."""
+    sides = np.sort(faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1).astype(np.int64)
+    owner = np.repeat(np.arange(len(faces)), 3)
+    real = sides[:, 0] != sides[:, 1]
+    sides, owner = sides[real], owner[real]
+    edges, which = np.unique(sides, axis=0, return_inverse=True)
+    order = np.argsort(which.ravel(), kind="stable")
+    same = np.diff(which.ravel()[order]) == 0
+    return edges, np.stack([owner[order][:-1][same], owner[order][1:][same]], axis=1)
+
+
+def _random_walk(edges: np.ndarray, count: int) -> Tensor:
+    """(count, count) I - D^-1 A; rows of vertices without neighbours are zero."""
+    i, j = np.concatenate([edges, edges[:, ::-1]]).T
+    degree = np.bincount(i, minlength=count)
+    rows = sp.csr_matrix((-1.0 / degree[i], (i, j)), shape=(count, count)) + sp.diags((degree > 0).astype(float))
+    rows = rows.tocoo()
+    indices = torch.as_tensor(np.stack([rows.row, rows.col]).astype(np.int64))
+    return torch.sparse_coo_tensor(indices, torch.as_tensor(rows.data), (count, count)).coalesce()

@@ -1,0 +1,148 @@
+"""Moves and scales a mesh onto the masks it does not overlap yet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from scipy.optimize import least_squares
+from scipy.spatial import ConvexHull, QhullError
+
+from ..camera import Camera
+from ..errors import InputError
+from ..mesh import Mesh
+from ..views import View
+from .crops import crop_views, mask_bounds
+from .terms import silhouette_iou
+from .unit import UnitSpace
+
+OVERLAP = 0.2  # mean IoU below which a mesh counts as not yet placed
+PRIOR = 1e-3  # keeps what the masks leave open (the depth in a single view) near where it was
+
+
+def needs_placement(mesh: Mesh, views: Sequence[View], device: torch.device) -> bool:
+    """Whether the mesh hardly overlaps the masks. A view from inside the mesh counts as no overlap."""
+    unit = UnitSpace.around(mesh.vertices)
+    crops = crop_views(views, mesh.vertices, unit, 128, device)
+    vertices = torch.as_tensor(unit.to_unit(mesh.vertices), dtype=torch.float32, device=device)
+    faces = torch.as_tensor(mesh.faces, dtype=torch.int64, device=device)
+    everything = torch.arange(len(views), device=device)
+    alpha = crops.render(vertices, faces, everything, sigma=1e-6, cull=False)
+    iou = 1 - silhouette_iou(alpha, *crops.target(everything, alpha.dtype)).cpu().numpy()
+    inside = [camera_inside(view.camera, mesh) for view in views]
+    return float(np.where(inside, 0.0, iou).mean()) < OVERLAP
+
+
+def place(vertices: np.ndarray, views: Sequence[View]) -> tuple[float, np.ndarray, np.ndarray]:
+    """Scale and shift that bring the bounds of the vertices to the bounds of the masks; the rotation stays.
+
+    Returns scale s, pivot p (3,) and shift t (3,): x -> s (x - p) + p + t. Least squares over the sides of the
+    bounding boxes in all views, leaving out sides where the mask is cut by the image's border.
+    """
+    bounds = [_bounds(view) for view in views]
+    points = _extreme(vertices)
+    pivot = (points.min(axis=0) + points.max(axis=0)) / 2
+    size = float(np.ptp(points, axis=0).max()) or 1.0
+    middle = nearest_point_to_rays([v.camera for v in views], [b[0].mean(axis=0) for b in bounds], near=pivot)
+    scale = float(np.median([wanted_size(v.camera, middle, b[0]) for v, b in zip(views, bounds, strict=True)])) / size
+    if len(views) == 1:  # depth and scale cannot both be told: keep the size, unless a parallel view shows it
+        camera = views[0].camera
+        if not camera.orthographic:
+            middle = camera.centre + (middle - camera.centre) / scale
+            scale = 1.0
+    start = np.array([np.log(scale), *((middle - pivot) / size)])
+
+    def residuals(x: np.ndarray) -> np.ndarray:
+        moved = np.exp(x[0]) * (points - pivot) + pivot + size * x[1:]
+        rows = [PRIOR * (x - start)]
+        for view, (box, whole) in zip(views, bounds, strict=True):
+            z = np.maximum(view.camera.to_camera(moved)[:, 2], view.camera.near)
+            pixels = view.camera.project(moved) if (z > view.camera.near).all() else None
+            if pixels is None:
+                rows.append(np.full(4, 10.0))
+                continue
+            found = np.stack([pixels.min(axis=0), pixels.max(axis=0)])
+            rows.append((np.where(whole, found - box, 0) / max(view.camera.width, view.camera.height)).ravel())
+        return np.concatenate(rows)
+
+    x = least_squares(residuals, start, loss="soft_l1", f_scale=0.05, max_nfev=50).x
+    return float(np.exp(x[0])), pivot, size * x[1:]
+
+
+def camera_inside(camera: Camera, mesh: Mesh) -> bool:
+    """Whether the eye of a perspective camera lies inside the mesh: its winding number there is not near 0.
+
+    Solid angles by van Oosterom and Strackee, 1983; holes in the mesh only soften the answer (Jacobson et al. 2013).
+    """
+    if camera.orthographic:
+        return False
+    eye = camera.centre
+    if (eye < mesh.vertices.min(axis=0)).any() or (eye > mesh.vertices.max(axis=0)).any():
+        return False
+    a, b, c = (mesh.vertices[mesh.faces[:, k]] - eye for k in range(3))
+    la, lb, lc = (np.linalg.norm(x, axis=1) for x in (a, b, c))
+    triple = np.einsum("ij,ij->i", a, np.cross(b, c))
+    dots = [np.einsum("ij,ij->i", x, y) for x, y in ((a, b), (b, c), (c, a))]
+    angle = 2 * np.arctan2(triple, la * lb * lc + dots[0] * lc + dots[1] * la + dots[2] * lb)
+    return abs(angle.sum()) / (4 * np.pi) > 0.5
+
+
+def check_cameras(mesh: Mesh, views: Sequence[View]) -> None:
+    """Raises InputError naming the first view whose camera is inside the mesh or has all of it behind."""
+    for view in views:
+        if camera_inside(view.camera, mesh):
+            raise InputError(
+                f"the camera of view '{view.name}' is inside the mesh; move the mesh or the camera, or leave that view out."
+            )
+        if not (view.camera.to_camera(mesh.vertices)[:, 2] > view.camera.near).any():
+            raise InputError(
+                f"the mesh is behind the camera of view '{view.name}'; move the mesh or turn the camera, or leave that view out."
+            )
+
+
+def wanted_size(camera: Camera, point: np.ndarray, box: np.ndarray) -> float:
+    """World length that spans the longer side of a (2, 2) pixel box at a point's depth."""
+    depth = 1.0 if camera.orthographic else max(float(camera.to_camera(point)[2]), camera.near)
+    focal = np.sqrt(abs(np.linalg.det(camera.K[:2, :2])))
+    return float(np.ptp(box, axis=0).max() * depth / focal)
+
+
+def nearest_point_to_rays(cameras: Sequence[Camera], pixels: Sequence[np.ndarray], near: np.ndarray) -> np.ndarray:
+    """(3,) the point with the least squared distance to the rays through one pixel (2,) of each camera.
+
+    What the rays leave open (all of one ray, say) is chosen close to `near` (3,).
+    """
+    matrix, right = 1e-9 * np.eye(3), 1e-9 * near
+    for camera, pixel in zip(cameras, pixels, strict=True):
+        origin, direction = pixel_ray(camera, pixel)
+        across = np.eye(3) - np.outer(direction, direction)
+        matrix, right = matrix + across, right + across @ origin
+    return np.linalg.solve(matrix, right)
+
+
+def pixel_ray(camera: Camera, pixel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Origin and unit direction (3,) of the ray seen at a pixel (2,), in the world."""
+    xy = np.linalg.solve(camera.K[:2, :2], pixel - camera.K[:2, 2])
+    R, t = camera.world_to_camera[:3, :3], camera.world_to_camera[:3, 3]
+    if camera.orthographic:
+        return np.linalg.solve(R, np.array([*xy, 0.0]) - t), np.linalg.solve(R, np.array([0.0, 0.0, 1.0]))
+    direction = np.linalg.solve(R, np.array([*xy, 1.0]))
+    return camera.centre, direction / np.linalg.norm(direction)
+
+
+def _bounds(view: View) -> tuple[np.ndarray, np.ndarray]:
+    """(2, 2) low and high (x, y) of the mask, and which of these four sides lie inside the image."""
+    rows, columns = mask_bounds(view)
+    box = np.array([[columns[0], rows[0]], [columns[1], rows[1]]], dtype=float)
+    image = np.array([view.camera.width, view.camera.height])
+    return box, np.stack([box[0] > 0, box[1] < image])
+
+
+def _extreme(vertices: np.ndarray) -> np.ndarray:
+    """The vertices that can touch a bounding box in some view: those of the convex hull."""
+    try:
+        return vertices[ConvexHull(vertices).vertices]
+    except (QhullError, ValueError):  # flat or too few
+        return vertices
+

@@ -1,0 +1,20 @@
+"""Isotropic remeshing, where the topology is ours to choose.
+
+gpytoolbox (MIT) has Botsch and Kobbelt's remesher, wheels for Linux, Windows and macOS on x86-64 and ARM, and brings
+scikit-image, which has the marching cubes. pymeshlab has the same remesher but is five times as large, under the GPL,
+and lacks ARM wheels for Windows; libigl and trimesh have none.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from gpytoolbox.remesh_botsch import remesh_botsch
+
+
+def remesh(vertices: np.ndarray, faces: np.ndarray, edge: float, iterations: int = 3) -> tuple[np.ndarray, np.ndarray]:
+    """Vertices (V, 3) and faces (F, 3) of the same surface in triangles with sides of about `edge`.
+
+    Botsch and Kobbelt, "A remeshing approach to multiresolution modeling", SGP 2004.
+    """
+    v, f = remesh_botsch(vertices.astype(np.float64), faces.astype(np.int32), iterations, edge, True)
+    return np.asarray(v), np.asarray(f, dtype=np.int32)

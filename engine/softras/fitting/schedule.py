@@ -1,0 +1,75 @@
+"""Stages of a fit, coarse to fine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from ..errors import InputError
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One resolution of a fit. Lengths are in object sizes: the longest side of the object is 1.
+
+    Attributes:
+        resolution: side of the square crop around the object, pixels (fewer where the masks are coarser).
+        steps: at most this many.
+        blur: crop pixels of softness at the start and the end of the stage; sigma = (2 blur / resolution)^2.
+        rates: step length of each variable at the start and the end of the stage.
+        smoothing: length over which a preconditioned step is smooth.
+        edge: edge length to remesh to (reconstruct only), or None.
+        remesh_every: steps between remeshings; 0 remeshes only at the start of the stage.
+    """
+
+    resolution: int
+    steps: int
+    blur: tuple[float, float] = (0.35, 0.35)
+    rates: dict[str, tuple[float, float]] = field(default_factory=dict)
+    smoothing: float = 0.05
+    edge: float | None = None
+    remesh_every: int = 0
+
+    @classmethod
+    def of(cls, value: Stage | dict[str, Any]) -> Stage:
+        """A stage from plain values. Raises InputError naming an unknown or missing one."""
+        if isinstance(value, Stage):
+            return value
+        known = {f.name for f in fields(cls)}
+        for name in value:
+            if name not in known:
+                raise InputError(f"a stage has no '{name}'; it has {', '.join(sorted(known))}.")
+        try:
+            stage = cls(**value)
+        except TypeError as error:
+            raise InputError("a stage needs at least resolution and steps.") from error
+        if stage.resolution < 1 or stage.steps < 1 or min(stage.blur) <= 0:
+            raise InputError("a stage needs a positive resolution, number of steps and blur.")
+        return stage
+
+
+def default_schedule(mode: str, optimize: tuple[str, ...]) -> tuple[Stage, ...]:
+    """The stages that work without tuning."""
+    if mode == "reconstruct":
+        return RECONSTRUCT
+    return REFINE_VERTICES if "vertices" in optimize else REFINE_RIGID
+
+
+RECONSTRUCT = (
+    Stage(256, 400, (0.35, 0.25), {"vertices": (0.03, 0.015)}, smoothing=0.05, edge=0.03, remesh_every=200),
+    Stage(512, 400, (0.25, 0.2), {"vertices": (0.012, 0.0012)}, smoothing=0.03, edge=0.02, remesh_every=200),
+)
+
+REFINE_VERTICES = (
+    Stage(64, 200, (1.0, 0.7), {"vertices": (0.07, 0.05), "rigid": (0.02, 0.01)}, smoothing=0.15),
+    Stage(128, 250, (0.5, 0.35), {"vertices": (0.04, 0.03), "rigid": (0.01, 0.005)}, smoothing=0.08),
+    Stage(256, 300, (0.35, 0.25), {"vertices": (0.02, 0.01), "rigid": (0.005, 0.002)}, smoothing=0.05),
+    Stage(512, 200, (0.25, 0.2), {"vertices": (0.01, 0.001), "rigid": (0.002, 0.0002)}, smoothing=0.03),
+)
+
+REFINE_RIGID = (
+    Stage(64, 60, (1.75, 1.0), {"rigid": (0.05, 0.03)}),
+    Stage(128, 60, (1.0, 0.7), {"rigid": (0.02, 0.01)}),
+    Stage(256, 60, (0.5, 0.3), {"rigid": (0.01, 0.003)}),
+    Stage(512, 40, (0.3, 0.2), {"rigid": (0.003, 0.0003)}),
+)

@@ -1,0 +1,68 @@
+"""The summands of a fit's objective, each one function.
+
+Lengths are in object sizes. Every mesh term is a mean, so that its weight does not depend on the vertex count.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def silhouette_iou(alpha: Tensor, target: Tensor, known: Tensor) -> Tensor:
+    """(N,) one minus the soft intersection over union of silhouettes and masks.
+
+    1 - sum(k a t) / sum(k (a + t - a t)) over the pixels of a view, with silhouette a, mask t and knownness k
+    (N, H, W), all in 0..1. Liu et al., "Soft Rasterizer", ICCV 2019, eq. 8.
+    """
+    wanted = known * target
+    both = torch.einsum("nhw,nhw->n", alpha, wanted)
+    either = torch.einsum("nhw,nhw->n", alpha, known) + wanted.sum(dim=(1, 2)) - both
+    return 1 - both / either.clamp_min(1e-6)
+
+
+def silhouette_squared(alpha: Tensor, target: Tensor, known: Tensor) -> Tensor:
+    """(N,) squared difference of silhouettes and masks, relative to the mask's area.
+
+    sum(k (a - t)^2) / sum(k t) over the pixels of a view; a, t, k as in `silhouette_iou`.
+    """
+    return (known * (alpha - target) ** 2).sum(dim=(1, 2)) / (known * target).sum(dim=(1, 2)).clamp_min(1e-6)
+
+
+def laplacian(moved: Tensor, operator: Tensor, edge: float) -> Tensor:
+    """Mean squared distance of a vertex from the middle of its neighbours, in edge lengths.
+
+    mean |L x|^2 / edge^2 with the random-walk graph Laplacian L = I - D^-1 A (V, V) and x (V, 3): the vertices, or
+    their displacements, which keeps the mesh's own detail. Sorkine et al., "Laplacian surface editing", SGP 2004.
+    """
+    return (operator @ moved).square().sum(dim=1).mean() / edge**2
+
+
+def bilaplacian(moved: Tensor, operator: Tensor, edge: float) -> Tensor:
+    """Mean squared Laplacian of the Laplacian, in edge lengths: smooth bends cost little, noise costs much.
+
+    mean |L L x|^2 / edge^2; L and x as in `laplacian`. Kobbelt et al., "Interactive multi-resolution modeling",
+    SIGGRAPH 1998.
+    """
+    return (operator @ (operator @ moved)).square().sum(dim=1).mean() / edge**2
+
+
+def normal_consistency(vertices: Tensor, faces: Tensor, hinges: Tensor) -> Tensor:
+    """Mean of 1 - cos(angle between the normals) over pairs of faces that share an edge.
+
+    vertices (V, 3), faces (F, 3), hinges (H, 2) face indices. Faces without area count as flat.
+    Ravi et al., "Accelerating 3D deep learning with PyTorch3D", 2020 (its mesh_normal_consistency).
+    """
+    a, b, c = vertices[faces].unbind(dim=1)
+    normals = torch.nn.functional.normalize(torch.linalg.cross(b - a, c - a), dim=1, eps=1e-20)
+    return (1 - (normals[hinges[:, 0]] * normals[hinges[:, 1]]).sum(dim=1)).mean()
+
+
+def edge_length(vertices: Tensor, edges: Tensor, lengths: Tensor) -> Tensor:
+    """Mean squared relative change of the edges' lengths.
+
+    mean ((|e| - l) / l)^2 over edges (E, 2) with wanted lengths l (E,). Wang et al., "Pixel2Mesh", ECCV 2018, has the
+    same with l = 0.
+    """
+    length = (vertices[edges[:, 0]] - vertices[edges[:, 1]]).square().sum(dim=1).clamp_min(1e-20).sqrt()
+    return ((length - lengths) / lengths).square().mean()
