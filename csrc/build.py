@@ -36,12 +36,12 @@ TARGETS = {
 }
 
 
-def this_machine() -> str:
-    """The library file of the machine this runs on, as engine/softras/raster/cpu.py looks for it."""
-    system = {"Linux": "linux", "Windows": "windows", "Darwin": "macos"}[platform.system()]
+def this_machine() -> str | None:
+    """The library file of the machine this runs on (see engine/softras/raster/cpu.py); None: there is none."""
+    system = {"Linux": "linux", "Windows": "windows", "Darwin": "macos"}.get(platform.system())
     machine = platform.machine().lower()
     machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(machine, machine)
-    return next(name for name, (target, _) in TARGETS.items() if target.startswith(f"{machine}-{system}"))
+    return next((name for name, (target, _) in TARGETS.items() if target.startswith(f"{machine}-{system}")), None)
 
 
 def write_ninja(path: Path, libraries: list[str]) -> None:
@@ -86,8 +86,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--all", action="store_true", help="build for every platform")
     args = parser.parse_args()
+    wanted = list(TARGETS) if args.all else [this_machine()]
+    if wanted == [None]:
+        print(f"no native backend for {platform.system()} on {platform.machine()}", file=sys.stderr)
+        return 1
     try:
-        built = build(list(TARGETS) if args.all else [this_machine()])
+        built = build(wanted)
     except subprocess.CalledProcessError as error:
         return error.returncode
     for path in built:
