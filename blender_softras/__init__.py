@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Softras for Blender: fit your own mesh to silhouettes in photographs. Registration only."""
+
+from . import panels, prefs, props
+from .ops import command, engine, fit, views
+
+_MODULES = (props, prefs, engine, views, fit, panels, command)
+
+
+def register() -> None:
+    """Called by Blender when the extension is enabled."""
+    for module in _MODULES:
+        module.register()
+
+
+def unregister() -> None:
+    """Called by Blender when the extension is disabled and when Blender quits."""
+    for module in reversed(_MODULES):
+        module.unregister()

@@ -1,0 +1,180 @@
+"""Starts, talks to and stops the engine process. Knows nothing of Blender.
+
+One JSON object per line on the process's stdin and stdout; its stderr goes to a log file. A thread reads
+stdout into a queue, so that no call here waits for the engine.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import queue
+import subprocess
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from .engine.softras import InputError, job
+
+HELLO_SECONDS = 60.0  # a cold torch import from a slow disk takes a while
+
+# Run by the engine's Python: isolated (-I) from the user's site-packages and environment, so the package's
+# place is given as an argument. Old Pythons must understand this line to refuse it in plain words.
+_START = (
+    "import sys\n"
+    "if sys.version_info < (3, 11): sys.exit('it is Python %d.%d, but Softras needs 3.11 or newer' % sys.version_info[:2])\n"
+    "sys.path.insert(0, sys.argv[1])\n"
+    "from softras.cli import main\n"
+    "sys.exit(main(sys.argv[2:]))\n"
+)
+
+
+class EngineError(RuntimeError):
+    """The engine process cannot be used; the message is one sentence that says what to do about it."""
+
+
+def command(python: str | Path, package_folder: Path, *arguments: str) -> list[str]:
+    """The command line that runs `softras ARGUMENTS` from `package_folder` with the interpreter `python`."""
+    return [str(python), "-I", "-c", _START, str(package_folder), *arguments]
+
+
+def environment() -> dict[str, str]:
+    """This process's environment without what would make another Python load Blender's modules or libraries."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "LD_", "DYLD_"))}
+
+
+class Engine:
+    """One engine process, from its start to its end.
+
+    Attributes:
+        hello: the engine's first message (versions, device, backend, reason) once it came, else None.
+        failure: why the process cannot be used any more, else None.
+    """
+
+    def __init__(self, python: str | Path, package_folder: Path, log: Path) -> None:
+        """Start the process; returns at once. Raises EngineError when there is nothing to start."""
+        self.python = str(python)
+        self.log = Path(log)
+        self.hello: dict[str, Any] | None = None
+        self.failure: str | None = None
+        self._ids = itertools.count(1)
+        self._lines: queue.Queue[bytes | None] = queue.Queue()
+        self._deadline = time.monotonic() + HELLO_SECONDS
+        try:
+            self.log.parent.mkdir(parents=True, exist_ok=True)
+            with open(self.log, "wb") as stderr:
+                self._process = subprocess.Popen(
+                    command(python, package_folder, "serve"),
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=stderr,
+                    env=environment(),
+                    creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
+                )
+        except OSError as error:
+            raise EngineError(
+                f"the engine's Python '{python}' cannot be started ({error.strerror}); "
+                "choose another in Preferences > Add-ons > Softras."
+            ) from error
+        threading.Thread(target=self._read, name="softras-engine", daemon=True).start()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        while line := self._process.stdout.readline(job.MAX_LINE + 1):
+            self._lines.put(line)
+        self._lines.put(None)
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._process.pid
+
+    @property
+    def usable(self) -> bool:
+        """False once the process ended or misbehaved; start a new Engine then."""
+        return self.failure is None
+
+    def request(self, kind: str, **fields: Any) -> int:
+        """Send one message and return its id, which every answer to it carries."""
+        number = next(self._ids)
+        line = job.encode({"type": kind, "id": number, "protocol": job.PROTOCOL, **fields})
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(line)
+            self._process.stdin.flush()
+        except (OSError, ValueError):
+            raise self._fail("the engine stopped unexpectedly") from None
+        return number
+
+    def messages(self) -> list[dict[str, Any]]:
+        """What arrived since the last call, oldest first, without waiting; `hello` is kept apart.
+
+        Raises EngineError when the process ended, is silent for too long at its start, or does not speak
+        the protocol. Messages that came before that are returned first.
+        """
+        if self.failure:
+            raise EngineError(self.failure)
+        arrived: list[dict[str, Any]] = []
+        while True:
+            try:
+                line = self._lines.get_nowait()
+            except queue.Empty:
+                break
+            try:
+                arrived += self._understand(line)
+            except EngineError:
+                if arrived:  # the failure is kept and raised by the next call
+                    return arrived
+                raise
+        if self.hello is None and time.monotonic() > self._deadline:
+            raise self._fail(f"the engine did not answer within {HELLO_SECONDS:.0f} seconds of its start")
+        return arrived
+
+    def _understand(self, line: bytes | None) -> list[dict[str, Any]]:
+        if line is None:
+            raise self._fail("the engine did not start" if self.hello is None else "the engine stopped unexpectedly")
+        try:
+            message = job.decode(line)
+        except InputError:
+            raise self._fail("the engine's Python answered with something that is not a Softras message") from None
+        if self.hello is not None:
+            return [message]
+        if message["type"] != "hello":
+            raise self._fail(str(message.get("message", "the engine did not introduce itself")).rstrip("."))
+        if message.get("protocol") != job.PROTOCOL:
+            raise self._fail("the engine speaks another version of the protocol than this extension")
+        self.hello = message
+        return []
+
+    def wait_until_ready(self) -> None:
+        """Block until the engine said hello; for scripts, never for the user interface. Raises EngineError."""
+        while self.hello is None:
+            self.messages()
+            time.sleep(0.02)
+
+    def _fail(self, what: str) -> EngineError:
+        """End the process and keep the one sentence that tells the user why."""
+        self.kill()
+        last = self._last_words()
+        self.failure = f"{what}{': ' if last else ''}{last}; the log is {self.log}."
+        return EngineError(self.failure)
+
+    def _last_words(self) -> str:
+        try:
+            lines = self.log.read_text(errors="replace").split("\n")
+        except OSError:
+            return ""
+        return next((line.strip().rstrip(".") for line in reversed(lines) if line.strip()), "")
+
+    def kill(self) -> None:
+        """End the process now. Safe to call twice."""
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait()
+        self.failure = self.failure or "the engine was stopped."
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.close()
+        except OSError:
+            pass  # unsent bytes for a process that is gone

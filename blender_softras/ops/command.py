@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""`blender --command softras-fit FILE`: a fit without a window and without a script."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import bpy
+
+from .. import prefs
+
+_handle = None
+
+
+def main(arguments: list[str]) -> int:
+    """Fit the mesh of a .blend file as its Softras panel says and save it; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="blender --command softras-fit", description=main.__doc__)
+    parser.add_argument("file", type=Path, help="a .blend file with a filled Views list")
+    parser.add_argument("--output", type=Path, help="where to save the result; default: FILE itself")
+    parser.add_argument("--object", help="the mesh object to fit; default: as the panel says")
+    parser.add_argument("--report", type=Path, help="write a report with pictures into this folder")
+    parser.add_argument("--engine-python", help="the engine's interpreter; default: as the preferences say")
+    options = parser.parse_args(arguments)
+    if not options.file.is_file():
+        return _refuse(f"there is no file {options.file}.")
+    output = (options.output or options.file).absolute()
+    if not output.parent.is_dir():
+        return _refuse(f"cannot write {output}: its folder does not exist.")
+    try:
+        bpy.ops.wm.open_mainfile(filepath=str(options.file.absolute()))
+        if options.engine_python:
+            prefs.get(bpy.context).python = options.engine_python
+        if options.object:
+            target = bpy.context.scene.objects.get(options.object)
+            if target is None or target.type != "MESH":
+                return _refuse(f"the scene has no mesh object '{options.object}'.")
+            bpy.context.scene.softras.target = target
+        report = str(options.report.absolute()) if options.report else ""
+        if bpy.ops.softras.fit(report_folder=report) != {"FINISHED"}:
+            return 1
+        bpy.ops.wm.save_as_mainfile(filepath=str(output), copy=True)
+    except RuntimeError as error:  # how operators hand their reports to scripts
+        return _refuse(str(error).removeprefix("Error: ").strip())
+    for item in bpy.context.scene.softras.views:
+        if item.enabled and item.camera:
+            print(f"IoU {item.iou:.4f}  {item.camera.name}")
+    return 0
+
+
+def _refuse(text: str) -> int:
+    print(f"softras-fit: {text}")
+    return 2
+
+
+def register() -> None:
+    """Add the command."""
+    global _handle
+    _handle = bpy.utils.register_cli_command("softras-fit", main)
+
+
+def unregister() -> None:
+    """Remove the command."""
+    global _handle
+    if _handle is not None:
+        bpy.utils.unregister_cli_command(_handle)
+    _handle = None

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Test the engine and read its log."""
+
+from __future__ import annotations
+
+import bpy
+
+from .. import prefs
+from ..engine_client import EngineError
+
+
+def redraw(context: bpy.types.Context) -> None:
+    """Draw the panels and preferences again, wherever they are open."""
+    for window in context.window_manager.windows:
+        for area in window.screen.areas:
+            if area.type in {"VIEW_3D", "PREFERENCES"}:
+                area.tag_redraw()
+
+
+class SOFTRAS_OT_test_engine(bpy.types.Operator):
+    """Start the engine and say what it runs on"""
+
+    bl_idname = "softras.test_engine"
+    bl_label = "Test Engine"
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        """Start anew; in the background wait for the answer, else let a timer look for it."""
+        prefs.stop_engine()
+        try:
+            engine = prefs.start_engine(context)
+            if bpy.app.background:
+                engine.wait_until_ready()
+        except EngineError as error:
+            self.report({"ERROR"}, str(error))
+            redraw(context)
+            return {"CANCELLED"}
+        if bpy.app.background:
+            self.report({"INFO"}, prefs.status()[0])
+        else:
+            bpy.app.timers.register(_watch_start)
+        return {"FINISHED"}
+
+
+def _watch_start() -> float | None:
+    """Timer: keep the engine's state fresh on screen until it is ready or failed."""
+    ready = prefs.poll_engine()
+    redraw(bpy.context)
+    return None if ready else 0.1
+
+
+class SOFTRAS_OT_open_log(bpy.types.Operator):
+    """Open the engine's log"""
+
+    bl_idname = "softras.open_log"
+    bl_label = "Open Log"
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        """There is a log once the engine was started."""
+        if prefs.log_path().is_file():
+            return True
+        cls.poll_message_set("There is no log yet; the engine was never started.")
+        return False
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        """Hand the file to the system's text viewer."""
+        bpy.ops.wm.path_open(filepath=str(prefs.log_path()))
+        return {"FINISHED"}
+
+
+class SOFTRAS_OT_open_preferences(bpy.types.Operator):
+    """Open the preferences of Softras"""
+
+    bl_idname = "softras.open_preferences"
+    bl_label = "Open Preferences"
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        """Show them in the Preferences window."""
+        bpy.ops.preferences.addon_show(module=prefs.__package__)
+        return {"FINISHED"}
+
+
+_CLASSES = (SOFTRAS_OT_test_engine, SOFTRAS_OT_open_log, SOFTRAS_OT_open_preferences)
+
+
+def register() -> None:
+    """Add the operators."""
+    for cls in _CLASSES:
+        bpy.utils.register_class(cls)
+
+
+def unregister() -> None:
+    """Remove the operators."""
+    if bpy.app.timers.is_registered(_watch_start):
+        bpy.app.timers.unregister(_watch_start)
+    for cls in reversed(_CLASSES):
+        bpy.utils.unregister_class(cls)

@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Fill the Views list, and look through its cameras."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import bpy
+import numpy as np
+from bpy.props import IntProperty, StringProperty
+
+from ..engine.softras import InputError
+from ..engine.softras.io.views import ListedView, list_views
+from ..scene.camera import camera_to_blender
+
+_COLLECTION = "Softras Views"
+
+
+class SOFTRAS_OT_view_add(bpy.types.Operator):
+    """Add a view; with a camera selected, of that camera and its background image"""
+
+    bl_idname = "softras.view_add"
+    bl_label = "Add View"
+    bl_options = {"REGISTER", "UNDO"}
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        """Add one item and make it the active one."""
+        settings = context.scene.softras
+        camera = context.active_object
+        item = settings.views.add()
+        if camera is not None and camera.type == "CAMERA":
+            item.camera = camera
+            item.image = background_image(camera)
+        settings.active_view = len(settings.views) - 1
+        return {"FINISHED"}
+
+
+class SOFTRAS_OT_view_remove(bpy.types.Operator):
+    """Remove the active view from the list; its camera and image stay"""
+
+    bl_idname = "softras.view_remove"
+    bl_label = "Remove View"
+    bl_options = {"REGISTER", "UNDO"}
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        """There must be something to remove."""
+        settings = context.scene.softras
+        if 0 <= settings.active_view < len(settings.views):
+            return True
+        cls.poll_message_set("The Views list is empty.")
+        return False
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        """Remove the item."""
+        settings = context.scene.softras
+        settings.views.remove(settings.active_view)
+        settings.active_view = max(min(settings.active_view, len(settings.views) - 1), 0)
+        return {"FINISHED"}
+
+
+class SOFTRAS_OT_views_from_cameras(bpy.types.Operator):
+    """Add a view for every camera of the scene that has a background image and is not in the list yet"""
+
+    bl_idname = "softras.views_from_cameras"
+    bl_label = "From Scene Cameras"
+    bl_options = {"REGISTER", "UNDO"}
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        """Add the views, in the order of the cameras' names."""
+        settings = context.scene.softras
+        listed = {item.camera for item in settings.views}
+        cameras = [ob for ob in context.scene.objects if ob.type == "CAMERA" and ob not in listed]
+        added = 0
+        for camera in sorted(cameras, key=lambda ob: ob.name):
+            image = background_image(camera)
+            if image is not None:
+                item = settings.views.add()
+                item.camera, item.image = camera, image
+                item.channel = mask_channel(image)
+                added += 1
+        if not added:
+            self.report({"WARNING"}, "No other camera has a background image; give one to each camera, or use Add.")
+            return {"CANCELLED"}
+        self.report({"INFO"}, f"Added {added} views.")
+        return {"FINISHED"}
+
+
+class SOFTRAS_OT_views_import(bpy.types.Operator):
+    """Add cameras, masks and views from a folder with a cameras.json"""
+
+    bl_idname = "softras.views_import"
+    bl_label = "Import Views Folder"
+    bl_options = {"REGISTER", "UNDO"}
+
+    directory: StringProperty(name="Folder", subtype="DIR_PATH")
+    filter_folder: bpy.props.BoolProperty(default=True, options={"HIDDEN"})
+
+    def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
+        """Ask for the folder."""
+        context.window_manager.fileselect_add(self)
+        return {"RUNNING_MODAL"}
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        """Add everything, or nothing when one view cannot be used."""
+        made: list[bpy.types.Object] = []
+        scene = context.scene
+        try:
+            for view in list_views(Path(bpy.path.abspath(self.directory))):
+                made.append(_add_view(scene, view))
+        except InputError as error:
+            self.report({"ERROR"}, str(error))
+            for camera in made:
+                scene.softras.views.remove(len(scene.softras.views) - 1)
+                bpy.data.cameras.remove(camera.data)
+            return {"CANCELLED"}
+        collection = bpy.data.collections.new(_COLLECTION)
+        scene.collection.children.link(collection)
+        for camera in made:
+            collection.objects.link(camera)
+        self.report({"INFO"}, f"Added {len(made)} views.")
+        return {"FINISHED"}
+
+
+class SOFTRAS_OT_look_through(bpy.types.Operator):
+    """See the scene through this view's camera; the scene's own camera stays"""
+
+    bl_idname = "softras.look_through"
+    bl_label = "Look Through"
+
+    index: IntProperty(options={"SKIP_SAVE", "HIDDEN"})
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        """Only a 3D viewport can look."""
+        if context.space_data is not None and context.space_data.type == "VIEW_3D":
+            return True
+        cls.poll_message_set("Looking through a camera needs a 3D viewport.")
+        return False
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        """Give the viewport its own camera."""
+        settings = context.scene.softras
+        if not 0 <= self.index < len(settings.views) or settings.views[self.index].camera is None:
+            self.report({"ERROR"}, "This view has no camera; choose one below the list.")
+            return {"CANCELLED"}
+        settings.active_view = self.index
+        space = context.space_data
+        space.use_local_camera = True
+        space.camera = settings.views[self.index].camera
+        space.region_3d.view_perspective = "CAMERA"
+        return {"FINISHED"}
+
+
+def background_image(camera: bpy.types.Object) -> bpy.types.Image | None:
+    """The first background image of a camera object, or None."""
+    return next((b.image for b in camera.data.background_images if b.source == "IMAGE" and b.image), None)
+
+
+def mask_channel(image: bpy.types.Image) -> str:
+    """Where the image's mask probably is: in its alpha if that says anything, else in its brightness."""
+    if image.channels != 4 or image.size[0] == 0 or image.alpha_mode == "NONE":
+        return "LUMINANCE"
+    flat = np.empty(image.size[0] * image.size[1] * 4, dtype=np.float32)
+    image.pixels.foreach_get(flat)
+    return "ALPHA" if flat[3::4].min() < 0.5 else "LUMINANCE"
+
+
+def _add_view(scene: bpy.types.Scene, view: ListedView) -> bpy.types.Object:
+    """A camera object (in no collection yet) and an item of the Views list for a listed view."""
+    camera = camera_to_blender(view.camera, view.name, scene.render)
+    try:
+        mask = _load_image(view.mask, view)
+        photo = _load_image(view.photo, view) if view.photo is not None else mask
+    except InputError:
+        bpy.data.cameras.remove(camera.data)
+        raise
+    _show_behind(camera, photo, view, scene.render)
+    item = scene.softras.views.add()
+    item.camera, item.image, item.weight = camera, mask, view.weight
+    item.channel = mask_channel(mask)
+    return camera
+
+
+def _load_image(path: Path, view: ListedView) -> bpy.types.Image:
+    try:
+        image = bpy.data.images.load(str(path), check_existing=True)
+    except RuntimeError:
+        raise InputError(f"view '{view.name}': the image {path} cannot be read; check that it exists.") from None
+    size, wanted = tuple(image.size), (view.camera.width, view.camera.height)
+    if size != wanted:
+        what = f"is {size[0]} x {size[1]} pixels" if size[0] else "cannot be read as an image"
+        raise InputError(
+            f"view '{view.name}': {path} {what} but its camera has {wanted[0]} x {wanted[1]}; "
+            "use an image of the camera's size."
+        )
+    return image
+
+
+def _show_behind(
+    camera: bpy.types.Object, image: bpy.types.Image, view: ListedView, render: bpy.types.RenderSettings
+) -> None:
+    """Show the image behind the scene, so that it lies where the camera sees it with today's render size.
+
+    The camera's sensor spans one side of the image; in the viewport it spans that side of the render frame.
+    """
+    camera.data.show_background_images = True
+    background = camera.data.background_images.new()
+    background.image = image
+    background.alpha = 0.5
+    background.frame_method = "FIT"
+    aspect = render.pixel_aspect_y / render.pixel_aspect_x
+    frame = np.array([render.resolution_x, render.resolution_y * aspect])
+    size = np.array([view.camera.width, view.camera.height * aspect])
+    fitted = size * (frame / size).min()
+    side = 0 if camera.data.sensor_fit == "HORIZONTAL" else 1
+    background.scale = frame[side] / fitted[side]
+
+
+_CLASSES = (
+    SOFTRAS_OT_view_add,
+    SOFTRAS_OT_view_remove,
+    SOFTRAS_OT_views_from_cameras,
+    SOFTRAS_OT_views_import,
+    SOFTRAS_OT_look_through,
+)
+
+
+def register() -> None:
+    """Add the operators."""
+    for cls in _CLASSES:
+        bpy.utils.register_class(cls)
+
+
+def unregister() -> None:
+    """Remove the operators."""
+    for cls in reversed(_CLASSES):
+        bpy.utils.unregister_class(cls)

@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The sidebar tab."""
+
+from __future__ import annotations
+
+import textwrap
+
+import bpy
+
+from . import prefs, session
+from .props import NOT_MEASURED, target_of
+from .scene.views import enabled_views
+
+
+def _iou_of(context: bpy.types.Context, item: bpy.types.PropertyGroup) -> float:
+    """The view's IoU: of the running fit, else of the last one."""
+    running = session.current
+    if running is not None:
+        iou = running.progress.get("iou") or []
+        items = enabled_views(context.scene)
+        return iou[items.index(item)] if item in items and len(iou) == len(items) else NOT_MEASURED
+    return item.iou
+
+
+class SOFTRAS_UL_views(bpy.types.UIList):
+    """Rows of the Views list."""
+
+    def draw_item(self, context, layout, data, item, icon, active_data, active_property, index=0, flt_flag=0):  # noqa: ANN001, ANN201, PLR0913
+        """Draw one row: enabled, camera, image, IoU, look through."""
+        row = layout.row(align=True)
+        row.prop(item, "enabled", text="")
+        body = row.row(align=True)
+        body.active = item.enabled
+        if item.camera is None:
+            body.label(text="no camera", icon="ERROR")
+        else:
+            body.label(text=item.camera.name, icon="CAMERA_DATA")
+        iou = _iou_of(context, item)
+        if item.image is None:
+            body.label(text="no image", icon="ERROR")
+        elif iou != NOT_MEASURED:
+            body.label(text=f"{iou:.3f}")
+        row.operator("softras.look_through", text="", icon="HIDE_OFF", emboss=False).index = index
+
+
+class _Panel:
+    bl_space_type = "VIEW_3D"
+    bl_region_type = "UI"
+    bl_category = "Softras"
+
+
+class SOFTRAS_PT_fit(_Panel, bpy.types.Panel):
+    """The engine's state, what to fit and the Fit button."""
+
+    bl_label = "Softras"
+    bl_idname = "SOFTRAS_PT_fit"
+
+    def draw(self, context: bpy.types.Context) -> None:
+        """Draw the panel; starts nothing and reads no image."""
+        layout = self.layout
+        settings = context.scene.softras
+        self._draw_engine(context)
+        column = layout.column()
+        column.use_property_split = True
+        column.use_property_decorate = False
+        column.enabled = session.current is None
+        target = target_of(context)
+        column.prop(settings, "target", placeholder=target.name if target and target.type == "MESH" else "")
+        column.row().prop(settings, "mode", expand=True)
+        if settings.mode == "VERTICES":
+            column.row().prop(settings, "result", expand=True)
+        column.prop(settings, "quality")
+
+        button = layout.row()
+        button.scale_y = 1.8
+        button.operator("softras.fit", icon="MOD_SHRINKWRAP")
+        running = session.current
+        if running is not None:
+            layout.progress(factor=running.fraction, text=running.text)
+            layout.label(text="Enter keeps the best, Esc reverts", icon="INFO")
+            return
+        reason = session.problem(context)
+        if reason:
+            self._draw_text(context, reason, "INFO")
+        measured = [item.iou for item in enabled_views(context.scene) if item.iou != NOT_MEASURED]
+        if measured:
+            row = layout.row()
+            row.label(text=f"Last fit: mean IoU {sum(measured) / len(measured):.3f}, worst {min(measured):.3f}")
+
+    def _draw_engine(self, context: bpy.types.Context) -> None:
+        text, icon = prefs.status()
+        if icon == "ERROR":
+            self._draw_text(context, text, icon)
+            self.layout.operator("softras.open_preferences", icon="PREFERENCES")
+        else:
+            self.layout.label(text=text, icon=icon)
+
+    def _draw_text(self, context: bpy.types.Context, text: str, icon: str) -> None:
+        """A sentence over as many lines as the sidebar's width asks for."""
+        box = self.layout.box().column(align=True)
+        width = context.region.width / context.preferences.system.ui_scale
+        lines = textwrap.wrap(text, max(int(width / 7.5) - 6, 16))
+        for number, line in enumerate(lines):
+            box.label(text=line, icon=icon if number == 0 else "BLANK1")
+
+
+class SOFTRAS_PT_views(_Panel, bpy.types.Panel):
+    """The Views list and the active view."""
+
+    bl_label = "Views"
+    bl_idname = "SOFTRAS_PT_views"
+    bl_parent_id = "SOFTRAS_PT_fit"
+
+    def draw(self, context: bpy.types.Context) -> None:
+        """Draw the list and the active view's settings."""
+        layout = self.layout
+        layout.enabled = session.current is None
+        settings = context.scene.softras
+        row = layout.row()
+        row.template_list("SOFTRAS_UL_views", "", settings, "views", settings, "active_view", rows=4)
+        side = row.column(align=True)
+        side.operator("softras.view_add", text="", icon="ADD")
+        side.operator("softras.view_remove", text="", icon="REMOVE")
+        column = layout.column(align=True)
+        column.operator("softras.views_from_cameras", icon="OUTLINER_OB_CAMERA")
+        column.operator("softras.views_import", icon="IMPORT")
+        if not 0 <= settings.active_view < len(settings.views):
+            return
+        item = settings.views[settings.active_view]
+        column = layout.column()
+        column.use_property_split = True
+        column.use_property_decorate = False
+        column.prop(item, "camera")
+        column.template_ID(item, "image", open="image.open", text="Image")
+        column.prop(item, "channel")
+        column.prop(item, "threshold")
+        column.prop(item, "invert")
+        column.prop(item, "weight")
+
+
+class SOFTRAS_PT_options(_Panel, bpy.types.Panel):
+    """What is rarely changed."""
+
+    bl_label = "Options"
+    bl_idname = "SOFTRAS_PT_options"
+    bl_parent_id = "SOFTRAS_PT_fit"
+    bl_options = {"DEFAULT_CLOSED"}
+
+    def draw(self, context: bpy.types.Context) -> None:
+        """Draw the options."""
+        layout = self.layout
+        layout.use_property_split = True
+        layout.use_property_decorate = False
+        layout.enabled = session.current is None
+        settings = context.scene.softras
+        shape = layout.column()
+        shape.enabled = settings.mode == "VERTICES"
+        shape.prop(settings, "symmetry")
+        target = target_of(context)
+        if target is not None and target.type == "MESH":
+            shape.prop_search(settings, "lock", target, "vertex_groups")
+        layout.prop(settings, "place")
+        layout.prop(settings, "seed")
+        layout.prop(prefs.get(context), "device")
+
+
+_CLASSES = (SOFTRAS_UL_views, SOFTRAS_PT_fit, SOFTRAS_PT_views, SOFTRAS_PT_options)
+
+
+def register() -> None:
+    """Add the tab."""
+    for cls in _CLASSES:
+        bpy.utils.register_class(cls)
+
+
+def unregister() -> None:
+    """Remove the tab."""
+    for cls in reversed(_CLASSES):
+        bpy.utils.unregister_class(cls)

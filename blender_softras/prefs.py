@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The extension's preferences: which Python runs the engine, and the engine itself."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import bpy
+from bpy.props import EnumProperty, StringProperty
+
+from .engine_client import Engine, EngineError
+
+_engine: Engine | None = None
+_start_error: str | None = None  # why the last start did not even give a process
+
+
+class SOFTRAS_AP_preferences(bpy.types.AddonPreferences):
+    """Preferences > Add-ons > Softras."""
+
+    bl_idname = __package__
+
+    python: StringProperty(
+        name="Engine Python",
+        description="A Python 3.11 or newer in which torch, numpy and scipy are installed; Blender's own stays untouched",
+        subtype="FILE_PATH",
+    )
+    device: EnumProperty(
+        name="Device",
+        description="Where to compute",
+        items=[
+            ("auto", "Automatic", "The fastest that works"),
+            ("cpu", "CPU", "The processor"),
+            ("cuda", "GPU (CUDA)", "An NVIDIA graphics card"),
+        ],
+        default="auto",
+    )
+
+    def draw(self, context: bpy.types.Context) -> None:
+        """Show the settings and how the engine is."""
+        layout = self.layout
+        layout.use_property_split = True
+        layout.prop(self, "python", placeholder=str(default_python()))
+        layout.prop(self, "device")
+        row = layout.row()
+        row.operator("softras.test_engine", icon="CHECKMARK")
+        row.operator("softras.open_log", icon="TEXT")
+        text, icon = status()
+        for number, line in enumerate(_wrapped(text)):
+            layout.label(text=line, icon=icon if number == 0 else "BLANK1")
+
+
+def get(context: bpy.types.Context) -> Any:
+    """The preferences (SOFTRAS_AP_preferences)."""
+    return context.preferences.addons[__package__].preferences
+
+
+def user_folder() -> Path:
+    """The extension's own place for files of this user."""
+    return Path(bpy.utils.extension_path_user(__package__, create=False))
+
+
+def default_python() -> Path:
+    """Where the engine's Python is expected when the preferences name none."""
+    return user_folder() / "venv" / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
+
+
+def log_path() -> Path:
+    """The engine's log."""
+    return user_folder() / "engine.log"
+
+
+def package_folder() -> Path:
+    """The folder that holds the engine's package."""
+    return Path(__file__).parent / "engine"
+
+
+def python_problem(context: bpy.types.Context) -> str | None:
+    """Why no engine can be started, cheap enough for a poll; None when one can."""
+    chosen = get(context).python
+    path = Path(bpy.path.abspath(chosen)) if chosen else default_python()
+    if path.is_file():
+        return None
+    if chosen:
+        return f"The engine's Python '{path}' does not exist; choose another in Preferences > Add-ons > Softras."
+    return (
+        "Softras needs a Python 3.11 or newer with torch, numpy and scipy for its engine; "
+        "choose it in Preferences > Add-ons > Softras."
+    )
+
+
+def start_engine(context: bpy.types.Context) -> Engine:
+    """The running engine, or a new one; does not wait for it. Raises EngineError."""
+    global _engine, _start_error
+    chosen = get(context).python
+    python = bpy.path.abspath(chosen) if chosen else str(default_python())
+    if _engine is not None and (not _engine.usable or _engine.python != python):
+        stop_engine()
+    if _engine is None:
+        problem = python_problem(context)
+        try:
+            if problem:
+                raise EngineError(problem)
+            _engine = Engine(python, package_folder(), log_path())
+        except EngineError as error:
+            _start_error = str(error)
+            raise
+        _start_error = None
+    return _engine
+
+
+def stop_engine() -> None:
+    """End the engine process, if any."""
+    global _engine
+    if _engine is not None:
+        _engine.kill()
+    _engine = None
+
+
+def poll_engine() -> bool:
+    """Take in what the engine said; True once it is ready or failed, so that there is nothing to wait for."""
+    if _engine is None:
+        return True
+    if _engine.usable and _engine.hello is None:
+        try:
+            _engine.messages()
+        except EngineError:
+            pass  # `status` shows it
+    return not _engine.usable or _engine.hello is not None
+
+
+def status() -> tuple[str, str]:
+    """How the engine is, in words, and an icon for it."""
+    if _engine is None:
+        if _start_error:
+            return _start_error, "ERROR"
+        problem = python_problem(bpy.context)
+        return (problem, "ERROR") if problem else ("Engine not running; it starts with the first fit", "RADIOBUT_OFF")
+    if _engine.failure:
+        return _engine.failure[0].upper() + _engine.failure[1:], "ERROR"
+    if _engine.hello is None:
+        return "Engine is starting...", "SORTTIME"
+    hello = _engine.hello
+    text = f"Engine ready: {hello.get('device')}, {hello.get('backend')}, torch {hello.get('torch')}"
+    reason = hello.get("reason")
+    return (f"{text} ({reason})" if reason else text), "RADIOBUT_ON"
+
+
+def _wrapped(text: str, width: int = 90) -> list[str]:
+    import textwrap
+
+    return textwrap.wrap(text, width) or [""]
+
+
+def register() -> None:
+    """Add the preferences. No process starts here."""
+    bpy.utils.register_class(SOFTRAS_AP_preferences)
+
+
+def unregister() -> None:
+    """End the engine and remove the preferences."""
+    stop_engine()
+    bpy.utils.unregister_class(SOFTRAS_AP_preferences)

@@ -1,0 +1,279 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The target object's mesh as the engine's mesh, and the fitted vertices back into the object."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import bpy
+import numpy as np
+from mathutils import Matrix
+
+from ..engine.softras import InputError, Mesh
+
+KEY_NAME = "Softras"  # of the shape key that holds a result
+
+
+def target_problem(target: bpy.types.Object | None) -> str | None:
+    """Why the object cannot be fitted, cheap enough for a poll; None when it can."""
+    if target is None:
+        return "There is no mesh to fit; choose one in the Softras panel or make it the active object."
+    if not isinstance(target.data, bpy.types.Mesh):
+        return f"'{target.name}' is not a mesh; choose a mesh object to fit."
+    if target.data.library is not None or target.library is not None:
+        return f"'{target.name}' is linked from another file; make it local first."
+    if target.mode != "OBJECT":
+        return f"'{target.name}' is in {target.mode.replace('_', ' ').title()} Mode; go back to Object Mode first."
+    if not target.data.polygons:
+        return f"'{target.name}' has no faces; a silhouette needs at least one."
+    return None
+
+
+def matrix_of(target: bpy.types.Object) -> np.ndarray:
+    """(4, 4) float64 object space to world. Raises InputError when it cannot be inverted."""
+    matrix = np.array(target.matrix_world, dtype=np.float64)
+    if not np.isfinite(matrix).all() or np.linalg.cond(matrix[:3, :3]) > 1e6:
+        raise InputError(f"'{target.name}' is scaled to nothing along an axis; give it another scale.")
+    return matrix
+
+
+def read_mesh(target: bpy.types.Object) -> Mesh:
+    """The object's base mesh with its shape keys as they are set, without modifiers, in world space.
+
+    Quads and n-gons come as the triangles Blender draws; all vertices come, loose ones too, in their order.
+    Raises InputError when the mesh cannot be fitted.
+    """
+    problem = target_problem(target)
+    if problem:
+        raise InputError(problem)
+    matrix = matrix_of(target)
+    data = target.data
+    data.calc_loop_triangles()
+    faces = np.empty(len(data.loop_triangles) * 3, dtype=np.int32)
+    data.loop_triangles.foreach_get("vertices", faces)
+    faces = faces.reshape(-1, 3)
+    if np.linalg.det(matrix[:3, :3]) < 0:
+        faces = faces[:, ::-1]  # a mirrored object is drawn inside out unless its faces turn too
+    coordinates = _shown(target)
+    if not np.isfinite(coordinates).all():
+        raise InputError(
+            f"'{target.name}' has vertices with NaN or infinite coordinates; remove them (Mesh > Clean Up) first."
+        )
+    return Mesh(to_world(coordinates, matrix), faces)
+
+
+def read_lock(target: bpy.types.Object, group_name: str) -> np.ndarray | None:
+    """(V,) bool, True for vertices of the vertex group (weight of at least 0.5), or None without a group."""
+    if not group_name:
+        return None
+    group = target.vertex_groups.get(group_name)
+    if group is None:
+        raise InputError(f"'{target.name}' has no vertex group '{group_name}'; choose another to lock.")
+    return group_weights(target, group.index) >= 0.5
+
+
+def group_weights(target: bpy.types.Object, index: int) -> np.ndarray:
+    """(V,) float64 weights of a vertex group, 0 for vertices outside it."""
+    weights = np.zeros(len(target.data.vertices))
+    for number, vertex in enumerate(target.data.vertices):
+        for element in vertex.groups:
+            if element.group == index:
+                weights[number] = element.weight
+    return weights
+
+
+def to_world(coordinates: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """(V, 3) points of a space in the space that `matrix` (4, 4) leads to."""
+    return coordinates @ matrix[:3, :3].T + matrix[:3, 3]
+
+
+def _shown(target: bpy.types.Object, without: str | None = None) -> np.ndarray:
+    """(V, 3) float64 object-space positions: the mesh with its shape keys mixed as Blender mixes them.
+
+    `without` names a key to leave out.
+    """
+    keys = target.data.shape_keys
+    if keys is None:
+        return _positions(target.data)
+    if target.show_only_shape_key and target.active_shape_key and target.active_shape_key.name != without:
+        return _key_positions(target.active_shape_key)
+    base = _key_positions(keys.reference_key)
+    if not keys.use_relative:
+        return base
+    shown = base.copy()
+    for key in keys.key_blocks[1:]:
+        if key.mute or key.value == 0 or key.name == without:
+            continue
+        offset = key.value * (_key_positions(key) - _key_positions(key.relative_key))
+        if key.vertex_group and (group := target.vertex_groups.get(key.vertex_group)):
+            offset *= group_weights(target, group.index)[:, None]
+        shown += offset
+    return shown
+
+
+def _positions(data: bpy.types.Mesh) -> np.ndarray:
+    flat = np.empty(len(data.vertices) * 3, dtype=np.float32)
+    data.attributes["position"].data.foreach_get("vector", flat)
+    return flat.reshape(-1, 3).astype(np.float64)
+
+
+def _key_positions(key: bpy.types.ShapeKey) -> np.ndarray:
+    flat = np.empty(len(key.points) * 3, dtype=np.float32)
+    key.points.foreach_get("co", flat)
+    return flat.reshape(-1, 3).astype(np.float64)
+
+
+def _set_positions(data: bpy.types.Mesh, coordinates: np.ndarray) -> None:
+    data.attributes["position"].data.foreach_set("vector", np.ascontiguousarray(coordinates, np.float32).ravel())
+    data.update()
+
+
+def _set_key_positions(key: bpy.types.ShapeKey, coordinates: np.ndarray) -> None:
+    key.points.foreach_set("co", np.ascontiguousarray(coordinates, np.float32).ravel())
+
+
+class _Vertices:
+    """What the writers that move vertices share: which ones moved, and the user's own data to write into."""
+
+    def __init__(self, target: bpy.types.Object) -> None:
+        self._target = target
+        self._shared: bpy.types.Mesh | None = None
+        if target.data.users > 1:  # other objects use the same mesh and must not change
+            self._shared = target.data
+            target.data = self._shared.copy()
+        self._inverse = np.linalg.inv(matrix_of(target))
+        faces = np.empty(len(target.data.loops), dtype=np.int32)
+        target.data.loops.foreach_get("vertex_index", faces)
+        self._used = np.unique(faces)
+        self._start = _shown(target)
+
+    def _fitted(self, world: np.ndarray) -> np.ndarray:
+        """(V, 3) fitted positions in object space; loose vertices exactly where they were."""
+        fitted = self._start.copy()
+        fitted[self._used] = to_world(world[self._used], self._inverse)
+        return fitted
+
+    def _restore_data(self) -> None:
+        if self._shared is not None:
+            copy = self._target.data
+            self._target.data = self._shared
+            bpy.data.meshes.remove(copy)
+
+
+class IntoShapeKey(_Vertices):
+    """Shows fitted vertices as the object's shape key "Softras", at full value beside the other keys."""
+
+    def __init__(self, target: bpy.types.Object) -> None:
+        super().__init__(target)
+        data = target.data
+        self._had_keys = data.shape_keys is not None
+        self._active = target.active_shape_key_index
+        if not self._had_keys:
+            target.shape_key_add(name="Basis", from_mix=False)
+        key = data.shape_keys.key_blocks.get(KEY_NAME)
+        self._before: dict[str, Any] | None = None
+        if key is None:
+            # A new key starts at the basis: at full value it changes nothing yet.
+            key = target.shape_key_add(name=KEY_NAME, from_mix=False)
+            _set_key_positions(key, _key_positions(data.shape_keys.reference_key))
+        else:
+            self._before = {name: getattr(key, name) for name in ("value", "mute", "vertex_group", "slider_max")}
+            self._before_points = _key_positions(key)
+        self._others = _shown(target, without=KEY_NAME)
+        self._relative = _key_positions(key.relative_key)
+        self.show_coordinates(self._start)
+        key.mute, key.vertex_group, key.slider_max = False, "", max(key.slider_max, 1.0)
+        key.value = 1.0
+        target.active_shape_key_index = data.shape_keys.key_blocks.find(KEY_NAME)
+
+    def show_coordinates(self, fitted: np.ndarray) -> None:
+        """Put (V, 3) object-space positions into the key."""
+        if self._target.show_only_shape_key:
+            key_positions = fitted
+        else:
+            key_positions = self._relative + fitted - self._others
+        _set_key_positions(self._target.data.shape_keys.key_blocks[KEY_NAME], key_positions)
+        self._target.data.update()
+
+    def show(self, world: np.ndarray) -> None:
+        """Put (V, 3) world-space positions into the key."""
+        self.show_coordinates(self._fitted(world))
+
+    def revert(self) -> None:
+        """Make the object what it was before."""
+        target, data = self._target, self._target.data
+        key = data.shape_keys.key_blocks[KEY_NAME]
+        if self._shared is not None:
+            pass  # the copy goes as a whole
+        elif not self._had_keys:
+            target.shape_key_clear()
+        elif self._before is None:
+            target.shape_key_remove(key)
+        else:
+            _set_key_positions(key, self._before_points)
+            for name, value in self._before.items():
+                setattr(key, name, value)
+        self._restore_data()
+        target.active_shape_key_index = self._active
+        target.data.update()
+
+
+class IntoMesh(_Vertices):
+    """Moves the mesh's own vertices; shape keys move along, so that each keeps its difference to the basis."""
+
+    def __init__(self, target: bpy.types.Object) -> None:
+        super().__init__(target)
+        keys = target.data.shape_keys
+        self._before = _positions(target.data)
+        self._keys_before = [] if keys is None else [_key_positions(key) for key in keys.key_blocks]
+
+    def show(self, world: np.ndarray) -> None:
+        """Move the vertices to (V, 3) world-space positions."""
+        self._move(self._fitted(world) - self._start)
+
+    def revert(self) -> None:
+        """Make the mesh what it was before."""
+        self._move(np.zeros_like(self._start))
+        self._restore_data()
+
+    def _move(self, offset: np.ndarray) -> None:
+        data = self._target.data
+        for number, before in enumerate(self._keys_before):
+            _set_key_positions(data.shape_keys.key_blocks[number], before + offset)
+        _set_positions(data, self._before + offset)
+
+
+class IntoTransform:
+    """Moves, turns and scales the object itself; its mesh stays as it is."""
+
+    _PARTS = ("location", "rotation_euler", "rotation_quaternion", "rotation_axis_angle", "scale")
+
+    def __init__(self, target: bpy.types.Object) -> None:
+        self._target = target
+        self._start = to_world(_shown(target), matrix_of(target))
+        self._world = matrix_of(target)
+        self._before = {name: tuple(getattr(target, name)) for name in self._PARTS}
+
+    def show(self, world: np.ndarray) -> None:
+        """Give the object the similarity that takes its vertices to (V, 3) world-space positions."""
+        self._target.matrix_world = Matrix((similarity(self._start, world) @ self._world).tolist())
+
+    def revert(self) -> None:
+        """Give the object its own transform back."""
+        for name, value in self._before.items():
+            setattr(self._target, name, value)
+
+
+def similarity(start: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """(4, 4) rotation, uniform scale and translation that best takes (V, 3) start to end (Umeyama 1991)."""
+    start_centre, end_centre = start.mean(axis=0), end.mean(axis=0)
+    a, b = start - start_centre, end - end_centre
+    u, s, vt = np.linalg.svd(b.T @ a)
+    sign = np.array([1.0, 1.0, np.linalg.det(u) * np.linalg.det(vt)])
+    rotation = (u * sign) @ vt
+    scale = (s * sign).sum() / (a * a).sum()
+    result = np.eye(4)
+    result[:3, :3] = scale * rotation
+    result[:3, 3] = end_centre - scale * rotation @ start_centre
+    return result
+
