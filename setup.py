@@ -15,7 +15,9 @@ class BuildWithNative(build_py):
     def run(self):
         library = native.this_machine()
         if library is None:
-            print("softras: no native backend for this machine; the slow torch definition will be used", file=sys.stderr)
+            print(
+                "softras: no native backend for this machine; the slow torch definition will be used", file=sys.stderr
+            )
         else:
             native.build([library])
         super().run()

@@ -66,7 +66,12 @@ def write_ninja(path: Path, libraries: list[str]) -> None:
         for source, isa, cpu in jobs:
             obj = f"{library}.{source}.{isa}.o"
             objects.append(obj)
-            lines += [f"build {obj}: compile {SOURCES / source}.cpp", f"  target = {target}", f"  cpu = {cpu}", f"  isa = {isa}"]
+            lines += [
+                f"build {obj}: compile {SOURCES / source}.cpp",
+                f"  target = {target}",
+                f"  cpu = {cpu}",
+                f"  isa = {isa}",
+            ]
         lines += [f"build {OUT / library}: link {' '.join(objects)}", f"  target = {target}"]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
@@ -77,7 +82,11 @@ def build(libraries: list[str], build_dir: Path | None = None) -> list[Path]:
     build_dir.mkdir(parents=True, exist_ok=True)
     OUT.mkdir(parents=True, exist_ok=True)
     write_ninja(build_dir / "build.ninja", libraries)
-    environment = {**os.environ, "ZIG_GLOBAL_CACHE_DIR": str(build_dir / "zig"), "ZIG_LOCAL_CACHE_DIR": str(build_dir / "zig")}
+    environment = {
+        **os.environ,
+        "ZIG_GLOBAL_CACHE_DIR": str(build_dir / "zig"),
+        "ZIG_LOCAL_CACHE_DIR": str(build_dir / "zig"),
+    }
     subprocess.run([sys.executable, "-m", "ninja", "-C", str(build_dir)], check=True, env=environment)
     return [OUT / library for library in libraries]
 

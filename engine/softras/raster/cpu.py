@@ -29,7 +29,10 @@ class _Call(ctypes.Structure):
         ("sigma", ctypes.c_double),
         *[(name, ctypes.c_void_p) for name in ("positions", "face_indices", "intrinsics", "world_to_camera")],
         *[(name, ctypes.c_void_p) for name in ("orthographic", "near_planes", "alpha", "transmittance")],
-        *[(name, ctypes.c_void_p) for name in ("grad_alpha", "grad_positions", "grad_intrinsics", "grad_world_to_camera")],
+        *[
+            (name, ctypes.c_void_p)
+            for name in ("grad_alpha", "grad_positions", "grad_intrinsics", "grad_world_to_camera")
+        ],
     ]
 
 
@@ -58,6 +61,7 @@ def _load() -> tuple[ctypes.CDLL | None, str]:
         return None, f"the native library {path.name} does not load: {error}"
 
 
+@torch.compiler.assume_constant_result
 def available() -> bool:
     """Whether the native library loads here."""
     return _load()[0] is not None

@@ -64,7 +64,9 @@ def silhouettes(
     return _Eager.apply(*args)
 
 
-def _check(vertices: Tensor, faces: Tensor, K: Tensor, world_to_camera: Tensor, height: int, width: int, sigma: float) -> int:
+def _check(
+    vertices: Tensor, faces: Tensor, K: Tensor, world_to_camera: Tensor, height: int, width: int, sigma: float
+) -> int:
     n = K.shape[0]
     if vertices.dim() not in (2, 3) or vertices.shape[-1] != 3:
         raise ValueError(f"vertices must have shape (V, 3) or (N, V, 3), not {tuple(vertices.shape)}")

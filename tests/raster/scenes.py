@@ -1,0 +1,177 @@
+"""Random scenes for the rasterizer's tests, and the comparison with its definition."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from hypothesis import strategies as st
+from torch import Tensor
+
+from softras.raster import ops, reference
+
+
+@dataclass
+class Scene:
+    vertices: Tensor  # float64
+    faces: Tensor
+    K: Tensor
+    world_to_camera: Tensor
+    height: int
+    width: int
+    sigma: float
+    orthographic: Tensor
+    near: Tensor
+    cull: bool
+
+    def __repr__(self) -> str:
+        return f"Scene(F={len(self.faces)}, N={len(self.K)}, {self.width}x{self.height}, sigma={self.sigma:.3g}, cull={self.cull})"
+
+    def inputs(self, dtype: torch.dtype) -> list[Tensor]:
+        """vertices, K and world_to_camera as leaves of this dtype."""
+        return [x.to(dtype).requires_grad_() for x in (self.vertices, self.K, self.world_to_camera)]
+
+    def render(self, inputs: list[Tensor]) -> Tensor:
+        v, K, w = inputs
+        modes = {"sigma": self.sigma, "orthographic": self.orthographic, "near": self.near, "cull": self.cull}
+        return ops.silhouettes(v, self.faces, K, w, self.height, self.width, **modes)
+
+    def define(self, inputs: list[Tensor]) -> Tensor:
+        v, K, w = inputs
+        return reference.silhouettes(
+            v, self.faces, K, w, self.height, self.width, self.sigma, self.orthographic, self.near, self.cull
+        )
+
+    def knife_edges(self, inputs: list[Tensor], margin: float) -> Tensor:
+        """(N, H, W) bool: pixels where rounding may decide: a face about to reach the cut-off, a nearest edge about to
+        change for another inside a face, or (everywhere) a face about to be culled, clipped or without area."""
+        v, K, w = (x.detach() for x in inputs)
+        out = torch.zeros(len(K), self.height, self.width, dtype=torch.bool)
+        sigma = self.sigma * (min(self.height, self.width) / 2) ** 2
+        ys, xs = torch.meshgrid(torch.arange(self.height) + 0.5, torch.arange(self.width) + 0.5, indexing="ij")
+        pixels = torch.stack([xs, ys], -1).reshape(-1, 2).double()
+        for n in range(len(K)):
+            camera = (v if v.dim() == 2 else v[n]) @ w[n, :3, :3].T + w[n, :3, 3]
+            triangles = camera[self.faces.long()]
+            scale = camera.abs().max().clamp_min(1)
+            if ((triangles[..., 2] - self.near[n]).abs() < margin * scale).any():
+                out[n] = True
+                continue
+            polygons = reference.project(reference.clip_near(triangles, self.near[n]), K[n], bool(self.orthographic[n]))
+            extent = (polygons.amax(1) - polygons.amin(1)).amax(1)
+            thin = reference.doubled_area(polygons).abs() / (extent**2).clamp_min(1e-300)
+            if ((thin > 0.01 * reference.DEGENERATE) & (thin < max(100 * reference.DEGENERATE, margin))).any():
+                out[n] = True
+                continue
+            polygons = polygons[reference.visible(polygons, self.cull)]
+            for start in range(0, len(pixels), 2000):
+                d2, inside = reference.edge_distances(polygons, pixels[start : start + 2000])
+                nearest = d2.sort(2).values
+                at_cutoff = ~inside & ((nearest[..., 0] / sigma / reference.CUTOFF - 1).abs() < 30 * margin)
+                tie = inside & (nearest[..., 1] - nearest[..., 0] < 30 * margin * (nearest[..., 1] + 1e-300))
+                out[n].view(-1)[start : start + 2000] = (at_cutoff | tie).any(1)
+        return out
+
+    def sum_of_coverages(self, inputs: list[Tensor], weight: Tensor) -> Tensor:
+        """Sum of weight * D over pixels and faces."""
+        v, K, w = inputs
+        sigma = self.sigma * (min(self.height, self.width) / 2) ** 2
+        ys, xs = torch.meshgrid(torch.arange(self.height) + 0.5, torch.arange(self.width) + 0.5, indexing="ij")
+        pixels = torch.stack([xs, ys], -1).reshape(-1, 2).double()
+        total = (v.sum() + K.sum() + w.sum()) * 0
+        for n in range(len(K)):
+            camera = (v if v.dim() == 2 else v[n]) @ w[n, :3, :3].T + w[n, :3, 3]
+            corners = reference.clip_near(camera[self.faces.long()], self.near[n])
+            polygons = reference.project(corners, K[n], bool(self.orthographic[n]))
+            polygons = polygons[reference.visible(polygons, self.cull)]
+            for pixel, up in zip(pixels.split(2000), weight[n].view(-1).split(2000), strict=True):
+                x, counts = reference.exponents(polygons, pixel, sigma)
+                total = total + (torch.where(counts, torch.sigmoid(x), 0) * up[:, None]).sum()
+        return total
+
+
+def compare(scene: Scene) -> None:
+    """The operator in both precisions against the definition in float64 on the same numbers, away from knife edges.
+
+    Values to 1e-5 and 1e-9; gradients to the same part of the largest, in float32 of the largest there would be if no
+    face hid another, because the rounding of an exponent counts the same wherever it happens, while the true gradients
+    of opaque pixels vanish.
+    """
+    exact = scene.inputs(torch.float64)
+    expected = scene.define(exact)
+    edges = scene.knife_edges(exact, 1e-6)
+    noise = torch.randn(expected.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    upstream = noise.masked_fill(edges, 0)
+    if expected.requires_grad:
+        theirs = torch.autograd.grad(expected, exact, upstream, allow_unused=True, materialize_grads=True)
+        unhidden = torch.autograd.grad(scene.sum_of_coverages(exact, upstream.abs()), exact)
+    else:  # nothing in front of any camera
+        theirs = unhidden = tuple(torch.zeros_like(x) for x in exact)
+    for dtype, tolerance in ((torch.float64, 1e-9), (torch.float32, 1e-5)):
+        inputs = scene.inputs(dtype)
+        got = scene.render(inputs)
+        assert got.dtype == dtype and got.shape == expected.shape == (len(scene.K), scene.height, scene.width)
+        difference = (got.detach().double() - expected.detach()).abs().masked_fill(edges, 0).max()
+        assert difference <= tolerance, f"{dtype} alpha differs by {difference:.2e}"
+        ours = torch.autograd.grad(got, inputs, upstream.to(dtype))
+        for name, g, e, u in zip(("vertices", "K", "world_to_camera"), ours, theirs, unhidden, strict=True):
+            assert torch.isfinite(g).all(), f"{dtype} gradient of {name} is not finite"
+            scale = max(float(e.abs().max()), float(u.abs().max()) if dtype == torch.float32 else 0.0, 1e-30)
+            error = float((g.double() - e).abs().max()) / scale
+            assert error <= tolerance, f"{dtype} gradient of {name} differs by {error:.2e} of its largest"
+
+
+@st.composite
+def scenes(
+    draw, faces=st.integers(1, 500), sizes=st.tuples(st.integers(1, 300), st.integers(1, 200)), views=st.integers(1, 3)
+):
+    """Scenes with everything that goes wrong in practice: faces tiny, huge, degenerate, behind the camera, off-screen,
+    through the near plane; any image; perspective and orthographic."""
+    seed = draw(st.integers(0, 2**31))
+    g = torch.Generator().manual_seed(seed)
+    width, height = draw(sizes)
+    F, N = draw(faces), draw(views)
+
+    def rand(*shape):
+        return torch.rand(*shape, generator=g, dtype=torch.float64)
+
+    def randn(*shape):
+        return torch.randn(*shape, generator=g, dtype=torch.float64)
+
+    size = 10 ** (-2.5 + 3 * rand(F, 1, 1))  # from a speck to far larger than the image
+    triangles = 0.8 * randn(F, 1, 3) + size * randn(F, 3, 3)
+    kind = torch.randint(0, 12, (F,), generator=g)
+    triangles[kind == 0, 2] = triangles[kind == 0, 1]  # two corners at one place
+    triangles[kind == 1, 2] = (triangles[kind == 1, 0] + triangles[kind == 1, 1]) / 2  # collinear
+    triangles[kind == 2] *= 30  # huge
+    triangles[kind == 3, :, 2] -= 6  # behind
+    triangles[kind == 4, :, 0] += 20  # off-screen
+    # float32 numbers, so that both precisions see the same scene
+    vertices = triangles.reshape(-1, 3).float().double()
+    order = torch.randperm(len(vertices), generator=g)
+    place = torch.empty_like(order)
+    place[order] = torch.arange(len(order))
+    faces_index = place.reshape(F, 3).to(draw(st.sampled_from([torch.int32, torch.int64])))
+
+    rotation = torch.linalg.qr(randn(N, 3, 3))[0]
+    rotation = rotation * torch.linalg.det(rotation)[:, None, None]
+    matrix = torch.eye(4, dtype=torch.float64).repeat(N, 1, 1)
+    matrix[:, :3, :3] = rotation
+    matrix[:, 2, 3] = 1 + 3 * rand(N)
+    orthographic = torch.randint(0, 2, (N,), generator=g).bool()
+    focal = min(width, height) * (0.3 + rand(N))
+    K = torch.zeros(N, 3, 3, dtype=torch.float64)
+    K[:, 0, 0], K[:, 1, 1], K[:, 0, 1], K[:, 2, 2] = focal, focal * (0.8 + 0.4 * rand(N)), 0.05 * focal * randn(N), 1
+    K[:, 0, 2], K[:, 1, 2] = width * (0.3 + 0.4 * rand(N)), height * (0.3 + 0.4 * rand(N))
+    return Scene(
+        vertices=vertices[order],
+        faces=faces_index,
+        K=K.float().double(),
+        world_to_camera=matrix.float().double(),
+        height=height,
+        width=width,
+        sigma=10 ** draw(st.floats(-6, -1)),
+        orthographic=orthographic,
+        near=torch.full((N,), draw(st.sampled_from([1e-3, 0.1, 0.5])), dtype=torch.float64),
+        cull=draw(st.booleans()),
+    )
