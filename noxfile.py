@@ -1,43 +1,34 @@
-"""What a checkout can do by itself: `nox -s demo`, `nox -s tests`, `nox -s lint` and the suites one by one."""
+"""What a checkout can do by itself: `nox -s demo`, `nox -s tests`, and the suites of the latter one by one."""
 
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import nox
 
 nox.options.sessions = ["tests"]
 nox.options.reuse_venv = "yes"
-nox.needs_version = ">=2024.4"
 
-ROOT = Path(__file__).parent
 TORCH = "torch==2.13.0"  # exactly: a looser request may bring gigabytes
-BLENDERS = {"4.5": ("3.11", "4.5.15"), "5.0": ("3.11", "5.0.1"), "5.2": ("3.13", "5.2.3")}  # Blender: Python, bpy
-ENGINE = ROOT / ".nox" / "softras-engine"  # the environment of the engine process, apart from Blender's
-
-
-def install_engine(session: nox.Session, *more: str) -> str:
-    """Build and install the engine in an environment of its own; returns its interpreter."""
-    python = ENGINE / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    if not python.exists():
-        session.run("python3.11", "-m", "venv", str(ENGINE), external=True)
-    pip = (str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check")
-    session.run(*pip, TORCH, ".", *more, external=True)
-    return str(python)
+BLENDERS = {"4.5": ("3.11", "bpy==4.5.15"), "5.0": ("3.11", "bpy==5.0.1"), "5.2": ("3.13", "bpy==5.2.3")}
+ENGINE = Path(".nox", "softras-engine").absolute()  # the engine process's environment, apart from Blender's
 
 
 @nox.session(python=False)
 def tests(session: nox.Session) -> None:
-    """Everything: lint and all suites, one after the other; any failure fails the whole."""
+    """Lint and every suite, one after the other; a failure of one fails the whole."""
     for name in ("lint", "engine", *(f"blender-{version}" for version in BLENDERS), "app"):
         session.notify(name)
 
 
 @nox.session(python="3.11")
 def lint(session: nox.Session) -> None:
-    """Formatting, lint and types."""
-    session.install("-q", TORCH, "numpy", "scipy", "ruff==0.17.5", "mypy==2.4.1", "fake-bpy-module-latest", "pytest")
+    """Lint, formatting and types."""
+    session.install(
+        "-q", "ruff==0.17.5", "mypy==2.4.1", "fake-bpy-module-latest", "numpy", "pillow", "pytest", "nox", TORCH
+    )
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("mypy")
@@ -45,26 +36,55 @@ def lint(session: nox.Session) -> None:
 
 @nox.session(python=False)
 def engine(session: nox.Session) -> None:
-    """The engine's tests, run on the installed package."""
-    python = install_engine(session, "pytest", "hypothesis")
-    session.run(python, "-m", "pytest", "tests", *ignored("blender", "app"), *session.posargs, external=True)
+    """The engine's tests, on the installed package."""
+    python = engine_python(session, "pytest", "hypothesis")
+    session.run(
+        python, "-m", "pytest", "tests", "--ignore=tests/blender", "--ignore=tests/app", *session.posargs, external=True
+    )
 
 
-@nox.session(python=False, name="blender")
-@nox.parametrize("blender", [nox.param(version, id=version) for version in BLENDERS])
-def blender(session: nox.Session, blender: str) -> None:
-    """The extension's tests in the bpy module."""
+def blender(session: nox.Session, bpy: str) -> None:
+    """The extension's tests, in the bpy module of one Blender version."""
+    python = engine_python(session)
+    build_addon(session, python)
+    session.install("-q", bpy, "pytest")
+    session.run("python", "-m", "pytest", "tests/blender", *session.posargs, env={"SOFTRAS_PYTHON": python})
+
+
+for version, (python, bpy) in BLENDERS.items():
+    nox.session(lambda session, bpy=bpy: blender(session, bpy), python=python, name=f"blender-{version}")
 
 
 @nox.session(python=False)
 def app(session: nox.Session) -> None:
-    """The extension's tests in the real Blender application, driven by real events."""
+    """The extension's tests in the real Blender application, by real mouse and keyboard events."""
+    if shutil.which("apt-get") is None or os.getuid() != 0:
+        session.skip("needs Debian or Ubuntu, and root")
+    python = engine_python(session)
+    build_addon(session, python)
+    session.run("tests/app/run.sh", external=True, env={"SOFTRAS_PYTHON": python})
 
 
 @nox.session(python="3.11")
 def demo(session: nox.Session) -> None:
     """A real fit in headless Blender, through the extension and the engine process; leaves its results in out/."""
+    python = engine_python(session)
+    build_addon(session, python)
+    session.install("-q", BLENDERS["4.5"][1])
+    session.run("python", "examples/demo_blender.py", env={"SOFTRAS_PYTHON": python})
 
 
-def ignored(*suites: str) -> list[str]:
-    return [f"--ignore=tests/{suite}" for suite in suites]
+def engine_python(session: nox.Session, *more: str) -> str:
+    """The interpreter of the engine's environment, with the checkout's engine installed."""
+    python = str(ENGINE / ("Scripts/python.exe" if os.name == "nt" else "bin/python"))
+    if not Path(python).exists():
+        session.run("python3.11", "-m", "venv", str(ENGINE), external=True)
+    session.run(python, "-m", "pip", "install", "-q", "--disable-pip-version-check", TORCH, ".", *more, external=True)
+    return python
+
+
+def build_addon(session: nox.Session, python: str) -> None:
+    """Write dist/softras-VERSION.zip with the native libraries of all platforms."""
+    session.run(python, "-m", "pip", "install", "-q", "--disable-pip-version-check", "ninja", "ziglang", external=True)
+    session.run(python, "csrc/build.py", "--all", external=True)
+    session.run(python, "build_addon.py", external=True)

@@ -66,7 +66,9 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("--device", choices=("auto", "cpu", "cuda"), help="where to compute (default auto)")
     fit.add_argument("--max-seconds", type=float, metavar="S", help="stop after this time with the best so far")
     fit.add_argument("--symmetry", choices=("x", "y", "z"), help="keep mirror symmetry across this axis")
-    fit.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="any other setting of softras.fit")
+    fit.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="any other setting of softras.fit"
+    )
     fit.set_defaults(run=_fit)
 
     doctor = commands.add_parser("doctor", help="say what runs where and why")
@@ -215,9 +217,9 @@ class _ProgressBar:
         if event.iou is not None and len(event.iou):
             self._iou = float(sum(event.iou) / len(event.iou))
         now = time.monotonic()
-        if now < self._next if self._live else done < self._next:
+        if (now if self._live else done) < self._next:
             return
-        self._next = now + 0.1 if self._live else done + 0.1 - done % 0.1
+        self._next = now + 0.1 if self._live else (int(done * 10) + 1) / 10
         loss = sum(float(value) for value in event.loss.values())
         iou = "" if self._iou is None else f"  mean IoU {self._iou:.4f}"
         text = f"{done:4.0%}  step {event.step}/{event.steps}  loss {loss:.4f}{iou}  {now - self._started:.1f} s"
@@ -239,6 +241,8 @@ def _print_result(job: Job, result: FitResult, options: argparse.Namespace, seco
     for view, iou in zip(job.views, result.iou, strict=True):
         print(f"{view.name:{width}}  {iou:.4f}")
     print(f"{'mean':{width}}  {sum(result.iou) / len(result.iou):.4f}")
+    for note in result.notes:
+        print(note)
     mesh = result.mesh
     print(f"{len(mesh.vertices)} vertices, {len(mesh.faces)} triangles, {seconds:.1f} s")
     if options.out:

@@ -30,7 +30,7 @@ class Job:
     """A fit as a document.
 
     Attributes:
-        views: what the mesh should look like; photos are not part of a job.
+        views: what the mesh should look like. A photo is remembered by its path only: pictures show it where it exists.
         mesh: the start, or None to reconstruct without one.
         lock: (V,) bool, True for vertices that must not move, or None.
         settings: keyword arguments of `softras.fit` (mode, optimize, seed, ...), JSON values only.
@@ -69,6 +69,7 @@ class Job:
                     "name": view.name,
                     "weight": float(view.weight),
                     "ignore": view.ignore is not None,
+                    "photo": None if view.photo is None else str(Path(view.photo).absolute()),
                     "camera": camera_to_json(view.camera),
                 }
             )
@@ -196,7 +197,10 @@ def _load_view(folder: Path, number: int, entry: Any) -> View:
     size = (camera.height, camera.width)
     mask = _load_array(folder, _view_file("masks", number), size, "u", itemsize=1)
     ignore = _load_array(folder, _view_file("ignore", number), size, "b") if entry.get("ignore") else None
-    return View(name, camera, mask.astype(np.float32) / 255, weight=weight, ignore=ignore)
+    photo = Path(entry["photo"]) if isinstance(entry.get("photo"), str) else None
+    if photo is not None and not photo.is_file():
+        photo = None
+    return View(name, camera, mask.astype(np.float32) / 255, photo, weight, ignore)
 
 
 def _inside(folder: Path, name: str) -> Path:

@@ -11,9 +11,9 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -21,6 +21,9 @@ from . import __version__
 from .errors import InputError
 from .io.files import write_array, write_json
 from .job import BEST, BEST_FACES, MAX_LINE, PREVIEW, PROTOCOL, RESULT, Job, check_protocol, decode, encode, finite
+
+if TYPE_CHECKING:
+    from .fitting import FitResult, Progress
 
 CANCEL_SECONDS = 0.35  # a step that takes longer does not hold back the answer to a cancel
 PROGRESS_SECONDS = 0.05  # shortest time between two progress messages
@@ -62,17 +65,19 @@ class Answers:
 class _Run:
     """One fit on request. Its request is answered once: by a result or an error, whichever comes first."""
 
-    def __init__(self, number: Any, folder: Path, answers: Answers, previous: threading.Thread | None) -> None:
-        self.number = number
+    def __init__(self, request: dict[str, Any], answers: Answers, previous: threading.Thread | None) -> None:
+        self.number = request["id"]
         self.cancelled = threading.Event()
         self.answered = threading.Event()
-        self._folder = folder
+        self._folder = Path(request["job"])
+        self._report = request.get("report")
         self._answers = answers
         self._previous = previous
         self._lock = threading.Lock()
         self._started = time.monotonic()
         self._best: dict[str, Any] = {"vertices": None, "iou": [], "mean_iou": None}
-        self.thread = threading.Thread(target=self._work, name=f"fit {number}", daemon=True)
+        self._best_score = 0.0
+        self.thread = threading.Thread(target=self._work, name=f"fit {self.number}", daemon=True)
         self.thread.start()
 
     def answer_cancel(self) -> None:
@@ -95,34 +100,34 @@ class _Run:
             self._answer(_error(self.number, error))
 
     def _fit(self) -> None:
-        from .run import FitResult, run
-
         job = Job.load(self._folder)
         if job.mesh is not None:
             self._keep(job.mesh.vertices, None, [])
+        from .run import FitResult, run  # slow the first time: not before the start is kept
+
         next_message = 0.0
         for event in run(job, stop=self.cancelled.is_set):
             if isinstance(event, FitResult):
-                made_faces = job.mesh is None or not np.array_equal(event.mesh.faces, job.mesh.faces)
-                self._keep(event.mesh.vertices, event.mesh.faces if made_faces else None, event.iou)
-                self._answer_result("cancelled" if self.cancelled.is_set() else "finished")
+                self._finish(job, event)
                 return
             if event.vertices is None and time.monotonic() < next_message:
                 continue
             next_message = time.monotonic() + PROGRESS_SECONDS
-            self._report(event, fixed=job.mesh is not None)
+            self._tell(job, event)
         raise RuntimeError("the fit ended without a result")
 
-    def _report(self, event: Any, fixed: bool) -> None:
-        """Send a progress message; its vertices, if any, become the preview and, if better, the best."""
+    def _tell(self, job: Job, event: Progress) -> None:
+        """Send a progress message; vertices become the preview and, if they match the masks better, the best."""
+        iou = _floats(event.iou)
         preview = None
-        iou = [] if event.iou is None else [float(value) for value in event.iou]
-        if event.vertices is not None and fixed:
-            preview = PREVIEW
-            vertices = np.asarray(event.vertices, dtype=np.float64)
-            write_array(self._folder / PREVIEW, vertices)
-            if iou and _mean(iou) > (self._best["mean_iou"] or 0.0):
-                self._keep(vertices, None, iou)
+        if event.vertices is not None:
+            score = float(np.average(iou, weights=[view.weight for view in job.views])) if iou else 0.0
+            if score > self._best_score:
+                self._keep(event.vertices, event.faces, iou)
+                self._best_score = score
+            if event.faces is None:
+                preview = PREVIEW
+                write_array(self._folder / PREVIEW, event.vertices)
         if self.answered.is_set():
             return
         self._answers.send(
@@ -140,24 +145,37 @@ class _Run:
             }
         )
 
-    def _keep(self, vertices: np.ndarray, faces: np.ndarray | None, iou: Any) -> None:
+    def _finish(self, job: Job, result: FitResult) -> None:
+        made_faces = job.mesh is None or not np.array_equal(result.mesh.faces, job.mesh.faces)
+        self._keep(result.mesh.vertices, result.mesh.faces if made_faces else None, _floats(result.iou))
+        cancelled = self.cancelled.is_set()
+        notes = list(result.notes)
+        if self._report and not cancelled:
+            from .io.report import write_report
+
+            try:
+                write_report(self._report, job.views, job.mesh, result)
+            except InputError as error:  # the fit is worth more than its pictures
+                notes.append(f"There is no report: {error}")
+        self._answer_result("cancelled" if cancelled else "finished", notes)
+
+    def _keep(self, vertices: np.ndarray, faces: np.ndarray | None, iou: list[float]) -> None:
         """Put the best state so far on disk, unless the request is answered: its files are the client's then."""
         with self._lock:
             if self.answered.is_set():
                 return
-            if faces is not None:
-                write_array(self._folder / BEST_FACES, faces)
-            write_array(self._folder / BEST, vertices)
-            iou = [float(value) for value in iou]
             self._best = {"vertices": BEST, "iou": iou, "mean_iou": _mean(iou)}
             if faces is not None:
+                write_array(self._folder / BEST_FACES, faces)
                 self._best["faces"] = BEST_FACES
+            write_array(self._folder / BEST, np.asarray(vertices, dtype=np.float64))
 
-    def _answer_result(self, status: str) -> None:
+    def _answer_result(self, status: str, notes: Sequence[str] = ()) -> None:
         with self._lock:
             if self.answered.is_set():
                 return
-            result = {"type": "result", "id": self.number, "status": status, **self._best, "elapsed": self._elapsed()}
+            result = {"type": "result", "id": self.number, "status": status, **self._best}
+            result |= {"elapsed": self._elapsed(), "notes": list(notes)}
             write_json(self._folder / RESULT, result)
             self.answered.set()
         self._answers.send(result)
@@ -197,9 +215,11 @@ class _Server:
                 raise InputError("a fit is running; wait for its result or cancel it first.")
             if not isinstance(message.get("job"), str):
                 raise InputError("a fit request needs the job's folder.")
+            if not isinstance(message.get("report"), str | None):
+                raise InputError("the report of a fit request must be a folder.")
             # A cancelled fit may still finish a long step; the next one waits for it in its own thread.
             previous = self._run.thread if self._run is not None else None
-            self._run = _Run(number, Path(message["job"]), self._answers, previous)
+            self._run = _Run({**message, "id": number}, self._answers, previous)
         elif message["type"] == "cancel":
             # A cancel that comes after the answer has nothing left to do: the client has its result.
             if self._run is not None and busy and message.get("of") == self._run.number:
@@ -232,6 +252,10 @@ def _hello() -> dict[str, Any]:
 
     found = capabilities()
     return {"type": "hello", "protocol": PROTOCOL, "softras": __version__, **found}
+
+
+def _floats(iou: np.ndarray | None) -> list[float]:
+    return [] if iou is None else [float(value) for value in iou]
 
 
 def _mean(iou: list[float]) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -94,3 +95,13 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("no right to mount a small disk")
     yield folder
     subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@pytest.fixture
+def setting_options():
+    """Settings as options of the command line."""
+
+    def options(settings: dict) -> list[str]:
+        return [word for name, value in settings.items() for word in ("--set", f"{name}={json.dumps(value)}")]
+
+    return options

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from short_fits import ENDLESS, QUICK, QUICK_NEW
 
 from softras import load_mesh, load_views
 from softras.job import Job
@@ -28,11 +29,11 @@ def one_sentence(stderr: str) -> str:
     return lines[0]
 
 
-def test_refine_writes_the_mesh_a_report_and_a_table(softras, spot: Path, tmp_path: Path) -> None:
+def test_refine_writes_the_mesh_a_report_and_a_table(softras, setting_options, spot: Path, tmp_path: Path) -> None:
     out, report = tmp_path / "new" / "fitted.obj", tmp_path / "report"
     done = softras(
         *("fit", "--mesh", spot / "start.obj", "--views", spot, "--out", out),
-        *("--report", report, "--max-seconds", 4, "--seed", 1),
+        *("--report", report, "--seed", 1, *setting_options(QUICK)),
     )
     assert done.returncode == 0, done.stderr
     ious = table(done.stdout)
@@ -47,16 +48,17 @@ def test_refine_writes_the_mesh_a_report_and_a_table(softras, spot: Path, tmp_pa
     assert len(start) == len(fitted)
 
 
-def test_without_a_mesh_a_new_one_is_made(softras, spot: Path, tmp_path: Path) -> None:
-    done = softras("fit", "--views", spot / "cameras.json", "--out", tmp_path / "new.ply", "--max-seconds", 3)
+def test_without_a_mesh_a_new_one_is_made(softras, setting_options, spot: Path, tmp_path: Path) -> None:
+    out = tmp_path / "new.ply"
+    done = softras("fit", "--views", spot / "cameras.json", "--out", out, *setting_options(QUICK_NEW))
     assert done.returncode == 0, done.stderr
     assert table(done.stdout)["mean"] > 0.95
-    assert len(load_mesh(tmp_path / "new.ply").faces) > 500
+    assert len(load_mesh(out).faces) > 500
 
 
 def test_a_job_folder_runs_and_holds_its_result(softras, spot: Path, tmp_path: Path) -> None:
     start = load_mesh(spot / "start.obj")
-    Job(load_views(spot)[:4], start, settings={"max_seconds": 1}).save(tmp_path / "job")
+    Job(load_views(spot)[:4], start, settings=QUICK).save(tmp_path / "job")
     done = softras("fit", tmp_path / "job", "--set", "seed=2", "--out", tmp_path / "fitted.obj")
     assert done.returncode == 0, done.stderr
     best = np.load(tmp_path / "job" / "best.npy")
@@ -67,7 +69,7 @@ def test_a_job_folder_runs_and_holds_its_result(softras, spot: Path, tmp_path: P
 def test_rigid_moves_the_mesh_as_one_piece(softras, spot: Path, tmp_path: Path) -> None:
     done = softras(
         *("fit", "--mesh", spot / "start.obj", "--views", spot, "--out", tmp_path / "moved.obj"),
-        *("--optimize", "rigid", "--max-seconds", 3),
+        *("--optimize", "rigid", "--max-seconds", 20),
     )
     assert done.returncode == 0, done.stderr
     before, after = load_mesh(spot / "start.obj").vertices, load_mesh(tmp_path / "moved.obj").vertices
@@ -97,7 +99,9 @@ def test_rigid_moves_the_mesh_as_one_piece(softras, spot: Path, tmp_path: Path) 
         ("fit {out} --views {spot}", "either a job folder or"),
     ],
 )
-def test_bad_input_is_one_sentence_and_status_2(softras, spot: Path, tmp_path: Path, arguments: str, sentence: str) -> None:
+def test_bad_input_is_one_sentence_and_status_2(
+    softras, spot: Path, tmp_path: Path, arguments: str, sentence: str
+) -> None:
     started = time.monotonic()
     done = softras(*(word.format(spot=spot, out=tmp_path) for word in arguments.split()))
     assert done.returncode == 2 and done.stdout == ""
@@ -118,8 +122,8 @@ def test_a_read_only_output_is_found_before_the_work(softras, spot: Path, tmp_pa
     assert "cannot write" in one_sentence(done.stderr) and "read-only" in done.stderr
 
 
-def test_ctrl_c_keeps_the_best_and_is_status_130(spot: Path, tmp_path: Path) -> None:
-    process = start_fit(spot, tmp_path / "a.obj")
+def test_ctrl_c_keeps_the_best_and_is_status_130(setting_options, spot: Path, tmp_path: Path) -> None:
+    process = start_fit(spot, tmp_path / "a.obj", *setting_options(ENDLESS))
     assert "step" in process.stderr.readline()
     process.send_signal(signal.SIGINT)
     sent = time.monotonic()
@@ -131,28 +135,26 @@ def test_ctrl_c_keeps_the_best_and_is_status_130(spot: Path, tmp_path: Path) -> 
     assert len(load_mesh(tmp_path / "a.obj").vertices) == 2930
 
 
-def test_ctrl_c_during_the_start_is_status_130(spot: Path, tmp_path: Path) -> None:
-    process = start_fit(spot, tmp_path / "a.obj")
+def test_ctrl_c_during_the_start_is_status_130(setting_options, spot: Path, tmp_path: Path) -> None:
+    process = start_fit(spot, tmp_path / "a.obj", *setting_options(ENDLESS))
     time.sleep(0.5)
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=30)
     assert process.returncode == 130 and "Traceback" not in stderr, stderr
 
 
-def start_fit(spot: Path, out: Path) -> subprocess.Popen[str]:
-    stage = '[{"resolution": 128, "steps": 100000, "rates": {"vertices": [0.01, 0.01]}}]'
+def start_fit(spot: Path, out: Path, *options: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "softras", "fit", "--mesh", spot / "start.obj", "--views", spot, "--out", out]
-    command += ["--set", f"schedule={stage}", "--set", "patience=100000"]
-    return subprocess.Popen([*map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen([*map(str, command), *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs a pseudo-terminal")
-def test_a_terminal_gets_one_live_line(spot: Path, tmp_path: Path) -> None:
+def test_a_terminal_gets_one_live_line(setting_options, spot: Path, tmp_path: Path) -> None:
     import pty
 
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "softras", "fit", "--mesh", spot / "start.obj", "--views", spot]
-    command += ["--out", tmp_path / "a.obj", "--max-seconds", "1"]
+    command += ["--out", tmp_path / "a.obj", *setting_options(QUICK)]
     process = subprocess.Popen([*map(str, command)], stdout=subprocess.DEVNULL, stderr=theirs)
     os.close(theirs)
     shown = b""

@@ -16,7 +16,9 @@ def modules_after(code: str) -> set[str]:
     return set(done.stdout.split())
 
 
-@pytest.mark.parametrize("code", ["import softras", "import softras.job", "import softras.cli", "import softras.server"])
+@pytest.mark.parametrize(
+    "code", ["import softras", "import softras.job", "import softras.cli", "import softras.server"]
+)
 def test_importing_loads_neither_torch_nor_scipy(code: str) -> None:
     assert modules_after(code).isdisjoint({"torch", "scipy", "trimesh", "PIL"})
 

@@ -79,7 +79,10 @@ def test_pixel_centres_in_files_lie_on_integers(folder: Path) -> None:
         (lambda d: d["views"][1].update(R=[[1, 0], [0, 1]]), "3 x 3"),
         (lambda d: d["views"][1].update(R=[[2, 0, 0], [0, 1, 0], [0, 0, 1]]), "not a rotation"),
         (lambda d: d["views"][1].update(t=["a", 0, 0]), "not a number"),
-        (lambda d: d["views"][1].update(width=64), "the mask of view 'along x' is 48 x 40 pixels but its camera has 64 x 40"),
+        (
+            lambda d: d["views"][1].update(width=64),
+            "the mask of view 'along x' is 48 x 40 pixels but its camera has 64 x 40",
+        ),
         (lambda d: d["views"][1].update(near=-1, orthographic=False), "near distance"),
         (lambda d: d["views"][1].update(weight=-2), "weight of view 'along x'"),
         (lambda d: d["views"][1].update(ignore="nowhere.png"), "view 'along x': the image"),
@@ -132,7 +135,10 @@ HALF = np.repeat([[0, 255]], 2, axis=0).astype(np.uint8)  # right half white
         (Image.merge("LA", [Image.new("L", (2, 2), 9), Image.fromarray(HALF)]), {}),
         (Image.merge("RGBA", [Image.fromarray(HALF)] * 3 + [Image.new("L", (2, 2), 255)]), {}),
         (Image.merge("RGBA", [Image.fromarray(HALF)] * 3 + [Image.fromarray(255 - HALF)]), {"channel": "grey"}),
-        (Image.merge("RGB", [Image.new("L", (2, 2)), Image.fromarray(HALF), Image.new("L", (2, 2))]), {"channel": "green"}),
+        (
+            Image.merge("RGB", [Image.new("L", (2, 2)), Image.fromarray(HALF), Image.new("L", (2, 2))]),
+            {"channel": "green"},
+        ),
         (Image.fromarray(255 - HALF), {"invert": True}),
         (Image.fromarray((HALF // 255 * 20 + 30).astype(np.uint8)), {"threshold": 0.15}),
     ],

@@ -170,13 +170,15 @@ def test_a_folder_that_cannot_be_made_is_one_sentence(job: Job, tmp_path: Path) 
 
 
 def test_messages_survive_the_way() -> None:
-    message = {"type": "fit", "id": 1, "protocol": 1, "job": "/tmp/ö\n\"x\""}
+    message = {"type": "fit", "id": 1, "protocol": 1, "job": '/tmp/ö\n"x"'}
     line = encode(message)
     assert line.endswith(b"\n") and line.count(b"\n") == 1
     assert decode(line) == message
 
 
-@pytest.mark.parametrize("line", [b"", b"\n", b"{", b"[]\n", b"7", b'{"a": 1}', b'{"type": 7}', b"\xff\xfe\x00", b"[" * 100_000])
+@pytest.mark.parametrize(
+    "line", [b"", b"\n", b"{", b"[]\n", b"7", b'{"a": 1}', b'{"type": 7}', b"\xff\xfe\x00", b"[" * 100_000]
+)
 def test_garbage_is_no_message(line: bytes) -> None:
     with pytest.raises(InputError):
         decode(line)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from short_fits import QUICK
 from PIL import Image
 from scipy.ndimage import maximum_filter, minimum_filter
 
@@ -18,7 +19,7 @@ from softras.io.report import write_report
 @pytest.fixture(scope="module")
 def fitted(spot: Path):
     views, start = load_views(spot)[:3], load_mesh(spot / "start.obj")
-    return views, start, fit(start, views, max_seconds=2)
+    return views, start, fit(start, views, **QUICK)
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from short_fits import ENDLESS, QUICK, QUICK_NEW
 
 from softras import load_mesh, load_views
 from softras.job import Job
@@ -27,8 +28,8 @@ class Client:
     """An engine process and its messages, read by a thread."""
 
     def __init__(self, command: tuple[str, ...] = SERVE, **options: Any) -> None:
-        pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        self.process = subprocess.Popen(command, **pipes, **options)
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, **options)
         self.lines: queue.Queue[bytes] = queue.Queue()
         self.log = b""
         threading.Thread(target=self._read, daemon=True).start()
@@ -84,15 +85,14 @@ def save_job(folder: Path, spot: Path, **settings: Any) -> Path:
 
 @pytest.fixture
 def job(tmp_path: Path, spot: Path) -> Path:
-    """A fit of about a second."""
-    return save_job(tmp_path / "job", spot, max_seconds=1)
+    """A fit of a few seconds."""
+    return save_job(tmp_path / "job", spot, **QUICK)
 
 
 @pytest.fixture
 def long_job(tmp_path: Path, spot: Path) -> Path:
     """A fit that nobody waits for."""
-    stage = {"resolution": 256, "steps": 100_000, "rates": {"vertices": [0.01, 0.01]}}
-    return save_job(tmp_path / "long", spot, schedule=[stage], patience=100_000)
+    return save_job(tmp_path / "long", spot, **ENDLESS)
 
 
 def best(folder: Path) -> np.ndarray:
@@ -119,8 +119,9 @@ def test_a_fit_reports_progress_and_ends_with_a_better_mesh(engine: Client, job:
     assert result["type"] == "result" and result["status"] == "finished"
     assert all(message["id"] == 7 for message in messages)
     assert len(progress) > 3
-    assert all(0 < message["step"] <= message["steps"] for message in progress)
-    assert all(message["loss"] and np.isfinite(list(message["loss"].values())).all() for message in progress)
+    assert all(0 <= message["step"] <= message["steps"] for message in progress)
+    assert np.isfinite([value for message in progress for value in message["loss"].values()]).all()
+    assert progress[-1]["loss"]
     assert any(message["preview"] == "preview.npy" for message in progress)
     assert np.load(job / "preview.npy").shape == start.shape
     assert len(result["iou"]) == 4 and result["mean_iou"] == pytest.approx(np.mean(result["iou"]))
@@ -188,38 +189,40 @@ def test_a_second_fit_is_refused_while_one_runs(engine: Client, long_job: Path, 
     assert engine.until("progress")["id"] == 1
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
-        b"garbage\n",
-        b"\xff\xfe\x00\n",
-        b"\n",
-        b"[]\n",
-        b'{"type": 7}\n',
-        b"{" * 3_000_000 + b"\n",
-        b'{"type": "fit", "id": 5}\n',
-        b'{"type": "fit", "id": 5, "protocol": 2, "job": "x"}\n',
-        b'{"type": "fit", "id": 5, "protocol": 1}\n',
-        b'{"type": "fit", "id": 5, "protocol": 1, "job": "/nowhere"}\n',
-        b'{"type": "fit", "id": 5, "protocol": 1, "job": "\\u0000"}\n',
-        b'{"type": "dance", "id": 5, "protocol": 1}\n',
-    ],
-)
-def test_garbage_is_answered_and_the_engine_goes_on(engine: Client, job: Path, line: bytes) -> None:
-    engine.send(line)
-    error = engine.next()
-    assert (error["type"], error["kind"]) == ("error", "input")
-    assert error["id"] == (5 if b'"id": 5' in line else None)
-    assert error["message"].endswith(".") and "\n" not in error["message"]
+GARBAGE = [
+    b"garbage\n",
+    b"\xff\xfe\x00\n",
+    b"\n",
+    b"[]\n",
+    b'{"type": 7}\n',
+    b"{" * 3_000_000 + b"\n",
+    b'{"type": "fit", "id": 5}\n',
+    b'{"type": "fit", "id": 5, "protocol": 2, "job": "x"}\n',
+    b'{"type": "fit", "id": 5, "protocol": 1}\n',
+    b'{"type": "fit", "id": 5, "protocol": 1, "job": "x", "report": 7}\n',
+    b'{"type": "fit", "id": 5, "protocol": 1, "job": "/nowhere"}\n',
+    b'{"type": "fit", "id": 5, "protocol": 1, "job": "\\u0000"}\n',
+    b'{"type": "dance", "id": 5, "protocol": 1}\n',
+]
+
+
+def test_garbage_is_answered_and_the_engine_goes_on(engine: Client, job: Path) -> None:
+    for line in GARBAGE:
+        engine.send(line)
+        error = engine.next()
+        assert (error["type"], error["kind"]) == ("error", "input"), line[:80]
+        assert error["id"] == (5 if b'"id": 5' in line else None)
+        assert error["message"].endswith(".") and "\n" not in error["message"]
     engine.fit(6, job)
     assert engine.until("result")["id"] == 6
 
 
-@pytest.mark.parametrize("settings", [{"mode": "magic"}, {"speed": 3}, {"mesh": 1}, {"schedule": 5}, {"batch": "many"}, {"seed": "x"}])
-def test_wrong_settings_are_the_users_error(engine: Client, tmp_path: Path, spot: Path, settings: dict) -> None:
-    engine.fit(1, save_job(tmp_path / "job", spot, **settings))
-    error = engine.next()
-    assert (error["type"], error["id"], error["kind"]) == ("error", 1, "input"), error
+def test_wrong_settings_are_the_users_error(engine: Client, tmp_path: Path, spot: Path) -> None:
+    wrong = [{"mode": "magic"}, {"speed": 3}, {"mesh": 1}, {"schedule": 5}, {"batch": "many"}, {"seed": "x"}]
+    for number, settings in enumerate(wrong):
+        engine.fit(number, save_job(tmp_path / "job", spot, **settings))
+        error = engine.next()
+        assert (error["type"], error["id"], error["kind"]) == ("error", number, "input"), (settings, error)
 
 
 @pytest.mark.parametrize("running", [False, True])
@@ -305,8 +308,10 @@ def test_an_interpreter_without_pytorch_says_so(bare_python: Path) -> None:
     assert client.ended_within(2) and client.process.returncode == 2
 
 
-def test_a_full_disk_is_one_sentence_and_the_engine_goes_on(engine: Client, small_disk: Path, spot: Path, job: Path) -> None:
-    folder = save_job(small_disk / "job", spot, max_seconds=30)
+def test_a_full_disk_is_one_sentence_and_the_engine_goes_on(
+    engine: Client, small_disk: Path, spot: Path, job: Path
+) -> None:
+    folder = save_job(small_disk / "job", spot, **ENDLESS)
     filler = small_disk / "filler"
     with pytest.raises(OSError), open(filler, "wb") as file:
         while True:
@@ -333,7 +338,7 @@ def test_a_job_folder_that_vanishes_is_one_sentence(engine: Client, long_job: Pa
 
 
 def test_a_reconstruction_names_its_faces(engine: Client, tmp_path: Path, spot: Path) -> None:
-    Job(load_views(spot), settings={"mode": "reconstruct", "max_seconds": 3}).save(tmp_path / "new")
+    Job(load_views(spot), settings=QUICK_NEW).save(tmp_path / "new")
     engine.fit(1, tmp_path / "new")
     result = engine.until("result")
     faces = np.load(tmp_path / "new" / result["faces"])

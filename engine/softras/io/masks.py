@@ -39,7 +39,8 @@ def load_image(path: Path | str) -> np.ndarray:
     from PIL import Image  # loads in 30 ms: only who reads images pays
 
     try:
-        with Image.open(path) as image:
+        with Image.open(path) as opened:
+            image: Image.Image = opened
             if image.mode in ("1", "P", "PA", "CMYK", "YCbCr", "LAB", "HSV"):
                 transparent = "transparency" in image.info or image.mode == "PA"
                 image = image.convert("L" if image.mode == "1" else "RGBA" if transparent else "RGB")

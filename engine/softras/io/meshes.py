@@ -6,6 +6,7 @@ that is not a coordinate; other formats go through trimesh.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -106,7 +107,7 @@ def _read_obj(path: Path) -> tuple[np.ndarray, np.ndarray]:
         if 0 in corners or min(corners, default=1) < 1:
             raise InputError(f"{path} has a face with a vertex index that does not exist: '{line.strip()[:60]}'.")
         first = corners[0] - 1 if corners else 0
-        triangles += [(first, b - 1, c - 1) for b, c in zip(corners[1:], corners[2:], strict=False)]
+        triangles += [(first, b - 1, c - 1) for b, c in pairwise(corners[1:])]
     return np.array(coordinates, dtype=np.float64).reshape(-1, 3), np.array(triangles, dtype=np.int64).reshape(-1, 3)
 
 
@@ -124,7 +125,8 @@ def _obj_like(like: Path, mesh: Mesh) -> bytes:
     places = [number for number, line in enumerate(lines) if line.split(maxsplit=1)[:1] == [b"v"]]
     if len(places) != len(mesh.vertices):
         raise InputError(
-            f"{like} has {len(places)} vertices but the fitted mesh has {len(mesh.vertices)}; name the file it started from."
+            f"{like} has {len(places)} vertices but the fitted mesh has {len(mesh.vertices)}; "
+            "name the file it started from."
         )
     for number, point in zip(places, mesh.vertices.tolist(), strict=True):
         rest = b" ".join(lines[number].split()[4:])  # a weight or a colour

@@ -108,7 +108,9 @@ def _draw(view: View, start: Mesh | None, fitted: Mesh, size: int) -> _Pictures:
     window = _window(mask | covered, before, view.camera, size)
     picture = _background(view, window)
     if start is not None:
-        picture = _stroke(picture, _silhouette(start, window.camera(view.camera, OVERSAMPLING)), START_COLOUR, size / 230)
+        picture = _stroke(
+            picture, _silhouette(start, window.camera(view.camera, OVERSAMPLING)), START_COLOUR, size / 230
+        )
     picture = _stroke(picture, _silhouette(fitted, window.camera(view.camera, OVERSAMPLING)), FIT_COLOUR, size / 160)
     return _Pictures(
         outline=picture.round().astype(np.uint8),
@@ -192,7 +194,9 @@ def _enlarge(pixels: np.ndarray, window: _Window) -> np.ndarray:
 
 def _overview(pictures: list[np.ndarray], most: int = 12, cell: int = 320, gap: int = 8) -> np.ndarray:
     """One picture with up to `most` of the views, evenly chosen."""
-    chosen = [pictures[i] for i in np.unique(np.linspace(0, len(pictures) - 1, min(most, len(pictures))).round().astype(int))]
+    chosen = [
+        pictures[i] for i in np.unique(np.linspace(0, len(pictures) - 1, min(most, len(pictures))).round().astype(int))
+    ]
     columns = min(4, len(chosen))
     rows = -(-len(chosen) // columns)
     sheet = Image.new("RGB", (columns * (cell + gap) + gap, rows * (cell + gap) + gap), EMPTY_COLOUR)

@@ -20,7 +20,8 @@ _STYLE = """
 @media (prefers-color-scheme: dark) { :root { --page: #14171b; --card: #1d2126; --ink: #e8ebef; --quiet: #98a1ab;
   --line: #2d333a; --accent: #3db8f5; } }
 * { box-sizing: border-box; }
-body { margin: 0; background: var(--page); color: var(--ink); font: 15px/1.5 system-ui, "Segoe UI", Roboto, sans-serif; }
+body { margin: 0; background: var(--page); color: var(--ink);
+  font: 15px/1.5 system-ui, "Segoe UI", Roboto, sans-serif; }
 main { max-width: 1240px; margin: 0 auto; padding: 32px 20px 48px; }
 h1 { font-size: 26px; margin: 0 0 20px; font-weight: 650; letter-spacing: -0.01em; }
 h2 { font-size: 17px; margin: 36px 0 12px; font-weight: 600; }
@@ -36,13 +37,14 @@ h2 { font-size: 17px; margin: 36px 0 12px; font-weight: 600; }
 .chart text { fill: var(--quiet); font-size: 11px; }
 .chart .grid { stroke: var(--line); }
 .chart .curve { fill: none; stroke: var(--accent); stroke-width: 2; stroke-linejoin: round; }
-.legend { display: flex; flex-wrap: wrap; gap: 6px 18px; margin: 0 0 14px; padding: 0; list-style: none; color: var(--quiet);
-  font-size: 13px; }
-.legend i { display: inline-block; width: 12px; height: 12px; border-radius: 3px; margin-right: 6px; vertical-align: -1px;
-  border: 1px solid rgb(0 0 0 / 25%); }
+.legend { display: flex; flex-wrap: wrap; gap: 6px 18px; margin: 0 0 14px; padding: 0; list-style: none;
+  color: var(--quiet); font-size: 13px; }
+.legend i { display: inline-block; width: 12px; height: 12px; border-radius: 3px; margin-right: 6px;
+  vertical-align: -1px; border: 1px solid rgb(0 0 0 / 25%); }
 .views { display: grid; grid-template-columns: repeat(auto-fill, minmax(380px, 1fr)); gap: 14px; }
 .card { overflow: hidden; }
-.card header { display: flex; justify-content: space-between; gap: 12px; padding: 9px 14px; font-variant-numeric: tabular-nums; }
+.card header { display: flex; justify-content: space-between; gap: 12px; padding: 9px 14px;
+  font-variant-numeric: tabular-nums; }
 .card header span { color: var(--quiet); }
 .pair { display: grid; grid-template-columns: 1fr 1fr; gap: 2px; }
 .pair a { display: flex; align-items: center; justify-content: center; background: #181b20; aspect-ratio: 1; }
