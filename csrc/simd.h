@@ -3,16 +3,28 @@
 // instruction set the file is built for.
 #pragma once
 #include <stdint.h>
+#include <string.h>
 
-namespace softras {
+namespace softras::SOFTRAS_ISA {
 
-#if defined(__AVX512F__)
-constexpr int kVectorBytes = 64;
-#elif defined(__AVX__)
+// Four doubles: the edges of a face side by side.
+typedef double D4 __attribute__((ext_vector_type(4)));
+inline D4 square_root(D4 a) { return __builtin_elementwise_sqrt(a); }
+
+#if defined(__AVX__)
 constexpr int kVectorBytes = 32;
 #else
 constexpr int kVectorBytes = 16;
 #endif
+
+// 0, 1, 2, ...
+template <class V>
+inline V ramp_of() {
+  V v;
+#pragma clang loop unroll(full)
+  for (unsigned l = 0; l < sizeof(V) / sizeof(v[0]); l++) v[l] = l;
+  return v;
+}
 
 template <class T> struct Simd;
 template <> struct Simd<float> {
@@ -21,6 +33,7 @@ template <> struct Simd<float> {
   typedef int32_t I __attribute__((ext_vector_type(kVectorBytes / 4)));
   static constexpr float round = 12582912.0f;  // 1.5 * 2^23: adding it leaves the nearest integer in the low bits
   static constexpr int mantissa = 23;
+  static V ramp() { return ramp_of<V>(); }
 };
 template <> struct Simd<double> {
   static constexpr int lanes = kVectorBytes / 8;
@@ -28,6 +41,7 @@ template <> struct Simd<double> {
   typedef int64_t I __attribute__((ext_vector_type(kVectorBytes / 8)));
   static constexpr double round = 6755399441055744.0;  // 1.5 * 2^52
   static constexpr int mantissa = 52;
+  static V ramp() { return ramp_of<V>(); }
 };
 
 // 2^r for |r| <= 1/2. float: polynomial with relative error 8e-8; double: Taylor series to the last bits.
@@ -75,14 +89,26 @@ inline void sum_lanes(V v0, V v1, V v2, V v3, T* out) {
 }
 
 template <class T>
-inline bool any_lane(typename Simd<T>::I mask) {
-#if __has_builtin(__builtin_reduce_or)
-  return __builtin_reduce_or(mask) != 0;
-#else
-  int r = 0;
-  for (int l = 0; l < Simd<T>::lanes; l++) r |= mask[l] != 0;
-  return r;
-#endif
+inline typename Simd<T>::V load(const T* p) {
+  typename Simd<T>::V v;
+  memcpy(&v, p, sizeof(v));
+  return v;
+}
+template <class T, class V>
+inline void store(T* p, V v) {
+  memcpy(p, &v, sizeof(v));
 }
 
-}  // namespace softras
+// a where by >= 0, else -a.
+template <class T, class V = typename Simd<T>::V>
+inline V flip_sign(V a, V by) {
+  using I = typename Simd<T>::I;
+  return (V)((I)a ^ ((I)by & (I)V(T(-0.0))));
+}
+
+template <class T>
+inline bool any_lane(typename Simd<T>::I mask) {
+  return __builtin_reduce_or(mask) != 0;
+}
+
+}  // namespace softras::SOFTRAS_ISA

@@ -1,21 +1,21 @@
 // SPDX-License-Identifier: MIT
-// The CPU backend: tiles of 8 x 8 pixels, exact lists of the faces that reach each tile, SIMD over pixels.
+// The CPU backend. Forward: bands of rows, each drawn by one thread, face after face. Backward: face after face, each
+// gathering from the pixels it reaches. No lists of pixels or faces are kept.
 // Compiled once for every instruction set (SOFTRAS_ISA names the entry points); dispatch.cpp chooses.
 //
 // Order of every sum is fixed by the input, never by the threads, so any number of them gives the same bits.
 #include <stdlib.h>
 #include <string.h>
 
-#include "simd.h"
+#include "cells.h"
 #include "softras.h"
-#include "softras_math.h"
 #include "team.h"
 
-namespace softras {
+namespace softras::SOFTRAS_ISA {
 namespace {
 
-constexpr int kTile = 8;
-constexpr int64_t kChunk = 1024;  // faces or vertices in one partial sum
+constexpr int64_t kChunk = 256;  // faces or vertices in one partial sum
+constexpr int kPartial = 24;     // numbers in one: see camera_backward
 
 constexpr size_t kAlign = 64;
 #if defined(_WIN32)
@@ -45,74 +45,59 @@ struct Buffer {
   X& operator[](int64_t i) { return data[i]; }
 };
 
-struct TileRect {
-  int32_t x0, y0, x1, y1;  // inclusive; x0 > x1: none
-  bool has(int x, int y) const { return x0 <= x && x <= x1 && y0 <= y && y <= y1; }
+struct Projected {
+  Vec2 pixel;  // where z > near
+  double z;
 };
 
-struct Entry {
-  int32_t face;
-  int64_t slot;  // where the backward pass keeps the gradient of this (face, tile): slots of a face are adjacent
+struct Rows {
+  int32_t y0, y1;  // inclusive; y0 > y1: none
 };
 
+enum Kind : int32_t { kUnseen, kWhole, kClipped };
+
+// The gradient of a face's corners in pixels, where it lies whole in front of the near plane.
 template <class T>
-struct Slot {
-  T x[4], y[4];  // gradient of the outline's corners, pixels
+struct FaceGradient {
+  T x[3], y[3];
+  Kind kind;
 };
 
-struct FaceGradient {
-  Vec3 corner[3];  // camera space
+// The gradient of a clipped face's corners in camera space.
+struct ClippedGradient {
+  Vec3 corner[3];
 };
 
 // What one team needs to render one view.
 template <class T>
 struct Workspace {
-  Buffer<Vec3> points;       // V, camera space
-  Buffer<Vec2> pixels;       // V, where in front of the near plane
-  Buffer<Polygon> polygons;  // F
-  Buffer<TileRect> rects;    // F
-  Buffer<int64_t> first_slot;  // F + 1
-  Buffer<int64_t> offsets;   // (members + 1) x tiles: counts, then places in the list
-  Buffer<Entry> entries;
-  Buffer<Slot<T>> slots;
-  Buffer<FaceGradient> face_gradients;
-  Buffer<double> partial;  // chunks x 18: K, world to camera
-  int64_t member_entries[kMaxThreads];
-  int64_t next_tile = 0;
+  Buffer<Projected> projected;  // V
+  Buffer<Rows> rows;            // F: the rows each face reaches
+  Buffer<T> image;              // padded rows: product of 1 + 2^x, or weight of the pixel's gradient
+  Buffer<FaceGradient<T>> face_gradients;
+  Buffer<ClippedGradient> clipped;  // F; memory the system gives only where it is used
+  Buffer<double> partial;           // chunks x kPartial
+  int64_t next_band = 0, next_chunk = 0;
+  bool clips = false;  // some face is clipped
 };
 
 template <class T>
 struct Renderer {
-  using V = typename Simd<T>::V;
-  using I = typename Simd<T>::I;
-  static constexpr int lanes = Simd<T>::lanes;
-  static constexpr int block_width = lanes >= 8 ? 4 : 2, block_height = lanes / block_width;
-  static constexpr int columns = kTile / block_width, rows = kTile / block_height, blocks = columns * rows;
-  typedef T B __attribute__((ext_vector_type(blocks)));
-  typedef T T4 __attribute__((ext_vector_type(4)));
-  typedef double D4 __attribute__((ext_vector_type(4)));
-  static constexpr T saturated = sizeof(T) == 4 ? T(1e8) : T(1e16);  // 1 / transmittance that counts as opaque
-  static constexpr T most_exponent = sizeof(T) == 4 ? T(27) : T(54);   // so does 2^x beyond it
-  static constexpr int unchecked = 3;  // entries between checks: 2^27 ^ 3 times 1e8 is finite in float
+  using C = Cells<T>;
 
   const softras_call& call;
   Buffer<Vec3> view_gradients;  // N x V
   int status = SOFTRAS_OK;
-  double sigma, radius, kappa;  // in pixels
-  int tiles_x, tiles_y;
-  V lane_x, lane_y;
-  B blocks_x, blocks_y;
-  T reach;  // the cut-off in units of 1 / kappa, a little more
+  Blur<T> blur;
+  int64_t stride;  // of the padded image
 
   explicit Renderer(const softras_call& c) : call(c) {
     const double half = 0.5 * (c.height < c.width ? c.height : c.width);
-    sigma = c.sigma * half * half;
-    radius = __builtin_sqrt(kCutoff * sigma);
-    kappa = kappa_of(sigma);
-    tiles_x = (c.width + kTile - 1) / kTile, tiles_y = (c.height + kTile - 1) / kTile;
-    for (int l = 0; l < lanes; l++) lane_x[l] = T(l % block_width), lane_y[l] = T(l / block_width);
-    for (int b = 0; b < blocks; b++) blocks_x[b] = block_x(b), blocks_y[b] = block_y(b);
-    reach = T(1.0001 * kappa * radius);
+    const double sigma = c.sigma * half * half;
+    blur.radius = square_root(kCutoff * sigma);
+    blur.kappa = kappa_of(sigma);
+    blur.reach = T(blur.kappa * (blur.radius * 1.0001 + 0.01 + 1e-6 * c.width));
+    stride = c.width + C::lanes;
   }
 
   void fail(int code) {
@@ -195,44 +180,34 @@ struct Renderer {
   // The members meet after each phase. False: something failed, and all of them leave at the same barrier.
   bool render(int view, Workspace<T>& w, Team& team, int rank) {
     const Camera cam = camera(view);
-    const int64_t tiles = (int64_t)tiles_x * tiles_y, faces = call.faces;
     const bool backward = call.grad_alpha != nullptr;
+    const int64_t face_chunks = (call.faces + kChunk - 1) / kChunk, vertex_chunks = (call.vertices + kChunk - 1) / kChunk;
     if (rank == 0) {
       check_camera(cam);
-      const int64_t chunks = (faces > call.vertices ? faces : call.vertices) / kChunk + 1;
-      if (!w.points.reserve(call.vertices) || !w.pixels.reserve(call.vertices) || !w.polygons.reserve(faces) || !w.rects.reserve(faces) ||
-          !w.first_slot.reserve(faces + 1) || !w.offsets.reserve((team.size + 1) * tiles) ||
-          (backward && (!w.face_gradients.reserve(faces) || !w.partial.reserve(chunks * 18))))
+      if (!w.projected.reserve(call.vertices) || !w.rows.reserve(call.faces) || !w.image.reserve(stride * call.height) ||
+          (backward && (!w.face_gradients.reserve(call.faces) || !w.clipped.reserve(call.faces) ||
+                        !w.partial.reserve(max(face_chunks, vertex_chunks) * kPartial))))
         fail(SOFTRAS_OUT_OF_MEMORY);
-      w.next_tile = 0;
+      w.next_band = w.next_chunk = 0;
+      w.clips = false;
     }
     if (team.barrier(status)) return false;
     transform(view, cam, w, share(call.vertices, rank, team.size));
-    if (team.barrier(status)) return false;
-    const Share mine = share(faces, rank, team.size);
-    set_up(cam, w, mine, rank);
-    if (team.barrier(status)) return false;
-    if (rank == 0) place(w, team.size, backward);
-    if (team.barrier(status)) return false;
-    fill(w, mine, rank);
-    if (team.barrier(status)) return false;
-    const int64_t image = (int64_t)view * call.height * call.width;
-    for (int64_t tile; (tile = take(w.next_tile)) < tiles;) {
-      const Entry* first = w.entries.data + w.offsets[(int64_t)team.size * tiles + tile];
-      const Entry* last = w.entries.data + (tile + 1 < tiles ? w.offsets[(int64_t)team.size * tiles + tile + 1] : w.first_slot[faces]);
-      const int x = (int)(tile % tiles_x) * kTile, y = (int)(tile / tiles_x) * kTile;
-      if (backward)
-        tile_backward(w, x, y, first, last, (const T*)call.transmittance + image, (const T*)call.grad_alpha + image);
-      else
-        tile_forward(w, x, y, first, last, (T*)call.alpha + image, (T*)call.transmittance + image);
+    if (!backward) {
+      const int bands = team.size == 1 ? 1 : (int)min(int64_t(call.height + 7) / 8, int64_t(8 * team.size));
+      if (team.barrier(status)) return false;
+      if (bands > 1) {
+        find_rows(view, cam, w, share(call.faces, rank, team.size));
+        if (team.barrier(status)) return false;
+      }
+      for (int64_t band; (band = take(w.next_band)) < bands;) draw(view, cam, w, share(call.height, (int)band, bands), bands > 1);
+      return !team.barrier(status);
     }
+    weigh(view, w, share(call.height, rank, team.size));
     if (team.barrier(status)) return false;
-    if (!backward) return true;
-    const int64_t face_chunks = (faces + kChunk - 1) / kChunk, vertex_chunks = (call.vertices + kChunk - 1) / kChunk;
-    const Share face_share = share(face_chunks, rank, team.size), vertex_share = share(vertex_chunks, rank, team.size);
-    for (int64_t c = face_share.begin; c < face_share.end; c++) faces_backward(cam, w, c);
+    for (int64_t chunk; (chunk = take(w.next_chunk)) < face_chunks;) faces_backward(view, cam, w, chunk);
     if (team.barrier(status)) return false;
-    vertices_backward(view, cam, w, vertex_share);
+    vertices_backward(view, cam, w, share(vertex_chunks, rank, team.size));
     if (team.barrier(status)) return false;
     if (rank == 0) camera_backward(view, w, face_chunks, vertex_chunks);
     return !team.barrier(status);
@@ -245,334 +220,184 @@ struct Renderer {
       if (!__builtin_isfinite(m)) fail(SOFTRAS_BAD_WORLD_TO_CAMERA);
   }
 
-  __attribute__((noinline)) void transform(int view, const Camera& cam, Workspace<T>& w, Share s) {
+  void transform(int view, const Camera& cam, Workspace<T>& w, Share s) {
     bool finite = true;
     for (int64_t v = s.begin; v < s.end; v++) {
-      const Vec3 p = position(view, v);
+      const Vec3 p = position(view, v), c = to_camera(cam, p);
       finite &= __builtin_isfinite(p.x) && __builtin_isfinite(p.y) && __builtin_isfinite(p.z);
-      w.points[v] = to_camera(cam, p);
-      w.pixels[v] = project(cam, w.points[v]);
+      w.projected[v] = {project(cam, c), c.z};
     }
     if (!finite) fail(SOFTRAS_BAD_POSITIONS);
   }
 
-  struct Triangle {
-    Vec3 point[3];
-    Vec2 pixel[3];
-    bool whole;  // in front of the near plane
+  // ------------------------------------------------------------------------------------------ one face
+
+  struct Face {
+    int64_t vertex[3];
+    Outline outline;
+    Kind kind;
+    Bounds bounds;
+    Rect rect;
   };
 
-  bool triangle(const Camera& cam, Workspace<T>& w, int64_t face, Triangle& t) {
-    t.whole = true;
+  // False: it reaches no pixel, or its vertices do not exist.
+  bool find(int view, const Camera& cam, Workspace<T>& w, int64_t face, Face& f) {
+    Outline& o = f.outline;
+    f.kind = kWhole;
     for (int k = 0; k < 3; k++) {
       const int64_t i = index(3 * face + k);
-      if (i < 0 || i >= call.vertices) return false;
-      t.point[k] = w.points[i], t.pixel[k] = w.pixels[i];
-      t.whole &= t.point[k].z > cam.near;
+      if (i < 0 || i >= call.vertices) return fail(SOFTRAS_BAD_FACE_INDEX), false;
+      f.vertex[k] = i;
+      o.pixel[k] = w.projected[i].pixel;
+      if (!(w.projected[i].z > cam.near)) f.kind = kClipped;
     }
+    o.corners = 3;
+    if (f.kind == kClipped) {
+      Vec3 point[3];
+      corners(view, cam, f, point);
+      o = clipped_outline(cam, point);
+      if (o.corners < 3) return false;
+    }
+    const Bounds b = f.bounds = bounds_of(o.pixel, o.corners);
+    const double radius = blur.radius;
+    const double x0 = __builtin_ceil(b.x0 - radius - 0.5), x1 = __builtin_floor(b.x1 + radius - 0.5);
+    const double y0 = __builtin_ceil(b.y0 - radius - 0.5), y1 = __builtin_floor(b.y1 + radius - 0.5);
+    if (!(x0 <= x1 && y0 <= y1 && x1 >= 0 && y1 >= 0 && x0 < call.width && y0 < call.height)) return false;
+    f.rect = {(int)max(x0, 0.0), (int)max(y0, 0.0), (int)min(x1, call.width - 1.0), (int)min(y1, call.height - 1.0)};
     return true;
   }
 
-  // Polygons and tile rectangles of a share of the faces, and how many of them reach each tile.
-  __attribute__((noinline)) void set_up(const Camera& cam, Workspace<T>& w, Share s, int rank) {
-    const int64_t tiles = (int64_t)tiles_x * tiles_y;
-    int64_t* count = w.offsets.data + rank * tiles;
-    memset(count, 0, tiles * sizeof(*count));
-    int64_t entries = 0;
+  void corners(int view, const Camera& cam, const Face& f, Vec3* point) const {
+    for (int k = 0; k < 3; k++) point[k] = to_camera(cam, position(view, f.vertex[k]));
+  }
+
+  // False: it counts nowhere.
+  bool polygon(const Face& f, Polygon& p) const {
+    const Outline& o = f.outline;
+    const double area2 = doubled_area(o.pixel, o.corners);
+    if (!visible(area2, f.bounds, call.cull != 0)) return false;
+    p.corners = o.corners, p.rect = f.rect;
+    const Vec2 *q = o.pixel, last = o.pixel[o.corners == 4 ? 3 : 0];
+    const D4 ax = {q[0].x, q[1].x, q[2].x, last.x}, ay = {q[0].y, q[1].y, q[2].y, last.y};
+    const D4 bx = {q[1].x, q[2].x, last.x, q[0].x}, by = {q[1].y, q[2].y, last.y, q[0].y};
+    p.edges = make_edges(ax, ay, bx, by, area2 < 0 ? -1.0 : 1.0);
+    return true;
+  }
+
+  // ------------------------------------------------------------------------------------------ forward
+
+  void find_rows(int view, const Camera& cam, Workspace<T>& w, Share s) {
+    Face face;
     for (int64_t f = s.begin; f < s.end; f++) {
-      Triangle t;
-      if (!triangle(cam, w, f, t)) return fail(SOFTRAS_BAD_FACE_INDEX);
-      Polygon& p = w.polygons[f];
-      TileRect& r = w.rects[f];
-      if (t.whole) {
-        r = polygon(t.pixel, 3, p);
-      } else {
-        const Outline o = clipped_outline(cam, t.point);
-        r = polygon(o.pixel, o.corners, p);
-      }
-      for_tiles(p, r, [&](int64_t tile) { count[tile]++, entries++; });
+      const bool found = find(view, cam, w, f, face);
+      w.rows[f] = found ? Rows{face.rect.y0, face.rect.y1} : Rows{1, 0};
     }
-    w.member_entries[rank] = entries;
   }
 
-  // The polygon, and the tiles that hold a pixel centre within the cut-off of its bounds.
-  TileRect polygon(const Vec2* pixel, int corners, Polygon& p) const {
-    p.corners = 0;
-    if (corners < 3) return {1, 1, 0, 0};
-    const Bounds b = bounds_of(pixel, corners);
-    const double x0 = __builtin_ceil(b.x0 - radius - 0.5), x1 = __builtin_floor(b.x1 + radius - 0.5);
-    const double y0 = __builtin_ceil(b.y0 - radius - 0.5), y1 = __builtin_floor(b.y1 + radius - 0.5);
-    if (!(x0 <= x1 && y0 <= y1 && x1 >= 0 && y1 >= 0 && x0 < call.width && y0 < call.height)) return {1, 1, 0, 0};
-    make_polygon(pixel, corners, b, call.cull != 0, p);
-    if (!p.corners) return {1, 1, 0, 0};
-    return {(int32_t)max2(x0, 0) / kTile, (int32_t)max2(y0, 0) / kTile, (int32_t)min2(x1, call.width - 1) / kTile,
-            (int32_t)min2(y1, call.height - 1) / kTile};
-  }
-
-  // Calls f(tile) for the tiles of the rectangle that no edge's line, moved out by the cut-off, leaves behind.
-  template <class F>
-  void for_tiles(const Polygon& p, const TileRect& r, F f) const {
-    const bool small = r.x1 - r.x0 + r.y1 - r.y0 < 2;
-    const double half = 0.5 * (kTile - 1);
-    for (int y = r.y0; y <= r.y1; y++)
-      for (int x = r.x0; x <= r.x1; x++) {
-        bool hit = true;
-        if (!small)
-          for (int k = 0; k < p.corners; k++) {
-            const double across = p.nx[k] * (x * kTile + half + 0.5) + p.ny[k] * (y * kTile + half + 0.5) + p.c[k];
-            hit &= across + half * (__builtin_fabs(p.nx[k]) + __builtin_fabs(p.ny[k])) + radius >= 0;
-          }
-        if (hit) f((int64_t)y * tiles_x + x);
-      }
-  }
-
-  // Counts -> places: where each member writes its entries of each tile, and (last row) where each tile begins.
-  void place(Workspace<T>& w, int size, bool backward) {
-    const int64_t tiles = (int64_t)tiles_x * tiles_y;
-    int64_t at = 0;
-    for (int64_t tile = 0; tile < tiles; tile++) {
-      w.offsets[size * tiles + tile] = at;
-      for (int m = 0; m < size; m++) {
-        const int64_t n = w.offsets[m * tiles + tile];
-        w.offsets[m * tiles + tile] = at;
-        at += n;
+  // One band of rows, of all faces; skip: their rows are known.
+  void draw(int view, const Camera& cam, Workspace<T>& w, Share band, bool skip) {
+    T* product = w.image.data;
+    for (int64_t i = band.begin * stride; i < band.end * stride; i++) product[i] = T(1);
+    Face face;
+    Polygon p;
+    for (int64_t f = 0; f < call.faces; f++) {
+      if (skip && (w.rows[f].y1 < band.begin || w.rows[f].y0 >= band.end)) continue;
+      if (!find(view, cam, w, f, face) || !polygon(face, p)) continue;
+      C::walk(p, (int)band.begin, (int)band.end, blur, stride, [&](const typename C::Cell& cell) {
+        p.corners == 3 ? C::template multiply<3>(cell, product) : C::template multiply<4>(cell, product);
+      });
+    }
+    const int64_t width = call.width, image = (int64_t)view * call.height * width;
+    for (int64_t y = band.begin; y < band.end; y++) {
+      T* alpha = (T*)call.alpha + image + y * width;
+      T* transmittance = (T*)call.transmittance + image + y * width;
+      for (int64_t x = 0; x < width; x++) {
+        transmittance[x] = T(1) / product[y * stride + x];
+        alpha[x] = T(1) - transmittance[x];
       }
     }
-    w.first_slot[call.faces] = at;
-    if (!w.entries.reserve(at + 1) || (backward && !w.slots.reserve(at + 1))) fail(SOFTRAS_OUT_OF_MEMORY);
   }
 
-  __attribute__((noinline)) void fill(Workspace<T>& w, Share s, int rank) {
-    int64_t* next = w.offsets.data + rank * (int64_t)tiles_x * tiles_y;
-    int64_t slot = 0;
-    for (int m = 0; m < rank; m++) slot += w.member_entries[m];
-    for (int64_t f = s.begin; f < s.end; f++) {
-      w.first_slot[f] = slot;
-      for_tiles(w.polygons[f], w.rects[f], [&](int64_t tile) { w.entries[next[tile]++] = {(int32_t)f, slot++}; });
+  // ------------------------------------------------------------------------------------------ backward
+
+  // |dL/d(squared)| / D of each pixel: ln2 transmittance dL/dalpha, zero where the forward pass stopped early and in
+  // the padding.
+  void weigh(int view, Workspace<T>& w, Share rows) {
+    const int64_t width = call.width, image = (int64_t)view * call.height * width;
+    for (int64_t y = rows.begin; y < rows.end; y++) {
+      const T* left = (const T*)call.transmittance + image + y * width;
+      const T* grad = (const T*)call.grad_alpha + image + y * width;
+      T* weight = w.image.data + y * stride;
+      for (int64_t x = 0; x < width; x++) weight[x] = left[x] * C::saturated > T(1) ? T(kLn2) * left[x] * grad[x] : T(0);
+      for (int64_t x = width; x < stride; x++) weight[x] = T(0);
     }
   }
 
-  // ------------------------------------------------------------------------------------------ one tile
-
-  // A face's edges over a tile: distance and position at every lane of a block, plus those of every block's corner.
-  template <int n>
-  struct TileFace {
-    V lane_across[n], lane_position[n];
-    B block_across[n], block_position[n];
-    T4 nx, ny, half, rate;
-    uint32_t reached;  // blocks that no edge's line, moved out by the cut-off, leaves behind
-
-    TileFace(const Renderer& r, const Polygon& p, int x, int y) {
-      const Edges<D4> global = {*(const D4*)p.nx, *(const D4*)p.ny, *(const D4*)p.c, *(const D4*)p.e, *(const D4*)p.h, *(const D4*)p.r};
-      const Edges<D4> local = localize(global, x + 0.5, y + 0.5, r.kappa);
-      nx = __builtin_convertvector(local.nx, T4), ny = __builtin_convertvector(local.ny, T4);
-      const T4 c = __builtin_convertvector(local.c, T4), e = __builtin_convertvector(local.e, T4);
-      half = __builtin_convertvector(local.h, T4), rate = __builtin_convertvector(local.r, T4);
-      const T4 most = (nx > T(0) ? nx : T4(T(0))) * T(block_width - 1) + (ny > T(0) ? ny : T4(T(0))) * T(block_height - 1) + r.reach;
-      B least = B(T(0));
-#pragma clang loop unroll(full)
-      for (int k = 0; k < n; k++) {
-        lane_across[k] = nx[k] * r.lane_x + ny[k] * r.lane_y;
-        lane_position[k] = ny[k] * r.lane_x - nx[k] * r.lane_y;
-        block_across[k] = nx[k] * r.blocks_x + ny[k] * r.blocks_y + c[k];
-        block_position[k] = ny[k] * r.blocks_x - nx[k] * r.blocks_y + e[k];
-        const B across = block_across[k] + most[k];
-        least = across < least ? across : least;
-      }
-      reached = 0;
-      for (int b = 0; b < blocks; b++) reached |= (uint32_t)(least[b] >= 0) << b;
-    }
-
-    static T at(const T4& v, int k) { return ((const T*)&v)[k]; }
-
-    EdgeDistance<V> distance(int k, int block) const {
-      const T across = ((const T*)&block_across[k])[block], position = ((const T*)&block_position[k])[block];
-      return edge_distance<V>(lane_across[k] + across, lane_position[k] + position, V(at(half, k)));
-    }
-  };
-
-  static T block_x(int block) { return T(block % columns * block_width); }
-  static T block_y(int block) { return T(block / columns * block_height); }
-
-  // 2^x of a block's pixels, zero where the face does not count; across < 0 outside.
-  static V exponential(V squared, V across, I& counts) {
-    const V x = (V)((I)squared ^ ((I)across & (I)V(T(-0.0))));
-    counts = x > T(-kCutoffLog2);
-    return (V)((I)exp2_vector<T>(x < most_exponent ? x : V(most_exponent)) & counts);
-  }
-
-  // Multiplies a face into the blocks' products of 1 + 2^x.
-  template <int n>
-  void multiply(const Polygon& p, int x, int y, uint32_t todo, V* product) const {
-    const TileFace<n> f(*this, p, x, y);
-    for (todo &= f.reached; todo; todo &= todo - 1) {
-      const int block = __builtin_ctz(todo);
-      EdgeDistance<V> d = f.distance(0, block);
-      V squared = d.squared, across = d.across;
-#pragma clang loop unroll(full)
-      for (int k = 1; k < n; k++) {
-        d = f.distance(k, block);
-        squared = d.squared < squared ? d.squared : squared;
-        across = d.across < across ? d.across : across;
-      }
-      I counts;
-      const V e = exponential(squared, across, counts);
-      product[block] += product[block] * e;
-    }
-  }
-
-  uint32_t blocks_in_image(int x, int y) const {
-    uint32_t in = 0;
-    for (int b = 0; b < blocks; b++)
-      if (x + block_x(b) < call.width && y + block_y(b) < call.height) in |= 1u << b;
-    return in;
-  }
-
-  // The polygon of an entry; has the processor load the one of a later entry meanwhile.
-  static const Polygon& fetch(const Workspace<T>& w, const Entry* e, const Entry* last) {
-    if (e + 4 < last)
-      for (int line = 0; line < 3; line++) __builtin_prefetch((const char*)(w.polygons.data + e[4].face) + 64 * line);
-    return w.polygons.data[e->face];
-  }
-
-  __attribute__((noinline)) void tile_forward(Workspace<T>& w, int x, int y, const Entry* first, const Entry* last, T* alpha,
-                                              T* transmittance) {
-    V product[blocks];
-    for (int b = 0; b < blocks; b++) product[b] = V(T(1));
-    uint32_t open = blocks_in_image(x, y);
-    for (const Entry* e = first; e < last && open;) {
-      for (const Entry* stop = last - e > unchecked ? e + unchecked : last; e < stop; e++) {
-        const Polygon& p = fetch(w, e, last);
-        p.corners == 3 ? multiply<3>(p, x, y, open, product) : multiply<4>(p, x, y, open, product);
-      }
-      for (uint32_t todo = open; todo; todo &= todo - 1) {
-        const int b = __builtin_ctz(todo);
-        const I more = product[b] < saturated;
-        product[b] = more ? product[b] : V(saturated);
-        if (!any_lane<T>(more)) open &= ~(1u << b);
-      }
-    }
-    for (int b = 0; b < blocks; b++) {
-      const V left = T(1) / product[b], a = T(1) - left;
-      each_pixel(x, y, b, [&](int64_t pixel, int lane) { alpha[pixel] = a[lane], transmittance[pixel] = left[lane]; });
-    }
-  }
-
-  template <class F>
-  void each_pixel(int x, int y, int block, F f) const {
-    const int bx = x + (int)block_x(block), by = y + (int)block_y(block);
-    for (int l = 0; l < lanes; l++) {
-      const int px = bx + l % block_width, py = by + l / block_width;
-      if (px < call.width && py < call.height) f((int64_t)py * call.width + px, l);
-    }
-  }
-
-  // Sums the gradient of a face's corners over the blocks.
-  template <int n>
-  void accumulate(const Polygon& p, int x, int y, uint32_t todo, const V* weight, Slot<T>& out) const {
-    const TileFace<n> f(*this, p, x, y);
-    V sum_x[4], sum_y[4];
-    for (int k = 0; k < 4; k++) sum_x[k] = sum_y[k] = V(T(0));
-    bool any = false;
-    for (todo &= f.reached; todo; todo &= todo - 1) {
-      const int block = __builtin_ctz(todo);
-      EdgeDistance<V> d = f.distance(0, block);
-      V squared = d.squared, across = d.across, past = d.past, least = d.across;
-      V t = d.along * f.at(f.rate, 0), nx = V(f.at(f.nx, 0)), ny = V(f.at(f.ny, 0));
-      I closer[n];
-#pragma clang loop unroll(full)
-      for (int k = 1; k < n; k++) {
-        d = f.distance(k, block);
-        closer[k] = d.squared < squared;
-        least = d.across < least ? d.across : least;
-        squared = closer[k] ? d.squared : squared;
-        across = closer[k] ? d.across : across;
-        past = closer[k] ? d.past : past;
-        t = closer[k] ? d.along * f.at(f.rate, k) : t;
-        nx = closer[k] ? V(f.at(f.nx, k)) : nx;
-        ny = closer[k] ? V(f.at(f.ny, k)) : ny;
-      }
-      I counts;
-      const V e = exponential(squared, least, counts);
-      const V w = weight[block];
-      if (!any_lane<T>(counts & (w != T(0)))) continue;
-      any = true;
-      const V g = (V)((I)(w * e / (e + T(1))) ^ ((I)least & (I)V(T(-0.0))));
-      const Vector2<V> move = nearest_point_gradient(g, across, past, nx, ny);
-      const V to = T(0.5) + t, from = T(0.5) - t;
-      I mine[n];  // pixels whose nearest edge is edge k
-      I later = I(0);
-#pragma clang loop unroll(full)
-      for (int k = n - 1; k > 0; k--) mine[k] = closer[k] & ~later, later |= closer[k];
-      mine[0] = ~later;
-#pragma clang loop unroll(full)
-      for (int k = 0; k < n; k++) {
-        const V share = mine[k] ? from : (V)((I)to & mine[k == 0 ? n - 1 : k - 1]);
-        sum_x[k] += move.x * share, sum_y[k] += move.y * share;
-      }
-    }
-    if (!any) return;
-    sum_lanes<T>(sum_x[0], sum_x[1], sum_x[2], sum_x[3], out.x);
-    sum_lanes<T>(sum_y[0], sum_y[1], sum_y[2], sum_y[3], out.y);
-  }
-
-  __attribute__((noinline)) void tile_backward(Workspace<T>& w, int x, int y, const Entry* first, const Entry* last,
-                                               const T* transmittance, const T* grad) {
-    V weight[blocks];  // |dL/d(squared)| / D: ln2 transmittance dL/dalpha, zero where the forward pass stopped early
-    uint32_t open = 0;
-    if (first < last)
-      for (int b = 0; b < blocks; b++) {
-        weight[b] = V(T(0));
-        each_pixel(x, y, b, [&](int64_t pixel, int lane) {
-          const T left = transmittance[pixel];
-          weight[b][lane] = left * saturated > T(1) ? T(kLn2) * left * grad[pixel] : T(0);
-        });
-        if (any_lane<T>(weight[b] != T(0))) open |= 1u << b;
-      }
-    for (const Entry* e = first; e < last; e++) {
-      Slot<T>& out = w.slots[e->slot];
-      memset(&out, 0, sizeof(out));
-      const Polygon& p = fetch(w, e, last);
-      p.corners == 3 ? accumulate<3>(p, x, y, open, weight, out) : accumulate<4>(p, x, y, open, weight, out);
-    }
-  }
-
-  // ------------------------------------------------------------------------------------------ from pixels to inputs
-
-  __attribute__((noinline)) void faces_backward(const Camera& cam, Workspace<T>& w, int64_t chunk) {
-    double* gk = w.partial.data + chunk * 18;
+  void faces_backward(int view, const Camera& cam, Workspace<T>& w, int64_t chunk) {
+    double* gk = w.partial.data + chunk * kPartial;
     for (int i = 0; i < 6; i++) gk[i] = 0;
-    const int64_t end = min2((chunk + 1) * kChunk, call.faces);
+    Face face;
+    Polygon p;
+    const int64_t end = min((chunk + 1) * kChunk, int64_t(call.faces));
     for (int64_t f = chunk * kChunk; f < end; f++) {
-      FaceGradient& out = w.face_gradients[f];
-      out = {};
-      const int64_t first = w.first_slot[f], last = w.first_slot[f + 1];
-      if (first == last) continue;
+      FaceGradient<T>& out = w.face_gradients[f];
+      out.kind = kUnseen;
+      if (!find(view, cam, w, f, face) || !polygon(face, p)) continue;
       Vec2 g[4] = {};
-      for (int64_t s = first; s < last; s++)
-        for (int k = 0; k < 4; k++) g[k].x += w.slots[s].x[k], g[k].y += w.slots[s].y[k];
-      Triangle t;
-      triangle(cam, w, f, t);
-      const Outline o = t.whole ? whole_outline(t.point, t.pixel) : clipped_outline(cam, t.point);
-      for (int k = 0; k < o.corners; k++)
-        corner_backward(t.point, o.corner[k], project_backward(cam, o.point[k], g[k], gk), out.corner);
+      C::walk(p, 0, call.height, blur, stride, [&](const typename C::Cell& cell) {
+        p.corners == 3 ? C::template accumulate<3>(cell, w.image.data, g) : C::template accumulate<4>(cell, w.image.data, g);
+      });
+      out.kind = face.kind;
+      if (face.kind == kWhole) {
+        for (int k = 0; k < 3; k++) out.x[k] = T(g[k].x), out.y[k] = T(g[k].y);
+      } else {
+        __atomic_store_n(&w.clips, true, __ATOMIC_RELAXED);
+        ClippedGradient& clipped = w.clipped[f];
+        clipped = {};
+        Vec3 point[3];
+        corners(view, cam, face, point);
+        const Outline& o = face.outline;
+        for (int k = 0; k < o.corners; k++)
+          corner_backward(point, o.corner[k], project_backward(cam, o.point[k], g[k], gk), clipped.corner);
+      }
     }
   }
 
-  // Gathers a share of the vertices' gradients from all faces, in the faces' order, and takes them to the world.
-  __attribute__((noinline)) void vertices_backward(int view, const Camera& cam, Workspace<T>& w, Share chunks) {
-    const int64_t begin = chunks.begin * kChunk, end = (int64_t)min2(chunks.end * kChunk, call.vertices);
-    Vec3* g = view_gradients.data + (int64_t)view * call.vertices;
-    for (int64_t v = begin; v < end; v++) g[v] = {0, 0, 0};
-    for (int64_t f = 0; f < call.faces; f++)
+  // Calls add(gradient of the vertex, face, corner) for the vertices of [begin, end) at all faces' corners, in order.
+  template <class Add>
+  void gather(Workspace<T>& w, Kind kind, int64_t begin, int64_t end, Vec3* g, Add add) {
+    for (int64_t f = 0; f < call.faces; f++) {
+      if (w.face_gradients[f].kind != kind) continue;
       for (int k = 0; k < 3; k++) {
         const int64_t v = index(3 * f + k);
-        if (v < begin || v >= end) continue;
-        const Vec3 c = w.face_gradients[f].corner[k];
-        g[v].x += c.x, g[v].y += c.y, g[v].z += c.z;
+        if (begin <= v && v < end) add(g[v], f, k);
       }
+    }
+  }
+
+  // Gathers a share of the vertices' gradients and takes them to the world: from pixels through the camera, and from
+  // camera space for clipped faces.
+  void vertices_backward(int view, const Camera& cam, Workspace<T>& w, Share chunks) {
+    const int64_t begin = chunks.begin * kChunk, end = min(chunks.end * kChunk, int64_t(call.vertices));
+    Vec3* g = view_gradients.data + (int64_t)view * call.vertices;
+    for (int64_t v = begin; v < end; v++) g[v] = {0, 0, 0};
+    gather(w, kWhole, begin, end, g, [&](Vec3& sum, int64_t f, int k) {
+      sum.x += w.face_gradients[f].x[k], sum.y += w.face_gradients[f].y[k];
+    });
     for (int64_t c = chunks.begin; c < chunks.end; c++) {
-      double* gm = w.partial.data + c * 18 + 6;
+      double* gk = w.partial.data + c * kPartial + 6;
+      for (int i = 0; i < 6; i++) gk[i] = 0;
+      for (int64_t v = c * kChunk; v < end && v < (c + 1) * kChunk; v++)
+        if (w.projected[v].z > cam.near)
+          g[v] = project_backward(cam, to_camera(cam, position(view, v)), {g[v].x, g[v].y}, gk);
+    }
+    if (w.clips)
+      gather(w, kClipped, begin, end, g, [&](Vec3& sum, int64_t f, int k) {
+        const Vec3 c = w.clipped[f].corner[k];
+        sum.x += c.x, sum.y += c.y, sum.z += c.z;
+      });
+    for (int64_t c = chunks.begin; c < chunks.end; c++) {
+      double* gm = w.partial.data + c * kPartial + 12;
       for (int i = 0; i < 12; i++) gm[i] = 0;
       for (int64_t v = c * kChunk; v < end && v < (c + 1) * kChunk; v++)
         g[v] = to_camera_backward(cam, position(view, v), g[v], gm);
@@ -580,15 +405,13 @@ struct Renderer {
   }
 
   void camera_backward(int view, Workspace<T>& w, int64_t face_chunks, int64_t vertex_chunks) {
-    double gk[6] = {}, gm[12] = {};
-    for (int64_t c = 0; c < face_chunks; c++)
-      for (int i = 0; i < 6; i++) gk[i] += w.partial[c * 18 + i];
-    for (int64_t c = 0; c < vertex_chunks; c++)
-      for (int i = 0; i < 12; i++) gm[i] += w.partial[c * 18 + 6 + i];
+    double sum[kPartial] = {};  // K by clipped faces, K by vertices, world to camera
+    for (int64_t c = 0; c < max(face_chunks, vertex_chunks); c++)
+      for (int i = c < face_chunks ? 0 : 6; i < (c < vertex_chunks ? kPartial : 6); i++) sum[i] += w.partial[c * kPartial + i];
     T* k = (T*)call.grad_intrinsics + 9 * view;
     T* m = (T*)call.grad_world_to_camera + 16 * view;
-    for (int i = 0; i < 9; i++) k[i] = i < 6 ? T(gk[i]) : T(0);
-    for (int i = 0; i < 16; i++) m[i] = i < 12 ? T(gm[i]) : T(0);
+    for (int i = 0; i < 9; i++) k[i] = i < 6 ? T(sum[i] + sum[6 + i]) : T(0);
+    for (int i = 0; i < 16; i++) m[i] = i < 12 ? T(sum[12 + i]) : T(0);
   }
 };
 
@@ -600,13 +423,13 @@ int silhouettes(const softras_call* call) {
 }
 
 }  // namespace
-}  // namespace softras
+}  // namespace softras::SOFTRAS_ISA
 
 #define SR_JOIN_(a, b) a##b
 #define SR_JOIN(a, b) SR_JOIN_(a, b)
 extern "C" int SR_JOIN(softras_silhouettes_float32_, SOFTRAS_ISA)(const softras_call* call) {
-  return softras::silhouettes<float>(call);
+  return softras::SOFTRAS_ISA::silhouettes<float>(call);
 }
 extern "C" int SR_JOIN(softras_silhouettes_float64_, SOFTRAS_ISA)(const softras_call* call) {
-  return softras::silhouettes<double>(call);
+  return softras::SOFTRAS_ISA::silhouettes<double>(call);
 }

@@ -13,7 +13,7 @@
 #define SR_HD inline __attribute__((always_inline))
 #endif
 
-namespace softras {
+namespace softras::SOFTRAS_ISA {
 
 constexpr double kCutoff = 9.210240366975849;  // ln(1 / 1e-4 - 1): a face counts outside while d^2 < kCutoff sigma
 constexpr double kDegenerate = 1e-8;           // 2 area <= kDegenerate extent^2: no area
@@ -26,8 +26,11 @@ struct Vec3 { double x, y, z; };
 
 SR_HD Vec2 operator-(Vec2 a, Vec2 b) { return {a.x - b.x, a.y - b.y}; }
 SR_HD double cross(Vec2 a, Vec2 b) { return a.x * b.y - a.y * b.x; }
-SR_HD double max2(double a, double b) { return a > b ? a : b; }
-SR_HD double min2(double a, double b) { return a < b ? a : b; }
+template <class V>
+SR_HD V max(V a, V b) { return a > b ? a : b; }
+template <class V>
+SR_HD V min(V a, V b) { return a < b ? a : b; }
+SR_HD double square_root(double a) { return __builtin_sqrt(a); }
 
 // ---------------------------------------------------------------------------------------------- camera
 
@@ -126,10 +129,10 @@ struct Bounds {
 
 SR_HD Bounds bounds_of(const Vec2* q, int n) {
   Bounds b = {q[0].x, q[0].y, q[0].x, q[0].y};
-  for (int k = 1; k < n; k++) b = {min2(b.x0, q[k].x), min2(b.y0, q[k].y), max2(b.x1, q[k].x), max2(b.y1, q[k].y)};
+  for (int k = 1; k < n; k++) b = {min(b.x0, q[k].x), min(b.y0, q[k].y), max(b.x1, q[k].x), max(b.y1, q[k].y)};
   return b;
 }
-SR_HD double extent_of(const Bounds& b) { return max2(b.x1 - b.x0, b.y1 - b.y0); }
+SR_HD double extent_of(const Bounds& b) { return max(b.x1 - b.x0, b.y1 - b.y0); }
 
 // A triangle entirely in front of the near plane: its corners are its vertices.
 SR_HD Outline whole_outline(const Vec3 v[3], const Vec2 pixel[3]) {
@@ -173,33 +176,21 @@ SR_HD Edges<E> localize(const Edges<E>& g, double x, double y, double kappa) {
           g.r * (1 / kappa)};
 }
 
-// A face in one view. Arrays of four, so that the edges can be worked on side by side; a triangle's last one means
-// nothing.
-struct alignas(32) Polygon {
-  double nx[4], ny[4], c[4], e[4], h[4], r[4];
-  int corners;  // 3, 4, or 0 for a face that counts nowhere
-};
+// The edges from a to b; sign: 1 for a polygon of positive area in y-down pixels, else -1.
+template <class E>
+SR_HD Edges<E> make_edges(E ax, E ay, E bx, E by, double sign) {
+  const E dx = bx - ax, dy = by - ay, length = square_root(dx * dx + dy * dy), unit = sign / length;
+  const E nx = -dy * unit, ny = dx * unit;
+  return {nx, ny, -(nx * ax + ny * ay), 0.5 * (nx * (ay + by) - ny * (ax + bx)), 0.5 * length, unit};
+}
 
-// With cull, faces seen from behind (positive area in y-down pixels) count nowhere.
-SR_HD void make_polygon(const Vec2* pixel, int corners, const Bounds& bounds, bool cull, Polygon& p) {
-  p.corners = 0;
-  if (corners < 3) return;
-  Vec2 q[5];
-  for (int k = 0; k < corners; k++) q[k] = pixel[k];
-  for (int k = corners; k < 5; k++) q[k] = pixel[0];
-  const double extent = extent_of(bounds), area2 = cross(q[2] - q[0], q[3] - q[1]);
-  if (!(__builtin_fabs(area2) > kDegenerate * extent * extent) || (cull && area2 > 0)) return;
-  p.corners = corners;
-  const double sign = area2 < 0 ? -1.0 : 1.0;
-  for (int k = 0; k < 4; k++) {
-    const double dx = q[k + 1].x - q[k].x, dy = q[k + 1].y - q[k].y, mx = q[k + 1].x + q[k].x, my = q[k + 1].y + q[k].y;
-    const double length = __builtin_sqrt(dx * dx + dy * dy), unit = sign / length;
-    p.nx[k] = -dy * unit, p.ny[k] = dx * unit;
-    p.c[k] = -(p.nx[k] * q[k].x + p.ny[k] * q[k].y);
-    p.e[k] = 0.5 * (p.nx[k] * my - p.ny[k] * mx);
-    p.h[k] = 0.5 * length;
-    p.r[k] = unit;
-  }
+// Twice the signed area of a polygon of 3 or 4 corners.
+SR_HD double doubled_area(const Vec2* q, int n) { return cross(q[2] - q[0], (n == 4 ? q[3] : q[0]) - q[1]); }
+
+// Whether a polygon counts. With cull, those seen from behind (positive area in y-down pixels) do not.
+SR_HD bool visible(double area2, const Bounds& bounds, bool cull) {
+  const double extent = extent_of(bounds);
+  return __builtin_fabs(area2) > kDegenerate * extent * extent && !(cull && area2 > 0);
 }
 
 // ---------------------------------------------------------------------------------------------- pixel
@@ -213,8 +204,7 @@ struct EdgeDistance {
 
 template <class V>
 SR_HD EdgeDistance<V> edge_distance(V across, V position, V half) {
-  const V low = position < -half ? -half : position;
-  const V along = low < half ? low : half;
+  const V along = min(max(position, -half), half);
   const V past = position - along;
   return {across, along, past, across * across + past * past};
 }
@@ -237,4 +227,4 @@ SR_HD Vector2<V> nearest_point_gradient(V g, V across, V past, V nx, V ny) {
   return {a * nx + b * ny, a * ny - b * nx};
 }
 
-}  // namespace softras
+}  // namespace softras::SOFTRAS_ISA

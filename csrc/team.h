@@ -12,7 +12,7 @@
 #include <sched.h>
 #endif
 
-namespace softras {
+namespace softras::SOFTRAS_ISA {
 
 constexpr int kMaxThreads = 256;
 
@@ -95,4 +95,4 @@ inline void run_team(Team& team, Work& work) {
   for (int rank = 1; rank < size; rank++) members[rank].join();
 }
 
-}  // namespace softras
+}  // namespace softras::SOFTRAS_ISA
