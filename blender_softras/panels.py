@@ -16,9 +16,8 @@ def _iou_of(context: bpy.types.Context, item: bpy.types.PropertyGroup) -> float:
     """The view's IoU: of the running fit, else of the last one."""
     running = session.current
     if running is not None:
-        iou = running.progress.get("iou") or []
         items = enabled_views(context.scene)
-        return iou[items.index(item)] if item in items and len(iou) == len(items) else NOT_MEASURED
+        return running.iou[items.index(item)] if item in items and len(running.iou) == len(items) else NOT_MEASURED
     return item.iou
 
 
@@ -69,7 +68,7 @@ class SOFTRAS_PT_fit(_Panel, bpy.types.Panel):
         column.row().prop(settings, "mode", expand=True)
         if settings.mode == "VERTICES":
             column.row().prop(settings, "result", expand=True)
-        column.prop(settings, "quality")
+        column.prop(settings, "seconds")
 
         button = layout.row()
         button.scale_y = 1.8

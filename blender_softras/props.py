@@ -91,15 +91,16 @@ class SOFTRAS_PG_scene(bpy.types.PropertyGroup):
         ],
         default="SHAPE_KEY",
     )
-    quality: EnumProperty(
-        name="Quality",
-        description="How long to refine",
-        items=[
-            ("DRAFT", "Draft", "At most 5 seconds"),
-            ("NORMAL", "Normal", "At most 20 seconds"),
-            ("FULL", "Full", "Until nothing improves any more"),
-        ],
-        default="NORMAL",
+    seconds: FloatProperty(
+        name="Time Limit",
+        description="Stop after this time with the best so far; 0 goes on until nothing improves any more",
+        default=20.0,
+        min=0.0,
+        soft_max=120.0,
+        step=100,
+        precision=0,
+        subtype="TIME_ABSOLUTE",
+        unit="TIME_ABSOLUTE",
     )
     symmetry: EnumProperty(
         name="Symmetry",

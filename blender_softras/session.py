@@ -18,7 +18,6 @@ from .props import target_of
 from .scene import mesh as scene_mesh
 from .scene.views import enabled_views, read_views
 
-_SECONDS = {"DRAFT": 5.0, "NORMAL": 20.0, "FULL": None}
 _WRITERS = {"SHAPE_KEY": scene_mesh.IntoShapeKey, "MESH": scene_mesh.IntoMesh}
 
 current: FitSession | None = None  # the one that runs, for the panel; there is never a second
@@ -49,6 +48,7 @@ class FitSession:
 
     Attributes:
         progress: the engine's last progress message, empty before the first.
+        iou: per view, as last measured; empty before that.
         result: the engine's result message once `finished`.
         notes: what the artist should know about how the scene was read.
     """
@@ -71,6 +71,7 @@ class FitSession:
         self.target_name = target.name
         self.view_count = len(views)
         self.progress: dict[str, Any] = {}
+        self.iou: list[float] = []
         self.result: dict[str, Any] | None = None
         self.notes: list[str] = []
         if any(modifier.show_viewport for modifier in target.modifiers):
@@ -112,9 +113,8 @@ class FitSession:
             return "Starting the engine"
         if not self.progress:
             return "Reading the job"
-        mean = self.progress.get("mean_iou")
-        shown = f"IoU {mean:.3f}" if isinstance(mean, float) else "placing the mesh"
-        return f"Step {self.progress['step']} of {self.progress['steps']}, {shown}"
+        mean = f", IoU {sum(self.iou) / len(self.iou):.3f}" if self.iou else ""
+        return f"Step {self.progress['step']} of {self.progress['steps']}{mean}"
 
     def step(self) -> bool:
         """Take what the engine sent and show it; True when there was something new. Never waits.
@@ -143,6 +143,7 @@ class FitSession:
             news = True
             if message["type"] == "progress":
                 self.progress = message
+                self.iou = message.get("iou") or self.iou
                 preview = message.get("preview") or preview
             elif message["type"] == "error":
                 text = str(message.get("message"))
@@ -160,6 +161,7 @@ class FitSession:
         if isinstance(iou, list) and len(iou) == len(self._items):
             for item, value in zip(self._items, iou, strict=True):
                 item.iou = value
+        self.notes += map(str, message.get("notes", []))
         self.result = message
         self.close()
 
@@ -214,7 +216,7 @@ def _settings(context: bpy.types.Context, target: bpy.types.Object) -> dict[str,
         "seed": settings.seed,
         "device": prefs.get(context).device,
         "place": "auto" if settings.place else "never",
-        "max_seconds": _SECONDS[settings.quality],
+        "max_seconds": settings.seconds or None,
     }
     if settings.symmetry != "NONE" and settings.mode == "VERTICES":
         values["symmetry"] = settings.symmetry

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""`blender --command softras-fit FILE`: a fit without a window and without a script."""
+"""`blender --command softras_fit FILE`: a fit without a window and without a script."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _handle = None
 
 def main(arguments: list[str]) -> int:
     """Fit the mesh of a .blend file as its Softras panel says and save it; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="blender --command softras-fit", description=main.__doc__)
+    parser = argparse.ArgumentParser(prog="blender --command softras_fit", description=main.__doc__)
     parser.add_argument("file", type=Path, help="a .blend file with a filled Views list")
     parser.add_argument("--output", type=Path, help="where to save the result; default: FILE itself")
     parser.add_argument("--object", help="the mesh object to fit; default: as the panel says")
@@ -49,14 +49,14 @@ def main(arguments: list[str]) -> int:
 
 
 def _refuse(text: str) -> int:
-    print(f"softras-fit: {text}")
+    print(f"softras_fit: {text}")
     return 2
 
 
 def register() -> None:
     """Add the command."""
     global _handle
-    _handle = bpy.utils.register_cli_command("softras-fit", main)
+    _handle = bpy.utils.register_cli_command("softras_fit", main)
 
 
 def unregister() -> None:

@@ -12,6 +12,7 @@ from bpy.props import IntProperty, StringProperty
 from ..engine.softras import InputError
 from ..engine.softras.io.views import ListedView, list_views
 from ..scene.camera import camera_to_blender
+from ..scene.views import background_image
 
 _COLLECTION = "Softras Views"
 
@@ -150,11 +151,6 @@ class SOFTRAS_OT_look_through(bpy.types.Operator):
         space.camera = settings.views[self.index].camera
         space.region_3d.view_perspective = "CAMERA"
         return {"FINISHED"}
-
-
-def background_image(camera: bpy.types.Object) -> bpy.types.Image | None:
-    """The first background image of a camera object, or None."""
-    return next((b.image for b in camera.data.background_images if b.source == "IMAGE" and b.image), None)
 
 
 def mask_channel(image: bpy.types.Image) -> str:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import bpy
@@ -37,8 +38,20 @@ def read_views(scene: bpy.types.Scene) -> list[View]:
         mask = read_mask(item.image, item.channel, item.threshold, item.invert)
         height, width = mask.shape
         camera = camera_from_blender(item.camera, width, height, scene.render)
-        views.append(View(name=name, camera=camera, mask=mask, weight=item.weight))
+        photo = image_file(background_image(item.camera) or item.image)
+        views.append(View(name=name, camera=camera, mask=mask, photo=photo, weight=item.weight))
     return views
+
+
+def background_image(camera: bpy.types.Object) -> bpy.types.Image | None:
+    """The first background image of a camera object, or None."""
+    return next((b.image for b in camera.data.background_images if b.source == "IMAGE" and b.image), None)
+
+
+def image_file(image: bpy.types.Image) -> Path | None:
+    """Where the image lies on disk, or None for one that is only in Blender."""
+    path = Path(bpy.path.abspath(image.filepath, library=image.library))
+    return path if image.source == "FILE" and path.is_file() else None
 
 
 def read_mask(image: bpy.types.Image, channel: str, threshold: float, invert: bool) -> np.ndarray:

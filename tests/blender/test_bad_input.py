@@ -1,0 +1,198 @@
+"""What cannot be fitted says so in one sentence, and leaves everything as it was."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import bpy
+import numpy as np
+import pytest
+
+from .conftest import disc_image, part, snapshot
+
+
+def refused(*words: str) -> None:
+    """A fit is refused with a message that holds the words; the scene stays."""
+    scene = bpy.context.scene
+    bpy.context.view_layer.update()
+    before = snapshot(scene)
+    with pytest.raises(RuntimeError) as caught:
+        bpy.ops.softras.fit()
+    message = str(caught.value)
+    for word in words:
+        assert word in message, message
+    assert "Traceback" not in message
+    assert snapshot(scene) == before
+    assert part("session").current is None
+
+
+def test_no_mesh(ball: bpy.types.Object) -> None:
+    bpy.data.objects.remove(ball)
+    refused("There is no mesh to fit")
+
+
+def test_no_views(ball: bpy.types.Object) -> None:
+    bpy.context.scene.softras.views.clear()
+    refused("There are no views")
+
+
+def test_all_views_disabled(ball: bpy.types.Object) -> None:
+    for item in bpy.context.scene.softras.views:
+        item.enabled = False
+    refused("There are no views")
+
+
+def test_view_without_image(ball: bpy.types.Object) -> None:
+    bpy.context.scene.softras.views[1].image = None
+    refused("View 'Camera 1' has no image")
+
+
+def test_view_without_camera(ball: bpy.types.Object) -> None:
+    bpy.context.scene.softras.views[1].camera = None
+    refused("A view has no camera")
+
+
+def test_camera_of_another_scene(ball: bpy.types.Object) -> None:
+    scene = bpy.context.scene
+    scene.collection.objects.unlink(scene.objects["Camera 1"])
+    refused("Camera 'Camera 1' is not in this scene")
+
+
+def test_panoramic_camera(ball: bpy.types.Object) -> None:
+    bpy.data.objects["Camera 1"].data.type = "PANO"
+    refused("Camera 'Camera 1' is panoramic")
+
+
+def test_empty_mask(ball: bpy.types.Object) -> None:
+    bpy.context.scene.softras.views[0].image = disc_image("Nothing", radius=0)
+    refused("mask of view 'Camera 0' is empty")
+
+
+def test_full_mask(ball: bpy.types.Object) -> None:
+    bpy.context.scene.softras.views[0].channel = "RED"
+    refused("mask of view 'Camera 0' covers the whole image")
+
+
+def test_missing_image_file(ball: bpy.types.Object, tmp_path: Path) -> None:
+    image = disc_image("Gone")
+    image.filepath_raw, image.file_format = str(tmp_path / "gone.png"), "PNG"
+    image.save()
+    bpy.context.scene.softras.views[0].image = loaded = bpy.data.images.load(str(tmp_path / "gone.png"))
+    (tmp_path / "gone.png").unlink()
+    loaded.reload()
+    refused(f"cannot be read from {tmp_path / 'gone.png'}")
+
+
+def test_unreadable_image_file(ball: bpy.types.Object, tmp_path: Path) -> None:
+    (tmp_path / "text.png").write_text("not a picture")
+    bpy.context.scene.softras.views[0].image = bpy.data.images.load(str(tmp_path / "text.png"))
+    refused("Image 'text.png' cannot be read")
+
+
+def test_movie(ball: bpy.types.Object) -> None:
+    image = bpy.context.scene.softras.views[0].image
+    image.source = "MOVIE"
+    refused("is a movie, not a still image")
+
+
+def test_camera_inside_the_object(ball: bpy.types.Object) -> None:
+    camera = bpy.data.objects["Camera 0"]
+    camera.data.type = "PERSP"
+    camera.location = (0, 0, 0.1)
+    refused("Camera 0", "inside")
+
+
+def test_mesh_without_faces(ball: bpy.types.Object) -> None:
+    data = bpy.data.meshes.new("Line")
+    data.from_pydata([(0, 0, 0), (1, 0, 0)], [(0, 1)], [])
+    line = bpy.data.objects.new("Line", data)
+    bpy.context.scene.collection.objects.link(line)
+    bpy.context.scene.softras.target = line
+    refused("'Line' has no faces")
+
+
+def test_nan_coordinates(ball: bpy.types.Object) -> None:
+    ball.data.vertices[3].co.x = float("nan")
+    scene = bpy.context.scene
+    with pytest.raises(RuntimeError, match="has vertices with NaN or infinite coordinates"):
+        bpy.ops.softras.fit()
+    assert ball.data.shape_keys is None
+    assert scene.softras.views[0].iou == -1
+
+
+def test_object_scaled_to_nothing(ball: bpy.types.Object) -> None:
+    ball.scale.z = 0
+    refused("is scaled to nothing")
+
+
+def test_edit_mode(ball: bpy.types.Object) -> None:
+    bpy.ops.object.mode_set(mode="EDIT")
+    try:
+        refused("is in Edit Mode; go back to Object Mode first")
+    finally:
+        bpy.ops.object.mode_set(mode="OBJECT")
+
+
+def test_linked_mesh(ball: bpy.types.Object, tmp_path: Path) -> None:
+    bpy.data.libraries.write(str(tmp_path / "library.blend"), {ball.data})
+    with bpy.data.libraries.load(str(tmp_path / "library.blend"), link=True) as (source, wanted):
+        wanted.meshes = source.meshes
+    ball.data = wanted.meshes[0]
+    refused("is linked from another file; make it local first")
+
+
+def test_missing_vertex_group(ball: bpy.types.Object) -> None:
+    bpy.context.scene.softras.lock = "Nobody"
+    refused("has no vertex group 'Nobody'")
+
+
+def test_symmetry_of_a_mesh_that_has_none(ball: bpy.types.Object) -> None:
+    for vertex, offset in zip(ball.data.vertices, np.random.default_rng(0).normal(0, 0.05, len(ball.data.vertices)), strict=True):
+        vertex.co.x += offset
+    bpy.context.scene.softras.symmetry = "x"
+    refused("mirror image across the symmetry plane")
+
+
+def test_wrong_interpreter_path(ball: bpy.types.Object, preferences: bpy.types.AddonPreferences) -> None:
+    preferences.python = "/nowhere/python"
+    refused("The engine's Python '/nowhere/python' does not exist; choose another in Preferences")
+
+
+def test_no_interpreter_chosen(ball: bpy.types.Object, preferences: bpy.types.AddonPreferences) -> None:
+    preferences.python = ""
+    refused("Softras needs a Python 3.11 or newer with torch")
+
+
+def test_interpreter_that_is_none(ball: bpy.types.Object, preferences: bpy.types.AddonPreferences, tmp_path: Path) -> None:
+    """A file that is not a program, and a program that is not a Python."""
+    text = tmp_path / "python"
+    text.write_text("hello")
+    preferences.python = str(text)
+    refused("cannot be started", "choose another in Preferences")
+    preferences.python = "/bin/true"
+    refused("The engine did not start")
+
+
+def test_missing_torch(ball: bpy.types.Object, preferences: bpy.types.AddonPreferences) -> None:
+    preferences.python = sys.executable  # a Python with bpy and numpy, and no torch
+    refused("orch", "log is")
+
+
+def test_read_only_output(ball: bpy.types.Object, tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
+    """A report that cannot be written costs no fit; it is named."""
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    assert bpy.ops.softras.fit(report_folder=str(blocked / "report")) == {"FINISHED"}
+    assert "There is no report: cannot write" in capfd.readouterr().out
+    assert ball.data.shape_keys is not None
+
+
+def test_second_fit_while_one_runs(ball: bpy.types.Object) -> None:
+    running = part("session").FitSession(bpy.context)
+    try:
+        with pytest.raises(RuntimeError, match="A fit is running"):
+            bpy.ops.softras.fit()
+    finally:
+        running.revert()
+    assert ball.data.shape_keys is None

@@ -1,0 +1,136 @@
+"""The engine process dies, talks garbage or is stopped while Blender waits for it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import bpy
+import numpy as np
+import pytest
+
+from .conftest import local_positions, part, positions, radius, snapshot
+
+
+def run_until(fit: object, condition: Callable[[], bool], seconds: float = 30) -> None:
+    """Step the fit until the condition holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        fit.step()
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("result", ["SHAPE_KEY", "MESH", "RIGID"])
+def test_engine_killed_in_the_middle(ball: bpy.types.Object, result: str) -> None:
+    """The scene is as before, one sentence says so, and the next fit starts a new engine."""
+    settings = bpy.context.scene.softras
+    settings.seconds = 0
+    if result == "RIGID":
+        settings.mode = result
+        ball.location.x = 0.3
+    else:
+        settings.result = result
+    bpy.context.view_layer.update()
+    before, scene_before = positions(ball), snapshot(bpy.context.scene)
+    fit = part("session").FitSession(bpy.context)
+    run_until(fit, lambda: np.abs(positions(ball) - before).max() > 1e-3)
+    os.kill(part("prefs").start_engine(bpy.context).pid, signal.SIGKILL)
+    with pytest.raises(part("engine_client").EngineError, match="the engine stopped unexpectedly"):
+        run_until(fit, lambda: False)
+    assert part("session").current is None
+    np.testing.assert_array_equal(positions(ball), before)
+    bpy.context.view_layer.update()
+    assert snapshot(bpy.context.scene) == scene_before
+    settings.seconds = 1.5
+    assert bpy.ops.softras.fit() == {"FINISHED"}
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("result", ["SHAPE_KEY", "MESH"])
+def test_revert_is_exact(ball: bpy.types.Object, result: str, shared: bool) -> None:
+    """Coordinates to the last bit, keys, their values and the active one."""
+    bpy.context.scene.softras.result = result
+    bpy.context.scene.softras.seconds = 0
+    ball.shape_key_add(name="Basis")
+    ball.shape_key_add(name="Softras").value = 0.25
+    ball.shape_key_add(name="Mine").points[3].co.x += 0.125
+    ball.active_shape_key_index = 2
+    if shared:
+        bpy.context.scene.collection.objects.link(bpy.data.objects.new("Twin", ball.data))
+    bpy.context.view_layer.update()
+
+    def state() -> tuple[object, ...]:
+        keys = ball.data.shape_keys.key_blocks
+        points = [np.array([point.co for point in key.points]).tobytes() for key in keys]
+        values = [(key.name, key.value, key.mute, key.slider_max, key.vertex_group) for key in keys]
+        return ball.data.name, ball.active_shape_key_index, points, values, local_positions(ball).tobytes()
+
+    before, scene_before = state(), snapshot(bpy.context.scene)
+    start = positions(ball)
+    fit = part("session").FitSession(bpy.context)
+    run_until(fit, lambda: np.abs(positions(ball) - start).max() > 1e-3)
+    fit.revert()
+    assert state() == before
+    assert snapshot(bpy.context.scene) == scene_before
+
+
+def test_keeping_the_best_so_far_is_quick(ball: bpy.types.Object) -> None:
+    bpy.context.scene.softras.seconds = 0
+    fit = part("session").FitSession(bpy.context)
+    run_until(fit, lambda: bool(fit.iou) and fit.iou[0] > 0.7)
+    started = time.monotonic()
+    fit.ask_to_stop()
+    run_until(fit, lambda: fit.finished)
+    assert time.monotonic() - started < 0.5
+    assert fit.result["status"] == "cancelled"
+    assert radius(ball) < 0.6
+
+
+def test_a_fit_right_after_a_reverted_one(ball: bpy.types.Object) -> None:
+    """The late answer to the first is not taken for the second's."""
+    bpy.context.scene.softras.seconds = 0
+    fit = part("session").FitSession(bpy.context)
+    run_until(fit, lambda: fit.fraction > 0)
+    fit.revert()
+    bpy.context.scene.softras.seconds = 3
+    assert bpy.ops.softras.fit() == {"FINISHED"}
+    assert radius(ball) == pytest.approx(0.5, abs=0.05)
+
+
+def test_object_deleted_in_the_middle(ball: bpy.types.Object) -> None:
+    bpy.context.scene.softras.seconds = 0
+    fit = part("session").FitSession(bpy.context)
+    run_until(fit, lambda: fit.fraction > 0)
+    bpy.data.objects.remove(ball)
+    with pytest.raises(ValueError, match="'Icosphere' was deleted while it was being fitted"):
+        run_until(fit, lambda: False)
+    assert part("session").current is None
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        ("echo hello", "something that is not a Softras message"),
+        ("head -c 3000000 /dev/zero", "something that is not a Softras message"),
+        ("echo '{\"type\": \"hello\", \"protocol\": 99}'; sleep 9", "another version of the protocol"),
+        ("echo sorry >&2; exit 3", "the engine did not start: sorry; the log is"),
+    ],
+)
+def test_garbage_from_the_engine(
+    ball: bpy.types.Object, preferences: bpy.types.AddonPreferences, tmp_path: Path, output: str, message: str
+) -> None:
+    """A program that is not our engine stands where its Python should."""
+    program = tmp_path / "python"
+    program.write_text(f"#!/bin/sh\n{output}\n")
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    preferences.python = str(program)
+    before = snapshot(bpy.context.scene)
+    with pytest.raises(RuntimeError, match=message[1:]) as caught:
+        bpy.ops.softras.fit()
+    assert len(str(caught.value).strip().splitlines()) == 1
+    assert snapshot(bpy.context.scene) == before
