@@ -23,7 +23,7 @@ def test_the_archive_is_reproducible(addon_zip: Path, tmp_path: Path) -> None:
 
 
 def test_blenders_own_validator_accepts_the_archive(addon_zip: Path) -> None:
-    tool = next(Path(bpy.__file__).parent.glob("*/scripts/addons_core/bl_pkg/cli/blender_ext.py"))
+    tool = Path(bpy.utils.system_resource("SCRIPTS"), "addons_core", "bl_pkg", "cli", "blender_ext.py")
     done = subprocess.run([sys.executable, str(tool), "validate", str(addon_zip)], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 

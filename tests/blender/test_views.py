@@ -1,0 +1,143 @@
+"""Masks from images, views from cameras and folders."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import bpy
+import numpy as np
+import pytest
+
+from .conftest import ROOT, part, snapshot
+
+SPOT = ROOT / "examples" / "data" / "spot"
+
+
+def image_of(pixels: np.ndarray, float_buffer: bool = False) -> bpy.types.Image:
+    """A generated image of (H, W, 4) pixels, row 0 on top."""
+    image = bpy.data.images.new("Test", pixels.shape[1], pixels.shape[0], alpha=True, float_buffer=float_buffer)
+    image.pixels.foreach_set(np.ascontiguousarray(pixels[::-1], np.float32).ravel())
+    image.update()
+    return image
+
+
+def gradient() -> np.ndarray:
+    """(4, 5, 4) pixels whose channels all differ, brighter to the right in red, down in green."""
+    pixels = np.zeros((4, 5, 4))
+    pixels[..., 0] = np.arange(5) / 5
+    pixels[..., 1] = np.arange(4)[:, None] / 4
+    pixels[..., 2] = 0.25
+    pixels[..., 3] = np.arange(20).reshape(4, 5) / 20
+    return pixels
+
+
+@pytest.mark.parametrize("channel", ["RED", "GREEN", "BLUE", "ALPHA", "LUMINANCE"])
+@pytest.mark.parametrize("invert", [False, True])
+def test_every_channel_the_right_way_up(scene: bpy.types.Scene, channel: str, invert: bool) -> None:
+    pixels = gradient()
+    index = "RED GREEN BLUE ALPHA".split().index(channel) if channel != "LUMINANCE" else None
+    values = pixels[..., index] if index is not None else pixels[..., :3] @ (0.2126, 0.7152, 0.0722)
+    mask = part("scene.views").read_mask(image_of(pixels), channel, 0.33, invert)
+    np.testing.assert_array_equal(mask, (values > 0.33) != invert)
+    assert mask.dtype == np.float32
+
+
+@pytest.mark.parametrize("depth", ["8", "16"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_colour_space_plays_no_part_and_stays(scene: bpy.types.Scene, tmp_path: Path, depth: str, packed: bool) -> None:
+    """0.4 stays under a threshold of 0.5 and 0.6 over it, as the file has them, also where Blender would convert."""
+    settings = scene.render.image_settings
+    settings.file_format, settings.color_depth, settings.color_mode = "PNG", depth, "RGBA"
+    scene.view_settings.view_transform = "Raw"
+    pixels = np.ones((2, 2, 4))
+    pixels[..., :3] = np.array([[0.4, 0.6], [0.6, 0.4]])[..., None]
+    source = image_of(pixels, float_buffer=True)
+    source.save_render(str(tmp_path / "grey.png"), scene=scene)
+    image = bpy.data.images.load(str(tmp_path / "grey.png"))
+    image.colorspace_settings.name = "sRGB"
+    if packed:
+        image.pack()
+        (tmp_path / "grey.png").unlink()
+    assert image.is_float == (depth == "16")
+    count = len(bpy.data.images)
+    mask = part("scene.views").read_mask(image, "LUMINANCE", 0.5, invert=False)
+    np.testing.assert_array_equal(mask, [[0, 1], [1, 0]])
+    assert image.colorspace_settings.name == "sRGB"
+    assert len(bpy.data.images) == count
+
+
+def test_grey_images_have_no_alpha(scene: bpy.types.Scene) -> None:
+    image = bpy.data.images.load(str(SPOT / "masks" / "00.png"))
+    read = part("scene.views").read_mask
+    mask = read(image, "LUMINANCE", 0.5, invert=False)
+    assert mask.shape == (image.size[1], image.size[0])
+    assert 0.05 < mask.mean() < 0.95
+    assert read(image, "ALPHA", 0.5, invert=False).all()
+
+
+def test_a_folder_becomes_cameras_and_views(scene: bpy.types.Scene) -> None:
+    """The imported cameras are read back as the folder has them, pixel centres and all."""
+    assert bpy.ops.softras.views_import(directory=str(SPOT)) == {"FINISHED"}
+    views = part("scene.views").read_views(scene)
+    listed = part("engine.softras.io.views").list_views(SPOT)
+    assert len(views) == len(listed) == 12
+    bpy.context.view_layer.update()
+    for view, source in zip(part("scene.views").read_views(scene), listed, strict=True):
+        np.testing.assert_allclose(view.camera.K, source.camera.K, rtol=1e-5, atol=1e-2)
+        np.testing.assert_allclose(view.camera.world_to_camera, source.camera.world_to_camera, atol=1e-5)
+        assert view.photo is not None and view.photo.samefile(source.photo)
+        assert 0.02 < view.mask.mean() < 0.9
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda entry: entry.update(width=entry["width"] + 1), "use an image of the camera's size"),
+        (lambda entry: entry.update(mask="missing.png"), "missing.png cannot be read"),
+        (lambda entry: entry.update(mask="cameras.json"), "cannot be read as an image"),
+        (lambda entry: entry["K"][0].__setitem__(0, 2 * entry["K"][0][0]), "resize its image so that fx = fy"),
+        (lambda entry: entry.pop("K"), "its camera lacks K"),
+    ],
+)
+def test_a_folder_with_one_bad_view_adds_nothing(scene, tmp_path, change, message) -> None:  # noqa: ANN001
+    shutil.copytree(SPOT, tmp_path / "views")
+    document = json.loads((tmp_path / "views" / "cameras.json").read_text())
+    change(document["views"][3])
+    (tmp_path / "views" / "cameras.json").write_text(json.dumps(document))
+    before = snapshot(scene)
+    with pytest.raises(RuntimeError, match=message):
+        bpy.ops.softras.views_import(directory=str(tmp_path / "views"))
+    after = snapshot(scene)
+    assert {**after, "images": None} == {**before, "images": None}
+    assert not scene.softras.views and not bpy.data.cameras
+
+
+def test_no_folder(scene: bpy.types.Scene, tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="does not exist"):
+        bpy.ops.softras.views_import(directory=str(tmp_path / "nothing"))
+
+
+def test_views_from_scene_cameras(scene: bpy.types.Scene) -> None:
+    """Cameras with a background image become views once; others do not."""
+    bpy.ops.softras.views_import(directory=str(SPOT))
+    scene.softras.views.clear()
+    scene.collection.objects.link(bpy.data.objects.new("Bare", bpy.data.cameras.new("Bare")))
+    assert bpy.ops.softras.views_from_cameras() == {"FINISHED"}
+    assert len(scene.softras.views) == 12
+    assert bpy.ops.softras.views_from_cameras() == {"CANCELLED"}
+    assert len(scene.softras.views) == 12
+
+
+def test_add_and_remove(scene: bpy.types.Scene) -> None:
+    bpy.ops.object.camera_add()
+    camera = bpy.context.active_object
+    bpy.ops.softras.view_add()
+    bpy.ops.softras.view_add()
+    assert [item.camera for item in scene.softras.views] == [camera, camera]
+    bpy.ops.softras.view_remove()
+    bpy.ops.softras.view_remove()
+    with pytest.raises(RuntimeError, match="The Views list is empty"):
+        bpy.ops.softras.view_remove()
+    assert camera.name in scene.objects
