@@ -38,7 +38,7 @@ template <> struct Simd<float> {
 template <> struct Simd<double> {
   static constexpr int lanes = kVectorBytes / 8;
   typedef double V __attribute__((ext_vector_type(kVectorBytes / 8)));
-  typedef int64_t I __attribute__((ext_vector_type(kVectorBytes / 8)));
+  using I = decltype(V{} < V{});  // of long or of long long, as the platform has it
   static constexpr double round = 6755399441055744.0;  // 1.5 * 2^52
   static constexpr int mantissa = 52;
   static V ramp() { return ramp_of<V>(); }
