@@ -46,7 +46,7 @@ def engine(session: nox.Session) -> None:
 def blender(session: nox.Session, bpy: str) -> None:
     """The extension's tests, in the bpy module of one Blender version."""
     python = engine_python(session)
-    build_addon(session, python)
+    build_addon(session, python, "--all")
     session.install("-q", bpy, "pytest")
     session.run("python", "-m", "pytest", "tests/blender", *session.posargs, env={"SOFTRAS_PYTHON": python})
 
@@ -61,7 +61,7 @@ def app(session: nox.Session) -> None:
     if shutil.which("apt-get") is None or os.getuid() != 0:
         session.skip("needs Debian or Ubuntu, and root")
     python = engine_python(session)
-    build_addon(session, python)
+    build_addon(session, python, "--all")
     session.run("tests/app/run.sh", external=True, env={"SOFTRAS_PYTHON": python})
 
 
@@ -83,8 +83,9 @@ def engine_python(session: nox.Session, *more: str) -> str:
     return python
 
 
-def build_addon(session: nox.Session, python: str) -> None:
-    """Write dist/softras-VERSION.zip with the native libraries of all platforms."""
-    session.run(python, "-m", "pip", "install", "-q", "--disable-pip-version-check", "ninja", "ziglang", external=True)
-    session.run(python, "csrc/build.py", "--all", external=True)
+def build_addon(session: nox.Session, python: str, *options: str) -> None:
+    """Write dist/softras-VERSION.zip; with "--all" it holds the native libraries of every platform."""
+    pip = (python, "-m", "pip", "install", "-q", "--disable-pip-version-check")
+    session.run(*pip, "ninja>=1.11", "ziglang>=0.14,<0.16", external=True)
+    session.run(python, "csrc/build.py", *options, external=True)
     session.run(python, "build_addon.py", external=True)

@@ -90,7 +90,7 @@ def write_report(folder: Path | str, views: Sequence[View], start: Mesh | None, 
         )
         for view, picture, iou, name, (outline, error) in zip(views, pictures, result.iou, names, embedded, strict=True)
     ]
-    write_text(folder / "report.html", page(cards, start, result.mesh, result.history, _legend()))
+    write_text(folder / "report.html", page(cards, start, result, _legend()))
     return folder / "report.html"
 
 

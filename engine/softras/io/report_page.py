@@ -6,19 +6,19 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import cycle
 from typing import TYPE_CHECKING
 
 from .. import __version__
 from ..mesh import Mesh
 
 if TYPE_CHECKING:
-    from ..fitting import Progress
+    from ..fitting import FitResult, Progress
 
 _STYLE = """
-:root { color-scheme: light dark; --page: #f4f5f7; --card: #ffffff; --ink: #1b1f24; --quiet: #68707a; --line: #dfe3e8;
-  --accent: #0a84c6; }
+:root { color-scheme: light dark; --page: #f4f5f7; --card: #ffffff; --ink: #1b1f24; --quiet: #68707a; --line: #dfe3e8; }
 @media (prefers-color-scheme: dark) { :root { --page: #14171b; --card: #1d2126; --ink: #e8ebef; --quiet: #98a1ab;
-  --line: #2d333a; --accent: #3db8f5; } }
+  --line: #2d333a; } }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--page); color: var(--ink);
   font: 15px/1.5 system-ui, "Segoe UI", Roboto, sans-serif; }
@@ -36,7 +36,8 @@ h2 { font-size: 17px; margin: 36px 0 12px; font-weight: 600; }
 .chart svg { width: 100%; height: auto; display: block; }
 .chart text { fill: var(--quiet); font-size: 11px; }
 .chart .grid { stroke: var(--line); }
-.chart .curve { fill: none; stroke: var(--accent); stroke-width: 2; stroke-linejoin: round; }
+.chart .curve { fill: none; stroke-width: 2; stroke-linejoin: round; }
+.chart .legend { margin-bottom: 6px; }
 .legend { display: flex; flex-wrap: wrap; gap: 6px 18px; margin: 0 0 14px; padding: 0; list-style: none;
   color: var(--quiet); font-size: 13px; }
 .legend i { display: inline-block; width: 12px; height: 12px; border-radius: 3px; margin-right: 6px;
@@ -53,6 +54,9 @@ footer { color: var(--quiet); font-size: 13px; margin-top: 32px; }
 """
 
 
+_CURVE_COLOURS = ("#0a84c6", "#e08a00", "#8a5cd6", "#2e9e5b")
+
+
 @dataclass(frozen=True)
 class Card:
     """What the page shows of one view; pictures as data URLs, files relative to the page."""
@@ -66,31 +70,29 @@ class Card:
     error_file: str
 
 
-def page(
-    cards: Sequence[Card], start: Mesh | None, fitted: Mesh, history: Sequence[Progress], legend: dict[str, str]
-) -> str:
+def page(cards: Sequence[Card], start: Mesh | None, result: FitResult, legend: dict[str, str]) -> str:
     """The whole page as HTML."""
     mean = sum(card.iou for card in cards) / len(cards)
     worst = min(cards, key=lambda card: card.iou)
     before = [card.start_iou for card in cards if card.start_iou is not None]
+    vertices, faces = len(result.mesh.vertices), len(result.mesh.faces)
     tiles = [
         (f"{mean:.4f}", "mean IoU" + (f", {sum(before) / len(before):.4f} at the start" if before else "")),
         (f"{worst.iou:.4f}", f"worst view, {worst.name}"),
         (str(len(cards)), "views"),
-        (f"{len(fitted.vertices):,}", f"vertices, {len(fitted.faces):,} triangles"),
+        (f"{vertices:,}", f"vertices, {faces:,} triangles"),
+        (f"{result.elapsed:.1f} s", "of fitting"),
     ]
-    steps = [event for event in history if event.loss]
-    if steps:
-        tiles.append((f"{steps[-1].step:,}", "steps"))
     parts = [
         "<!doctype html><html lang='en'><head><meta charset='utf-8'>",
         "<meta name='viewport' content='width=device-width, initial-scale=1'>",
         f"<title>Softras: mean IoU {mean:.4f}</title><style>{_STYLE}</style></head><body><main>",
         f"<h1>{'Refined' if start is not None else 'Reconstructed'} from {len(cards)} silhouettes</h1>",
+        *(f"<p>{escape(note)}</p>" for note in result.notes),
         "<div class='tiles'>",
         *(f"<div class='tile'><b>{value}</b><span>{escape(label)}</span></div>" for value, label in tiles),
         "</div>",
-        _charts(steps),
+        _charts(result.history),
         "<h2>Views</h2><ul class='legend'>",
         *(f"<li><i style='background:{colour}'></i>{name}</li>" for name, colour in legend.items()),
         "</ul><div class='views'>",
@@ -112,38 +114,51 @@ def _card(card: Card) -> str:
     )
 
 
-def _charts(steps: Sequence[Progress]) -> str:
-    loss = [(float(event.step), float(sum(event.loss.values()))) for event in steps]
-    iou = [(float(e.step), float(sum(e.iou) / len(e.iou))) for e in steps if e.iou is not None and len(e.iou)]
-    charts = [chart for chart in (_chart("Loss", loss), _chart("Mean IoU", iou)) if chart]
-    return f"<h2>How it went</h2><div class='charts'>{''.join(charts)}</div>" if charts else ""
+def _charts(history: Sequence[Progress]) -> str:
+    iou = [(event.elapsed, float(sum(event.iou) / len(event.iou))) for event in history if event.iou is not None]
+    terms: dict[str, list[tuple[float, float]]] = {}
+    for event in history:
+        for name, value in event.loss.items():
+            terms.setdefault(name.replace("_", " "), []).append((event.elapsed, float(value)))
+    charts = _chart("Terms of the loss", terms) + _chart("Mean IoU", {"": iou})
+    return f"<h2>How it went</h2><div class='charts'>{charts}</div>" if charts else ""
 
 
-def _chart(title: str, points: list[tuple[float, float]]) -> str:
-    """A line chart as inline SVG; "" for fewer than two points."""
-    points = [point for point in points if all(map(math.isfinite, point))]
-    if len(points) < 2:
+def _chart(title: str, curves: dict[str, list[tuple[float, float]]]) -> str:
+    """A line chart over seconds as inline SVG; "" if there is no curve of two points."""
+    curves = {name: [p for p in points if all(map(math.isfinite, p))] for name, points in curves.items()}
+    curves = {name: points for name, points in curves.items() if len(points) > 1}
+    if not curves:
         return ""
     left, right, top, bottom = 52.0, 548.0, 10.0, 196.0
-    x0, x1 = points[0][0], max(points[-1][0], points[0][0] + 1)
-    ticks = _ticks(min(y for _, y in points), max(y for _, y in points))
+    everything = [point for points in curves.values() for point in points]
+    x0, x1 = min(x for x, _ in everything), max(x for x, _ in everything)
+    x1 = max(x1, x0 + 1e-3)
+    ticks = _ticks(min(y for _, y in everything), max(y for _, y in everything))
     low, high = ticks[0], ticks[-1]
 
     def place(x: float, y: float) -> tuple[float, float]:
         return left + (x - x0) / (x1 - x0) * (right - left), bottom - (y - low) / (high - low) * (bottom - top)
 
-    grid = []
+    drawn = []
     for tick in ticks:
         y = place(x0, tick)[1]
-        grid.append(f"<line class='grid' x1='{left}' x2='{right}' y1='{y:.1f}' y2='{y:.1f}'/>")
-        grid.append(f"<text x='{left - 6}' y='{y + 4:.1f}' text-anchor='end'>{tick:.4g}</text>")
+        drawn.append(f"<line class='grid' x1='{left}' x2='{right}' y1='{y:.1f}' y2='{y:.1f}'/>")
+        drawn.append(f"<text x='{left - 6}' y='{y + 4:.1f}' text-anchor='end'>{tick:.4g}</text>")
     for tick in _ticks(x0, x1):
         if x0 <= tick <= x1:
-            grid.append(f"<text x='{place(tick, low)[0]:.1f}' y='{bottom + 18}' text-anchor='middle'>{tick:.4g}</text>")
-    line = " ".join("{:.1f},{:.1f}".format(*place(*point)) for point in _thin(points))
+            x = place(tick, low)[0]
+            drawn.append(f"<text x='{x:.1f}' y='{bottom + 18}' text-anchor='middle'>{tick:.4g} s</text>")
+    names = []
+    for (name, points), colour in zip(curves.items(), cycle(_CURVE_COLOURS)):
+        line = " ".join("{:.1f},{:.1f}".format(*place(*point)) for point in _thin(points))
+        drawn.append(f"<polyline class='curve' style='stroke:{colour}' points='{line}'/>")
+        if name:
+            names.append(f"<li><i style='background:{colour}'></i>{escape(name)}</li>")
+    legend = f"<ul class='legend'>{''.join(names)}</ul>" if names else ""
     return (
-        f"<div class='chart'><h3>{title}</h3><svg viewBox='0 0 560 222' role='img' aria-label='{title} by step'>"
-        f"{''.join(grid)}<polyline class='curve' points='{line}'/></svg></div>"
+        f"<div class='chart'><h3>{title}</h3>{legend}<svg viewBox='0 0 560 222' role='img' "
+        f"aria-label='{title} over time'>{''.join(drawn)}</svg></div>"
     )
 
 
