@@ -24,18 +24,17 @@ class Crops:
     """What N views show, at S x S pixels.
 
     Attributes:
-        targets: (N, S, S) uint8, the mask's coverage of the pixel, 0..255.
-        known: (N, S, S) uint8, how much of the pixel has an opinion: not ignored and inside the image, 0..255.
+        masks: (N, 2, S, S): the mask where it is known, and how much of the pixel is known (not ignored and inside
+            the image), 0..1.
         cameras: keyword arguments of `silhouettes` with N rows each.
     """
 
-    targets: Tensor
-    known: Tensor
+    masks: Tensor
     cameras: dict[str, Tensor]
 
     @property
     def resolution(self) -> int:
-        return self.targets.shape[-1]
+        return self.masks.shape[-1]
 
     def render(self, vertices: Tensor, faces: Tensor, views: Tensor, *, sigma: float, cull: bool) -> Tensor:
         """(B, S, S) soft silhouettes in the views of the given indices (B,)."""
@@ -44,9 +43,9 @@ class Crops:
             vertices, faces, height=self.resolution, width=self.resolution, sigma=sigma, cull=cull, **cameras
         )
 
-    def target(self, views: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Coverage and knownness (B, S, S), 0..1, of the views of the given indices."""
-        return self.targets[views].to(dtype) / 255, self.known[views].to(dtype) / 255
+    def masks_of(self, views: Tensor) -> list[Tensor]:
+        """(2, S, S) of each view of the given indices, without copying."""
+        return [self.masks[i] for i in views.tolist()]
 
 
 def crop_views(
@@ -59,14 +58,12 @@ def crop_views(
     boxes = [crop_box(view, vertices) for view in views]
     side = max(box[2] - box[0] for box in boxes)
     resolution = max(16, min(resolution, int(np.ceil(FINEST * side))))
-    sampled = [resample(view, box, resolution) for view, box in zip(views, boxes, strict=True)]
+    masks = np.empty((len(views), 2, resolution, resolution), np.float32)
+    for out, view, box in zip(masks, views, boxes, strict=True):
+        mean, out[1] = resample(view, box, resolution)
+        out[0] = mean * out[1]
     cameras = [unit.camera(view.camera).crop(*box, resolution, resolution) for view, box in zip(views, boxes, strict=True)]
-    targets, known = (np.stack([np.rint(255 * s[i]).astype(np.uint8) for s in sampled]) for i in (0, 1))
-    return Crops(
-        torch.as_tensor(targets, device=device),
-        torch.as_tensor(known, device=device),
-        camera_tensors(cameras, torch.float32, device),
-    )
+    return Crops(torch.as_tensor(masks, device=device), camera_tensors(cameras, torch.float32, device))
 
 
 def crop_box(view: View, vertices: np.ndarray | None = None) -> tuple[float, float, float, float]:

@@ -50,7 +50,7 @@ def carve(views: Sequence[View], voxels: int = 96) -> Mesh:
     filled = scipy.ndimage.binary_fill_holes(inside)  # a cavity no view sees
     field = np.where(filled, np.maximum(field, 1e-3 * spacing), np.minimum(field, -1e-3 * spacing))
     field = np.pad(field, 1, constant_values=-spacing)
-    vertices, faces, _, _ = marching_cubes(field, 0.0, spacing=(spacing,) * 3, gradient_direction="descent")
+    vertices, faces, _, _ = marching_cubes(field, 0.0, spacing=(spacing,) * 3, gradient_direction="ascent")
     return Mesh(vertices + low - spacing, faces)
 
 

@@ -95,7 +95,7 @@ class _Run:
         self.best_iou = np.zeros(len(views))
         self.best: Mesh | None = None
         self.shown = self.told = -np.inf
-        self.status = "finished"
+        self.status, self.late = "finished", False
 
     def events(self) -> Iterator[Progress | FitResult]:
         self.begin()
@@ -105,6 +105,8 @@ class _Run:
             if self.status != "finished":
                 break
         assert self.best is not None
+        if self.late and self.status == "finished":
+            self.status = "out of time"
         yield FitResult(self.best, self.best_iou, self.history, self.status, self.elapsed(), self.notes)
 
     def begin(self) -> None:
@@ -147,7 +149,9 @@ class _Run:
             mirror=self.partners,
             device=self.device,
         )
-        self.cull = _closed(mesh) if self.settings.cull is None else self.settings.cull
+        self.cull = self.settings.cull
+        if self.cull is None:
+            self.cull = "vertices" not in self.settings.optimize and _closed(mesh)
 
     def remesh(self, edge: float) -> None:
         mesh = self.model.mesh
@@ -155,51 +159,49 @@ class _Run:
         self.build(Mesh(self.unit.to_world(vertices), faces))
 
     def run_stage(self, number: int, stage: Stage) -> Iterator[Progress]:
-        """One resolution."""
-        deadline = self.deadline(number)
+        """One resolution. What is softened and stepped shrinks with `done`; where nothing improves, twice as fast."""
+        started, deadline = time.perf_counter(), self.deadline(number)
         if stage.edge is not None:
             self.remesh(stage.edge)
         crops = crop_views(self.views, self.model.world_vertices(), self.unit, stage.resolution, self.device)
         optimizers = self.model.optimizers(stage, self.settings.preconditioned)
         batches = self.batches()
-        first, every = self.step, max(1, stage.steps // EVALUATIONS)
-        best, waited = 0.0, 0
-        for k in range(stage.steps):
+        first, done, pace, best, waited = self.step, 0.0, 1.0, 0.0, 0
+        next_evaluation, next_remesh = 1 / EVALUATIONS, stage.remesh_every or np.inf
+        while done < 1:
             if self.stop():
                 self.status = "stopped"
                 return
-            done = k / stage.steps
-            if deadline is not None:
-                done = max(done, 1 - (deadline - time.perf_counter()) / max(1e-9, deadline - self.stage_started))
-                if done >= 1:
-                    break
-            if stage.edge is not None and stage.remesh_every and k and k % stage.remesh_every == 0:
+            if stage.edge is not None and self.step - first >= next_remesh:
+                next_remesh += stage.remesh_every
                 self.remesh(stage.edge)
                 optimizers = self.model.optimizers(stage, self.settings.preconditioned)
             loss = self.take_step(stage, crops, optimizers, next(batches), done)
-            self.step = first + k + 1
-            if (k + 1) % every == 0:
+            done += pace / stage.steps
+            if deadline is not None:
+                spent = (time.perf_counter() - started) / max(1e-9, deadline - started)
+                self.late |= spent > max(done, 1 - 1e-9)
+                done = max(done, spent)
+            self.step = first + min(stage.steps, round(done * stage.steps))
+            if done >= next_evaluation or done >= 1:
+                next_evaluation = done + pace / EVALUATIONS
                 event = self.evaluated(number, loss)
                 yield event
-                mean = float(self.weighted(event.iou))
+                mean = self.weighted(event.iou)
                 best, waited = (mean, 0) if mean > best + IMPROVEMENT else (best, waited + 1)
                 if waited >= self.settings.patience:
-                    break
+                    pace, waited = 2 * pace, 0
             elif self.elapsed() - self.told > EVENT_SECONDS:
                 yield self.event(number, loss)
-        self.step = first + stage.steps
-        if number + 1 == len(self.settings.schedule) and deadline is not None and done >= 1:
-            self.status = "out of time"
 
     def deadline(self, number: int) -> float | None:
         """When the stage must end: every stage has its share, by steps, of what is left of max_seconds."""
-        self.stage_started = time.perf_counter()
         if self.settings.max_seconds is None:
             return None
         stages = self.settings.schedule[number:]
         left = self.settings.max_seconds - self.elapsed()
         share = [stage.steps * stage.resolution for stage in stages]
-        return self.stage_started + max(0.0, left) * share[0] / sum(share)
+        return time.perf_counter() + max(0.0, left) * share[0] / sum(share)
 
     def batches(self) -> Iterator[torch.Tensor]:
         """Indices of the views of each step: every view once in random order, then anew."""
@@ -215,19 +217,15 @@ class _Run:
     ) -> dict[str, float]:
         """One step of all variables; returns the value of each term."""
         blur = _between(stage.blur, done)
-        for optimizer, rates in optimizers:
-            optimizer.zero_grad(set_to_none=True)
-            for group in optimizer.param_groups:
-                group["lr"] = _between(rates, done)
         vertices = self.model.vertices()
         sigma = (2 * blur / crops.resolution) ** 2
         alpha = crops.render(vertices, self.model.faces, batch, sigma=sigma, cull=self.cull)
         weights = torch.tensor([self.views[i].weight for i in batch.tolist()], dtype=alpha.dtype, device=self.device)
         objective = self.model.objective
-        terms = objective.silhouette(alpha, *crops.target(batch, alpha.dtype), weights) | objective.mesh(vertices)
+        terms = objective.silhouette(alpha, crops.masks_of(batch), weights) | objective.mesh(vertices)
         objective.total(terms).backward()
-        for optimizer, _ in optimizers:
-            optimizer.step()
+        for optimizer, rates in optimizers:
+            optimizer.step(_between(rates, done))
         return {name: float(value.detach()) for name, value in terms.items()}
 
     def evaluated(self, stage: int, loss: dict[str, float]) -> Progress:
@@ -264,8 +262,12 @@ def _between(ends: tuple[float, float], done: float) -> float:
 
 
 def _closed(mesh: Mesh) -> bool:
-    """Whether every side of a face is met by exactly one face the other way round, and the normals point outwards."""
-    sides = mesh.faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2).astype(np.int64)
+    """Whether every side of a face is met by exactly one face the other way round, and the normals point outwards.
+
+    Vertices at one place count as one, as they do in a fit.
+    """
+    place = np.unique(mesh.vertices, axis=0, return_inverse=True)[1].ravel()
+    sides = place[mesh.faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2)].astype(np.int64)
     count = len(mesh.vertices)
     forward, backward = np.sort(sides[:, 0] * count + sides[:, 1]), np.sort(sides[:, 1] * count + sides[:, 0])
     if not np.array_equal(forward, backward) or (np.diff(forward) == 0).any():

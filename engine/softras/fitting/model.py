@@ -9,13 +9,13 @@ from torch import Tensor
 from ..deform import FreeVertices, Mirror, Rigid, Variable
 from ..mesh import Mesh
 from .objective import Objective
-from .precondition import AdamUniform, Preconditioner
+from .precondition import Adam, Preconditioner
 from .schedule import Stage
 from .unit import UnitSpace
 
 DEFAULT_WEIGHTS = {
     "refine": {"iou": 1.0, "bilaplacian": 0.3},
-    "reconstruct": {"iou": 1.0, "bilaplacian": 0.3},
+    "reconstruct": {"iou": 1.0, "squared": 0.2, "bilaplacian": 0.1},
 }
 
 
@@ -60,15 +60,14 @@ class Model:
             moved = (self.vertices() - self.rest).cpu().numpy().astype(np.float64)
         return self.mesh.vertices + moved * self.unit.size
 
-    def optimizers(self, stage: Stage, preconditioned: bool) -> list[tuple[torch.optim.Optimizer, tuple[float, float]]]:
+    def optimizers(self, stage: Stage, preconditioned: bool) -> list[tuple[Adam, tuple[float, float]]]:
         """For each variable of the stage its step rule, and its rate at the stage's start and end."""
-        found: list[tuple[torch.optim.Optimizer, tuple[float, float]]] = []
+        found = []
         for variable in self.variables:
             if isinstance(variable, FreeVertices):
                 strength = (stage.smoothing / self.objective.mean_edge) ** 2 if preconditioned else 0.0
                 smooth = Preconditioner(variable.laplacian, strength, device=self.device, dtype=torch.float32)
                 variable.precondition(smooth.encode, smooth.decode)
             rates = tuple(stage.rates.get(variable.name, (0.01, 0.001)))
-            rule = AdamUniform if variable.step_rule == "uniform" else torch.optim.Adam
-            found.append((rule(variable.parameters(), lr=rates[0]), rates))
+            found.append((Adam(variable.parameters(), uniform=variable.step_rule == "uniform"), rates))
         return found

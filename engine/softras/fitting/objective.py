@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import scipy.sparse as sp
 import torch
 from torch import Tensor
 
 from . import terms
+from .sparse import SparseMap
 
 
 class Objective:
@@ -32,17 +35,17 @@ class Objective:
         edges, hinges = edges_and_hinges(faces)
         self._edges = torch.as_tensor(edges, device=rest.device)
         self._hinges = torch.as_tensor(hinges, device=rest.device)
-        self._operator = _random_walk(edges, len(rest)).to(rest)
+        self._operator = SparseMap(_random_walk(edges, len(rest)), device=rest.device, dtype=rest.dtype)
         lengths = (rest[self._edges[:, 0]] - rest[self._edges[:, 1]]).norm(dim=1)
         self.mean_edge = float(lengths.mean())
         self._lengths = lengths.clamp_min(0.1 * self.mean_edge) if keep_detail else torch.full_like(lengths, self.mean_edge)
 
-    def silhouette(self, alpha: Tensor, target: Tensor, known: Tensor, view_weights: Tensor) -> dict[str, Tensor]:
+    def silhouette(self, alpha: Tensor, masks: Sequence[Tensor], view_weights: Tensor) -> dict[str, Tensor]:
         """The silhouette terms, mean over the views by their weights (B,)."""
         found = {}
         for name, term in (("iou", terms.silhouette_iou), ("squared", terms.silhouette_squared)):
             if name in self.weights:
-                found[name] = (view_weights * term(alpha, target, known)).sum() / len(view_weights)
+                found[name] = (view_weights * term(alpha, masks)).sum() / len(view_weights)
         return found
 
     def mesh(self, vertices: Tensor) -> dict[str, Tensor]:
@@ -76,11 +79,9 @@ def edges_and_hinges(faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return edges, np.stack([owner[order][:-1][same], owner[order][1:][same]], axis=1)
 
 
-def _random_walk(edges: np.ndarray, count: int) -> Tensor:
+def _random_walk(edges: np.ndarray, count: int) -> sp.csr_matrix:
     """(count, count) I - D^-1 A; rows of vertices without neighbours are zero."""
     i, j = np.concatenate([edges, edges[:, ::-1]]).T
     degree = np.bincount(i, minlength=count)
-    rows = sp.csr_matrix((-1.0 / degree[i], (i, j)), shape=(count, count)) + sp.diags((degree > 0).astype(float))
-    rows = rows.tocoo()
-    indices = torch.as_tensor(np.stack([rows.row, rows.col]).astype(np.int64))
-    return torch.sparse_coo_tensor(indices, torch.as_tensor(rows.data), (count, count)).coalesce()
+    neighbours = sp.csr_matrix((1.0 / degree[i], (i, j)), shape=(count, count))
+    return sp.diags((degree > 0).astype(float)) - neighbours

@@ -29,7 +29,7 @@ def needs_placement(mesh: Mesh, views: Sequence[View], device: torch.device) -> 
     faces = torch.as_tensor(mesh.faces, dtype=torch.int64, device=device)
     everything = torch.arange(len(views), device=device)
     alpha = crops.render(vertices, faces, everything, sigma=1e-6, cull=False)
-    iou = 1 - silhouette_iou(alpha, *crops.target(everything, alpha.dtype)).cpu().numpy()
+    iou = 1 - silhouette_iou(alpha, crops.masks_of(everything)).cpu().numpy()
     inside = [camera_inside(view.camera, mesh) for view in views]
     return float(np.where(inside, 0.0, iou).mean()) < OVERLAP
 

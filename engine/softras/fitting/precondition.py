@@ -7,17 +7,17 @@ its neighbourhood, and step with Adam whose denominator is one number for all of
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import numpy as np
 import scipy.sparse as sp
 import torch
 from cholespy import CholeskySolverD, CholeskySolverF, MatrixType
 from torch import Tensor
 
+from .sparse import SparseMap
+
 
 class Preconditioner:
-    """The map between displacements and smooth parameters, factorized once.
+    """The map between displacements and smooth parameters, factorized once: encode(d) = (I + lambda L) d.
 
     cholespy (by the paper's authors, BSD, wheels for every platform) solves three times faster than scipy's splu and
     on CUDA too.
@@ -25,20 +25,14 @@ class Preconditioner:
 
     def __init__(self, laplacian: sp.csr_matrix, strength: float, *, device: torch.device, dtype: torch.dtype) -> None:
         """laplacian: (M, M) symmetric positive semi-definite; strength: lambda >= 0, 1 / entries of the Laplacian."""
-        self._matrix = (sp.identity(laplacian.shape[0], format="csr") + strength * laplacian).tocoo()
+        matrix = (sp.identity(laplacian.shape[0], format="csr") + strength * laplacian).tocoo()
         solver = CholeskySolverF if dtype == torch.float32 else CholeskySolverD
         row, column, value = (
             torch.as_tensor(x, device=device)
-            for x in (self._matrix.row.astype(np.int32), self._matrix.col.astype(np.int32), self._matrix.data)
+            for x in (matrix.row.astype(np.int32), matrix.col.astype(np.int32), matrix.data)
         )
         self._solver = solver(laplacian.shape[0], row, column, value, MatrixType.COO)
-        self._sparse = torch.sparse_coo_tensor(
-            torch.stack([row, column]).long(), value.to(dtype), self._matrix.shape, device=device
-        ).coalesce()
-
-    def encode(self, displacements: Tensor) -> Tensor:
-        """u = (I + lambda L) d."""
-        return self._sparse @ displacements
+        self.encode = SparseMap(matrix, device=device, dtype=dtype)
 
     def decode(self, parameters: Tensor) -> Tensor:
         """d = (I + lambda L)^-1 u, differentiable: the matrix is symmetric, so the gradient is solved for likewise."""
@@ -63,26 +57,25 @@ def _solve(solver, right: Tensor) -> Tensor:
     return result
 
 
-class AdamUniform(torch.optim.Optimizer):
-    """Adam with the largest second moment of a block for all of the block (Nicolet et al. 2021, section 3.3)."""
+class Adam:
+    """Adam (Kingma and Ba 2015); `uniform` divides a block by the largest second moment in it (Nicolet et al., 3.3).
 
-    def __init__(self, parameters: Iterable[Tensor], lr: float, betas: tuple[float, float] = (0.9, 0.999)) -> None:
-        super().__init__(parameters, {"lr": lr, "betas": betas})
+    torch.optim would do, but loading it takes a second.
+    """
+
+    def __init__(self, parameters: list[Tensor], *, uniform: bool) -> None:
+        self._parameters, self._uniform, self._steps = parameters, uniform, 0
+        self._moments = [(torch.zeros_like(p), torch.zeros_like(p)) for p in parameters]
 
     @torch.no_grad()
-    def step(self, closure=None) -> None:  # type: ignore[override]
-        """One step along the gradients."""
-        for group in self.param_groups:
-            b1, b2 = group["betas"]
-            for parameter in group["params"]:
-                if parameter.grad is None:
-                    continue
-                state = self.state[parameter]
-                if not state:
-                    state.update(step=0, first=torch.zeros_like(parameter), second=torch.zeros_like(parameter))
-                state["step"] += 1
-                state["first"].lerp_(parameter.grad, 1 - b1)
-                state["second"].mul_(b2).addcmul_(parameter.grad, parameter.grad, value=1 - b2)
-                first = state["first"] / (1 - b1 ** state["step"])
-                largest = (state["second"].max() / (1 - b2 ** state["step"])).sqrt()
-                parameter.sub_(group["lr"] * first / largest.clamp_min(1e-30))
+    def step(self, rate: float, b1: float = 0.9, b2: float = 0.999) -> None:
+        """One step of length `rate` along the gradients, which are then gone."""
+        self._steps += 1
+        for parameter, (first, second) in zip(self._parameters, self._moments, strict=True):
+            if parameter.grad is None:
+                continue
+            first.lerp_(parameter.grad, 1 - b1)
+            second.mul_(b2).addcmul_(parameter.grad, parameter.grad, value=1 - b2)
+            size = (second.max() if self._uniform else second) / (1 - b2**self._steps)
+            parameter -= rate / (1 - b1**self._steps) * first / size.sqrt().clamp_min(1e-30)
+            parameter.grad = None

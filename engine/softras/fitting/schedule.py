@@ -55,16 +55,13 @@ def default_schedule(mode: str, optimize: tuple[str, ...]) -> tuple[Stage, ...]:
     return REFINE_VERTICES if "vertices" in optimize else REFINE_RIGID
 
 
-RECONSTRUCT = (
-    Stage(256, 400, (0.35, 0.25), {"vertices": (0.03, 0.015)}, smoothing=0.05, edge=0.03, remesh_every=200),
-    Stage(512, 400, (0.25, 0.2), {"vertices": (0.012, 0.0012)}, smoothing=0.03, edge=0.02, remesh_every=200),
-)
+RECONSTRUCT = (Stage(512, 180, (0.4, 0.18), {"vertices": (0.025, 0.0015)}, smoothing=0.028, edge=0.018),)
 
 REFINE_VERTICES = (
-    Stage(64, 200, (1.0, 0.7), {"vertices": (0.07, 0.05), "rigid": (0.02, 0.01)}, smoothing=0.15),
-    Stage(128, 250, (0.5, 0.35), {"vertices": (0.04, 0.03), "rigid": (0.01, 0.005)}, smoothing=0.08),
-    Stage(256, 300, (0.35, 0.25), {"vertices": (0.02, 0.01), "rigid": (0.005, 0.002)}, smoothing=0.05),
-    Stage(512, 200, (0.25, 0.2), {"vertices": (0.01, 0.001), "rigid": (0.002, 0.0002)}, smoothing=0.03),
+    Stage(64, 80, (1.0, 0.5), {"vertices": (0.07, 0.05), "rigid": (0.02, 0.01)}, smoothing=0.15),
+    Stage(128, 150, (0.5, 0.35), {"vertices": (0.04, 0.03), "rigid": (0.01, 0.005)}, smoothing=0.08),
+    Stage(256, 200, (0.35, 0.25), {"vertices": (0.02, 0.01), "rigid": (0.005, 0.002)}, smoothing=0.05),
+    Stage(512, 150, (0.25, 0.2), {"vertices": (0.01, 0.001), "rigid": (0.002, 0.0002)}, smoothing=0.03),
 )
 
 REFINE_RIGID = (

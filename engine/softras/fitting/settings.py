@@ -27,13 +27,14 @@ class Settings:
         symmetry: mirror axis "x", "y" or "z" of the displacements, or None.
         symmetry_frame: 16 numbers, row by row: the (4, 4) matrix from the space whose origin and axes define the
             mirror plane (in Blender: the object's) to the world; None for the world itself.
-        cull: leave out faces seen from behind; None does so for closed, outward-oriented meshes.
+        cull: leave out faces seen from behind, which makes outlines exact but thin parts harder to fit; None does so
+            for closed, outward-oriented meshes whose vertices are not free.
         preconditioned: take smooth steps (Nicolet et al. 2021); otherwise plain steps of each vertex.
         batch: views in one step.
         weights: factors of the terms that differ from the mode's defaults (`TERMS` are the names).
         schedule: stages as dictionaries (see `Stage`), coarse to fine; None for the mode's default.
         max_seconds: stop after this time; every stage gets its share of it. None for no limit.
-        patience: a stage ends after this many evaluations without improvement.
+        patience: a stage goes on twice as fast after this many evaluations (of ten) without improvement.
         voxels: resolution of the carved hull that "reconstruct" starts from.
     """
 
@@ -50,7 +51,7 @@ class Settings:
     weights: dict[str, float] = field(default_factory=dict)
     schedule: tuple[Stage, ...] = ()
     max_seconds: float | None = None
-    patience: int = 6
+    patience: int = 3
     voxels: int = 96
 
     @classmethod

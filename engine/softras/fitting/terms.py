@@ -5,46 +5,51 @@ Lengths are in object sizes. Every mesh term is a mean, so that its weight does 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import torch
 from torch import Tensor
 
 
-def silhouette_iou(alpha: Tensor, target: Tensor, known: Tensor) -> Tensor:
+def silhouette_iou(alpha: Tensor, masks: Sequence[Tensor]) -> Tensor:
     """(N,) one minus the soft intersection over union of silhouettes and masks.
 
-    1 - sum(k a t) / sum(k (a + t - a t)) over the pixels of a view, with silhouette a, mask t and knownness k
-    (N, H, W), all in 0..1. Liu et al., "Soft Rasterizer", ICCV 2019, eq. 8.
+    1 - sum(k a t) / sum(k (a + t - a t)) over the pixels of a view, with silhouette a (N, H, W), mask t and
+    knownness k, all in 0..1. Liu et al., "Soft Rasterizer", ICCV 2019, eq. 8.
+
+    Args:
+        masks: for each view (2, H, W): k t, and k.
     """
-    wanted = known * target
-    both = torch.einsum("nhw,nhw->n", alpha, wanted)
-    either = torch.einsum("nhw,nhw->n", alpha, known) + wanted.sum(dim=(1, 2)) - both
-    return 1 - both / either.clamp_min(1e-6)
+    both, seen = _Sums.apply(alpha, masks).unbind(dim=1)
+    wanted = torch.stack([mask[0].sum() for mask in masks])
+    return 1 - both / (seen + wanted - both).clamp_min(1e-6)
 
 
-def silhouette_squared(alpha: Tensor, target: Tensor, known: Tensor) -> Tensor:
+def silhouette_squared(alpha: Tensor, masks: Sequence[Tensor]) -> Tensor:
     """(N,) squared difference of silhouettes and masks, relative to the mask's area.
 
-    sum(k (a - t)^2) / sum(k t) over the pixels of a view; a, t, k as in `silhouette_iou`.
+    sum((k a - k t)^2) / sum(k t) over the pixels of a view; arguments as in `silhouette_iou`.
     """
-    return (known * (alpha - target) ** 2).sum(dim=(1, 2)) / (known * target).sum(dim=(1, 2)).clamp_min(1e-6)
+    wanted = torch.stack([mask[0].sum() for mask in masks])
+    return _Squares.apply(alpha, masks) / wanted.clamp_min(1e-6)
 
 
-def laplacian(moved: Tensor, operator: Tensor, edge: float) -> Tensor:
+def laplacian(moved: Tensor, operator: Callable[[Tensor], Tensor], edge: float) -> Tensor:
     """Mean squared distance of a vertex from the middle of its neighbours, in edge lengths.
 
     mean |L x|^2 / edge^2 with the random-walk graph Laplacian L = I - D^-1 A (V, V) and x (V, 3): the vertices, or
     their displacements, which keeps the mesh's own detail. Sorkine et al., "Laplacian surface editing", SGP 2004.
     """
-    return (operator @ moved).square().sum(dim=1).mean() / edge**2
+    return operator(moved).square().sum(dim=1).mean() / edge**2
 
 
-def bilaplacian(moved: Tensor, operator: Tensor, edge: float) -> Tensor:
+def bilaplacian(moved: Tensor, operator: Callable[[Tensor], Tensor], edge: float) -> Tensor:
     """Mean squared Laplacian of the Laplacian, in edge lengths: smooth bends cost little, noise costs much.
 
     mean |L L x|^2 / edge^2; L and x as in `laplacian`. Kobbelt et al., "Interactive multi-resolution modeling",
     SIGGRAPH 1998.
     """
-    return (operator @ (operator @ moved)).square().sum(dim=1).mean() / edge**2
+    return operator(operator(moved)).square().sum(dim=1).mean() / edge**2
 
 
 def normal_consistency(vertices: Tensor, faces: Tensor, hinges: Tensor) -> Tensor:
@@ -66,3 +71,39 @@ def edge_length(vertices: Tensor, edges: Tensor, lengths: Tensor) -> Tensor:
     """
     length = (vertices[edges[:, 0]] - vertices[edges[:, 1]]).square().sum(dim=1).clamp_min(1e-20).sqrt()
     return ((length - lengths) / lengths).square().mean()
+
+
+class _Sums(torch.autograd.Function):
+    """(N, K) sums over pixels of alpha (N, H, W) times the K images (K, H, W) of its view.
+
+    One pass over the pixels forward and one back: at 512 x 512 half of a step went into this as plain products.
+    """
+
+    @staticmethod
+    def forward(ctx, alpha: Tensor, images: Sequence[Tensor]) -> Tensor:
+        ctx.images, ctx.shape = images, alpha.shape
+        return torch.stack([image.flatten(1) @ a.flatten() for a, image in zip(alpha, images, strict=True)])
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor):
+        result = gradient.new_empty(ctx.shape)
+        for out, row, image in zip(result, gradient, ctx.images, strict=True):
+            torch.matmul(row[None], image.flatten(1), out=out.view(1, -1))
+        return result, None
+
+
+class _Squares(torch.autograd.Function):
+    """(N,) sum over pixels of (k a - k t)^2, in as few passes."""
+
+    @staticmethod
+    def forward(ctx, alpha: Tensor, masks: Sequence[Tensor]) -> Tensor:
+        ctx.masks = masks
+        ctx.rests = [(a * mask[1]).sub_(mask[0]).flatten() for a, mask in zip(alpha, masks, strict=True)]
+        return torch.stack([rest @ rest for rest in ctx.rests])
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor):
+        result = gradient.new_empty(len(ctx.masks), *ctx.masks[0].shape[1:])
+        for out, row, rest, mask in zip(result, gradient, ctx.rests, ctx.masks, strict=True):
+            torch.mul(rest.view_as(out), mask[1], out=out).mul_(2 * row)
+        return result, None
