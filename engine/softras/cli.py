@@ -103,7 +103,13 @@ def _fit(options: argparse.Namespace) -> int:
     if options.report:
         _check_writable(Path(options.report))
 
-    from .run import FitResult, run
+    try:
+        from .run import FitResult, run
+    except ImportError:
+        from .doctor import require
+
+        require()  # says what is missing
+        raise
 
     progress = _ProgressBar(sys.stderr)
     result: FitResult | None = None

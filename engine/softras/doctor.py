@@ -15,6 +15,7 @@ from . import __version__
 from .errors import InputError
 
 TORCH = "2.13.0"
+PACKAGES = ("numpy", "scipy", "pillow", "trimesh", "scikit-image", "gpytoolbox", "cholespy")
 
 
 @dataclass(frozen=True)
@@ -30,16 +31,16 @@ class Finding:
 def capabilities() -> dict[str, Any]:
     """What the engine's hello says: python, torch, device, backend and the reason for any fallback.
 
-    Raises InputError when PyTorch is missing or does not load.
+    Raises InputError when PyTorch or another package is missing.
     """
-    torch = _torch()
+    torch = require()
     from .raster import cpu
 
     native = cpu.available()
     cuda = torch.cuda.is_available()
     reasons = []
     if not native:
-        reasons.append(f"the native library is not used: {_native_problem()}")
+        reasons.append(cpu.description())
     if not cuda:
         reasons.append(_no_cuda(torch))
     else:
@@ -53,6 +54,14 @@ def capabilities() -> dict[str, Any]:
     }
 
 
+def require() -> Any:
+    """PyTorch, imported. Raises InputError when it or another package that a fit needs is missing."""
+    torch = _torch()
+    if missing := [name for name in PACKAGES if _version(name) is None]:
+        raise InputError(f"{' and '.join(missing)} missing in {sys.executable}; {_install(*missing)}.")
+    return torch
+
+
 def findings() -> list[Finding]:
     """Everything the doctor looked at, in the order of its report."""
     result = [
@@ -60,8 +69,7 @@ def findings() -> list[Finding]:
         Finding("python", True, f"{platform.python_version()} at {sys.executable}"),
         Finding("system", True, f"{platform.system()} {platform.machine()}, {_threads()} threads"),
     ]
-    for package in ("numpy", "scipy", "trimesh", "pillow"):
-        result.append(_package(package))
+    result += map(_package, PACKAGES)
     try:
         torch = _torch()
     except InputError as error:
@@ -75,9 +83,9 @@ def report() -> int:
     found = findings()
     for finding in found:
         mark = {True: "ok", False: "MISSING", None: "-"}[finding.ok]
-        print(f"{finding.part:9} {mark:8} {finding.found}")
+        print(f"{finding.part:12} {mark:8} {finding.found}")
         if finding.advice:
-            print(f"{'':18} {finding.advice}")
+            print(f"{'':21} {finding.advice}")
     missing = [finding.part for finding in found if finding.ok is False]
     print(f"a fit cannot run: {', '.join(missing)} missing." if missing else "a fit can run on this machine.")
     return 2 if missing else 0
@@ -87,7 +95,7 @@ def _torch() -> Any:
     try:
         import torch
     except Exception as error:  # a broken torch raises OSError, ImportError and others
-        advice = f"install it with '{sys.executable} -m pip install torch=={TORCH}'"
+        advice = _install(f"torch=={TORCH}")
         if importlib.util.find_spec("torch") is None:
             raise InputError(f"PyTorch is not installed in {sys.executable}; {advice}.") from error
         raise InputError(f"PyTorch in {sys.executable} does not load ({error}); {advice}.") from error
@@ -95,24 +103,30 @@ def _torch() -> Any:
 
 
 def _package(name: str) -> Finding:
+    version = _version(name)
+    if version is None:
+        return Finding(name, False, "missing", _install(name) + ".")
+    return Finding(name, True, version)
+
+
+def _version(name: str) -> str | None:
     try:
-        return Finding(name, True, importlib.metadata.version(name))
+        return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
-        return Finding(name, False, "missing", f"install it with '{sys.executable} -m pip install {name}'.")
+        return None
+
+
+def _install(*packages: str) -> str:
+    return f"install with '{sys.executable} -m pip install {' '.join(packages)}'"
 
 
 def _native() -> Finding:
     from .raster import cpu
 
     if cpu.available():
-        return Finding("native", True, f"{getattr(cpu, 'path', lambda: '')()}")
-    return Finding("native", None, f"not used: {_native_problem()}", "fits run on the slow reference in PyTorch.")
-
-
-def _native_problem() -> str:
-    from .raster import cpu
-
-    return str(getattr(cpu, "problem", lambda: "it is not built")())
+        return Finding("native", True, f"{cpu.library_path()}, instruction set {cpu.description()}")
+    advice = "fits run on the slow reference in PyTorch; 'pip install .' in a checkout builds the library."
+    return Finding("native", None, f"not used: {cpu.description()}", advice)
 
 
 def _cuda(torch: Any) -> Finding:

@@ -187,6 +187,13 @@ def test_the_doctor_names_what_is_missing(bare_python: Path) -> None:
     assert "pip install torch==" in done.stdout and "a fit cannot run" in done.stdout
 
 
+def test_a_fit_without_pytorch_is_one_sentence(bare_python: Path, square_views, cube, tmp_path: Path) -> None:
+    Job(square_views, cube).save(tmp_path / "job")
+    done = subprocess.run([bare_python, "-m", "softras", "fit", tmp_path / "job"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "PyTorch is not installed in" in one_sentence(done.stderr)
+
+
 def test_a_reader_that_leaves_is_no_error(softras) -> None:
     shell = shutil.which("bash") or pytest.skip("no bash")
     command = f"set -o pipefail; '{sys.executable}' -m softras doctor | true"
