@@ -61,10 +61,12 @@ def _load() -> tuple[ctypes.CDLL | None, str]:
         return None, f"the native library {path.name} does not load: {error}"
 
 
-@torch.compiler.assume_constant_result
+_AVAILABLE = _load()[0] is not None  # a constant, which torch.compile can look at
+
+
 def available() -> bool:
     """Whether the native library loads here."""
-    return _load()[0] is not None
+    return _AVAILABLE
 
 
 def description() -> str:
