@@ -23,7 +23,9 @@ _LEFT_OUT = {".pyc", ".pyo", ".part"}
 def contents() -> dict[str, Path]:
     """What goes into the archive: path inside -> file."""
     files = {path.relative_to(EXTENSION).as_posix(): path for path in EXTENSION.rglob("*") if _wanted(path)}
-    files |= {f"engine/softras/{path.relative_to(ENGINE).as_posix()}": path for path in ENGINE.rglob("*") if _wanted(path)}
+    files |= {
+        f"engine/softras/{path.relative_to(ENGINE).as_posix()}": path for path in ENGINE.rglob("*") if _wanted(path)
+    }
     files["LICENSE"] = ROOT / "LICENSE"
     files["engine/LICENSE"] = ROOT / "engine" / "LICENSE"
     return files

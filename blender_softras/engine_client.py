@@ -23,7 +23,8 @@ HELLO_SECONDS = 60.0  # a cold torch import from a slow disk takes a while
 # place is given as an argument. Old Pythons must understand this line to refuse it in plain words.
 _START = (
     "import sys\n"
-    "if sys.version_info < (3, 11): sys.exit('it is Python %d.%d, but Softras needs 3.11 or newer' % sys.version_info[:2])\n"
+    "v = sys.version_info[:2]\n"
+    "if v < (3, 11): sys.exit('it is Python %d.%d, but Softras needs 3.11 or newer' % v)\n"
     "sys.path.insert(0, sys.argv[1])\n"
     "from softras.cli import main\n"
     "sys.exit(main(sys.argv[2:]))\n"
@@ -49,7 +50,7 @@ class Engine:
 
     Attributes:
         hello: the engine's first message (versions, device, backend, reason) once it came, else None.
-        failure: why the process cannot be used any more, else None.
+        failure: why the process cannot be used any more, in words without a full stop, else None.
     """
 
     def __init__(self, python: str | Path, package_folder: Path, log: Path) -> None:
@@ -114,7 +115,7 @@ class Engine:
         the protocol. Messages that came before that are returned first.
         """
         if self.failure:
-            raise EngineError(self.failure)
+            raise self._error()
         arrived: list[dict[str, Any]] = []
         while True:
             try:
@@ -157,8 +158,11 @@ class Engine:
         """End the process and keep the one sentence that tells the user why."""
         self.kill()
         last = self._last_words()
-        self.failure = f"{what}{': ' if last else ''}{last}; the log is {self.log}."
-        return EngineError(self.failure)
+        self.failure = f"{what}{': ' if last else ''}{last}"
+        return self._error()
+
+    def _error(self) -> EngineError:
+        return EngineError(f"{self.failure}; the log is {self.log}.")
 
     def _last_words(self) -> str:
         try:
@@ -172,7 +176,7 @@ class Engine:
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait()
-        self.failure = self.failure or "the engine was stopped."
+        self.failure = self.failure or "the engine was stopped"
         assert self._process.stdin is not None
         try:
             self._process.stdin.close()

@@ -24,7 +24,7 @@ def _iou_of(context: bpy.types.Context, item: bpy.types.PropertyGroup) -> float:
 class SOFTRAS_UL_views(bpy.types.UIList):
     """Rows of the Views list."""
 
-    def draw_item(self, context, layout, data, item, icon, active_data, active_property, index=0, flt_flag=0):  # noqa: ANN001, ANN201, PLR0913
+    def draw_item(self, context, layout, data, item, icon, active_data, active_property, index=0, flt_flag=0):
         """Draw one row: enabled, camera, image, IoU, look through."""
         row = layout.row(align=True)
         row.prop(item, "enabled", text="")
@@ -72,7 +72,7 @@ class SOFTRAS_PT_fit(_Panel, bpy.types.Panel):
 
         button = layout.row()
         button.scale_y = 1.8
-        button.operator("softras.fit", icon="MOD_SHRINKWRAP")
+        button.operator("softras.fit")
         running = session.current
         if running is not None:
             layout.progress(factor=running.fraction, text=running.text)
@@ -90,7 +90,9 @@ class SOFTRAS_PT_fit(_Panel, bpy.types.Panel):
         text, icon = prefs.status()
         if icon == "ERROR":
             self._draw_text(context, text, icon)
-            self.layout.operator("softras.open_preferences", icon="PREFERENCES")
+            row = self.layout.row(align=True)
+            row.operator("softras.open_preferences", text="Preferences", icon="PREFERENCES")
+            row.operator("softras.open_log", icon="TEXT")
         else:
             self.layout.label(text=text, icon=icon)
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ class SOFTRAS_AP_preferences(bpy.types.AddonPreferences):
 
     python: StringProperty(
         name="Engine Python",
-        description="A Python 3.11 or newer in which torch, numpy and scipy are installed; Blender's own stays untouched",
+        description="A Python 3.11 or newer in which torch and scipy are installed; Blender's own stays untouched",
         subtype="FILE_PATH",
     )
     device: EnumProperty(
@@ -47,7 +48,8 @@ class SOFTRAS_AP_preferences(bpy.types.AddonPreferences):
         row.operator("softras.test_engine", icon="CHECKMARK")
         row.operator("softras.open_log", icon="TEXT")
         text, icon = status()
-        for number, line in enumerate(_wrapped(text)):
+        lines = textwrap.wrap(text, 90) + textwrap.wrap(details(), 90)
+        for number, line in enumerate(lines):
             layout.label(text=line, icon=icon if number == 0 else "BLANK1")
 
 
@@ -133,24 +135,22 @@ def poll_engine() -> bool:
 def status() -> tuple[str, str]:
     """How the engine is, in words, and an icon for it."""
     if _engine is None:
-        if _start_error:
-            return _start_error, "ERROR"
-        problem = python_problem(bpy.context)
-        return (problem, "ERROR") if problem else ("Engine not running; it starts with the first fit", "RADIOBUT_OFF")
+        problem = _start_error or python_problem(bpy.context)
+        return (problem, "ERROR") if problem else ("Engine starts with the first fit", "RADIOBUT_OFF")
     if _engine.failure:
-        return _engine.failure[0].upper() + _engine.failure[1:], "ERROR"
+        return f"{_engine.failure[0].upper()}{_engine.failure[1:]}.", "ERROR"
     if _engine.hello is None:
         return "Engine is starting...", "SORTTIME"
+    return f"Engine ready: {_engine.hello.get('device')}, {_engine.hello.get('backend')}", "RADIOBUT_ON"
+
+
+def details() -> str:
+    """What the running engine said of itself: versions, and why it computes where it does."""
+    if _engine is None or _engine.hello is None or _engine.failure:
+        return ""
     hello = _engine.hello
-    text = f"Engine ready: {hello.get('device')}, {hello.get('backend')}, torch {hello.get('torch')}"
-    reason = hello.get("reason")
-    return (f"{text} ({reason})" if reason else text), "RADIOBUT_ON"
-
-
-def _wrapped(text: str, width: int = 90) -> list[str]:
-    import textwrap
-
-    return textwrap.wrap(text, width) or [""]
+    reason = f" ({hello['reason']})" if hello.get("reason") else ""
+    return f"Softras {hello.get('softras')}, Python {hello.get('python')}, torch {hello.get('torch')}{reason}"
 
 
 def register() -> None:

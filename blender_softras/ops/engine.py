@@ -35,7 +35,7 @@ class SOFTRAS_OT_test_engine(bpy.types.Operator):
             redraw(context)
             return {"CANCELLED"}
         if bpy.app.background:
-            self.report({"INFO"}, prefs.status()[0])
+            self.report({"INFO"}, f"{prefs.status()[0]}. {prefs.details()}")
         else:
             bpy.app.timers.register(_watch_start)
         return {"FINISHED"}

@@ -115,10 +115,13 @@ class SOFTRAS_OT_views_import(bpy.types.Operator):
                 scene.softras.views.remove(len(scene.softras.views) - 1)
                 bpy.data.cameras.remove(camera.data)
             return {"CANCELLED"}
+        places = np.array([camera.matrix_world.translation for camera in made])
+        spread = np.linalg.norm(places - places.mean(axis=0), axis=1).max()
         collection = bpy.data.collections.new(_COLLECTION)
         scene.collection.children.link(collection)
         for camera in made:
             collection.objects.link(camera)
+            camera.data.display_size = 0.1 * spread or 1.0  # small enough to see the object between them
         self.report({"INFO"}, f"Added {len(made)} views.")
         return {"FINISHED"}
 

@@ -276,4 +276,3 @@ def similarity(start: np.ndarray, end: np.ndarray) -> np.ndarray:
     result[:3, :3] = scale * rotation
     result[:3, 3] = end_centre - scale * rotation @ start_centre
     return result
-

@@ -79,7 +79,9 @@ def _read_pixels(image: bpy.types.Image) -> np.ndarray:
     channels = image.channels
     if width == 0 or height == 0 or channels == 0:
         where = bpy.path.abspath(image.filepath, library=image.library) or "its packed data"
-        raise InputError(f"image '{image.name}' cannot be read from {where}; check that the file exists and is an image.")
+        raise InputError(
+            f"image '{image.name}' cannot be read from {where}; check that the file exists and is an image."
+        )
     flat = np.empty(width * height * channels, dtype=np.float32)
     if image.is_float and image.source == "FILE" and not image.is_dirty and not image.colorspace_settings.is_data:
         # Only float buffers are converted on load: read those from a copy, so that the user's setting stays.

@@ -148,7 +148,9 @@ def test_missing_vertex_group(ball: bpy.types.Object) -> None:
 
 
 def test_symmetry_of_a_mesh_that_has_none(ball: bpy.types.Object) -> None:
-    for vertex, offset in zip(ball.data.vertices, np.random.default_rng(0).normal(0, 0.05, len(ball.data.vertices)), strict=True):
+    for vertex, offset in zip(
+        ball.data.vertices, np.random.default_rng(0).normal(0, 0.05, len(ball.data.vertices)), strict=True
+    ):
         vertex.co.x += offset
     bpy.context.scene.softras.symmetry = "x"
     refused("mirror image across the symmetry plane")
@@ -164,7 +166,9 @@ def test_no_interpreter_chosen(ball: bpy.types.Object, preferences: bpy.types.Ad
     refused("Softras needs a Python 3.11 or newer with torch")
 
 
-def test_interpreter_that_is_none(ball: bpy.types.Object, preferences: bpy.types.AddonPreferences, tmp_path: Path) -> None:
+def test_interpreter_that_is_none(
+    ball: bpy.types.Object, preferences: bpy.types.AddonPreferences, tmp_path: Path
+) -> None:
     """A file that is not a program, and a program that is not a Python."""
     text = tmp_path / "python"
     text.write_text("hello")

@@ -13,7 +13,7 @@ import bpy
 import numpy as np
 import pytest
 
-from .conftest import local_positions, part, positions, radius, snapshot
+from .conftest import is_smaller, local_positions, part, positions, radius, snapshot
 
 
 def run_until(fit: object, condition: Callable[[], bool], seconds: float = 30) -> None:
@@ -99,7 +99,7 @@ def test_a_fit_right_after_a_reverted_one(ball: bpy.types.Object) -> None:
     fit.revert()
     bpy.context.scene.softras.seconds = 3
     assert bpy.ops.softras.fit() == {"FINISHED"}
-    assert radius(ball) == pytest.approx(0.5, abs=0.05)
+    assert is_smaller(ball)
 
 
 def test_object_deleted_in_the_middle(ball: bpy.types.Object) -> None:
@@ -117,7 +117,7 @@ def test_object_deleted_in_the_middle(ball: bpy.types.Object) -> None:
     [
         ("echo hello", "something that is not a Softras message"),
         ("head -c 3000000 /dev/zero", "something that is not a Softras message"),
-        ("echo '{\"type\": \"hello\", \"protocol\": 99}'; sleep 9", "another version of the protocol"),
+        ('echo \'{"type": "hello", "protocol": 99}\'; sleep 9', "another version of the protocol"),
         ("echo sorry >&2; exit 3", "the engine did not start: sorry; the log is"),
     ],
 )

@@ -37,7 +37,7 @@ def gradient() -> np.ndarray:
 @pytest.mark.parametrize("invert", [False, True])
 def test_every_channel_the_right_way_up(scene: bpy.types.Scene, channel: str, invert: bool) -> None:
     pixels = gradient()
-    index = "RED GREEN BLUE ALPHA".split().index(channel) if channel != "LUMINANCE" else None
+    index = ["RED", "GREEN", "BLUE", "ALPHA"].index(channel) if channel != "LUMINANCE" else None
     values = pixels[..., index] if index is not None else pixels[..., :3] @ (0.2126, 0.7152, 0.0722)
     mask = part("scene.views").read_mask(image_of(pixels), channel, 0.33, invert)
     np.testing.assert_array_equal(mask, (values > 0.33) != invert)
@@ -101,7 +101,7 @@ def test_a_folder_becomes_cameras_and_views(scene: bpy.types.Scene) -> None:
         (lambda entry: entry.pop("K"), "its camera lacks K"),
     ],
 )
-def test_a_folder_with_one_bad_view_adds_nothing(scene, tmp_path, change, message) -> None:  # noqa: ANN001
+def test_a_folder_with_one_bad_view_adds_nothing(scene, tmp_path, change, message) -> None:
     shutil.copytree(SPOT, tmp_path / "views")
     document = json.loads((tmp_path / "views" / "cameras.json").read_text())
     change(document["views"][3])
