@@ -91,7 +91,6 @@ def _serve(options: argparse.Namespace) -> int:
 
 
 def _fit(options: argparse.Namespace) -> int:
-    from .io.files import write_array, write_json
     from .io.meshes import check_suffix, save_mesh
 
     started = time.monotonic()
@@ -123,10 +122,7 @@ def _fit(options: argparse.Namespace) -> int:
         if result is None:
             raise RuntimeError("the fit ended without a result")
         if options.job:
-            folder = Path(options.job)
-            write_array(folder / "best.npy", result.mesh.vertices)
-            iou = [float(value) for value in result.iou]
-            write_json(folder / "result.json", {"iou": iou, "mean_iou": sum(iou) / len(iou)})
+            _save_result(Path(options.job), job, result, "cancelled" if stopped else "finished")
         if options.out:
             save_mesh(options.out, result.mesh, like=_source(options))
         if options.report:
@@ -135,6 +131,16 @@ def _fit(options: argparse.Namespace) -> int:
             write_report(options.report, job.views, job.mesh, result)
     _print_result(job, result, options, time.monotonic() - started)
     return INTERRUPTED if stopped else OK
+
+
+def _save_result(folder: Path, job: Job, result: FitResult, status: str) -> None:
+    """Leave in a job folder what the server would."""
+    from .io.files import write_json
+    from .job import RESULT, save_best
+
+    files = save_best(folder, result.mesh.vertices, job.new_faces(result.mesh))
+    iou = {"iou": [float(value) for value in result.iou], "mean_iou": result.mean_iou}
+    write_json(folder / RESULT, {"status": status, **files, **iou, "elapsed": result.elapsed, "notes": result.notes})
 
 
 def _job(options: argparse.Namespace) -> Job:

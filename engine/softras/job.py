@@ -115,6 +115,26 @@ class Job:
             lock = _load_array(folder, "lock.npy", (None,), "b")
         return cls(views=views, mesh=mesh, lock=lock, settings=settings)
 
+    def new_faces(self, fitted: Mesh) -> np.ndarray | None:
+        """(F, 3) the faces of a fitted mesh, or None where they are those of the start."""
+        kept = self.mesh is not None and np.array_equal(fitted.faces, self.mesh.faces)
+        return None if kept else fitted.faces
+
+
+def save_best(folder: Path, vertices: np.ndarray, faces: np.ndarray | None) -> dict[str, str]:
+    """Put the best state of a fit into its job folder; returns the file names as a result names them.
+
+    Args:
+        vertices: (V, 3) world points.
+        faces: (F, 3) where the fit made its own mesh, else None.
+    """
+    files = {"vertices": BEST}
+    if faces is not None:
+        files["faces"] = BEST_FACES
+        write_array(folder / BEST_FACES, faces)
+    write_array(folder / BEST, np.asarray(vertices, dtype=np.float64))
+    return files
+
 
 def camera_to_json(camera: Camera) -> dict[str, Any]:
     """The camera as JSON values; `camera_from_json` reads them back without loss."""

@@ -20,7 +20,7 @@ import numpy as np
 from . import __version__
 from .errors import InputError
 from .io.files import write_array, write_json
-from .job import BEST, BEST_FACES, MAX_LINE, PREVIEW, PROTOCOL, RESULT, Job, check_protocol, decode, encode, finite
+from .job import MAX_LINE, PREVIEW, PROTOCOL, RESULT, Job, check_protocol, decode, encode, finite, save_best
 
 if TYPE_CHECKING:
     from .fitting import FitResult, Progress
@@ -146,8 +146,7 @@ class _Run:
         )
 
     def _finish(self, job: Job, result: FitResult) -> None:
-        made_faces = job.mesh is None or not np.array_equal(result.mesh.faces, job.mesh.faces)
-        self._keep(result.mesh.vertices, result.mesh.faces if made_faces else None, _floats(result.iou))
+        self._keep(result.mesh.vertices, job.new_faces(result.mesh), _floats(result.iou))
         cancelled = self.cancelled.is_set()
         notes = list(result.notes)
         if self._report and not cancelled:
@@ -164,11 +163,7 @@ class _Run:
         with self._lock:
             if self.answered.is_set():
                 return
-            self._best = {"vertices": BEST, "iou": iou, "mean_iou": _mean(iou)}
-            if faces is not None:
-                write_array(self._folder / BEST_FACES, faces)
-                self._best["faces"] = BEST_FACES
-            write_array(self._folder / BEST, np.asarray(vertices, dtype=np.float64))
+            self._best = {**save_best(self._folder, vertices, faces), "iou": iou, "mean_iou": _mean(iou)}
 
     def _answer_result(self, status: str, notes: Sequence[str] = ()) -> None:
         with self._lock:

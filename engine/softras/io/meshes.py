@@ -16,12 +16,14 @@ from ..mesh import Mesh
 from .files import write_bytes
 
 SUFFIXES = (".obj", ".ply", ".stl", ".off", ".glb", ".gltf")
+_WELDED = (".stl", ".glb", ".gltf")
 
 
 def load_mesh(path: Path | str) -> Mesh:
     """The mesh in an OBJ, PLY, STL, OFF, GLB or glTF file, polygons as fans of triangles.
 
-    Vertices keep their order and number, loose ones too; only STL, which has no shared vertices, is welded.
+    Vertices keep their order and number, loose ones too. Only STL, GLB and glTF are welded: they hold a vertex once
+    for each face or texture seam that meets there, and a fit would tear the mesh apart.
     Raises InputError when the file is missing, damaged, or has no faces.
     """
     path = Path(path)
@@ -33,8 +35,8 @@ def load_mesh(path: Path | str) -> Mesh:
 
     try:
         loaded = trimesh.load_mesh(path, process=False)
-        if path.suffix.lower() == ".stl":
-            loaded.merge_vertices()
+        if _suffix(path) in _WELDED:
+            loaded.merge_vertices(merge_tex=True, merge_norm=True)
         return _named(path, loaded.vertices, loaded.faces)
     except InputError:
         raise
