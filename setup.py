@@ -8,7 +8,7 @@ from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_py import build_py
 
 sys.path.insert(0, str(Path(__file__).parent / "csrc"))
-import build as native  # noqa: E402
+import build as native
 
 
 class BuildWithNative(build_py):

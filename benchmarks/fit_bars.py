@@ -148,7 +148,18 @@ def measure(name: str, seed: int, folder: Path) -> dict:
     """Run one task and judge its mesh."""
     task = TASKS[name](folder)
     out = folder / "fitted.obj"
-    command = [sys.executable, "-m", "softras", "fit", "--views", str(task.views), "--out", str(out), "--seed", str(seed)]
+    command = [
+        sys.executable,
+        "-m",
+        "softras",
+        "fit",
+        "--views",
+        str(task.views),
+        "--out",
+        str(out),
+        "--seed",
+        str(seed),
+    ]
     command += task.arguments + (["--mesh", str(task.mesh)] if task.mesh else [])
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY / "engine")}
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
@@ -173,7 +184,9 @@ def measure(name: str, seed: int, folder: Path) -> dict:
     }
     if task.mesh is not None:
         start = load_mesh(task.mesh)
-        result["same_topology"] = bool(np.array_equal(start.faces, mesh.faces) and len(start.vertices) == len(mesh.vertices))
+        result["same_topology"] = bool(
+            np.array_equal(start.faces, mesh.faces) and len(start.vertices) == len(mesh.vertices)
+        )
     result["pass"] = passes(result, gates=task.hull is not None and task.mesh is None)
     return result
 
@@ -215,7 +228,12 @@ def main() -> None:
                 flush=True,
             )
     if options.json:
-        about = {"softras": softras.__version__, "torch": torch.__version__, "machine": platform.machine(), "cpus": os.cpu_count()}
+        about = {
+            "softras": softras.__version__,
+            "torch": torch.__version__,
+            "machine": platform.machine(),
+            "cpus": os.cpu_count(),
+        }
         options.json.write_text(json.dumps({"about": about, "results": results}, indent=1))
 
 

@@ -64,7 +64,9 @@ def cameras(count: int, size: int) -> list[softras.Camera]:
         matrix = np.eye(4)
         matrix[:3, :3] = [[np.cos(a), 0, np.sin(a)], [0, -1, 0], [np.sin(a), 0, -np.cos(a)]]
         matrix[2, 3] = 4.2
-        out.append(softras.Camera([[1.8 * size, 0, size / 2], [0, 1.8 * size, size / 2], [0, 0, 1]], matrix, size, size))
+        out.append(
+            softras.Camera([[1.8 * size, 0, size / 2], [0, 1.8 * size, size / 2], [0, 0, 1]], matrix, size, size)
+        )
     return out
 
 
@@ -134,7 +136,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    print(f"{cpu.description()}, {args.threads} threads, sigma {args.sigma:g}; milliseconds, forward / forward + backward")
+    print(
+        f"{cpu.description()}, {args.threads} threads, sigma {args.sigma:g}; milliseconds, forward / forward + backward"
+    )
     rows = []
     for name, size, views in SIZES:
         vertices, faces = load(name)

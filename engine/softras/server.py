@@ -5,7 +5,6 @@ The main thread reads requests, a worker thread fits. Whatever libraries print g
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 import threading
@@ -269,7 +268,7 @@ def _take_stdio() -> tuple[BinaryIO, Answers]:
 
 
 def _follow_parent() -> None:
-    """End with the parent even if another process still holds our stdin open."""
+    """End with the parent even if another process still holds our stdin open (elsewhere than on Windows)."""
     parent = os.getppid()
 
     def watch() -> None:
@@ -277,5 +276,4 @@ def _follow_parent() -> None:
             time.sleep(PARENT_SECONDS)
         os._exit(0)
 
-    with contextlib.suppress(AttributeError):  # where there is no getppid, the end of stdin must do
-        threading.Thread(target=watch, name="parent", daemon=True).start()
+    threading.Thread(target=watch, name="parent", daemon=True).start()

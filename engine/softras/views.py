@@ -37,7 +37,8 @@ class View:
         if self.mask.shape != size:
             got = " x ".join(map(str, self.mask.shape[::-1]))
             raise InputError(
-                f"the mask of view '{self.name}' is {got} pixels but its camera has {size[1]} x {size[0]}; use an image of the camera's size."
+                f"the mask of view '{self.name}' is {got} pixels but its camera has {size[1]} x {size[0]}; "
+                "use an image of the camera's size."
             )
         if not (np.isfinite(self.mask).all() and self.mask.min() >= 0 and self.mask.max() <= 1):
             raise InputError(f"the mask of view '{self.name}' must hold values from 0 to 1.")
@@ -46,9 +47,16 @@ class View:
         if self.ignore is not None:
             self.ignore = np.ascontiguousarray(self.ignore, dtype=bool)
             if self.ignore.shape != size:
-                raise InputError(f"the ignore mask of view '{self.name}' must be {size[1]} x {size[0]} pixels like its camera.")
+                raise InputError(
+                    f"the ignore mask of view '{self.name}' must be {size[1]} x {size[0]} pixels like its camera."
+                )
         seen = self.mask if self.ignore is None else self.mask[~self.ignore]
         if seen.size == 0 or not (seen > 0.5).any():
-            raise InputError(f"the mask of view '{self.name}' is empty; check its channel, threshold and invert settings.")
+            raise InputError(
+                f"the mask of view '{self.name}' is empty; check its channel, threshold and invert settings."
+            )
         if (seen > 0.5).all():
-            raise InputError(f"the mask of view '{self.name}' covers the whole image; check its channel, threshold and invert settings.")
+            raise InputError(
+                f"the mask of view '{self.name}' covers the whole image; "
+                "check its channel, threshold and invert settings."
+            )

@@ -25,7 +25,8 @@ class Scene:
     cull: bool
 
     def __repr__(self) -> str:
-        return f"Scene(F={len(self.faces)}, N={len(self.K)}, {self.width}x{self.height}, sigma={self.sigma:.3g}, cull={self.cull})"
+        size = f"{self.width}x{self.height}"
+        return f"Scene(F={len(self.faces)}, N={len(self.K)}, {size}, sigma={self.sigma:.3g}, cull={self.cull})"
 
     def inputs(self, dtype: torch.dtype) -> list[Tensor]:
         """vertices, K and world_to_camera as leaves of this dtype."""

@@ -18,7 +18,9 @@ class Mirror:
     A vertex without a partner has itself as partner in space only when it lies on the plane; otherwise it moves freely.
     """
 
-    def __init__(self, partner: np.ndarray, normal: np.ndarray, *, device: torch.device | str, dtype: torch.dtype) -> None:
+    def __init__(
+        self, partner: np.ndarray, normal: np.ndarray, *, device: torch.device | str, dtype: torch.dtype
+    ) -> None:
         """partner: (V,) index of each vertex's mirror image, -1 for none; normal: (3,) unit normal of the plane."""
         paired = np.flatnonzero(partner >= 0)
         self._paired = torch.as_tensor(paired, device=device)
