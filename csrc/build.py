@@ -20,10 +20,7 @@ SOURCES = Path(__file__).resolve().parent
 OUT = SOURCES.parent / "engine" / "softras" / "_native"
 
 # -ffast-math is not used: it would set flush-to-zero for the whole process, and NaN checks must work.
-FLAGS = (
-    "-std=c++17 -O3 -fno-math-errno -fno-trapping-math -ffp-contract=fast -fno-exceptions -fno-rtti "
-    "-fvisibility=hidden -fno-sanitize=all -Wall -Wextra -Werror -Wno-psabi"
-)
+FLAGS = "-std=c++17 -O3 -fno-math-errno -fno-trapping-math -ffp-contract=fast -fno-exceptions -fno-rtti -fvisibility=hidden -fno-sanitize=all -Wall -Wextra -Werror -Wno-psabi"
 
 # library file: zig target, instruction sets (name in dispatch.cpp: zig's -mcpu)
 X86 = {"x86_64_v2": "x86_64_v2", "x86_64_v3": "x86_64_v3", "x86_64_v4": "x86_64_v4"}

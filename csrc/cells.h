@@ -36,13 +36,15 @@ struct Cells {
   using V = typename Simd<T>::V;
   using I = typename Simd<T>::I;
   typedef T T4 __attribute__((ext_vector_type(4)));
+  typedef T T8 __attribute__((ext_vector_type(8)));
   static constexpr int lanes = Simd<T>::lanes;
+  static constexpr int kRuns = kCell * kCell / lanes;                // at most, in a cell
   static constexpr T saturated = sizeof(T) == 4 ? T(1e8) : T(1e16);  // 1 / transmittance that counts as opaque
   static constexpr T most_exponent = sizeof(T) == 4 ? T(27) : T(54);   // so does 2^x beyond it
 
   struct Run {
-    T x, y;        // its first pixel, in pixels from the middle of the cell
-    int64_t pixel;  // the same, in the image
+    T8 start;       // of its first pixel: distance from each edge's line, position along each edge
+    int64_t pixel;  // where that pixel is in the image
   };
 
   // The runs of one cell, and the face's edges about its middle.
@@ -71,19 +73,22 @@ struct Cells {
       intervals(p, r, y, blur, first, last);
       for (int x = r.x0; x <= r.x1; x += kCell) {
         const int middle_x = x - r.x0 + min(kCell, r.x1 - x + 1) / 2;
-        Run runs[kCell * kCell / lanes];
+        const Edges<T4> e = local(p, r.x0 + middle_x + 0.5, y + middle_y + 0.5, blur.kappa);
+        const T8 right = pair(e.nx, e.ny), down = pair(e.ny, -e.nx), origin = pair(e.c, e.e);
+        Run runs[kRuns];
         int count = 0;
         for (int row = top - y; row < bottom - y; row++) {
-          const T end = last[row] < T(x - r.x0 + kCell - 1) ? last[row] : T(x - r.x0 + kCell - 1);
+          const T end = min(last[row], T(x - r.x0 + kCell - 1));
           T at = first[row];
           for (; at <= end; at += lanes)
-            runs[count++] = {at - T(middle_x), T(row - middle_y), (y + row) * stride + r.x0 + (int)at};
+            runs[count++] = {right * (at - T(middle_x)) + (down * T(row - middle_y) + origin), (y + row) * stride + r.x0 + (int)at};
           first[row] = at;
         }
-        if (count) draw(Cell{local(p, r.x0 + middle_x + 0.5, y + middle_y + 0.5, blur.kappa), runs, count});
+        if (count) draw(Cell{e, runs, count});
       }
     }
   }
+  static T8 pair(T4 a, T4 b) { return __builtin_shufflevector(a, b, 0, 1, 2, 3, 4, 5, 6, 7); }
 
   // The columns of each row of a strip, from the rectangle's first, that no edge's line, moved out by the cut-off, leaves
   // behind.
@@ -109,85 +114,107 @@ struct Cells {
     }
   }
 
-  // An edge at every lane of a run.
+  // The edges at every lane of a run, but for where the run starts.
   template <int n>
   struct LaneEdges {
-    V nx[n], ny[n], c[n], e[n], h[n];
+    V across[n], position[n], half[n];
 
-    explicit LaneEdges(const Edges<T4>& g) {
+    explicit LaneEdges(const Edges<T4>& e) {
 #pragma clang loop unroll(full)
-      for (int k = 0; k < n; k++) nx[k] = g.nx[k], ny[k] = g.ny[k], c[k] = g.c[k], e[k] = g.e[k], h[k] = g.h[k];
-    }
-    EdgeDistance<V> distance(int k, V x, V y) const {
-      return edge_distance<V>(nx[k] * x + (ny[k] * y + c[k]), ny[k] * x - (nx[k] * y - e[k]), h[k]);
+      for (int k = 0; k < n; k++) {
+        across[k] = Simd<T>::ramp() * e.nx[k], position[k] = Simd<T>::ramp() * e.ny[k];
+        half[k] = e.h[k];
+      }
     }
   };
 
-  // 2^x of a run's pixels, zero where the face does not count; across < 0 outside.
-  static V exponential(V squared, V across) {
-    const V x = flip_sign<T>(squared, across);
+  // 2^x of a run's pixels, zero where the face does not count; x = squared inside, -squared where across < 0.
+  static V exponential(V x) {
     const I counts = x > T(-kCutoffLog2);
-    return (V)((I)exp2_vector<T>(min(x, V(most_exponent))) & counts);
+    return (V)((I)exp2_vector<T>(smaller(x, V(most_exponent))) & counts);
   }
+
+  // The work on a cell is done in several loops over its runs: a processor can look ahead over more runs when each loop
+  // does little.
 
   // Multiplies a face into the pixels' products of 1 + 2^x.
   template <int n>
   static void multiply(const Cell& cell, T* product) {
-    const LaneEdges<n> edges(cell.edges);
+    const LaneEdges<n> edge(cell.edges);
+    V x[kRuns];
+    T* pixel[kRuns];
+    int count = 0;
     for (const Run* run = cell.runs; run < cell.runs + cell.count; run++) {
       T* p = product + run->pixel;
-      const V before = load<T>(p);
-      if (!any_lane<T>(before < saturated)) continue;
-      const V x = Simd<T>::ramp() + run->x, y = V(run->y);
-      EdgeDistance<V> d = edges.distance(0, x, y);
-      V squared = d.squared, across = d.across;
+      if (!any_lane<T>(comparable(load<T>(p)) < comparable(V(saturated)))) continue;
+      const T* start = (const T*)&run->start;
+      V squared, across;
 #pragma clang loop unroll(full)
-      for (int k = 1; k < n; k++) {
-        d = edges.distance(k, x, y);
-        squared = min(d.squared, squared);
-        across = min(d.across, across);
+      for (int k = 0; k < n; k++) {
+        const V a = edge.across[k] + start[k], s = squared_distance(a, edge.position[k] + start[4 + k], edge.half[k]);
+        squared = k == 0 ? s : smaller(s, squared);
+        across = k == 0 ? a : (V)((I)a | (I)across);  // negative if one of them is
       }
-      store(p, min(before + before * exponential(squared, across), V(saturated)));
+      x[count] = flip_sign<T>(squared, across), pixel[count++] = p;
+    }
+    for (int i = 0; i < count; i++) {
+      const V before = load<T>(pixel[i]);
+      store(pixel[i], smaller(before + before * exponential(x[i]), V(saturated)));
     }
   }
+
+  // The outline's point nearest to a pixel: the normal of its edge, the pixel's distance across and past that edge, and
+  // the corners' shares in the point.
+  template <int n>
+  struct Nearest {
+    V x, nx, ny, across, past, share[n];
+    const T* weight;
+  };
 
   // Adds the gradient of a face's corners. weight: |dL/d(squared)| / D at each pixel, zero where it counts for nothing.
   template <int n>
   static void accumulate(const Cell& cell, const T* weight, Vec2* gradient) {
-    const LaneEdges<n> edges(cell.edges);
-    V rate[n], sum_x[4], sum_y[4];
-    for (int k = 0; k < n; k++) rate[k] = cell.edges.r[k];
-    for (int k = 0; k < 4; k++) sum_x[k] = sum_y[k] = V(T(0));
+    const LaneEdges<n> edge(cell.edges);
+    V rate[n], nx[n], ny[n];
+    for (int k = 0; k < n; k++) rate[k] = cell.edges.r[k], nx[k] = cell.edges.nx[k], ny[k] = cell.edges.ny[k];
+    Nearest<n> nearest[kRuns];
+    int count = 0;
     for (const Run* run = cell.runs; run < cell.runs + cell.count; run++) {
-      const V w = load<T>(weight + run->pixel);
-      if (!any_lane<T>(w != T(0))) continue;
-      const V x = Simd<T>::ramp() + run->x, y = V(run->y);
-      EdgeDistance<V> d = edges.distance(0, x, y);
-      V squared = d.squared, across = d.across, past = d.past, least = d.across, nx = edges.nx[0], ny = edges.ny[0];
-      V share[4];  // the nearest point of the outline is the sum of share x corner
-      share[1] = d.along * rate[0] + T(0.5), share[0] = T(1) - share[1];
+      Nearest<n>& out = nearest[count];
+      out.weight = weight + run->pixel;
+      if (!any_lane<T>(load<T>(out.weight) != T(0))) continue;
+      count++;
+      const T* start = (const T*)&run->start;
+      V squared, outside;
 #pragma clang loop unroll(full)
-      for (int k = 2; k < n; k++) share[k] = V(T(0));
+      for (int k = 0; k < n; k++) {
+        const V across = edge.across[k] + start[k], position = edge.position[k] + start[4 + k];
+        const V along = nearest_along(position, edge.half[k]), past = position - along, s = squared_distance(across, past);
+        const V t = along * rate[k] + T(0.5);
+        const I closer = k == 0 ? ~I(0) : comparable(s) < comparable(squared);
+        squared = k == 0 ? s : smaller(s, squared);
+        outside = k == 0 ? across : (V)((I)across | (I)outside);
+        out.nx = closer ? nx[k] : out.nx, out.ny = closer ? ny[k] : out.ny;
+        out.across = closer ? across : out.across, out.past = closer ? past : out.past;
 #pragma clang loop unroll(full)
-      for (int k = 1; k < n; k++) {
-        d = edges.distance(k, x, y);
-        const I closer = d.squared < squared;
-        least = min(d.across, least);
-        squared = min(d.squared, squared);
-        across = closer ? d.across : across;
-        past = closer ? d.past : past;
-        nx = closer ? edges.nx[k] : nx;
-        ny = closer ? edges.ny[k] : ny;
-        const V t = d.along * rate[k] + T(0.5);
-#pragma clang loop unroll(full)
-        for (int j = 0; j < n; j++)
-          share[j] = j == k ? (closer ? T(1) - t : share[j]) : j == (k + 1) % n ? (closer ? t : share[j]) : (V)((I)share[j] & ~closer);
+        for (int j = 0; j < n; j++) {
+          const V mine = j == k ? T(1) - t : j == (k + 1) % n ? t : V(T(0));
+          out.share[j] = closer ? mine : out.share[j];
+        }
       }
-      const V e = exponential(squared, least);
-      const V g = flip_sign<T>(w * e / (e + T(1)), least);
-      const Vector2<V> move = nearest_point_gradient(g, across, past, nx, ny);
+      out.x = flip_sign<T>(squared, outside);
+    }
+    for (int i = 0; i < count; i++) {
+      const V e = exponential(nearest[i].x);
+      nearest[i].x = flip_sign<T>(load<T>(nearest[i].weight) * e / (e + T(1)), nearest[i].x);
+    }
+    V sum_x[4], sum_y[4];
+    for (int k = 0; k < 4; k++) sum_x[k] = sum_y[k] = V(T(0));
+    for (int i = 0; i < count; i++) {
+      const Nearest<n>& at = nearest[i];
+      const Vector2<V> move = nearest_point_gradient(at.x, at.across, at.past, at.nx, at.ny);
 #pragma clang loop unroll(full)
-      for (int k = 0; k < n; k++) sum_x[k] += move.x * share[k], sum_y[k] += move.y * share[k];
+      for (int k = 0; k < n; k++) sum_x[k] += move.x * at.share[k], sum_y[k] += move.y * at.share[k];
     }
     T x[4], y[4];
     sum_lanes<T>(sum_x[0], sum_x[1], sum_x[2], sum_x[3], x);

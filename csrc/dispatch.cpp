@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: MIT
-// The C ABI: sends each call to the best instruction set this processor has.
+// The C ABI: sends each call to the best instruction set this processor has, or to a lesser one that the environment
+// variable SOFTRAS_ISA names (for tests).
+#include <stdlib.h>
+#include <string.h>
+
 #include "softras.h"
 
 #if defined(__x86_64__)
@@ -8,7 +12,7 @@
 #define LEVELS(X) X(x86_64_v2) X(x86_64_v3) X(x86_64_v4)
 
 // x86-64-v3 adds AVX2, FMA and BMI; v4 adds AVX-512 F, BW, CD, DQ and VL; the operating system must save the registers.
-static int level() {
+static int highest() {
   unsigned a, b, c, d, b7, c7, d7;
   if (!__get_cpuid(1, &a, &b, &c, &d)) return 0;
   const unsigned osxsave = 1u << 27, fma = 1u << 12, movbe = 1u << 22, f16c = 1u << 29, avx = 1u << 28;
@@ -23,7 +27,7 @@ static int level() {
 }
 #else
 #define LEVELS(X) X(baseline)
-static int level() { return 0; }
+static int highest() { return 0; }
 #endif
 
 #define DECLARE(isa)                                               \
@@ -38,6 +42,19 @@ typedef int (*Function)(const softras_call*);
 static const Function float32[] = {LEVELS(FLOAT32)};
 static const Function float64[] = {LEVELS(FLOAT64)};
 static const char* const names[] = {LEVELS(NAME)};
+
+// Asked once: a virtual machine takes its time to answer.
+static int level() {
+  static int known = -1;
+  int found = __atomic_load_n(&known, __ATOMIC_RELAXED);
+  if (found >= 0) return found;
+  found = highest();
+  const char* wanted = getenv("SOFTRAS_ISA");
+  for (int i = 0; wanted && i < found; i++)
+    if (strcmp(wanted, names[i]) == 0) found = i;
+  __atomic_store_n(&known, found, __ATOMIC_RELAXED);
+  return found;
+}
 
 extern "C" int softras_silhouettes_float32(const softras_call* call) { return float32[level()](call); }
 extern "C" int softras_silhouettes_float64(const softras_call* call) { return float64[level()](call); }

@@ -38,7 +38,7 @@ template <> struct Simd<float> {
 template <> struct Simd<double> {
   static constexpr int lanes = kVectorBytes / 8;
   typedef double V __attribute__((ext_vector_type(kVectorBytes / 8)));
-  using I = decltype(V{} < V{});  // of long or of long long, as the platform has it
+  typedef int64_t I __attribute__((ext_vector_type(kVectorBytes / 8)));
   static constexpr double round = 6755399441055744.0;  // 1.5 * 2^52
   static constexpr int mantissa = 52;
   static V ramp() { return ramp_of<V>(); }
@@ -97,6 +97,25 @@ inline typename Simd<T>::V load(const T* p) {
 template <class T, class V>
 inline void store(T* p, V v) {
   memcpy(p, &v, sizeof(v));
+}
+
+// Numbers as something that compares faster: floats of at least zero compare as integers do, and integers can be compared
+// by more units of the processor. No such gain for double.
+inline Simd<float>::I comparable(Simd<float>::V v) { return (Simd<float>::I)v; }
+inline Simd<double>::V comparable(Simd<double>::V v) { return v; }
+
+// The smaller of two numbers, of which at most one is negative.
+template <class V>
+inline V smaller(V a, V b) {
+  return (V)__builtin_elementwise_min(comparable(a), comparable(b));
+}
+template <class V>
+inline V positive_part(V v) {
+  return (V)__builtin_elementwise_max(comparable(v), comparable(V(0)));
+}
+template <class V>
+inline V magnitude(V v) {
+  return __builtin_elementwise_abs(v);
 }
 
 // a where by >= 0, else -a.

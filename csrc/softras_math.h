@@ -30,7 +30,7 @@ template <class V>
 SR_HD V max(V a, V b) { return a > b ? a : b; }
 template <class V>
 SR_HD V min(V a, V b) { return a < b ? a : b; }
-SR_HD double square_root(double a) { return __builtin_sqrt(a); }
+SR_HD double square_root(double a) { return __builtin_sqrt(a); }  // also of vectors: simd.h
 
 // ---------------------------------------------------------------------------------------------- camera
 
@@ -196,17 +196,19 @@ SR_HD bool visible(double area2, const Bounds& bounds, bool cull) {
 // ---------------------------------------------------------------------------------------------- pixel
 
 // Pixel and edge: `across` is the signed distance from the line, `along` the position of the nearest point of the
-// edge, `past` how far the pixel lies beyond its end; squared = across^2 + past^2.
+// edge, `past` how far the pixel lies beyond its end; the squared distance is across^2 + past^2.
 template <class V>
-struct EdgeDistance {
-  V across, along, past, squared;
-};
-
+SR_HD V nearest_along(V position, V half) {
+  return min(max(position, -half), half);
+}
 template <class V>
-SR_HD EdgeDistance<V> edge_distance(V across, V position, V half) {
-  const V along = min(max(position, -half), half);
-  const V past = position - along;
-  return {across, along, past, across * across + past * past};
+SR_HD V squared_distance(V across, V past) {
+  return across * across + past * past;
+}
+// The same without a need for the sign of `past`.
+template <class V>
+SR_HD V squared_distance(V across, V position, V half) {
+  return squared_distance(across, positive_part(magnitude(position) - half));
 }
 
 // alpha = 1 - 1 / prod (1 + 2^x), and d alpha / d x = ln 2 * transmittance * 2^x / (1 + 2^x), with

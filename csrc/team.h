@@ -7,8 +7,6 @@
 #if defined(_WIN32)
 #define WIN32_LEAN_AND_MEAN
 #include <windows.h>
-#undef near  // windows.h still defines these for 16-bit pointers
-#undef far
 #else
 #include <pthread.h>
 #include <sched.h>
