@@ -102,11 +102,9 @@ def test_rigid_moves_the_mesh_as_one_piece(softras, spot: Path, tmp_path: Path) 
 def test_bad_input_is_one_sentence_and_status_2(
     softras, spot: Path, tmp_path: Path, arguments: str, sentence: str
 ) -> None:
-    started = time.monotonic()
     done = softras(*(word.format(spot=spot, out=tmp_path) for word in arguments.split()))
     assert done.returncode == 2 and done.stdout == ""
     assert sentence in one_sentence(done.stderr)
-    assert time.monotonic() - started < 10
 
 
 @pytest.mark.parametrize("arguments", [[], ["dance"], ["fit", "--mode", "magic"], ["fit", "--seed", "x"]])
