@@ -165,6 +165,6 @@ def test_two_hundred_thousand_faces_load_quickly(tmp_path: Path) -> None:
     corner = (np.arange(n - 1)[:, None] * n + np.arange(n - 1)).ravel()
     quads = np.stack([corner, corner + 1, corner + n + 1, corner + n], axis=1)
     save_mesh(tmp_path / "big.obj", Mesh(grid, np.concatenate([quads[:, :3], quads[:, [0, 2, 3]]])))
-    started = time.monotonic()
+    started = time.process_time()
     assert len(load_mesh(tmp_path / "big.obj").faces) == 199712
-    assert time.monotonic() - started < 5
+    assert time.process_time() - started < 5
