@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.ndimage
 import torch
-from skimage.measure import marching_cubes
 
 from ..errors import InputError
 from ..mesh import Mesh
@@ -31,6 +30,8 @@ def carve(views: Sequence[View], voxels: int = 96) -> Mesh:
 
     Raises InputError when the views do not bound an object or leave nothing of it.
     """
+    from skimage.measure import marching_cubes  # slow to load
+
     if len(views) < 2:
         raise InputError("reconstruct needs at least 2 views from different directions; add views or give a mesh.")
     outlines = [_Outline.of(view) for view in views]

@@ -14,7 +14,7 @@ from ..deform import find_partners
 from ..errors import InputError
 from ..mesh import Mesh
 from ..views import View
-from .crops import Crops, crop_views
+from .crops import FINEST, Crops, crop_box, crop_views
 from .evaluate import evaluate
 from .hull import carve
 from .model import DEFAULT_WEIGHTS, Model
@@ -118,6 +118,8 @@ class _Run:
             check_cameras(mesh, self.views)
         self.partners = partners
         used = mesh.vertices[np.unique(mesh.faces)]
+        if not np.ptp(used, axis=0).any():
+            raise InputError("all faces of the mesh are at one point; give a mesh with some extent.")
         self.unit = UnitSpace.around(used)
         self.build(mesh)
 
@@ -195,13 +197,13 @@ class _Run:
                 yield self.event(number, loss)
 
     def deadline(self, number: int) -> float | None:
-        """When the stage must end: every stage has its share, by steps, of what is left of max_seconds."""
+        """When the stage must end: it has its share of what is left of max_seconds, by steps and their rough cost."""
         if self.settings.max_seconds is None:
             return None
-        stages = self.settings.schedule[number:]
-        left = self.settings.max_seconds - self.elapsed()
-        share = [stage.steps * stage.resolution for stage in stages]
-        return time.perf_counter() + max(0.0, left) * share[0] / sum(share)
+        finest = max(box[2] - box[0] for box in map(crop_box, self.views)) * FINEST
+        costs = [s.steps * (100 + min(s.resolution, finest)) for s in self.settings.schedule[number:]]
+        left = max(0.0, self.settings.max_seconds - self.elapsed())
+        return time.perf_counter() + left * costs[0] / sum(costs)
 
     def batches(self) -> Iterator[torch.Tensor]:
         """Indices of the views of each step: every view once in random order, then anew."""

@@ -14,7 +14,7 @@ from .schedule import Stage
 from .unit import UnitSpace
 
 DEFAULT_WEIGHTS = {
-    "refine": {"iou": 1.0, "bilaplacian": 0.3},
+    "refine": {"iou": 1.0, "squared": 0.2, "bilaplacian": 0.1},
     "reconstruct": {"iou": 1.0, "squared": 0.2, "bilaplacian": 0.1},
 }
 
@@ -38,6 +38,7 @@ class Model:
         self.mesh, self.unit, self.device = mesh, unit, device
         self.rest = torch.as_tensor(unit.to_unit(mesh.vertices), dtype=torch.float32, device=device)
         self.faces = torch.as_tensor(mesh.faces, dtype=torch.int64, device=device)
+        self._loose = np.setdiff1d(np.arange(len(mesh.vertices)), mesh.faces)
         self.objective = Objective(self.rest, mesh.faces, weights, keep_detail=keep_detail)
         self.variables: list[Variable] = []
         if "vertices" in variables:
@@ -55,9 +56,10 @@ class Model:
         return vertices
 
     def world_vertices(self) -> np.ndarray:
-        """(V, 3) float64 in the world; what no variable moved has its coordinates to the bit."""
+        """(V, 3) float64 in the world; what no variable moved, and vertices in no face, are as given to the bit."""
         with torch.no_grad():
             moved = (self.vertices() - self.rest).cpu().numpy().astype(np.float64)
+        moved[self._loose] = 0
         return self.mesh.vertices + moved * self.unit.size
 
     def optimizers(self, stage: Stage, preconditioned: bool) -> list[tuple[Adam, tuple[float, float]]]:

@@ -37,7 +37,7 @@ class Objective:
         self._hinges = torch.as_tensor(hinges, device=rest.device)
         self._operator = SparseMap(_random_walk(edges, len(rest)), device=rest.device, dtype=rest.dtype)
         lengths = (rest[self._edges[:, 0]] - rest[self._edges[:, 1]]).norm(dim=1)
-        self.mean_edge = float(lengths.mean())
+        self.mean_edge = max(float(lengths.mean()), 1e-4) if len(lengths) else 1.0
         self._lengths = lengths.clamp_min(0.1 * self.mean_edge) if keep_detail else torch.full_like(lengths, self.mean_edge)
 
     def silhouette(self, alpha: Tensor, masks: Sequence[Tensor], view_weights: Tensor) -> dict[str, Tensor]:

@@ -43,7 +43,7 @@ def place(vertices: np.ndarray, views: Sequence[View]) -> tuple[float, np.ndarra
     bounds = [_bounds(view) for view in views]
     points = _extreme(vertices)
     pivot = (points.min(axis=0) + points.max(axis=0)) / 2
-    size = float(np.ptp(points, axis=0).max()) or 1.0
+    size = max(float(np.ptp(points, axis=0).max()), 1e-30)
     middle = nearest_point_to_rays([v.camera for v in views], [b[0].mean(axis=0) for b in bounds], near=pivot)
     scale = float(np.median([wanted_size(v.camera, middle, b[0]) for v, b in zip(views, bounds, strict=True)])) / size
     if len(views) == 1:  # depth and scale cannot both be told: keep the size, unless a parallel view shows it

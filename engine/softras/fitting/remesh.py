@@ -8,7 +8,6 @@ and lacks ARM wheels for Windows; libigl and trimesh have none.
 from __future__ import annotations
 
 import numpy as np
-from gpytoolbox.remesh_botsch import remesh_botsch
 
 
 def remesh(vertices: np.ndarray, faces: np.ndarray, edge: float, iterations: int = 3) -> tuple[np.ndarray, np.ndarray]:
@@ -16,5 +15,7 @@ def remesh(vertices: np.ndarray, faces: np.ndarray, edge: float, iterations: int
 
     Botsch and Kobbelt, "A remeshing approach to multiresolution modeling", SGP 2004.
     """
+    from gpytoolbox.remesh_botsch import remesh_botsch  # takes half a second, which a refinement can do without
+
     v, f = remesh_botsch(vertices.astype(np.float64), faces.astype(np.int32), iterations, edge, True)
     return np.asarray(v), np.asarray(f, dtype=np.int32)

@@ -23,7 +23,8 @@ class Settings:
         optimize: the variables, of "vertices" and "rigid" (rotation, translation and uniform scale).
         seed: of the order in which views are visited; on the CPU the same seed gives the same result.
         device: "auto", "cpu" or "cuda".
-        place: "auto" moves and scales the mesh onto the masks when it does not yet overlap them; or "never".
+        place: "auto" moves and scales the mesh onto the masks when it does not yet overlap them (unless a lock
+            mask holds vertices in place); or "never".
         symmetry: mirror axis "x", "y" or "z" of the displacements, or None.
         symmetry_frame: 16 numbers, row by row: the (4, 4) matrix from the space whose origin and axes define the
             mirror plane (in Blender: the object's) to the world; None for the world itself.
@@ -91,6 +92,8 @@ class Settings:
         for name in ("batch", "patience", "voxels"):
             if not (isinstance(getattr(self, name), int) and getattr(self, name) >= 1):
                 raise InputError(f"{name} must be a whole number of at least 1, not {getattr(self, name)!r}.")
+        if not isinstance(self.seed, int):
+            raise InputError(f"seed must be a whole number, not {self.seed!r}.")
         if self.max_seconds is not None and not self.max_seconds > 0:
             raise InputError(f"max_seconds must be positive, not {self.max_seconds}.")
 

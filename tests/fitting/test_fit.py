@@ -1,0 +1,292 @@
+"""Whole fits, small ones, judged as users judge them."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import trimesh
+from fitting_scenes import ball, turned, views_of
+
+from softras import FitResult, InputError, Mesh, fit, fit_events, load_mesh, load_views
+from softras.fitting.evaluate import evaluate
+
+SHORT = [
+    {"resolution": 64, "steps": 40, "blur": (0.6, 0.4), "rates": {"vertices": (0.05, 0.03)}, "smoothing": 0.1},
+    {"resolution": 128, "steps": 60, "blur": (0.35, 0.2), "rates": {"vertices": (0.02, 0.002)}, "smoothing": 0.05},
+]
+RIGID = [
+    {"resolution": 64, "steps": 50, "blur": (1.5, 1.0), "rates": {"rigid": (0.05, 0.02)}},
+    {"resolution": 128, "steps": 50, "blur": (0.6, 0.2), "rates": {"rigid": (0.02, 0.0005)}},
+]
+NEW = {
+    "mode": "reconstruct",
+    "voxels": 48,
+    "schedule": [
+        {"resolution": 128, "steps": 60, "rates": {"vertices": (0.02, 0.002)}, "edge": 0.04, "remesh_every": 30}
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def start(cow) -> Mesh:
+    """The cow, smoothed until its horns are gone, turned and larger."""
+    smooth = trimesh.Trimesh(cow.vertices, cow.faces, process=False)
+    trimesh.smoothing.filter_laplacian(smooth, iterations=10)
+    return turned(Mesh(smooth.vertices, cow.faces), 15, 1.2)
+
+
+def test_refining_keeps_the_mesh_and_matches_views_it_did_not_see(cow, cow_views, start):
+    result = fit(start, cow_views, schedule=SHORT)
+    np.testing.assert_array_equal(result.mesh.faces, start.faces)
+    assert result.mesh.vertices.shape == start.vertices.shape
+    assert result.mean_iou > 0.97
+    np.testing.assert_array_equal(result.iou, evaluate(result.mesh.vertices, result.mesh.faces, cow_views))
+    unseen = views_of(cow, 7, 128)
+    before = evaluate(start.vertices, start.faces, unseen).mean()
+    assert evaluate(result.mesh.vertices, result.mesh.faces, unseen).mean() > max(0.93, before + 0.1)
+    # Each vertex goes to its own place, not just to some place on the outline.
+    distance = np.linalg.norm(result.mesh.vertices - cow.vertices, axis=1)
+    assert np.median(distance) < 0.7 * np.median(np.linalg.norm(start.vertices - cow.vertices, axis=1))
+    assert result.status == "finished"
+
+
+def test_a_rigid_transform_is_recovered(cow, cow_views):
+    away = turned(cow, 20, 1.25, 0.15)
+    result = fit(away, cow_views, optimize="rigid", schedule=RIGID)
+    assert result.mean_iou > 0.98
+    np.testing.assert_allclose(result.mesh.vertices, cow.vertices, atol=0.02)
+
+
+def test_rigid_and_vertices_together(cow_views, start):
+    stages = [stage | {"rates": stage["rates"] | {"rigid": (0.01, 0.001)}} for stage in SHORT]
+    assert fit(start, cow_views, optimize=("vertices", "rigid"), schedule=stages).mean_iou > 0.97
+
+
+def test_plain_steps_work_too(cow_views, start):
+    stages = [stage | {"rates": {"vertices": (0.01, 0.002)}} for stage in SHORT]
+    weights = {"laplacian": 0.1, "bilaplacian": 0.0}
+    result = fit(start, cow_views, preconditioned=False, weights=weights, schedule=stages)
+    assert result.mean_iou > 0.9
+
+
+def test_reconstruction_makes_a_sound_mesh(cow, cow_views):
+    views = views_of(cow, 12, 128)
+    result = fit(None, views, **NEW)
+    assert result.mean_iou > 0.96
+    found = trimesh.Trimesh(result.mesh.vertices, result.mesh.faces, process=False)
+    truth = trimesh.Trimesh(cow.vertices, cow.faces)
+    assert found.is_watertight and found.is_winding_consistent
+    assert found.volume == pytest.approx(truth.volume, rel=0.2)
+    assert (found.face_angles.min(axis=1) < np.radians(5)).mean() < 0.001
+
+
+def test_a_mesh_elsewhere_is_placed_first(cow, cow_views):
+    away = turned(cow, 0, 0.01, 20.0)
+    result = fit(away, cow_views, schedule=SHORT[1:])
+    assert "moved onto" in result.notes[0]
+    assert result.mean_iou > 0.97
+    kept = fit(away, cow_views, schedule=SHORT[1:], place="never")
+    assert kept.mean_iou < 0.05 and not kept.notes
+
+
+def test_locked_and_loose_vertices_keep_their_coordinates_to_the_bit(cow_views, start):
+    vertices = np.concatenate([start.vertices, [[0.123456789012345, 8, 9]]])
+    lock = np.zeros(len(vertices), dtype=bool)
+    lock[start.vertices[:, 1] > 0.4] = True
+    lock[-1] = False
+    assert 100 < lock.sum() < len(lock) - 100
+    result = fit(Mesh(vertices, start.faces), cow_views, lock=lock, schedule=SHORT)
+    np.testing.assert_array_equal(result.mesh.vertices[lock], vertices[lock])
+    np.testing.assert_array_equal(result.mesh.vertices[-1], vertices[-1])
+    assert (np.linalg.norm(result.mesh.vertices - vertices, axis=1)[~lock][:-1] > 1e-3).mean() > 0.9
+
+
+def test_loose_vertices_stay_through_rigid_fits_and_placement(cow, cow_views):
+    away = turned(cow, 10, 0.02, 9.0)
+    vertices = np.concatenate([away.vertices, [[0.1, 8, 9]]])
+    result = fit(Mesh(vertices, away.faces), cow_views, optimize=["rigid"], schedule=RIGID[1:])
+    assert result.notes and result.mean_iou > 0.9
+    np.testing.assert_array_equal(result.mesh.vertices[-1], vertices[-1])
+
+
+def test_a_symmetric_mesh_stays_symmetric_in_its_own_frame(cow):
+    sphere = ball(3)
+    frame = np.eye(4)
+    frame[:3, :3] = turned(Mesh(np.eye(3), np.array([[0, 1, 2]])), 0).vertices
+    frame[:3, 3] = [0.5, 0, 0]
+    sphere.vertices += frame[:3, 3]
+    views = views_of(cow, 6, 96)
+    result = fit(sphere, views, symmetry="x", symmetry_frame=frame.ravel().tolist(), place="never", schedule=SHORT)
+    local = result.mesh.vertices - frame[:3, 3]
+    image = local * [-1, 1, 1]
+    nearest = np.linalg.norm(image[:, None] - local[None], axis=2).min(axis=1)
+    assert nearest.max() < 1e-5
+    assert np.abs(local - (sphere.vertices - frame[:3, 3])).max() > 0.1
+
+
+def test_the_same_seed_gives_the_same_result_and_another_a_different_one(cow_views, start):
+    options = {"schedule": [SHORT[0] | {"steps": 12}], "batch": 2}
+    first, again, other = (fit(start, cow_views, seed=seed, **options) for seed in (3, 3, 4))
+    np.testing.assert_array_equal(first.mesh.vertices, again.mesh.vertices)
+    assert not np.array_equal(first.mesh.vertices, other.mesh.vertices)
+
+
+def test_the_best_state_is_the_result(cow, cow_views):
+    """From the truth, with steps far too long, nothing found is better than the start."""
+    result = fit(cow, cow_views, schedule=[{"resolution": 32, "steps": 10, "rates": {"vertices": (1.0, 1.0)}}])
+    np.testing.assert_array_equal(result.mesh.vertices, cow.vertices)
+    assert result.mean_iou == 1
+
+
+def test_what_the_mask_does_not_know_does_not_pull(cow, cow_views):
+    """A bar across every mask, ignored, leaves the fit as good as without it."""
+    views = []
+    for view in cow_views:
+        mask, ignore = view.mask.copy(), np.zeros(view.mask.shape, bool)
+        mask[:, 70:80], ignore[:, 70:80] = 1, True
+        views.append(replace(view, mask=mask, ignore=ignore))
+    start = turned(cow, 0, 1.1)
+    result = fit(start, views, schedule=SHORT[1:])
+    assert evaluate(result.mesh.vertices, result.mesh.faces, cow_views).mean() > 0.96
+
+
+def test_a_view_of_weight_zero_has_no_say(cow, cow_views):
+    wrong = replace(cow_views[0], mask=np.roll(cow_views[0].mask, 30, axis=1), weight=0.0)
+    result = fit(turned(cow, 0, 1.1), [wrong, *cow_views[1:]], schedule=SHORT[1:])
+    assert result.iou[1:].mean() > 0.97 > 0.8 > result.iou[0]
+
+
+def test_progress_tells_steps_losses_and_vertices_with_their_iou(cow_views, start):
+    events = list(fit_events(start, cow_views, schedule=SHORT))
+    *progress, result = events
+    assert isinstance(result, FitResult)
+    steps = [event.step for event in progress]
+    assert steps == sorted(steps) and steps[0] == 0 and steps[-1] == progress[-1].steps == 100
+    assert {event.stage for event in progress} == {0, 1}
+    assert all(event.loss["iou"] > 0 for event in progress[1:])
+    measured = [event for event in progress if event.iou is not None]
+    assert len(measured) > 10
+    for event in measured[:: len(measured) // 3]:
+        np.testing.assert_array_equal(evaluate(event.vertices, start.faces, cow_views), event.iou)
+    assert max(event.iou.mean() for event in measured) == pytest.approx(result.mean_iou)
+    assert all(event.vertices is None for event in result.history)
+
+
+ENDLESS = [{"resolution": 128, "steps": 1_000_000, "rates": {"vertices": (0.01, 0.01)}}]
+
+
+def test_stop_ends_the_fit_with_its_best(cow_views, start):
+    asked: list[float] = []
+
+    def stop() -> bool:
+        asked.append(time.perf_counter())
+        return len(asked) > 25
+
+    result = fit(start, cow_views, schedule=ENDLESS, stop=stop)
+    assert result.status == "stopped"
+    assert len(asked) == 26
+    assert np.median(np.diff(asked)) < 0.3  # a step; more would be felt when pressing ESC
+    assert result.mean_iou >= evaluate(start.vertices, start.faces, cow_views).mean()
+
+
+def test_closing_the_iterator_ends_the_fit(cow_views, start):
+    events = fit_events(start, cow_views, schedule=ENDLESS)
+    next(events), next(events)
+    began = time.perf_counter()
+    events.close()
+    assert time.perf_counter() - began < 0.3
+    assert next(events, None) is None
+
+
+def test_max_seconds_are_kept_and_every_stage_gets_its_share(cow_views, start):
+    stages = [stage | {"steps": 100_000} for stage in SHORT]
+    result = fit(start, cow_views, schedule=stages, max_seconds=3.0)
+    assert result.status == "out of time"
+    assert result.elapsed < 4.5
+    assert {event.stage for event in result.history} == {0, 1}
+    assert result.mean_iou > 0.9
+
+
+def test_meshes_of_every_kind(cow_views):
+    quick = {"schedule": [SHORT[0] | {"steps": 5}], "place": "never"}
+    triangle = Mesh(np.array([[-0.5, -0.5, 0], [0.5, -0.5, 0], [0, 0.5, 0]]), np.array([[0, 1, 2]]))
+    fan = Mesh(np.array([[0, 0, 0], [0, 1, 0], [1, 0, 0], [-1, 0, 0], [0, 0, 1.0]]), np.array([[0, 1, 2], [1, 0, 3], [0, 1, 4]]))
+    flat = Mesh(np.array([[0, 0, 0], [0, 1, 0], [0, 2, 0], [1, 0, 0.0]]), np.array([[0, 1, 2], [0, 1, 3], [2, 2, 2]]))
+    for mesh in (triangle, fan, flat):
+        for optimize in ("vertices", "rigid"):
+            result = fit(mesh, cow_views, optimize=optimize, **quick)
+            assert np.isfinite(result.mesh.vertices).all()
+            np.testing.assert_array_equal(result.mesh.faces, mesh.faces)
+
+
+def test_two_hundred_thousand_faces_can_be_stopped_soon(cow, cow_views):
+    fine = trimesh.Trimesh(cow.vertices, cow.faces, process=False).subdivide().subdivide().subdivide()
+    assert len(fine.faces) > 200_000
+    stops: list[float] = []
+
+    def stop() -> bool:
+        stops.append(time.perf_counter())
+        return len(stops) > 6
+
+    result = fit(Mesh(fine.vertices, fine.faces), cow_views, schedule=ENDLESS, stop=stop)
+    assert result.status == "stopped" and len(result.mesh.faces) == len(fine.faces)
+    assert np.diff(stops).min() < 0.5
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"views": []}, "there are no views"),
+        ({"mesh": None}, "there is no mesh to refine"),
+        ({"mode": "reconstruct"}, "leave out the given one"),
+        ({"mode": "guess"}, "mode cannot be 'guess'; choose from refine, reconstruct"),
+        ({"optimise": "vertices"}, "there is no setting 'optimise'"),
+        ({"optimize": "colour"}, "optimize cannot be 'colour'"),
+        ({"optimize": ()}, "optimize names nothing"),
+        ({"weights": {"iuo": 1}}, "weights cannot be 'iuo'"),
+        ({"schedule": [{"resolution": 64, "stpes": 3}]}, "a stage has no 'stpes'"),
+        ({"schedule": [{"resolution": 64}]}, "a stage needs at least resolution and steps"),
+        ({"symmetry": "w"}, "symmetry cannot be 'w'"),
+        ({"batch": 0}, "batch must be"),
+        ({"max_seconds": -1}, "max_seconds must be positive"),
+        ({"lock": np.zeros(3, bool)}, "the lock mask has shape"),
+        ({"device": "cuda:7"}, "device cannot be"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_in_one_sentence(cow, cow_views, change, message):
+    with pytest.raises(InputError, match=message) as error:
+        fit(**({"mesh": cow, "views": cow_views} | change))
+    assert "\n" not in str(error.value)
+
+
+def test_all_views_of_weight_zero_are_refused(cow, cow_views):
+    with pytest.raises(InputError, match="weight 0"):
+        fit(cow, [replace(view, weight=0.0) for view in cow_views])
+
+
+def test_a_camera_inside_the_mesh_is_told_by_name(cow, cow_views):
+    inside = replace(cow_views[0].camera, world_to_camera=np.eye(4))
+    views = [*cow_views[1:], replace(cow_views[0], name="bad", camera=inside)]
+    with pytest.raises(InputError, match="the camera of view 'bad' is inside the mesh"):
+        fit(cow, views)
+
+
+@pytest.mark.parametrize("name, asked", [("oxford_dino", 0.97), ("ntust_teapot", 0.985)])
+def test_reconstruction_from_real_masks(data, name, asked):
+    views = load_views(data / name)[:12]
+    stage = {"resolution": 256, "steps": 60, "blur": (0.35, 0.2), "rates": {"vertices": (0.02, 0.002)}, "edge": 0.03}
+    result = fit(None, views, mode="reconstruct", schedule=[stage | {"smoothing": 0.03}], voxels=64)
+    assert result.mean_iou > asked
+
+
+def test_the_deformation_task_of_softras(data):
+    folder = data / "softras_plane"
+    stages = [
+        {"resolution": 64, "steps": 60, "blur": (1.0, 0.5), "rates": {"vertices": (0.07, 0.05)}, "smoothing": 0.15},
+        {"resolution": 128, "steps": 140, "blur": (0.5, 0.25), "rates": {"vertices": (0.04, 0.01)}, "smoothing": 0.08},
+    ]
+    result = fit(load_mesh(folder / "sphere_1352.obj"), load_views(folder), schedule=stages)
+    assert result.mean_iou > 0.85

@@ -1,0 +1,100 @@
+"""The terms against hand-computed values and finite differences."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from softras.fitting import terms
+from softras.fitting.objective import Objective, edges_and_hinges
+from softras.fitting.sparse import SparseMap
+from fitting_scenes import ball
+
+
+@pytest.fixture
+def random():
+    return torch.Generator().manual_seed(1)
+
+
+def masks_and_alpha(random):
+    known = (torch.rand(2, 5, 7, generator=random, dtype=torch.float64) > 0.3).double()
+    target = torch.rand(2, 5, 7, generator=random, dtype=torch.float64)
+    alpha = torch.rand(2, 5, 7, generator=random, dtype=torch.float64, requires_grad=True)
+    return alpha, target, known, [torch.stack([k * t, k]) for k, t in zip(known, target, strict=True)]
+
+
+def test_silhouette_terms_are_their_formulas(random):
+    a, t, k, masks = masks_and_alpha(random)
+    both = (k * a * t).sum(dim=(1, 2))
+    either = (k * (a + t - a * t)).sum(dim=(1, 2))
+    torch.testing.assert_close(terms.silhouette_iou(a, masks), 1 - both / either)
+    squared = (k * (a - t) ** 2).sum(dim=(1, 2)) / (k * t).sum(dim=(1, 2))
+    torch.testing.assert_close(terms.silhouette_squared(a, masks), squared)
+
+
+@pytest.mark.parametrize("term", [terms.silhouette_iou, terms.silhouette_squared])
+def test_silhouette_gradients(term, random):
+    alpha, _, _, masks = masks_and_alpha(random)
+    assert torch.autograd.gradcheck(lambda a: term(a, masks), (alpha,))
+
+
+def test_a_perfect_silhouette_costs_nothing_and_unknown_pixels_do_not_count():
+    mask = torch.zeros(4, 4)
+    mask[1:3, 1:3] = 1
+    known = torch.ones(4, 4)
+    known[:, 3] = 0
+    masks = [torch.stack([mask * known, known])]
+    alpha = mask.clone()
+    alpha[:, 3] = 1  # wrong, but nobody knows
+    assert terms.silhouette_iou(alpha[None], masks).item() == pytest.approx(0, abs=1e-6)
+    assert terms.silhouette_squared(alpha[None], masks).item() == 0
+    assert terms.silhouette_iou(torch.zeros(1, 4, 4), masks).item() == 1
+
+
+def test_normal_consistency_of_a_cube():
+    """12 of the 18 edges of a cube of 12 triangles are right angles, the 6 diagonals are flat."""
+    import trimesh
+
+    cube = trimesh.creation.box()
+    _, hinges = edges_and_hinges(np.asarray(cube.faces))
+    value = terms.normal_consistency(*map(torch.as_tensor, (np.array(cube.vertices), np.array(cube.faces), hinges)))
+    assert len(hinges) == 18
+    assert value.item() == pytest.approx(12 / 18)
+
+
+def test_edges_and_hinges_of_a_fan_with_three_faces_on_one_edge():
+    faces = np.array([[0, 1, 2], [1, 0, 3], [0, 1, 4]])
+    edges, hinges = edges_and_hinges(faces)
+    assert len(edges) == 7
+    assert hinges.tolist() == [[0, 1], [1, 2]]
+
+
+@pytest.mark.parametrize("name", ["laplacian", "bilaplacian", "normal_consistency", "edge_length"])
+@pytest.mark.parametrize("keep_detail", [True, False])
+def test_mesh_term_gradients(name, keep_detail, random):
+    mesh = ball(1)
+    rest = torch.as_tensor(mesh.vertices)
+    objective = Objective(rest, mesh.faces, {name: 1.0}, keep_detail=keep_detail)
+    moved = (rest + 0.1 * torch.randn(rest.shape, generator=random, dtype=torch.float64)).requires_grad_()
+    assert torch.autograd.gradcheck(lambda v: objective.mesh(v)[name], (moved,))
+    assert objective.mesh(moved)[name] > 0
+
+
+def test_a_refinement_does_not_smooth_what_is_not_moved():
+    mesh = ball(1)
+    bumpy = torch.as_tensor(mesh.vertices) + 0.1 * torch.randn(mesh.vertices.shape, dtype=torch.float64)
+    weights = {"laplacian": 1.0, "bilaplacian": 1.0, "edge_length": 1.0}
+    kept = Objective(bumpy, mesh.faces, weights, keep_detail=True).mesh(bumpy)
+    assert all(abs(value.item()) < 1e-20 for value in kept.values())
+    assert Objective(bumpy, mesh.faces, weights, keep_detail=False).mesh(bumpy)["laplacian"] > 0.001
+
+
+def test_sparse_map_gradient():
+    matrix = np.array([[1.0, 0, 2], [0, 0, -1], [3, 0, 0], [0, 4, 0]])
+    import scipy.sparse
+
+    sparse = SparseMap(scipy.sparse.csr_matrix(matrix), dtype=torch.float64)
+    x = torch.rand(3, 2, dtype=torch.float64, requires_grad=True)
+    torch.testing.assert_close(sparse(x), torch.as_tensor(matrix) @ x)
+    assert torch.autograd.gradcheck(sparse, (x,))
