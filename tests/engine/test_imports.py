@@ -30,7 +30,6 @@ def test_the_job_document_works_under_another_package_name() -> None:
         "import sys, types\n"
         "for name in ('bl_ext', 'bl_ext.engine'):\n"
         f"    m = types.ModuleType(name); m.__path__ = [{str(folder)!r}]; sys.modules[name] = m\n"
-        "sys.path = [p for p in sys.path if 'softras' not in p]\n"
         "import bl_ext.engine.softras.job as job\n"
         "assert job.Job.__module__ == 'bl_ext.engine.softras.job'\n"
         "assert 'softras' not in sys.modules"
