@@ -86,8 +86,9 @@ def _identity(x: Tensor) -> Tensor:
 
 def _laplacian(faces: np.ndarray, count: int) -> sp.csr_matrix:
     """(count, count) combinatorial graph Laplacian: degree on the diagonal, -1 for each edge."""
-    edges = faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2)
-    edges = np.unique(np.sort(edges[edges[:, 0] != edges[:, 1]], axis=1), axis=0)
-    i, j = np.concatenate([edges, edges[:, ::-1]]).T
+    start, end = faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2).T.astype(np.int64)
+    keys = np.unique(np.concatenate([start * count + end, end * count + start]))
+    i, j = keys // count, keys % count
+    i, j = i[i != j], j[i != j]
     adjacency = sp.csr_matrix((np.ones(len(i)), (i, j)), shape=(count, count))
     return (sp.diags(np.asarray(adjacency.sum(axis=1)).ravel()) - adjacency).tocsr()

@@ -15,7 +15,8 @@ from ..render.silhouette import camera_tensors
 from ..views import View
 from .unit import UnitSpace
 
-MARGIN = 0.06  # of the crop's side, on each side
+MARGIN = 0.06  # of the object's side, on each side
+PIXELS = 2.0  # more on each side
 FINEST = 2.0  # crop pixels per mask pixel, at most
 
 
@@ -76,7 +77,7 @@ def crop_box(view: View, vertices: np.ndarray | None = None) -> tuple[float, flo
             image = (view.camera.width, view.camera.height)
             low = np.minimum(low, np.clip(pixels.min(axis=0), 0, image))
             high = np.maximum(high, np.clip(pixels.max(axis=0), 0, image))
-    centre, half = (low + high) / 2, (high - low).max() / 2 * (1 + 2 * MARGIN)
+    centre, half = (low + high) / 2, (high - low).max() / 2 * (1 + 2 * MARGIN) + PIXELS
     return (*(centre - half), *(centre + half))
 
 

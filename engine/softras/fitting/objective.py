@@ -73,9 +73,11 @@ def edges_and_hinges(faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     owner = np.repeat(np.arange(len(faces)), 3)
     real = sides[:, 0] != sides[:, 1]
     sides, owner = sides[real], owner[real]
-    edges, which = np.unique(sides, axis=0, return_inverse=True)
-    order = np.argsort(which.ravel(), kind="stable")
-    same = np.diff(which.ravel()[order]) == 0
+    count = int(faces.max()) + 1
+    keys = sides[:, 0] * count + sides[:, 1]
+    order = np.argsort(keys, kind="stable")
+    same = np.diff(keys[order]) == 0
+    edges = sides[order][np.concatenate([[True], ~same])] if len(order) else sides
     return edges, np.stack([owner[order][:-1][same], owner[order][1:][same]], axis=1)
 
 

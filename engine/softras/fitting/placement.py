@@ -44,13 +44,12 @@ def place(vertices: np.ndarray, views: Sequence[View]) -> tuple[float, np.ndarra
     points = _extreme(vertices)
     pivot = (points.min(axis=0) + points.max(axis=0)) / 2
     size = max(float(np.ptp(points, axis=0).max()), 1e-30)
-    middle = nearest_point_to_rays([v.camera for v in views], [b[0].mean(axis=0) for b in bounds], near=pivot)
-    scale = float(np.median([wanted_size(v.camera, middle, b[0]) for v, b in zip(views, bounds, strict=True)])) / size
-    if len(views) == 1:  # depth and scale cannot both be told: keep the size, unless a parallel view shows it
-        camera = views[0].camera
-        if not camera.orthographic:
-            middle = camera.centre + (middle - camera.centre) / scale
-            scale = 1.0
+    if len(views) == 1 and not views[0].camera.orthographic:  # depth or scale, not both, can be told: keep the size
+        middle, scale = _where_size_fits(views[0].camera, bounds[0][0], size), 1.0
+    else:
+        middle = nearest_point_to_rays([v.camera for v in views], [box.mean(axis=0) for box, _ in bounds], near=pivot)
+        sizes = [wanted_size(view.camera, middle, box) for view, (box, _) in zip(views, bounds, strict=True)]
+        scale = float(np.median(sizes)) / size
     start = np.array([np.log(scale), *((middle - pivot) / size)])
 
     def residuals(x: np.ndarray) -> np.ndarray:
@@ -99,6 +98,13 @@ def check_cameras(mesh: Mesh, views: Sequence[View]) -> None:
             raise InputError(
                 f"the mesh is behind the camera of view '{view.name}'; move the mesh or turn the camera, or leave that view out."
             )
+
+
+def _where_size_fits(camera: Camera, box: np.ndarray, size: float) -> np.ndarray:
+    """(3,) the point in the middle of a (2, 2) pixel box where a world length `size` spans its longer side."""
+    eye, direction = pixel_ray(camera, box.mean(axis=0))
+    unit_depth = camera.world_to_camera[2, :3] @ direction
+    return eye + direction * size / wanted_size(camera, eye + direction / unit_depth, box) / unit_depth
 
 
 def wanted_size(camera: Camera, point: np.ndarray, box: np.ndarray) -> float:
