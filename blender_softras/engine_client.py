@@ -64,7 +64,11 @@ class Engine:
         self._deadline = time.monotonic() + HELLO_SECONDS
         try:
             self.log.parent.mkdir(parents=True, exist_ok=True)
-            with open(self.log, "wb") as stderr:
+            stderr = open(self.log, "wb")  # noqa: SIM115
+        except OSError as error:
+            raise EngineError(f"the engine's log {self.log} cannot be written ({error.strerror}).") from error
+        try:
+            with stderr:
                 self._process = subprocess.Popen(
                     command(python, package_folder, "serve"),
                     stdin=subprocess.PIPE,

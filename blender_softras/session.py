@@ -82,7 +82,12 @@ class FitSession:
         self._request: int | None = None
         self._report = report
         self._writer: Any = None
-        self._folder = Path(tempfile.mkdtemp(prefix="softras-", dir=bpy.app.tempdir or None))
+        if target.data.users > 1 and settings.mode == "VERTICES":
+            self.notes.append(f"'{target.name}' shared its mesh with other objects; it has its own copy now.")
+        try:
+            self._folder = Path(tempfile.mkdtemp(prefix="softras-", dir=bpy.app.tempdir or None))
+        except OSError as error:
+            raise InputError(f"Blender's temporary folder cannot be written ({error.strerror}).") from None
         try:
             document = job.Job(views, mesh, scene_mesh.read_lock(target, settings.lock), _settings(context, target))
             document.save(self._folder)

@@ -186,9 +186,9 @@ def _load_image(path: Path, view: ListedView) -> bpy.types.Image:
         image = bpy.data.images.load(str(path), check_existing=True)
     except RuntimeError:
         raise InputError(f"view '{view.name}': the image {path} cannot be read; check that it exists.") from None
-    size, wanted = tuple(image.size), (view.camera.width, view.camera.height)
-    if size != wanted:
-        what = f"is {size[0]} x {size[1]} pixels" if size[0] else "cannot be read as an image"
+    (width, height), wanted = image.size, (view.camera.width, view.camera.height)
+    if (width, height) != wanted:
+        what = f"is {width} x {height} pixels" if width else "cannot be read as an image"
         raise InputError(
             f"view '{view.name}': {path} {what} but its camera has {wanted[0]} x {wanted[1]}; "
             "use an image of the camera's size."

@@ -24,6 +24,9 @@ def target_problem(target: bpy.types.Object | None) -> str | None:
         return f"'{target.name}' is linked from another file; make it local first."
     if target.mode != "OBJECT":
         return f"'{target.name}' is in {target.mode.replace('_', ' ').title()} Mode; go back to Object Mode first."
+    keys = target.data.shape_keys
+    if keys is not None and not keys.use_relative:
+        return f"'{target.name}' has absolute shape keys; tick Relative in its Shape Keys panel first."
     if not target.data.polygons:
         return f"'{target.name}' has no faces; a silhouette needs at least one."
     return None
@@ -49,9 +52,9 @@ def read_mesh(target: bpy.types.Object) -> Mesh:
     matrix = matrix_of(target)
     data = target.data
     data.calc_loop_triangles()
-    faces = np.empty(len(data.loop_triangles) * 3, dtype=np.int32)
-    data.loop_triangles.foreach_get("vertices", faces)
-    faces = faces.reshape(-1, 3)
+    corners = np.empty(len(data.loop_triangles) * 3, dtype=np.int32)
+    data.loop_triangles.foreach_get("vertices", corners)
+    faces = corners.reshape(-1, 3)
     if np.linalg.det(matrix[:3, :3]) < 0:
         faces = faces[:, ::-1]  # a mirrored object is drawn inside out unless its faces turn too
     coordinates = _shown(target)
@@ -98,8 +101,6 @@ def _shown(target: bpy.types.Object, without: str | None = None) -> np.ndarray:
     if target.show_only_shape_key and target.active_shape_key and target.active_shape_key.name != without:
         return _key_positions(target.active_shape_key)
     base = _key_positions(keys.reference_key)
-    if not keys.use_relative:
-        return base
     shown = base.copy()
     for key in keys.key_blocks[1:]:
         if key.mute or key.value == 0 or key.name == without:
@@ -137,14 +138,14 @@ class _Vertices:
 
     def __init__(self, target: bpy.types.Object) -> None:
         self._target = target
-        self._shared: bpy.types.Mesh | None = None
+        self._shared: bpy.types.ID | None = None
         if target.data.users > 1:  # other objects use the same mesh and must not change
             self._shared = target.data
-            target.data = self._shared.copy()
+            target.data = target.data.copy()
         self._inverse = np.linalg.inv(matrix_of(target))
-        faces = np.empty(len(target.data.loops), dtype=np.int32)
-        target.data.loops.foreach_get("vertex_index", faces)
-        self._used = np.unique(faces)
+        corners = np.empty(len(target.data.loops), dtype=np.int32)
+        target.data.loops.foreach_get("vertex_index", corners)
+        self._used = np.unique(corners)
         self._start = _shown(target)
 
     def _fitted(self, world: np.ndarray) -> np.ndarray:
@@ -249,6 +250,9 @@ class IntoTransform:
     _PARTS = ("location", "rotation_euler", "rotation_quaternion", "rotation_axis_angle", "scale")
 
     def __init__(self, target: bpy.types.Object) -> None:
+        """Raises InputError for an object that does not go where it is put."""
+        if any(not constraint.mute for constraint in target.constraints):
+            raise InputError(f"'{target.name}' is held by constraints; apply or mute them to fit its placement.")
         self._target = target
         self._start = to_world(_shown(target), matrix_of(target))
         self._world = matrix_of(target)

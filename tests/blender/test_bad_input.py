@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import sys
 from pathlib import Path
 
@@ -190,6 +191,29 @@ def test_read_only_output(ball: bpy.types.Object, tmp_path: Path, capfd: pytest.
     assert bpy.ops.softras.fit(report_folder=str(blocked / "report")) == {"FINISHED"}
     assert "There is no report: cannot write" in capfd.readouterr().out
     assert ball.data.shape_keys is not None
+
+
+def test_full_disk(ball: bpy.types.Object) -> None:
+    """The job cannot be written: the system lets no file grow beyond 1000 bytes."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    bpy.ops.softras.test_engine()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        refused("Cannot write", "choose another folder")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_absolute_shape_keys(ball: bpy.types.Object) -> None:
+    ball.shape_key_add(name="Basis")
+    ball.data.shape_keys.use_relative = False
+    refused("has absolute shape keys; tick Relative")
+
+
+def test_placement_of_an_object_held_by_constraints(ball: bpy.types.Object) -> None:
+    ball.constraints.new("LIMIT_LOCATION")
+    bpy.context.scene.softras.mode = "RIGID"
+    refused("is held by constraints")
 
 
 def test_second_fit_while_one_runs(ball: bpy.types.Object) -> None:
