@@ -138,7 +138,7 @@ class _Vertices:
 
     def __init__(self, target: bpy.types.Object) -> None:
         self._target = target
-        self._shared: bpy.types.ID | None = None
+        self._shared: Any = None  # the Mesh that other objects use too
         if target.data.users > 1:  # other objects use the same mesh and must not change
             self._shared = target.data
             target.data = target.data.copy()
