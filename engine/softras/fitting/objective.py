@@ -35,6 +35,7 @@ class Objective:
         edges, hinges = edges_and_hinges(faces)
         self._edges = torch.as_tensor(edges, device=rest.device)
         self._hinges = torch.as_tensor(hinges, device=rest.device)
+        self._rest_cosines = terms.hinge_cosines(rest, self._faces, self._hinges) if keep_detail else None
         self._operator = SparseMap(_random_walk(edges, len(rest)), device=rest.device, dtype=rest.dtype)
         lengths = (rest[self._edges[:, 0]] - rest[self._edges[:, 1]]).norm(dim=1)
         self.mean_edge = max(float(lengths.mean()), 1e-4) if len(lengths) else 1.0
@@ -57,7 +58,9 @@ class Objective:
         if "bilaplacian" in self.weights:
             found["bilaplacian"] = terms.bilaplacian(moved, self._operator, self.mean_edge)
         if "normal_consistency" in self.weights and len(self._hinges):
-            found["normal_consistency"] = terms.normal_consistency(vertices, self._faces, self._hinges)
+            found["normal_consistency"] = terms.normal_consistency(
+                vertices, self._faces, self._hinges, self._rest_cosines
+            )
         if "edge_length" in self.weights:
             found["edge_length"] = terms.edge_length(vertices, self._edges, self._lengths)
         return found

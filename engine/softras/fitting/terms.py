@@ -52,15 +52,26 @@ def bilaplacian(moved: Tensor, operator: Callable[[Tensor], Tensor], edge: float
     return operator(operator(moved)).square().sum(dim=1).mean() / edge**2
 
 
-def normal_consistency(vertices: Tensor, faces: Tensor, hinges: Tensor) -> Tensor:
+def normal_consistency(vertices: Tensor, faces: Tensor, hinges: Tensor, rest: Tensor | None = None) -> Tensor:
     """Mean of 1 - cos(angle between the normals) over pairs of faces that share an edge.
 
-    vertices (V, 3), faces (F, 3), hinges (H, 2) face indices. Faces without area count as flat.
-    Ravi et al., "Accelerating 3D deep learning with PyTorch3D", 2020 (its mesh_normal_consistency).
+    With `rest`, only what a hinge folds further than it did costs: max(0, cos(rest) - cos(angle)); the artist's
+    creases are free. Ravi et al., "Accelerating 3D deep learning with PyTorch3D", 2020 (mesh_normal_consistency).
+
+    Args:
+        vertices, faces: (V, 3), (F, 3). The normal of a face without area is zero.
+        hinges: (H, 2) face indices.
+        rest: (H,) cosines of the hinges at rest.
     """
-    a, b, c = vertices[faces].unbind(dim=1)
+    cosines = hinge_cosines(vertices, faces, hinges)
+    return (1 - cosines).mean() if rest is None else (rest - cosines).clamp_min(0).mean()
+
+
+def hinge_cosines(vertices: Tensor, faces: Tensor, hinges: Tensor) -> Tensor:
+    """(H,) cosines of the angles between the normals of pairs of faces (H, 2)."""
+    a, b, c = (vertices.index_select(0, corner) for corner in faces.T)
     normals = torch.nn.functional.normalize(torch.linalg.cross(b - a, c - a), dim=1, eps=1e-20)
-    return (1 - (normals[hinges[:, 0]] * normals[hinges[:, 1]]).sum(dim=1)).mean()
+    return (normals.index_select(0, hinges[:, 0]) * normals.index_select(0, hinges[:, 1])).sum(dim=1)
 
 
 def edge_length(vertices: Tensor, edges: Tensor, lengths: Tensor) -> Tensor:
