@@ -24,7 +24,7 @@ class SOFTRAS_AP_preferences(bpy.types.AddonPreferences):
 
     python: StringProperty(
         name="Engine Python",
-        description="A Python 3.11 or newer in which torch and scipy are installed; Blender's own stays untouched",
+        description="A Python 3.11 or newer with torch and the engine's other packages; Blender's own stays untouched",
         subtype="FILE_PATH",
     )
     device: EnumProperty(
@@ -87,7 +87,7 @@ def python_problem(context: bpy.types.Context) -> str | None:
     if chosen:
         return f"The engine's Python '{path}' does not exist; choose another in Preferences > Add-ons > Softras."
     return (
-        "Softras needs a Python 3.11 or newer with torch, numpy and scipy for its engine; "
+        "Softras needs a Python 3.11 or newer with torch and the other packages of its engine; "
         "choose it in Preferences > Add-ons > Softras."
     )
 
