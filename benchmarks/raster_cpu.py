@@ -5,13 +5,15 @@
 
 DEODR (a hard-edged C++ renderer with anti-aliased silhouettes, single-threaded) is the fastest CPU peer we know. Both
 render the same icospheres and spot (if SOFTRAS_DATA has it) from the same cameras, called through Python with their
-own differentiation; rounds alternate, and the medians and their ratio are printed.
+own differentiation; rounds alternate, and the medians and their ratio are printed. Before that: peak memory, and how
+the time grows with the number of (face, pixel) pairs within the cut-off. What was measured: docs/performance.md.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import statistics
 import time
@@ -24,6 +26,7 @@ import trimesh
 
 import softras
 from softras.raster import cpu
+from softras.raster.reference import CUTOFF
 
 DATA = Path(os.environ.get("SOFTRAS_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 SIZES = [
@@ -128,6 +131,48 @@ def medians(functions: list[Callable], repeat: int) -> list[float]:
     return [statistics.median(t) for t in times]
 
 
+def peak_memory(sigma: float) -> float | None:
+    """MB that forward + backward at 81,920 faces 512² need at most, beyond the process before it (Linux)."""
+    try:
+        _, both = ours(*load("icosphere 6"), cameras(1, 512), sigma)
+        Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+        before = _status("VmRSS")
+        both()
+        return (_status("VmHWM") - before) / 1e6
+    except OSError:
+        return None
+
+
+def _status(name: str) -> int:
+    """A size of /proc/self/status, in bytes."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * int(next(line for line in lines if line.startswith(name)).split()[1])
+
+
+def pairs(vertices: np.ndarray, faces: np.ndarray, camera: softras.Camera, sigma: float) -> float:
+    """(face, pixel) pairs within the cut-off: areas of the faces, each grown by the cut-off's radius (Steiner)."""
+    corners = camera.project(vertices)[faces]
+    radius = math.sqrt(CUTOFF * sigma) * min(camera.width, camera.height) / 2
+    sides = np.roll(corners, -1, 1) - corners
+    (ax, ay), (bx, by) = sides[:, 0].T, sides[:, 1].T
+    area = np.abs(ax * by - ay * bx) / 2
+    return float((area + np.linalg.norm(sides, axis=2).sum(1) * radius + np.pi * radius**2).sum())
+
+
+def print_growth(repeat: int) -> None:
+    """Time per pair while the blur grows, and while the faces shrink."""
+    cases = [(5, sigma) for sigma in (1e-6, 1e-5, 1e-4, 1e-3)] + [(level, 1e-5) for level in (2, 3, 4, 5, 6, 7)]
+    for level, sigma in cases:
+        vertices, faces = load(f"icosphere {level}")
+        cams = cameras(1, 512)
+        count = pairs(vertices, faces, cams[0], sigma)
+        time_both = medians([ours(vertices, faces, cams, sigma)[1]], repeat)[0]
+        print(
+            f"{len(faces):7} faces, sigma {sigma:5g}: {count / 1e6:7.2f} M pairs, {time_both:8.2f} ms, "
+            f"{1e6 * time_both / count:5.2f} ns a pair"
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=2)
@@ -139,6 +184,9 @@ def main() -> None:
     print(
         f"{cpu.description()}, {args.threads} threads, sigma {args.sigma:g}; milliseconds, forward / forward + backward"
     )
+    memory = peak_memory(args.sigma)
+    print(f"peak memory at 81,920 faces 512²: {'not measured here' if memory is None else f'{memory:.1f} MB'}")
+    print_growth(args.repeat)
     rows = []
     for name, size, views in SIZES:
         vertices, faces = load(name)
@@ -152,7 +200,13 @@ def main() -> None:
             flush=True,
         )
     if args.out:
-        meta = {"isa": cpu.description(), "threads": args.threads, "sigma": args.sigma, "torch": torch.__version__}
+        meta = {
+            "isa": cpu.description(),
+            "threads": args.threads,
+            "sigma": args.sigma,
+            "torch": torch.__version__,
+            "peak_memory_mb": memory,
+        }
         args.out.write_text(json.dumps({**meta, "rows": rows}, indent=1))
 
 

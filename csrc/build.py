@@ -20,7 +20,11 @@ SOURCES = Path(__file__).resolve().parent
 OUT = SOURCES.parent / "engine" / "softras" / "_native"
 
 # -ffast-math is not used: it would set flush-to-zero for the whole process, and NaN checks must work.
-FLAGS = "-std=c++17 -O3 -fno-math-errno -fno-trapping-math -ffp-contract=fast -fno-exceptions -fno-rtti -fvisibility=hidden -fno-sanitize=all -Wall -Wextra -Werror -Wno-psabi"
+# -Wno-psabi: vectors wider than the instruction set's are split, and none crosses an object file.
+FLAGS = (
+    "-std=c++17 -O3 -fno-math-errno -fno-trapping-math -ffp-contract=fast -fno-exceptions -fno-rtti "
+    "-fvisibility=hidden -fno-sanitize=all -Wall -Wextra -Werror -Wno-psabi"
+)
 
 # library file: zig target, instruction sets (name in dispatch.cpp: zig's -mcpu)
 X86 = {"x86_64_v2": "x86_64_v2", "x86_64_v3": "x86_64_v3", "x86_64_v4": "x86_64_v4"}
@@ -55,7 +59,7 @@ def write_ninja(path: Path, libraries: list[str]) -> None:
         "  deps = gcc",
         "  description = compile $out",
         "rule link",
-        f"  command = {zig} -target $target -shared -nostdlib++ $in -o $out",
+        f"  command = {zig} -target $target -shared -nostdlib++ -s $flags $in -o $out",
         "  description = link $out",
     ]
     for library in libraries:
@@ -73,6 +77,8 @@ def write_ninja(path: Path, libraries: list[str]) -> None:
                 f"  isa = {isa}",
             ]
         lines += [f"build {OUT / library}: link {' '.join(objects)}", f"  target = {target}"]
+        if "windows" in target:  # keep the import library, which nobody links against, out of the package
+            lines.append(f"  flags = -Wl,--out-implib,{library}.lib")
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 

@@ -30,7 +30,7 @@ template <class T> struct Simd;
 template <> struct Simd<float> {
   static constexpr int lanes = kVectorBytes / 4;
   typedef float V __attribute__((ext_vector_type(kVectorBytes / 4)));
-  typedef int32_t I __attribute__((ext_vector_type(kVectorBytes / 4)));
+  typedef decltype(V() < V()) I;  // of int32_t
   static constexpr float round = 12582912.0f;  // 1.5 * 2^23: adding it leaves the nearest integer in the low bits
   static constexpr int mantissa = 23;
   static V ramp() { return ramp_of<V>(); }
@@ -38,7 +38,7 @@ template <> struct Simd<float> {
 template <> struct Simd<double> {
   static constexpr int lanes = kVectorBytes / 8;
   typedef double V __attribute__((ext_vector_type(kVectorBytes / 8)));
-  typedef int64_t I __attribute__((ext_vector_type(kVectorBytes / 8)));
+  typedef decltype(V() < V()) I;  // of 64-bit integers
   static constexpr double round = 6755399441055744.0;  // 1.5 * 2^52
   static constexpr int mantissa = 52;
   static V ramp() { return ramp_of<V>(); }

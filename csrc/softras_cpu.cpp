@@ -146,10 +146,10 @@ struct Renderer {
     run_team(team, work);
   }
 
-  // Threads that pay: starting one costs about as much as some hundred faces.
+  // Threads that pay: starting one costs about as much as two thousand small faces.
   int members() const {
     const int64_t work = call.views * (call.faces + (int64_t)call.height * call.width / 8);
-    const int64_t most = 1 + work / 768;
+    const int64_t most = work / 2048;
     int n = call.threads < kMaxThreads ? call.threads : kMaxThreads;
     if (n > most) n = (int)most;
     return n < 1 ? 1 : n;

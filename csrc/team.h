@@ -6,7 +6,9 @@
 
 #if defined(_WIN32)
 #define WIN32_LEAN_AND_MEAN
+#define NOMINMAX
 #include <windows.h>
+#undef near  // left over from segmented memory
 #else
 #include <pthread.h>
 #include <sched.h>
