@@ -74,18 +74,31 @@ def demo(session: nox.Session) -> None:
     session.run("python", "examples/demo_blender.py", env={"SOFTRAS_PYTHON": python})
 
 
+DONE: set[tuple[str, ...]] = set()  # what one run of nox has prepared and need not prepare again
+
+
+def once(session: nox.Session, *command: str) -> None:
+    """Run a command that a former session of this run of nox has not run."""
+    if command not in DONE:
+        session.run(*command, external=True)
+        DONE.add(command)
+
+
 def engine_python(session: nox.Session, *more: str) -> str:
     """The interpreter of the engine's environment, with the checkout's engine installed."""
     python = str(ENGINE / ("Scripts/python.exe" if os.name == "nt" else "bin/python"))
     if not Path(python).exists():
         session.run("python3.11", "-m", "venv", str(ENGINE), external=True)
-    session.run(python, "-m", "pip", "install", "-q", "--disable-pip-version-check", TORCH, ".", *more, external=True)
+    pip = (python, "-m", "pip", "install", "-q", "--disable-pip-version-check")
+    once(session, *pip, TORCH, ".")
+    if more:
+        once(session, *pip, *more)
     return python
 
 
 def build_addon(session: nox.Session, python: str, *options: str) -> None:
     """Write dist/softras-VERSION.zip; with "--all" it holds the native libraries of every platform."""
     pip = (python, "-m", "pip", "install", "-q", "--disable-pip-version-check")
-    session.run(*pip, "ninja>=1.11", "ziglang>=0.14,<0.16", external=True)
-    session.run(python, "csrc/build.py", *options, external=True)
-    session.run(python, "build_addon.py", external=True)
+    once(session, *pip, "ninja>=1.11", "ziglang>=0.14,<0.16")
+    once(session, python, "csrc/build.py", *options)
+    once(session, python, "build_addon.py")
