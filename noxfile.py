@@ -11,7 +11,7 @@ import nox
 nox.options.sessions = ["tests"]
 nox.options.reuse_venv = "yes"
 
-TORCH = "torch==2.13.0"  # exactly: a looser request may bring gigabytes
+PINNED = ("-c", "tests/constraints.txt")  # PyTorch exactly, too: a looser request may bring gigabytes
 BLENDERS = {"4.5": ("3.11", "bpy==4.5.15"), "5.0": ("3.11", "bpy==5.0.1"), "5.2": ("3.13", "bpy==5.2.3")}
 ENGINE = Path(".nox", "softras-engine").absolute()  # the engine process's environment, apart from Blender's
 
@@ -26,9 +26,7 @@ def tests(session: nox.Session) -> None:
 @nox.session(python="3.11")
 def lint(session: nox.Session) -> None:
     """Lint, formatting and types."""
-    session.install(
-        "-q", "ruff==0.17.5", "mypy==2.4.1", "fake-bpy-module-latest", "numpy", "pillow", "pytest", "nox", TORCH
-    )
+    session.install("-q", *PINNED, "ruff", "mypy", "fake-bpy-module-latest", "numpy", "pillow", "pytest", "nox", "torch")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("mypy")
@@ -47,7 +45,7 @@ def blender(session: nox.Session, bpy: str) -> None:
     """The extension's tests, in the bpy module of one Blender version."""
     python = engine_python(session)
     build_addon(session, python, "--all")
-    session.install("-q", bpy, "pytest")
+    session.install("-q", bpy, "pytest==9.2.0")
     session.run("python", "-m", "pytest", "tests/blender", *session.posargs, env={"SOFTRAS_PYTHON": python})
 
 
@@ -90,15 +88,15 @@ def engine_python(session: nox.Session, *more: str) -> str:
     if not Path(python).exists():
         session.run("python3.11", "-m", "venv", str(ENGINE), external=True)
     pip = (python, "-m", "pip", "install", "-q", "--disable-pip-version-check")
-    once(session, *pip, TORCH, ".")
+    once(session, *pip, *PINNED, "torch", ".")
     if more:
-        once(session, *pip, *more)
+        once(session, *pip, *PINNED, *more)
     return python
 
 
 def build_addon(session: nox.Session, python: str, *options: str) -> None:
     """Write dist/softras-VERSION.zip; with "--all" it holds the native libraries of every platform."""
     pip = (python, "-m", "pip", "install", "-q", "--disable-pip-version-check")
-    once(session, *pip, "ninja>=1.11", "ziglang>=0.14,<0.16")
+    once(session, *pip, *PINNED, "ninja", "ziglang")
     once(session, python, "csrc/build.py", *options)
     once(session, python, "build_addon.py")
