@@ -26,7 +26,8 @@ def tests(session: nox.Session) -> None:
 @nox.session(python="3.11")
 def lint(session: nox.Session) -> None:
     """Lint, formatting and types."""
-    session.install("-q", *PINNED, "ruff", "mypy", "fake-bpy-module-latest", "numpy", "pillow", "pytest", "nox", "torch")
+    tools = ("ruff", "mypy", "fake-bpy-module-latest")
+    session.install("-q", *PINNED, *tools, "numpy", "pillow", "pytest", "nox", "torch")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("mypy")
