@@ -65,7 +65,9 @@ def test_evaluation_counts_pixels_and_leaves_out_ignored_ones(cow, cow_views):
     spoilt = cow_views[0].mask.copy()
     spoilt[:, :64] = 1
     other = replace(cow_views[0], mask=spoilt)
-    assert evaluate(cow.vertices, cow.faces, [other])[0] == pytest.approx(cow_views[0].mask.sum() / spoilt.sum(), rel=1e-3)
+    assert evaluate(cow.vertices, cow.faces, [other])[0] == pytest.approx(
+        cow_views[0].mask.sum() / spoilt.sum(), rel=1e-3
+    )
     ignore = np.zeros(spoilt.shape, bool)
     ignore[:, :64] = True
     assert evaluate(cow.vertices, cow.faces, [replace(other, ignore=ignore)])[0] == 1

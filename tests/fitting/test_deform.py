@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from fitting_scenes import ball
 
 from softras import InputError
 from softras.deform import FreeVertices, Mirror, Rigid, find_partners
 from softras.deform.rigid import rotation
 from softras.fitting.precondition import Adam, Preconditioner
-from fitting_scenes import ball
 
 CPU = torch.device("cpu")
 
@@ -57,7 +57,9 @@ def test_locked_and_loose_vertices_do_not_move_and_seams_stay_closed():
     mesh = ball(1)
     seam = np.concatenate([mesh.vertices, mesh.vertices[[5]], [[9.0, 9, 9]]])  # a twin of vertex 5, a loose vertex
     faces = mesh.faces.copy()
-    faces[np.argwhere(faces == 5)[0][0]] = np.where(faces[np.argwhere(faces == 5)[0][0]] == 5, 42, faces[np.argwhere(faces == 5)[0][0]])
+    faces[np.argwhere(faces == 5)[0][0]] = np.where(
+        faces[np.argwhere(faces == 5)[0][0]] == 5, 42, faces[np.argwhere(faces == 5)[0][0]]
+    )
     lock = np.zeros(44, dtype=bool)
     lock[:4] = True
     variable = FreeVertices(seam, faces, lock=lock, dtype=torch.float64)

@@ -213,7 +213,10 @@ def test_max_seconds_are_kept_and_every_stage_gets_its_share(cow_views, start):
 def test_meshes_of_every_kind(cow_views):
     quick = {"schedule": [SHORT[0] | {"steps": 5}], "place": "never"}
     triangle = Mesh(np.array([[-0.5, -0.5, 0], [0.5, -0.5, 0], [0, 0.5, 0]]), np.array([[0, 1, 2]]))
-    fan = Mesh(np.array([[0, 0, 0], [0, 1, 0], [1, 0, 0], [-1, 0, 0], [0, 0, 1.0]]), np.array([[0, 1, 2], [1, 0, 3], [0, 1, 4]]))
+    fan = Mesh(
+        np.array([[0, 0, 0], [0, 1, 0], [1, 0, 0], [-1, 0, 0], [0, 0, 1.0]]),
+        np.array([[0, 1, 2], [1, 0, 3], [0, 1, 4]]),
+    )
     flat = Mesh(np.array([[0, 0, 0], [0, 1, 0], [0, 2, 0], [1, 0, 0.0]]), np.array([[0, 1, 2], [0, 1, 3], [2, 2, 2]]))
     for mesh in (triangle, fan, flat):
         for optimize in ("vertices", "rigid"):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from fitting_scenes import ball
 
 from softras.fitting import terms
 from softras.fitting.objective import Objective, edges_and_hinges
 from softras.fitting.sparse import SparseMap
-from fitting_scenes import ball
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ class FreeVertices:
     """
 
     name = "vertices"
-    step_rule: Literal["uniform"] = "uniform"
+    step_rule: Literal["uniform", "adam"] = "uniform"
 
     def __init__(
         self,

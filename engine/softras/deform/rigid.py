@@ -15,7 +15,7 @@ class Rigid:
     """
 
     name = "rigid"
-    step_rule: Literal["adam"] = "adam"
+    step_rule: Literal["uniform", "adam"] = "adam"
 
     def __init__(self, centre: Tensor) -> None:
         """centre: (3,) the fixed point of rotation and scale."""

@@ -35,6 +35,7 @@ class Crops:
 
     @property
     def resolution(self) -> int:
+        """Side of a crop in pixels."""
         return self.masks.shape[-1]
 
     def render(self, vertices: Tensor, faces: Tensor, views: Tensor, *, sigma: float, cull: bool) -> Tensor:
@@ -63,7 +64,9 @@ def crop_views(
     for out, view, box in zip(masks, views, boxes, strict=True):
         mean, out[1] = resample(view, box, resolution)
         out[0] = mean * out[1]
-    cameras = [unit.camera(view.camera).crop(*box, resolution, resolution) for view, box in zip(views, boxes, strict=True)]
+    cameras = [
+        unit.camera(view.camera).crop(*box, resolution, resolution) for view, box in zip(views, boxes, strict=True)
+    ]
     return Crops(torch.as_tensor(masks, device=device), camera_tensors(cameras, torch.float32, device))
 
 

@@ -13,7 +13,9 @@ from ..views import View
 PIXELS = 1 << 24  # rendered at once
 
 
-def evaluate(vertices: np.ndarray, faces: np.ndarray, views: Sequence[View], device: torch.device | str = "cpu") -> np.ndarray:
+def evaluate(
+    vertices: np.ndarray, faces: np.ndarray, views: Sequence[View], device: torch.device | str = "cpu"
+) -> np.ndarray:
     """(N,) intersection over union of the mesh's hard silhouette and each view's mask, at the image's own size.
 
     A pixel belongs to the silhouette when a face covers its centre and to the mask when its value is above 0.5;

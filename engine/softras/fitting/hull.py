@@ -14,7 +14,6 @@ from ..mesh import Mesh
 from ..views import View
 from .crops import crop_box, mask_bounds, resample
 from .placement import nearest_point_to_rays, wanted_size
-from .unit import UnitSpace
 
 MASK = 384  # pixels a side of the resampled masks, at most
 TOLERANCE = 0.35  # mask pixels a mask may be wrong by: parts a pixel thick survive the carving
@@ -26,7 +25,8 @@ def carve(views: Sequence[View], voxels: int = 96) -> Mesh:
 
     The value at a grid point is the smallest signed distance, over the views, of its image to the mask's outline
     (world lengths, positive inside); the mesh is its zero level by marching cubes. What a view does not see
-    (ignored, outside the image, behind the camera) it does not carve, but what fewer than half of them see is no object.
+    (ignored, outside the image, behind the camera) it does not carve, but what fewer than half of them see is no
+    object.
 
     Raises InputError when the views do not bound an object or leave nothing of it.
     """
@@ -109,7 +109,9 @@ def _field(outlines: list[_Outline], low: np.ndarray, high: np.ndarray, voxels: 
     """The signed distance on a grid of cubes from low to high, and the cubes' side."""
     spacing = float((high - low).max()) / (voxels - 1)
     shape = np.ceil((high - low) / spacing).astype(int) + 1
-    points = torch.stack(torch.meshgrid(*map(torch.arange, shape.tolist()), indexing="ij"), dim=-1).reshape(-1, 3) * spacing
+    points = (
+        torch.stack(torch.meshgrid(*map(torch.arange, shape.tolist()), indexing="ij"), dim=-1).reshape(-1, 3) * spacing
+    )
     field = torch.full((len(points),), torch.inf)
     seen = torch.zeros(len(points))
     for outline in outlines:

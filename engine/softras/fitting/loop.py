@@ -71,7 +71,12 @@ def fit_events(
 
 class _Run:
     def __init__(
-        self, mesh: Mesh | None, views: list[View], lock: np.ndarray | None, stop: Callable[[], bool], settings: Settings
+        self,
+        mesh: Mesh | None,
+        views: list[View],
+        lock: np.ndarray | None,
+        stop: Callable[[], bool],
+        settings: Settings,
     ) -> None:
         self.started = time.perf_counter()
         self.settings, self.views, self.stop = settings, views, stop
@@ -151,9 +156,8 @@ class _Run:
             mirror=self.partners,
             device=self.device,
         )
-        self.cull = self.settings.cull
-        if self.cull is None:
-            self.cull = "vertices" not in self.settings.optimize and _closed(mesh)
+        cull = self.settings.cull
+        self.cull = cull if cull is not None else "vertices" not in self.settings.optimize and _closed(mesh)
 
     def remesh(self, edge: float) -> None:
         mesh = self.model.mesh
@@ -189,6 +193,7 @@ class _Run:
                 next_evaluation = done + pace / EVALUATIONS
                 event = self.evaluated(number, loss)
                 yield event
+                assert event.iou is not None
                 mean = self.weighted(event.iou)
                 best, waited = (mean, 0) if mean > best + IMPROVEMENT else (best, waited + 1)
                 if waited >= self.settings.patience:
@@ -290,5 +295,7 @@ def _checked_lock(lock: np.ndarray | None, mesh: Mesh | None) -> np.ndarray | No
 def _device(name: str) -> torch.device:
     """The device of that name; "auto" is the CPU until a CUDA rasterizer exists."""
     if name == "cuda" and not torch.cuda.is_available():
-        raise InputError("device 'cuda' was asked for but this computer has no usable CUDA device; choose 'auto' or 'cpu'.")
+        raise InputError(
+            "device 'cuda' was asked for but this computer has no usable CUDA device; choose 'auto' or 'cpu'."
+        )
     return torch.device("cuda" if name == "cuda" else "cpu")

@@ -70,6 +70,6 @@ class Model:
                 strength = (stage.smoothing / self.objective.mean_edge) ** 2 if preconditioned else 0.0
                 smooth = Preconditioner(variable.laplacian, strength, device=self.device, dtype=torch.float32)
                 variable.precondition(smooth.encode, smooth.decode)
-            rates = tuple(stage.rates.get(variable.name, (0.01, 0.001)))
-            found.append((Adam(variable.parameters(), uniform=variable.step_rule == "uniform"), rates))
+            first, last = stage.rates.get(variable.name, (0.01, 0.001))
+            found.append((Adam(variable.parameters(), uniform=variable.step_rule == "uniform"), (first, last)))
         return found

@@ -39,7 +39,9 @@ class Objective:
         self._operator = SparseMap(_random_walk(edges, len(rest)), device=rest.device, dtype=rest.dtype)
         lengths = (rest[self._edges[:, 0]] - rest[self._edges[:, 1]]).norm(dim=1)
         self.mean_edge = max(float(lengths.mean()), 1e-4) if len(lengths) else 1.0
-        self._lengths = lengths.clamp_min(0.1 * self.mean_edge) if keep_detail else torch.full_like(lengths, self.mean_edge)
+        self._lengths = (
+            lengths.clamp_min(0.1 * self.mean_edge) if keep_detail else torch.full_like(lengths, self.mean_edge)
+        )
 
     def silhouette(self, alpha: Tensor, masks: Sequence[Tensor], view_weights: Tensor) -> dict[str, Tensor]:
         """The silhouette terms, mean over the views by their weights (B,)."""
@@ -71,7 +73,7 @@ class Objective:
 
 
 def edges_and_hinges(faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(E, 2) undirected edges and (H, 2) pairs of faces that share an edge (neighbours in order, if more than two do)."""
+    """(E, 2) undirected edges and (H, 2) pairs of faces that share an edge (neighbours in order, if more do)."""
     sides = np.sort(faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1).astype(np.int64)
     owner = np.repeat(np.arange(len(faces)), 3)
     real = sides[:, 0] != sides[:, 1]

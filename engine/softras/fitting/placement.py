@@ -92,11 +92,13 @@ def check_cameras(mesh: Mesh, views: Sequence[View]) -> None:
     for view in views:
         if camera_inside(view.camera, mesh):
             raise InputError(
-                f"the camera of view '{view.name}' is inside the mesh; move the mesh or the camera, or leave that view out."
+                f"the camera of view '{view.name}' is inside the mesh; "
+                "move the mesh or the camera, or leave that view out."
             )
         if not (view.camera.to_camera(mesh.vertices)[:, 2] > view.camera.near).any():
             raise InputError(
-                f"the mesh is behind the camera of view '{view.name}'; move the mesh or turn the camera, or leave that view out."
+                f"the mesh is behind the camera of view '{view.name}'; "
+                "move the mesh or turn the camera, or leave that view out."
             )
 
 
@@ -151,4 +153,3 @@ def _extreme(vertices: np.ndarray) -> np.ndarray:
         return vertices[ConvexHull(vertices).vertices]
     except (QhullError, ValueError):  # flat or too few
         return vertices
-

@@ -13,7 +13,9 @@ from torch import Tensor
 class SparseMap:
     """x -> A x for a constant sparse A; torch's own backward pass of that product is twenty times slower."""
 
-    def __init__(self, matrix: sp.spmatrix, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self, matrix: sp.spmatrix, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+    ) -> None:
         """matrix: (M, N)."""
         self._matrix = _csr(sp.csr_matrix(matrix), device, dtype)
         self._transposed = _csr(sp.csr_matrix(matrix.T), device, dtype)
@@ -35,9 +37,8 @@ class _Product(torch.autograd.Function):
 
 
 def _csr(matrix: sp.csr_matrix, device: torch.device | str, dtype: torch.dtype) -> Tensor:
-    indices = (torch.as_tensor(x.astype(np.int64)) for x in (matrix.indptr, matrix.indices))
+    rows, columns = (torch.as_tensor(x.astype(np.int64)) for x in (matrix.indptr, matrix.indices))
+    values, size = torch.as_tensor(matrix.data), list(matrix.shape)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # torch calls its CSR support a beta
-        return torch.sparse_csr_tensor(
-            *indices, torch.as_tensor(matrix.data), matrix.shape, device=device, dtype=dtype, check_invariants=False
-        )
+        return torch.sparse_csr_tensor(rows, columns, values, size, device=device, dtype=dtype, check_invariants=False)
