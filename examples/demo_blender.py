@@ -3,8 +3,11 @@
     python examples/demo_blender.py [options]                              with a Python that has bpy
     blender -b --factory-startup -P examples/demo_blender.py -- [options]  with the application
 
-Without options it fits the cow of examples/data/spot. SOFTRAS_PYTHON names the engine's interpreter.
-Leaves fitted.blend, fitted.obj and report/ in the output folder. Exit status 0 when the fit succeeded.
+Without options it fits the cow of examples/data/spot. SOFTRAS_PYTHON names the engine's interpreter. Leaves
+fitted.blend, fitted.obj and report/ in the output folder. Exit status 0 when the fit succeeded.
+
+The module gets a Blender user folder of its own. The application has read BLENDER_USER_RESOURCES before this script
+runs: set it yourself to keep the extension out of your own Blender.
 """
 
 import argparse
@@ -23,8 +26,8 @@ def main() -> None:
     """Run the whole demonstration."""
     options = parse(sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else sys.argv[1:])
     with tempfile.TemporaryDirectory() as resources:
-        # Blender's user folder for this run, so that the real one stays as it is. Read when bpy starts.
-        os.environ["BLENDER_USER_RESOURCES"] = resources
+        if "bpy" not in sys.modules:  # Blender's user folder for this run; read when bpy starts
+            os.environ["BLENDER_USER_RESOURCES"] = resources
         import bpy
 
         try:

@@ -1,8 +1,8 @@
 #!/bin/bash
-# headless.sh OUT: the ways without a window, with the application itself: a script, and the command of the extension.
+# headless.sh ARCHIVE OUT: the ways without a window, with the application itself: a script, and the command of the extension.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
-out=$1
+archive=$1 out=$2
 examples=$(cd "$here/../../examples" && pwd)
 
 fail() {
@@ -27,3 +27,9 @@ status=0
 blender --command softras_fit "$out/start.blend" --object Nobody >>"$out/headless.log" 2>&1 || status=$?
 [ "$status" = 2 ] || fail "the command refuses with exit status 2, not $status"
 echo "ok the command refuses bad input with exit status 2"
+mkdir "$HOME/demo"
+BLENDER_USER_RESOURCES=$HOME/demo blender -b --factory-startup --python-exit-code 1 -P "$examples/demo_blender.py" -- \
+  --zip "$archive" --engine-python "$SOFTRAS_PYTHON" --out "$out/demo" --seconds 5 >>"$out/headless.log" 2>&1 ||
+  fail "the demonstration runs in the application"
+[ -s "$out/demo/fitted.obj" ] && [ -s "$out/demo/report/report.html" ] || fail "the demonstration leaves its results"
+echo "ok the demonstration runs in the application"

@@ -9,7 +9,7 @@ mkdir "$BLENDER_USER_RESOURCES"
 
 blender --command extension install-file -r user_default -e "$archive" >"$out/install.log" 2>&1 || { cat "$out/install.log"; exit 1; }
 blender -b --python-exit-code 1 -P "$here/preferences.py" >>"$out/install.log" 2>&1 || { cat "$out/install.log"; exit 1; }
-"$here/headless.sh" "$out"
+"$here/headless.sh" "$archive" "$out"
 
 Xvfb -displayfd 3 -screen 0 1280x800x24 -nolisten tcp 3>"$HOME/display" 2>/dev/null &
 server=$!
