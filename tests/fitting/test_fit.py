@@ -93,6 +93,18 @@ def test_a_mesh_elsewhere_is_placed_first(cow, cow_views):
     assert kept.mean_iou < 0.05 and not kept.notes
 
 
+def test_a_mesh_need_not_be_manifold(cow_views, start):
+    """A fin on an edge that two faces share already, and a face twice over."""
+    a, b = start.faces[0, :2]
+    tip = start.vertices[[a, b]].mean(axis=0) * 1.02
+    fin = [[a, b, len(start.vertices)], start.faces[5]]
+    odd = Mesh(np.concatenate([start.vertices, [tip]]), np.concatenate([start.faces, fin]))
+    result = fit(odd, cow_views, schedule=SHORT)
+    np.testing.assert_array_equal(result.mesh.faces, odd.faces)
+    assert np.isfinite(result.mesh.vertices).all()
+    assert result.mean_iou > 0.95
+
+
 def test_locked_and_loose_vertices_keep_their_coordinates_to_the_bit(cow_views, start):
     vertices = np.concatenate([start.vertices, [[0.123456789012345, 8, 9]]])
     lock = np.zeros(len(vertices), dtype=bool)
