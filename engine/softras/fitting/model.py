@@ -14,8 +14,8 @@ from .schedule import Stage
 from .unit import UnitSpace
 
 DEFAULT_WEIGHTS = {
-    "refine": {"iou": 1.0, "squared": 0.2, "bilaplacian": 0.03, "normal_consistency": 0.2},
-    "reconstruct": {"iou": 1.0, "squared": 0.2, "bilaplacian": 0.1},
+    "refine": {"iou": 1.0, "squared": 0.2, "bilaplacian": 0.03, "normal_consistency": 0.08},
+    "reconstruct": {"iou": 1.0, "squared": 0.2, "bilaplacian": 0.2},
 }
 
 

@@ -55,13 +55,13 @@ def default_schedule(mode: str, optimize: tuple[str, ...]) -> tuple[Stage, ...]:
     return REFINE_VERTICES if "vertices" in optimize else REFINE_RIGID
 
 
-RECONSTRUCT = (Stage(512, 180, (0.4, 0.18), {"vertices": (0.025, 0.0015)}, smoothing=0.028, edge=0.018),)
+RECONSTRUCT = (Stage(512, 200, (0.4, 0.18), {"vertices": (0.025, 0.0015)}, smoothing=0.028, edge=0.018),)
 
 REFINE_VERTICES = (
     Stage(128, 60, (1.5, 0.7), {"vertices": (0.04, 0.03), "rigid": (0.02, 0.01)}, smoothing=0.12),
-    Stage(128, 100, (0.5, 0.35), {"vertices": (0.04, 0.03), "rigid": (0.01, 0.005)}, smoothing=0.08),
-    Stage(256, 110, (0.35, 0.25), {"vertices": (0.02, 0.01), "rigid": (0.005, 0.002)}, smoothing=0.05),
-    Stage(512, 80, (0.25, 0.2), {"vertices": (0.01, 0.001), "rigid": (0.002, 0.0002)}, smoothing=0.03),
+    Stage(128, 120, (0.5, 0.35), {"vertices": (0.04, 0.03), "rigid": (0.01, 0.005)}, smoothing=0.08),
+    Stage(256, 130, (0.35, 0.25), {"vertices": (0.02, 0.01), "rigid": (0.005, 0.002)}, smoothing=0.05),
+    Stage(512, 90, (0.25, 0.2), {"vertices": (0.01, 0.001), "rigid": (0.002, 0.0002)}, smoothing=0.03),
 )
 
 REFINE_RIGID = (
