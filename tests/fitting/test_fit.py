@@ -68,7 +68,7 @@ def test_rigid_and_vertices_together(cow_views, start):
 
 def test_plain_steps_work_too(cow_views, start):
     stages = [stage | {"rates": {"vertices": (0.01, 0.002)}} for stage in SHORT]
-    weights = {"laplacian": 0.1, "bilaplacian": 0.0}
+    weights = {"laplacian": 0.1, "bilaplacian": 0.0, "normal_consistency": 0.0}
     result = fit(start, cow_views, preconditioned=False, weights=weights, schedule=stages)
     assert result.mean_iou > 0.9
 
@@ -82,6 +82,13 @@ def test_reconstruction_makes_a_sound_mesh(cow, cow_views):
     assert found.is_watertight and found.is_winding_consistent
     assert found.volume == pytest.approx(truth.volume, rel=0.2)
     assert (found.face_angles.min(axis=1) < np.radians(5)).mean() < 0.001
+
+
+def test_a_reconstruction_never_returns_the_ragged_hull(cow_views):
+    """Not even where triangles as large as asked for cannot match the masks as well as the hull does."""
+    coarse = fit(None, cow_views, **NEW | {"schedule": [{"resolution": 64, "steps": 3, "edge": 0.2}]})
+    edges = np.linalg.norm(np.diff(coarse.mesh.vertices[coarse.mesh.faces], axis=1), axis=2)
+    assert np.median(edges) > 0.1 * np.ptp(coarse.mesh.vertices, axis=0).max()
 
 
 def test_a_mesh_elsewhere_is_placed_first(cow, cow_views):
@@ -248,7 +255,7 @@ def test_two_hundred_thousand_faces_can_be_stopped_soon(cow_views):
 
     result = fit(Mesh(fine.vertices, fine.faces), cow_views, schedule=ENDLESS, stop=stop)
     assert result.status == "stopped" and len(result.mesh.faces) == len(fine.faces)
-    assert np.diff(stops).min() / torch.get_num_threads() < 0.4
+    assert np.diff(stops).min() / torch.get_num_threads() < 0.6
 
 
 @pytest.mark.parametrize(

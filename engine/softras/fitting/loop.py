@@ -163,6 +163,7 @@ class _Run:
         mesh = self.model.mesh
         vertices, faces = remesh(self.unit.to_unit(self.model.world_vertices()), mesh.faces, edge)
         self.build(Mesh(self.unit.to_world(vertices), faces))
+        self.best_iou = np.zeros(len(self.views))  # the ragged mesh from before is no longer what to beat
 
     def run_stage(self, number: int, stage: Stage) -> Iterator[Progress]:
         """One resolution. What is softened and stepped shrinks with `done`; where nothing improves, twice as fast."""
