@@ -55,7 +55,7 @@ def default_schedule(mode: str, optimize: tuple[str, ...]) -> tuple[Stage, ...]:
     return REFINE_VERTICES if "vertices" in optimize else REFINE_RIGID
 
 
-RECONSTRUCT = (Stage(512, 200, (0.4, 0.18), {"vertices": (0.025, 0.0015)}, smoothing=0.028, edge=0.018),)
+RECONSTRUCT = (Stage(400, 200, (0.35, 0.16), {"vertices": (0.025, 0.0015)}, smoothing=0.028, edge=0.018),)
 
 REFINE_VERTICES = (
     Stage(128, 60, (1.5, 0.7), {"vertices": (0.04, 0.03), "rigid": (0.02, 0.01)}, smoothing=0.12),
