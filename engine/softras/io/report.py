@@ -90,7 +90,7 @@ def write_report(folder: Path | str, views: Sequence[View], start: Mesh | None, 
         )
         for view, picture, iou, name, (outline, error) in zip(views, pictures, result.iou, names, embedded, strict=True)
     ]
-    write_text(folder / "report.html", page(cards, start, result, _legend()))
+    write_text(folder / "report.html", page(cards, start, result, _legend(views, start)))
     return folder / "report.html"
 
 
@@ -214,7 +214,7 @@ def _data_url(pixels: np.ndarray) -> str:
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def _legend() -> dict[str, str]:
+def _legend(views: Sequence[View], start: Mesh | None) -> dict[str, str]:
     named = {
         "fitted outline": FIT_COLOUR,
         "start outline": START_COLOUR,
@@ -223,4 +223,8 @@ def _legend() -> dict[str, str]:
         "excess": EXCESS_COLOUR,
         "ignored": IGNORE_COLOUR,
     }
+    if start is None:
+        del named["start outline"]
+    if all(view.ignore is None for view in views):
+        del named["ignored"]
     return {name: "#{:02x}{:02x}{:02x}".format(*colour) for name, colour in named.items()}

@@ -30,7 +30,7 @@ h2 { font-size: 17px; margin: 36px 0 12px; font-weight: 600; }
 .tile { padding: 12px 16px; }
 .tile b { display: block; font-size: 24px; font-weight: 650; font-variant-numeric: tabular-nums; }
 .tile span { color: var(--quiet); font-size: 13px; }
-.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(380px, 1fr)); gap: 12px; }
+.charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(380px, 1fr)); gap: 12px; }
 .chart { padding: 14px 16px 8px; }
 .chart h3 { margin: 0 0 4px; font-size: 14px; font-weight: 600; }
 .chart svg { width: 100%; height: auto; display: block; }
