@@ -1,4 +1,4 @@
-"""Builds the native library of this machine into the package, and names the wheel after the platform alone."""
+"""Builds the native library of this machine and the CUDA sources into the package; the wheel is the platform's."""
 
 import sys
 from pathlib import Path
@@ -13,6 +13,7 @@ import build as native
 
 class BuildWithNative(build_py):
     def run(self):
+        native.place_cuda_sources()
         library = native.this_machine()
         if library is None:
             print(

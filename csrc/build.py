@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""Build the native CPU backend with ninja and zig, for this machine or for every platform.
+"""Build the native CPU backend with ninja and zig, for this machine or for every platform; place the CUDA sources.
 
     python csrc/build.py              this machine's library, into engine/softras/_native/
     python csrc/build.py --all        Linux, Windows and macOS on x86_64 and arm64, all from this machine
 
-Needs the packages `ninja` and `ziglang` (no system compiler).
+Needs the packages `ninja` and `ziglang` (no system compiler). The CUDA kernels are compiled where they run, by the
+compiler that comes with PyTorch: their sources go to the same folder as they are.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from pathlib import Path
 
 SOURCES = Path(__file__).resolve().parent
 OUT = SOURCES.parent / "engine" / "softras" / "_native"
+
+CUDA_SOURCES = ("softras_cuda.cu", "softras_math.h")  # see engine/softras/raster/nvrtc.py
 
 # -ffast-math is not used: it would set flush-to-zero for the whole process, and NaN checks must work.
 # -Wno-psabi: vectors wider than the instruction set's are split, and none crosses an object file.
@@ -97,10 +100,18 @@ def build(libraries: list[str], build_dir: Path | None = None) -> list[Path]:
     return [OUT / library for library in libraries]
 
 
+def place_cuda_sources() -> None:
+    """Copy what the engine compiles on a machine with a GPU."""
+    OUT.mkdir(parents=True, exist_ok=True)
+    for name in CUDA_SOURCES:
+        (OUT / name).write_bytes((SOURCES / name).read_bytes())
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--all", action="store_true", help="build for every platform")
     args = parser.parse_args()
+    place_cuda_sources()
     wanted = list(TARGETS) if args.all else [this_machine()]
     if wanted == [None]:
         print(f"no native backend for {platform.system()} on {platform.machine()}", file=sys.stderr)

@@ -12,23 +12,12 @@ namespace softras::SOFTRAS_ISA {
 
 constexpr int kCell = 16;
 
-struct Rect {
-  int x0, y0, x1, y1;  // pixels, inclusive; x0 > x1: none
-};
-
 // A face in one view: its edges, side by side (a triangle's last one means nothing), and the pixels within the cut-off
 // of its bounds.
 struct Polygon {
   Edges<D4> edges;
   int corners;  // 3 or 4
   Rect rect;
-};
-
-// What the blur makes of a pixel.
-template <class T>
-struct Blur {
-  double radius, kappa;  // pixels; see softras_math.h
-  T reach;               // the cut-off in units of 1 / kappa, and more than rounding can add to a distance
 };
 
 template <class T>
@@ -38,9 +27,7 @@ struct Cells {
   typedef T T4 __attribute__((ext_vector_type(4)));
   typedef T T8 __attribute__((ext_vector_type(8)));
   static constexpr int lanes = Simd<T>::lanes;
-  static constexpr int kRuns = kCell * kCell / lanes;                // at most, in a cell
-  static constexpr T saturated = sizeof(T) == 4 ? T(1e8) : T(1e16);  // 1 / transmittance that counts as opaque
-  static constexpr T most_exponent = sizeof(T) == 4 ? T(27) : T(54);   // so does 2^x beyond it
+  static constexpr int kRuns = kCell * kCell / lanes;  // at most, in a cell
 
   struct Run {
     T8 start;       // of its first pixel: distance from each edge's line, position along each edge
@@ -131,7 +118,7 @@ struct Cells {
   // 2^x of a run's pixels, zero where the face does not count; x = squared inside, -squared where across < 0.
   static V exponential(V x) {
     const I counts = x > T(-kCutoffLog2);
-    return (V)((I)exp2_vector<T>(smaller(x, V(most_exponent))) & counts);
+    return (V)((I)exp2_vector<T>(smaller(x, V(kMostExponent<T>))) & counts);
   }
 
   // The work on a cell is done in several loops over its runs: a processor can look ahead over more runs when each loop
@@ -146,7 +133,7 @@ struct Cells {
     int count = 0;
     for (const Run* run = cell.runs; run < cell.runs + cell.count; run++) {
       T* p = product + run->pixel;
-      if (!any_lane<T>(comparable(load<T>(p)) < comparable(V(saturated)))) continue;
+      if (!any_lane<T>(comparable(load<T>(p)) < comparable(V(kSaturated<T>)))) continue;
       const T* start = (const T*)&run->start;
       V squared, across;
 #pragma clang loop unroll(full)
@@ -159,7 +146,7 @@ struct Cells {
     }
     for (int i = 0; i < count; i++) {
       const V before = load<T>(pixel[i]);
-      store(pixel[i], smaller(before + before * exponential(x[i]), V(saturated)));
+      store(pixel[i], smaller(before + before * exponential(x[i]), V(kSaturated<T>)));
     }
   }
 

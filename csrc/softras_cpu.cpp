@@ -91,14 +91,8 @@ struct Renderer {
   Blur<T> blur;
   int64_t stride;  // of the padded image
 
-  explicit Renderer(const softras_call& c) : call(c) {
-    const double half = 0.5 * (c.height < c.width ? c.height : c.width);
-    const double sigma = c.sigma * half * half;
-    blur.radius = square_root(kCutoff * sigma);
-    blur.kappa = kappa_of(sigma);
-    blur.reach = T(blur.kappa * (blur.radius * 1.0001 + 0.01 + 1e-6 * c.width));
-    stride = c.width + C::lanes;
-  }
+  explicit Renderer(const softras_call& c)
+      : call(c), blur(blur_of<T>(c.sigma, c.height, c.width)), stride(c.width + C::lanes) {}
 
   void fail(int code) {
     int expected = SOFTRAS_OK;
@@ -258,13 +252,8 @@ struct Renderer {
       o = clipped_outline(cam, point);
       if (o.corners < 3) return false;
     }
-    const Bounds b = f.bounds = bounds_of(o.pixel, o.corners);
-    const double radius = blur.radius;
-    const double x0 = __builtin_ceil(b.x0 - radius - 0.5), x1 = __builtin_floor(b.x1 + radius - 0.5);
-    const double y0 = __builtin_ceil(b.y0 - radius - 0.5), y1 = __builtin_floor(b.y1 + radius - 0.5);
-    if (!(x0 <= x1 && y0 <= y1 && x1 >= 0 && y1 >= 0 && x0 < call.width && y0 < call.height)) return false;
-    f.rect = {(int)max(x0, 0.0), (int)max(y0, 0.0), (int)min(x1, call.width - 1.0), (int)min(y1, call.height - 1.0)};
-    return true;
+    f.bounds = bounds_of(o.pixel, o.corners);
+    return reach(f.bounds, blur.radius, call.width, call.height, f.rect);
   }
 
   void corners(int view, const Camera& cam, const Face& f, Vec3* point) const {
@@ -328,7 +317,7 @@ struct Renderer {
       const T* left = (const T*)call.transmittance + image + y * width;
       const T* grad = (const T*)call.grad_alpha + image + y * width;
       T* weight = w.image.data + y * stride;
-      for (int64_t x = 0; x < width; x++) weight[x] = left[x] * C::saturated > T(1) ? T(kLn2) * left[x] * grad[x] : T(0);
+      for (int64_t x = 0; x < width; x++) weight[x] = left[x] * kSaturated<T> > T(1) ? T(kLn2) * left[x] * grad[x] : T(0);
       for (int64_t x = width; x < stride; x++) weight[x] = T(0);
     }
   }

@@ -30,7 +30,17 @@ template <class V>
 SR_HD V max(V a, V b) { return a > b ? a : b; }
 template <class V>
 SR_HD V min(V a, V b) { return a < b ? a : b; }
+#if defined(__CUDACC_RTC__)  // not every NVRTC knows the builtins
+SR_HD double square_root(double a) { return sqrt(a); }
+SR_HD double absolute(double a) { return fabs(a); }
+SR_HD double round_up(double a) { return ceil(a); }
+SR_HD double round_down(double a) { return floor(a); }
+#else
 SR_HD double square_root(double a) { return __builtin_sqrt(a); }  // also of vectors: simd.h
+SR_HD double absolute(double a) { return __builtin_fabs(a); }
+SR_HD double round_up(double a) { return __builtin_ceil(a); }
+SR_HD double round_down(double a) { return __builtin_floor(a); }
+#endif
 
 // ---------------------------------------------------------------------------------------------- camera
 
@@ -134,6 +144,19 @@ SR_HD Bounds bounds_of(const Vec2* q, int n) {
 }
 SR_HD double extent_of(const Bounds& b) { return max(b.x1 - b.x0, b.y1 - b.y0); }
 
+struct Rect {
+  int x0, y0, x1, y1;  // pixels, inclusive
+};
+
+// The pixels of an image whose centres are within radius of the bounds; false: none.
+SR_HD bool reach(const Bounds& b, double radius, int width, int height, Rect& out) {
+  const double x0 = round_up(b.x0 - radius - 0.5), x1 = round_down(b.x1 + radius - 0.5);
+  const double y0 = round_up(b.y0 - radius - 0.5), y1 = round_down(b.y1 + radius - 0.5);
+  if (!(x0 <= x1 && y0 <= y1 && x1 >= 0 && y1 >= 0 && x0 < width && y0 < height)) return false;
+  out = {(int)max(x0, 0.0), (int)max(y0, 0.0), (int)min(x1, width - 1.0), (int)min(y1, height - 1.0)};
+  return true;
+}
+
 // A triangle entirely in front of the near plane: its corners are its vertices.
 SR_HD Outline whole_outline(const Vec3 v[3], const Vec2 pixel[3]) {
   Outline o;
@@ -190,7 +213,7 @@ SR_HD double doubled_area(const Vec2* q, int n) { return cross(q[2] - q[0], (n =
 // Whether a polygon counts. With cull, those seen from behind (positive area in y-down pixels) do not.
 SR_HD bool visible(double area2, const Bounds& bounds, bool cull) {
   const double extent = extent_of(bounds);
-  return __builtin_fabs(area2) > kDegenerate * extent * extent && !(cull && area2 > 0);
+  return absolute(area2) > kDegenerate * extent * extent && !(cull && area2 > 0);
 }
 
 // ---------------------------------------------------------------------------------------------- pixel
@@ -213,8 +236,24 @@ SR_HD V squared_distance(V across, V position, V half) {
 
 // alpha = 1 - 1 / prod (1 + 2^x), and d alpha / d x = ln 2 * transmittance * 2^x / (1 + 2^x), with
 // x = +-d^2 log2(e) / sigma; coordinates are scaled by kappa so that x = +-squared.
-SR_HD double kappa_of(double sigma_pixels) { return __builtin_sqrt(kLog2e / sigma_pixels); }
 constexpr double kCutoffLog2 = kCutoff * kLog2e;
+template <class T>
+constexpr T kSaturated = sizeof(T) == 4 ? T(1e8) : T(1e16);  // 1 / transmittance that counts as opaque
+template <class T>
+constexpr T kMostExponent = sizeof(T) == 4 ? T(27) : T(54);  // so does 2^x beyond it
+
+// What the blur makes of a pixel.
+template <class T>
+struct Blur {
+  double radius, kappa;  // the cut-off in pixels; 1 / kappa: the unit of length
+  T reach;               // the cut-off in that unit, and more than rounding can add to a distance
+};
+template <class T>
+SR_HD Blur<T> blur_of(double sigma, int height, int width) {  // sigma in squared NDC
+  const double half = 0.5 * min(height, width), pixels = sigma * half * half;
+  const double radius = square_root(kCutoff * pixels), kappa = square_root(kLog2e / pixels);
+  return {radius, kappa, T(kappa * (radius * 1.0001 + 0.01 + 1e-6 * width))};
+}
 
 // The nearest point of an edge is (1 - t) a + t b, and d squared / d point = -2 (pixel - point), where pixel - point =
 // across (nx, ny) + past (ny, -nx). So dL/d(squared) = g moves the corners of the nearest edge by this, times (1 - t)

@@ -36,22 +36,29 @@ def capabilities() -> dict[str, Any]:
     torch = require()
     from .raster import cpu
 
+    unused = unused_gpu()
     native = cpu.available()
-    cuda = torch.cuda.is_available()
-    reasons = []
-    if not native:
-        reasons.append(cpu.description())
-    if not cuda:
-        reasons.append(_no_cuda(torch))
-    else:
-        reasons.append("the rasterizer has no CUDA backend yet")
+    reasons = [] if native else [cpu.description()]
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "device": "cpu",
-        "backend": "native" if native else "reference",
-        "reason": "; ".join(reasons),
+        "device": "cpu" if unused else "cuda",
+        "backend": ("native" if native else "reference") if unused else "cuda",
+        "reason": "; ".join([*reasons, unused] if unused else reasons),
     }
+
+
+def unused_gpu() -> str:
+    """Why no GPU is used; empty if one is. Where there is one, its kernels are compiled and loaded."""
+    import torch
+
+    from .raster import cuda
+
+    if torch.cuda.is_available():
+        return cuda.failure(torch.cuda.current_device())
+    if torch.version.cuda is None:
+        return "this PyTorch is built for the CPU only"
+    return "PyTorch finds no NVIDIA GPU or driver"
 
 
 def require() -> Any:
@@ -130,15 +137,9 @@ def _native() -> Finding:
 
 
 def _cuda(torch: Any) -> Finding:
-    if not torch.cuda.is_available():
-        return Finding("cuda", None, f"not used: {_no_cuda(torch)}")
-    return Finding("cuda", None, f"{torch.cuda.get_device_name(0)}: not used, the rasterizer has no CUDA backend yet")
-
-
-def _no_cuda(torch: Any) -> str:
-    if torch.version.cuda is None:
-        return "this PyTorch is built for the CPU only"
-    return "PyTorch finds no NVIDIA GPU or driver"
+    unused = unused_gpu()
+    name = f"{torch.cuda.get_device_name(torch.cuda.current_device())}: " if torch.cuda.is_available() else ""
+    return Finding("cuda", None if unused else True, f"{name}not used: {unused}" if unused else f"{name}used")
 
 
 def _threads() -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-_STATUS = {
+STATUS = {  # what softras.h's SOFTRAS_BAD_... mean; the CUDA kernels' bits too
     1: (ValueError, "vertices holds NaN or infinite numbers"),
     2: (ValueError, "K holds NaN or infinite numbers"),
     3: (ValueError, "world_to_camera holds NaN or infinite numbers"),
@@ -156,5 +156,5 @@ def _run(
     )
     status = function(ctypes.byref(call))
     if status:
-        kind, message = _STATUS[status]
+        kind, message = STATUS[status]
         raise kind(message)

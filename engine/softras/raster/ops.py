@@ -1,15 +1,18 @@
 """The rasterizer as torch operators: `softras::silhouettes`, with autograd and fake kernels.
 
-Three thin layers: this file checks and registers, `reference.py` defines, `cpu.py` computes. Where no native
-library loads, `silhouettes` runs the definition itself.
+Three thin layers: this file checks and registers, `reference.py` defines, `cpu.py` and `cuda.py` compute. Tensors on a
+GPU whose CUDA kernels do not start go through `cpu.py`. Where no native library loads either, `silhouettes` runs the
+definition itself.
 """
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor
 
-from . import cpu, reference
+from . import cpu, cuda, reference
 
 
 def silhouettes(
@@ -29,7 +32,7 @@ def silhouettes(
 
     Differentiable with respect to `vertices`, `K` and `world_to_camera`. Exact: every face that reaches a pixel
     counts, except where the pixel is already opaque to within 1e-8 (float32) or 1e-16 (float64).
-    Memory: O(faces + pixels + (face, tile) pairs) of one view per thread, whatever the overdraw.
+    Memory: O(faces + pixels), whatever the overdraw; on the CPU of one view per thread, on a GPU see docs/cuda.md.
 
     Args:
         vertices: (V, 3) shared by all views, or (N, V, 3); float32 or float64, scene units.
@@ -54,9 +57,9 @@ def silhouettes(
     near = near.expand(n).double() if isinstance(near, Tensor) else torch.full((n,), near, dtype=torch.float64)
     if orthographic.shape != (n,):
         raise ValueError(f"orthographic must have shape ({n},), not {tuple(orthographic.shape)}")
-    orthographic, near = orthographic.to("cpu", torch.bool), near.to("cpu")
+    orthographic, near = orthographic.to(vertices.device, torch.bool), near.to(vertices.device)
     args = (vertices, faces, K, world_to_camera, height, width, float(sigma), orthographic, near, cull)
-    if not cpu.available() or vertices.device.type != "cpu":
+    if not cpu.available() and not _on_gpu(vertices):
         _check_values(vertices, faces, K, world_to_camera)
         return reference.silhouettes(*args)
     if torch.compiler.is_compiling() or type(vertices) not in (Tensor, torch.nn.Parameter):
@@ -93,19 +96,36 @@ def _check(
     return n
 
 
+def _on_gpu(tensor: Tensor) -> bool:
+    return tensor.device.type == "cuda" and cuda.available(tensor.device)
+
+
+def _compute(name: str, *args):
+    """The function of that name of the backend that the tensors are for."""
+    if args[0].device.type == "cpu":
+        return getattr(cpu, name)(*args)
+    return getattr(cuda, name)(*args) if _on_gpu(args[0]) else _on_cpu(name, *args)
+
+
+def _on_cpu(name: str, *args):
+    """The same by the CPU's backend, on copies of the tensors."""
+    copies = [x.cpu() if isinstance(x, Tensor) else x for x in args]
+    return tuple(x.to(args[0].device) for x in getattr(cpu, name)(*copies))
+
+
 class _Eager(torch.autograd.Function):
     """The operator below without the dispatcher's 100 microseconds, for plain tensors outside a compiler."""
 
     @staticmethod
-    def forward(ctx, vertices, faces, K, world_to_camera, height, width, sigma, orthographic, near, cull):
-        outputs = cpu.silhouettes(vertices, faces, K, world_to_camera, height, width, sigma, orthographic, near, cull)
-        _save(ctx, (vertices, faces, K, world_to_camera, height, width, sigma, orthographic, near, cull), outputs)
+    def forward(ctx, *inputs):
+        outputs = _compute("silhouettes", *inputs)
+        _save(ctx, inputs, outputs)
         return outputs[0]
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad_alpha):
-        return _gradients(ctx, grad_alpha, cpu.silhouettes_backward)
+        return _gradients(ctx, grad_alpha, functools.partial(_compute, "silhouettes_backward"))
 
 
 @torch.library.custom_op("softras::silhouettes", mutates_args=())
@@ -121,7 +141,7 @@ def _silhouettes(
     near: Tensor,
     cull: bool,
 ) -> tuple[Tensor, Tensor]:
-    return cpu.silhouettes(vertices, faces, K, world_to_camera, height, width, sigma, orthographic, near, cull)
+    return _compute("silhouettes", vertices, faces, K, world_to_camera, height, width, sigma, orthographic, near, cull)
 
 
 @_silhouettes.register_fake
@@ -142,9 +162,8 @@ def _silhouettes_backward(
     near: Tensor,
     cull: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return cpu.silhouettes_backward(
-        grad_alpha, transmittance, vertices, faces, K, world_to_camera, sigma, orthographic, near, cull
-    )
+    inputs = (vertices, faces, K, world_to_camera, sigma, orthographic, near, cull)
+    return _compute("silhouettes_backward", grad_alpha, transmittance, *inputs)
 
 
 @_silhouettes_backward.register_fake

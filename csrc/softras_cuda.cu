@@ -1,0 +1,472 @@
+// SPDX-License-Identifier: MIT
+// The CUDA backend: kernels only, compiled by NVRTC on the user's machine (engine/softras/raster/nvrtc.py) and, as they
+// are, for the CPU under the tests' emulator. docs/cuda.md says why they are as they are.
+//
+// A warp takes 32 faces of a view: each lane sets up one of them in double precision, then the warp walks the pixels of
+// one face after another, cell by cell. Forward, each pixel adds up log2(1 + 2^x) = -log2(1 - D) of its faces as an
+// integer, so the order of the additions does not matter. Backward, the warp gathers the gradient of a face's corners.
+// No lists of faces or pixels are kept. Several warps share the cells of the same faces where there are few of them.
+#define SOFTRAS_ISA cuda
+
+namespace softras::SOFTRAS_ISA {
+template <class T>
+__device__ inline T positive_part(T a) { return a > 0 ? a : T(0); }
+template <class T>
+__device__ inline T magnitude(T a) { return a < 0 ? -a : a; }
+}  // namespace softras::SOFTRAS_ISA
+
+#include "softras_math.h"
+
+namespace softras::SOFTRAS_ISA {
+
+constexpr int kWarp = 32, kBlock = 128, kWarps = kBlock / kWarp;  // threads
+constexpr unsigned kAll = 0xffffffffu;
+constexpr int kCell = 16;     // pixels a side; within a cell, coordinates are small enough for float
+constexpr int kPartial = 18;  // numbers of a camera's gradient: rows 0 and 1 of K, rows 0 to 2 of world_to_camera
+
+// The pixels' sums are in units of 2^-44: finer than float64 needs, and no sum of the additions that may be under way
+// at once, 54 each, overflows.
+typedef unsigned long long Sum;
+constexpr double kUnit = 1.0 / 17592186044416.0;
+template <class T>
+constexpr Sum kOpaque = sizeof(T) == 4 ? Sum(26.575424759098897 / kUnit) : Sum(53.150849518197795 / kUnit);  // log2 kSaturated
+
+// The arguments of every kernel (engine/softras/raster/cuda.py has the same); dense arrays of T unless typed here.
+struct Call {
+  int views, vertices, faces, height, width;
+  int shared_vertices, wide_indices, cull;
+  int splits;    // warps that share the cells of a face
+  int partials;  // blocks of a view in vertices_backward
+  int add;       // whether grad_positions is added to
+  double sigma;  // squared NDC
+  const void *positions, *face_indices, *intrinsics, *world_to_camera;
+  const unsigned char* orthographic;
+  const double* near_planes;
+  int* status;  // a bit for each SOFTRAS_BAD_... of softras.h
+  Sum* sums;    // (N,H,W)
+  void *alpha, *transmittance;
+  const void* grad_alpha;
+  double* pixel_gradients;       // (N,V,2): of a vertex's pixel, from faces whole in front of the near plane
+  double* point_gradients;       // (N,V,3): of its camera-space point, from clipped faces; later of its position
+  double* clipped_intrinsics;    // (N,6): of rows 0 and 1 of K, from clipped faces
+  double* corner_gradients;      // (N,F,21), or null: instead of all these, the terms of their sums; see Corner
+  double* partial_gradients;     // (N,partials,kPartial)
+  void *grad_positions, *grad_intrinsics, *grad_world_to_camera;
+};
+
+__device__ inline float exp2_of(float x) { return exp2f(x); }
+__device__ inline double exp2_of(double x) { return exp2(x); }
+__device__ inline float log2_of(float x) { return log2f(x); }
+__device__ inline double log2_of(double x) { return log2(x); }
+__device__ inline int lane_of_thread() { return threadIdx.x % kWarp; }
+__device__ inline int warp_of_thread() { return threadIdx.x / kWarp; }
+
+template <class T>
+__device__ inline T warp_sum(T v) {
+  for (int o = kWarp / 2; o > 0; o /= 2) v += __shfl_xor_sync(kAll, v, o);
+  return v;
+}
+
+// ---------------------------------------------------------------------------------------------- inputs
+
+__device__ inline long long vertex_of(const Call& call, long long corner) {
+  return call.wide_indices ? ((const long long*)call.face_indices)[corner] : ((const int*)call.face_indices)[corner];
+}
+
+template <class T>
+__device__ inline Vec3 position_of(const Call& call, int view, long long vertex) {
+  const T* p = (const T*)call.positions + 3 * (vertex + (call.shared_vertices ? 0 : (long long)view * call.vertices));
+  return {p[0], p[1], p[2]};
+}
+
+// By one warp or more; the block must meet before it is used.
+template <class T>
+__device__ inline void load_camera(const Call& call, int view, Camera& camera) {
+  const int i = threadIdx.x;
+  if (i < 6) camera.k[i] = ((const T*)call.intrinsics)[9LL * view + i];
+  if (i < 12) camera.m[i] = ((const T*)call.world_to_camera)[16LL * view + i];
+  if (i == 0) camera.near = call.near_planes[view], camera.orthographic = call.orthographic[view] != 0;
+}
+
+// Sets the bits of `status`: is every number finite, does every vertex exist?
+template <class T>
+__device__ void check(const Call& call) {
+  const long long start = blockIdx.x * (long long)kBlock + threadIdx.x, step = gridDim.x * (long long)kBlock;
+  const long long positions = 3LL * call.vertices * (call.shared_vertices ? 1 : call.views);
+  int bad = 0;
+  for (long long i = start; i < positions; i += step)
+    if (!isfinite(((const T*)call.positions)[i])) bad |= 1 << 1;
+  for (long long i = start; i < 6LL * call.views; i += step)
+    if (!isfinite(((const T*)call.intrinsics)[9 * (i / 6) + i % 6])) bad |= 1 << 2;
+  for (long long i = start; i < 12LL * call.views; i += step)
+    if (!isfinite(((const T*)call.world_to_camera)[16 * (i / 12) + i % 12])) bad |= 1 << 3;
+  for (long long i = start; i < 3LL * call.faces; i += step) {
+    const long long v = vertex_of(call, i);
+    if (v < 0 || v >= call.vertices) bad |= 1 << 4;
+  }
+  if (bad) atomicOr(call.status, bad);
+}
+
+// ---------------------------------------------------------------------------------------------- faces
+
+// A face in one view, in shared memory.
+struct Face {
+  Edges<double> edge[4];
+  Rect rect;    // the pixels within the cut-off of its bounds
+  int corners;  // 3 or 4; 0: it counts nowhere
+  int clipped;
+};
+
+
+__device__ inline int clipped_pixels(const Camera& camera, const Vec3* point, Vec2* pixel) {
+  const Outline outline = clipped_outline(camera, point);
+  for (int k = 0; k < outline.corners; k++) pixel[k] = outline.pixel[k];
+  return outline.corners;
+}
+
+template <class T>
+__device__ void set_up(const Call& call, const Camera& camera, const Blur<T>& blur, int view, long long face, Face& out) {
+  out.corners = 0;
+  if (face >= call.faces) return;
+  Vec3 point[3];
+  Vec2 q[4];
+  bool whole = true;
+  for (int k = 0; k < 3; k++) {
+    const long long v = vertex_of(call, 3 * face + k);
+    if (v < 0 || v >= call.vertices) return;
+    point[k] = to_camera(camera, position_of<T>(call, view, v));
+    q[k] = project(camera, point[k]);
+    whole = whole && point[k].z > camera.near;
+  }
+  int n = 3;
+  if (!whole) {
+    const Vec3 p[3] = {point[0], point[1], point[2]};
+    Vec2 pixel[4];
+    n = clipped_pixels(camera, p, pixel);
+    if (n < 3) return;
+    for (int k = 0; k < 4; k++)
+      if (k < n) q[k] = pixel[k];
+  }
+  if (n == 3) q[3] = q[0];  // which changes neither the bounds nor the area
+  const Bounds bounds = bounds_of(q, 4);
+  if (!reach(bounds, blur.radius, call.width, call.height, out.rect)) return;
+  const double area2 = doubled_area(q, 4);
+  if (!visible(area2, bounds, call.cull != 0)) return;
+  for (int k = 0; k < 4; k++) out.edge[k].c = q[k].x, out.edge[k].e = q[k].y;  // so that the loop may index them
+#pragma unroll 1
+  for (int k = 0; k < n; k++) {
+    const Edges<double>&from = out.edge[k], &to = out.edge[(k + 1) % 4];
+    const double sign = area2 < 0 ? -1.0 : 1.0;
+    out.edge[k] = k + 1 < n ? make_edges(from.c, from.e, to.c, to.e, sign) : make_edges(from.c, from.e, q[0].x, q[0].y, sign);
+  }
+  out.clipped = !whole;
+  out.corners = n;
+}
+
+// ---------------------------------------------------------------------------------------------- pixels
+
+// What the warps of a block have in shared memory. `edge` is the face's about the middle of the warp's cell:
+// nx, ny, c, e, h, r of each.
+template <class T>
+struct Shared {
+  Camera camera;
+  Blur<T> blur;
+  Face face[kBlock];
+  T edge[kWarps][4][6];
+};
+
+// A pixel of a cell: its position from the cell's middle, and its place in the image.
+template <class T>
+struct Pixel {
+  T x, y;
+  long long index;
+  bool exists;  // false for lanes without a pixel
+};
+
+// The warp calls visit(pixel, edges) for the pixels of a face that no edge's line, moved out by the cut-off, leaves
+// behind: for 32 at once, in the cells first, first + step, ... of its rectangle. Each lane finds the interval of one
+// row of the cell (as cells.h does), and the intervals are dealt out to the lanes one after another.
+template <int n, class T, class Visit>
+__device__ void walk(const Call& call, Shared<T>& shared, const Face& f, int view, int first, Visit visit) {
+  const int lane = lane_of_thread();
+  T(&local)[4][6] = shared.edge[warp_of_thread()];
+  const double kappa = shared.blur.kappa;
+  const T reach = shared.blur.reach, flat = T(1e-6 * kappa);
+  const int columns = (f.rect.x1 - f.rect.x0) / kCell + 1, rows = (f.rect.y1 - f.rect.y0) / kCell + 1;
+  for (int cell = first; cell < columns * rows; cell += call.splits) {
+    const int x = f.rect.x0 + cell % columns * kCell, y = f.rect.y0 + cell / columns * kCell;
+    const int width = min(kCell, f.rect.x1 - x + 1), height = min(kCell, f.rect.y1 - y + 1);
+    const int middle_x = width / 2, middle_y = height / 2;
+    __syncwarp();  // the edges of the cell before have been read
+    if (lane < n) {
+      const Edges<double> e = localize(f.edge[lane], x + middle_x + 0.5, y + middle_y + 0.5, kappa);
+      T* l = local[lane];
+      l[0] = T(e.nx), l[1] = T(e.ny), l[2] = T(e.c), l[3] = T(e.e), l[4] = T(e.h), l[5] = T(e.r);
+    }
+    __syncwarp();
+    Edges<T> edge[n];
+    for (int k = 0; k < n; k++) {
+      const T* l = local[k];
+      edge[k] = {l[0], l[1], l[2], l[3], l[4], l[5]};
+    }
+
+    T low = T(0), high = T(width - 1);
+    for (int k = 0; k < n; k++) {
+      const T at = T(middle_x) - (edge[k].ny * T(lane - middle_y) + edge[k].c + reach) / edge[k].nx;
+      if (edge[k].nx > flat) low = max(low, at);  // a flat edge's line bounds no row
+      if (edge[k].nx < -flat) high = min(high, at);
+    }
+    const int start = (int)ceil(min(low, T(kCell))), stop = (int)floor(max(high, T(-1)));
+    const int count = lane < height ? max(0, stop - start + 1) : 0;
+    int end = count;  // pixels of this row and those before
+    for (int o = 1; o < kCell; o *= 2) {
+      const int before = __shfl_up_sync(kAll, end, o);
+      if (lane >= o) end += before;
+    }
+    const int total = __shfl_sync(kAll, end, kCell - 1), from = start - (end - count);
+    for (int base = 0; base < total; base += kWarp) {
+      const int i = base + lane;
+      int row = 0;
+      for (int o = kCell / 2; o > 0; o /= 2)
+        if (__shfl_sync(kAll, end, row + o - 1) <= i) row += o;
+      const int column = i + __shfl_sync(kAll, from, row);
+      const bool exists = i < total;
+      const long long index = ((long long)view * call.height + y + row) * call.width + x + column;
+      visit(Pixel<T>{T(column - middle_x), T(row - middle_y), exists ? index : 0, exists}, edge);
+    }
+  }
+}
+
+// x = +-d^2 log2(e) / sigma of a pixel, positive inside.
+template <int n, class T>
+__device__ inline T exponent(const Pixel<T>& p, const Edges<T>* edge) {
+  T squared = 0, inside = 0;
+  for (int k = 0; k < n; k++) {
+    const Edges<T>& e = edge[k];
+    const T across = e.nx * p.x + e.ny * p.y + e.c;
+    const T s = squared_distance(across, e.ny * p.x - e.nx * p.y + e.e, e.h);
+    squared = k == 0 ? s : min(s, squared);
+    inside = k == 0 ? across : min(across, inside);
+  }
+  return inside < 0 ? -squared : squared;
+}
+
+// 2^x, zero where the face does not count.
+template <class T>
+__device__ inline T exponential(T x) {
+  return x > T(-kCutoffLog2) ? exp2_of(min(x, kMostExponent<T>)) : T(0);
+}
+
+// Sets up the warp's faces and calls work(face's number, face, first cell) for those that count somewhere.
+template <class T, class Work>
+__device__ void for_faces(const Call& call, Shared<T>& shared, int view, Work work) {
+  const int warp = warp_of_thread(), lane = lane_of_thread();
+  load_camera<T>(call, view, shared.camera);
+  if (threadIdx.x == 0) shared.blur = blur_of<T>(call.sigma, call.height, call.width);
+  __syncthreads();
+  const long long first = blockIdx.x * (long long)kBlock + warp * kWarp;
+  Face* face = shared.face + warp * kWarp;
+  set_up(call, shared.camera, shared.blur, view, first + lane, face[lane]);
+  unsigned left = __ballot_sync(kAll, face[lane].corners > 0);
+  __syncwarp();
+  for (int i = 0; i < kWarp; i++)
+    if (left >> i & 1) work(first + i, face[i], (int)((blockIdx.y + first + i) % call.splits));
+}
+
+// ---------------------------------------------------------------------------------------------- forward
+
+template <int n, class T>
+__device__ void add(const Call& call, Shared<T>& shared, const Face& face, int view, int first) {
+  walk<n>(call, shared, face, view, first, [&](const Pixel<T>& p, const Edges<T>* edge) {
+    Sum* sum = call.sums + p.index;
+    const bool open = p.exists && *(volatile Sum*)sum < kOpaque<T>;
+    if (!__any_sync(kAll, open)) return;
+    const T e = exponential(exponent<n>(p, edge));
+    if (open && e > 0) atomicAdd(sum, Sum(log2_of(T(1) + e) * T(1 / kUnit)));
+  });
+}
+
+template <class T>
+__device__ void draw(const Call& call) {
+  __shared__ Shared<T> shared;
+  const int view = blockIdx.z;
+  for_faces(call, shared, view, [&](long long, const Face& face, int first) {
+    face.corners == 3 ? add<3>(call, shared, face, view, first) : add<4>(call, shared, face, view, first);
+  });
+}
+
+// From the pixels' sums to alpha and transmittance; NaN where the inputs are unusable.
+template <class T>
+__device__ void finish(const Call& call) {
+  const long long i = blockIdx.x * (long long)kBlock + threadIdx.x;
+  if (i >= (long long)call.views * call.height * call.width) return;
+  const T zero = T(0), nan = zero / zero;
+  const Sum sum = call.sums[i];
+  const T left = sum < kOpaque<T> ? exp2_of(-(T(sum) * T(kUnit))) : T(1) / kSaturated<T>;
+  ((T*)call.transmittance)[i] = left;
+  ((T*)call.alpha)[i] = *call.status ? nan : T(1) - left;
+}
+
+// ---------------------------------------------------------------------------------------------- backward
+
+// One face's part of corner_gradients: of its corners' pixels (x, y each), of their camera-space points (x, y, z each),
+// of rows 0 and 1 of K.
+constexpr int kCorner = 21, kCornerPoint = 6, kCornerIntrinsics = 15;
+__device__ inline double* corner_of(const Call& call, int view, long long face) {
+  return call.corner_gradients + kCorner * ((long long)view * call.faces + face);
+}
+
+// Gradient g of a clipped face's corners in pixels -> of its vertices' camera-space points, and of K. By one lane.
+template <class T>
+__device__ inline void clipped_backward(const Call& call, const Camera& camera, int view, long long face, const Vec2* g) {
+  Vec3 point[3], moved[3] = {};
+  for (int k = 0; k < 3; k++) point[k] = to_camera(camera, position_of<T>(call, view, vertex_of(call, 3 * face + k)));
+  const Outline outline = clipped_outline(camera, point);
+  double gk[6] = {};
+  for (int k = 0; k < outline.corners; k++)
+    corner_backward(point, outline.corner[k], project_backward(camera, outline.point[k], g[k], gk), moved);
+  for (int k = 0; k < 3; k++) {
+    double* out = call.corner_gradients
+                      ? corner_of(call, view, face) + kCornerPoint + 3 * k
+                      : call.point_gradients + 3 * ((long long)view * call.vertices + vertex_of(call, 3 * face + k));
+    atomicAdd(out, moved[k].x), atomicAdd(out + 1, moved[k].y), atomicAdd(out + 2, moved[k].z);
+  }
+  double* k = call.corner_gradients ? corner_of(call, view, face) + kCornerIntrinsics : call.clipped_intrinsics + 6LL * view;
+  for (int i = 0; i < 6; i++) atomicAdd(k + i, gk[i]);
+}
+
+// Adds the gradient of a face's corners.
+template <int n, class T>
+__device__ void gather(const Call& call, Shared<T>& shared, const Face& face, long long number, int view, int first) {
+  T x[n], y[n];
+  for (int k = 0; k < n; k++) x[k] = y[k] = T(0);
+  walk<n>(call, shared, face, view, first, [&](const Pixel<T>& p, const Edges<T>* edge) {
+    T weight = T(0);  // |dL/d(squared)| / D; zero where the forward pass stopped early
+    if (p.exists) {
+      const T left = ((const T*)call.transmittance)[p.index];
+      if (left * kSaturated<T> > T(1)) weight = T(kLn2) * left * ((const T*)call.grad_alpha)[p.index];
+    }
+    if (!__any_sync(kAll, weight != T(0))) return;
+    T squared = 0, inside = 0, nx = 0, ny = 0, across = 0, past = 0, t = 0;
+    int nearest = 0;
+    for (int k = 0; k < n; k++) {
+      const Edges<T>& e = edge[k];
+      const T a = e.nx * p.x + e.ny * p.y + e.c, position = e.ny * p.x - e.nx * p.y + e.e;
+      const T along = nearest_along(position, e.h), beyond = position - along, s = squared_distance(a, beyond);
+      inside = k == 0 ? a : min(a, inside);
+      if (k == 0 || s < squared) {
+        squared = s, nearest = k, nx = e.nx, ny = e.ny, across = a, past = beyond, t = along * e.r + T(0.5);
+      }
+    }
+    const T e = exponential(inside < 0 ? -squared : squared), size = weight * e / (e + T(1));
+    const Vector2<T> move = nearest_point_gradient(inside < 0 ? -size : size, across, past, nx, ny);
+    for (int k = 0; k < n; k++) {
+      const T share = nearest == k ? T(1) - t : nearest == (k + n - 1) % n ? t : T(0);
+      x[k] += move.x * share, y[k] += move.y * share;
+    }
+  });
+  for (int k = 0; k < n; k++) x[k] = warp_sum(x[k]), y[k] = warp_sum(y[k]);
+  const int lane = lane_of_thread();
+  if (face.clipped) {
+    Vec2 g[n];
+    for (int k = 0; k < n; k++) g[k] = {x[k], y[k]};
+    if (lane == 0) clipped_backward<T>(call, shared.camera, view, number, g);
+  } else {
+    const int corner = lane / 2;
+    const T sum_x = corner == 0 ? x[0] : corner == 1 ? x[1] : x[2], sum_y = corner == 0 ? y[0] : corner == 1 ? y[1] : y[2];
+    if (lane < 6) {
+      const long long v = (long long)view * call.vertices + vertex_of(call, 3 * number + corner);
+      double* out = call.corner_gradients ? corner_of(call, view, number) + lane : call.pixel_gradients + 2 * v + lane % 2;
+      atomicAdd(out, (double)(lane % 2 == 0 ? sum_x : sum_y));
+    }
+  }
+}
+
+template <class T>
+__device__ void faces_backward(const Call& call) {
+  __shared__ Shared<T> shared;
+  const int view = blockIdx.z;
+  for_faces(call, shared, view, [&](long long number, const Face& face, int first) {
+    face.corners == 3 ? gather<3>(call, shared, face, number, view, first)
+                      : gather<4>(call, shared, face, number, view, first);
+  });
+}
+
+// From the gradients of pixels and camera-space points to those of positions, and each block's part of the cameras'.
+template <class T>
+__device__ void vertices_backward(const Call& call) {
+  __shared__ Camera camera;
+  __shared__ double of_warp[kWarps][kPartial];
+  const int view = blockIdx.y, lane = lane_of_thread();
+  load_camera<T>(call, view, camera);
+  __syncthreads();
+  double sum[kPartial] = {};
+  for (int v = blockIdx.x * kBlock + threadIdx.x; v < call.vertices; v += gridDim.x * kBlock) {
+    const long long i = (long long)view * call.vertices + v;
+    const Vec3 p = position_of<T>(call, view, v), point = to_camera(camera, p);
+    double* out = call.point_gradients + 3 * i;
+    Vec3 g = {out[0], out[1], out[2]};
+    if (point.z > camera.near) {
+      const double* pixel = call.pixel_gradients + 2 * i;
+      const Vec3 whole = project_backward(camera, point, {pixel[0], pixel[1]}, sum);
+      g = {g.x + whole.x, g.y + whole.y, g.z + whole.z};
+    }
+    g = to_camera_backward(camera, p, g, sum + 6);
+    out[0] = g.x, out[1] = g.y, out[2] = g.z;
+  }
+  for (int k = 0; k < kPartial; k++) {
+    const double s = warp_sum(sum[k]);
+    if (lane == 0) of_warp[warp_of_thread()][k] = s;
+  }
+  __syncthreads();
+  const int k = threadIdx.x;
+  if (k < kPartial) {
+    double s = 0;
+    for (int w = 0; w < kWarps; w++) s += of_warp[w][k];
+    call.partial_gradients[((long long)view * call.partials + blockIdx.x) * kPartial + k] = s;
+  }
+}
+
+// The first `views` blocks: the sum of a camera's parts. The others: positions, summed over the views that share them.
+template <class T>
+__device__ void sum_gradients(const Call& call) {
+  if (blockIdx.x < (unsigned)call.views) {
+    const int view = blockIdx.x;
+    T* k = (T*)call.grad_intrinsics + 9LL * view;
+    T* m = (T*)call.grad_world_to_camera + 16LL * view;
+    for (int i = warp_of_thread(); i < 25; i += kWarps) {
+      const int part = i < 6 ? i : i - 3;  // 6 to 8: the last row of K; 21 to 24: of world_to_camera
+      const bool moves = i < 6 || (i >= 9 && i < 21);
+      double s = 0;
+      for (int b = lane_of_thread(); moves && b < call.partials; b += kWarp)
+        s += call.partial_gradients[((long long)view * call.partials + b) * kPartial + part];
+      s = warp_sum(s);
+      if (i < 6) s += call.clipped_intrinsics[6LL * view + i];
+      if (lane_of_thread() == 0) *(i < 9 ? k + i : m + (i - 9)) = T(s);
+    }
+    return;
+  }
+  const long long i = (blockIdx.x - call.views) * (long long)kBlock + threadIdx.x, each = 3LL * call.vertices;
+  if (i >= each * (call.shared_vertices ? 1 : call.views)) return;
+  double s = 0;
+  for (int view = 0; view < (call.shared_vertices ? call.views : 1); view++) s += call.point_gradients[view * each + i];
+  T* out = (T*)call.grad_positions + i;
+  *out = call.add ? T(*out + s) : T(s);
+}
+
+}  // namespace softras::SOFTRAS_ISA
+
+#define KERNEL_OF(name, scalar, T)                                                      \
+  extern "C" __global__ void __launch_bounds__(softras::cuda::kBlock)                   \
+      softras_##name##_##scalar(const softras::cuda::Call call) {                       \
+    softras::cuda::name<T>(call);                                                       \
+  }
+#define KERNELS_OF(scalar, T)                                                           \
+  KERNEL_OF(check, scalar, T) KERNEL_OF(draw, scalar, T) KERNEL_OF(finish, scalar, T)   \
+  KERNEL_OF(faces_backward, scalar, T) KERNEL_OF(vertices_backward, scalar, T)          \
+  KERNEL_OF(sum_gradients, scalar, T)
+#define KERNELS_float32 KERNELS_OF(float32, float)
+#define KERNELS_float64 KERNELS_OF(float64, double)
+#define KERNELS(scalar) KERNELS_##scalar
+#define KERNELS_NAMED(scalar) KERNELS(scalar)
+KERNELS_NAMED(SOFTRAS_SCALAR)  // float32 or float64: whoever compiles says

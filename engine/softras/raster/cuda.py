@@ -1,0 +1,295 @@
+"""The CUDA backend: the kernels of csrc/softras_cuda.cu on torch's memory and stream. docs/cuda.md has the why."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+
+import torch
+from torch import Tensor
+
+from . import cpu, driver, nvrtc
+
+THREADS = 128  # of a block: kBlock
+CELL = 16  # pixels a side: kCell
+WARPS = 32  # a multiprocessor should have to hide the latency of memory
+CAMERA = 18  # numbers of a camera's gradient: kPartial
+PARTIALS = 32  # most blocks a view in vertices_backward
+WORK = 1 << 24  # pixels, and numbers of faces' and vertices' gradients, that one launch keeps beside its outputs
+
+
+class Call(ctypes.Structure):
+    """`Call` of csrc/softras_cuda.cu."""
+
+    _fields_ = [
+        *[(name, ctypes.c_int32) for name in ("views", "vertices", "faces", "height", "width")],
+        *[(name, ctypes.c_int32) for name in ("shared_vertices", "wide_indices", "cull", "splits", "partials", "add")],
+        ("sigma", ctypes.c_double),
+        *[(name, ctypes.c_void_p) for name in ("positions", "face_indices", "intrinsics", "world_to_camera")],
+        *[(name, ctypes.c_void_p) for name in ("orthographic", "near_planes", "status", "sums")],
+        *[(name, ctypes.c_void_p) for name in ("alpha", "transmittance", "grad_alpha")],
+        *[(name, ctypes.c_void_p) for name in ("pixel_gradients", "point_gradients", "clipped_intrinsics")],
+        *[(name, ctypes.c_void_p) for name in ("corner_gradients", "partial_gradients")],
+        *[(name, ctypes.c_void_p) for name in ("grad_positions", "grad_intrinsics", "grad_world_to_camera")],
+    ]
+
+
+class Gpu:
+    """One CUDA device and the kernels loaded on it."""
+
+    def __init__(self, index: int) -> None:
+        properties = torch.cuda.get_device_properties(index)
+        self.index = index
+        self.architecture = 10 * properties.major + properties.minor
+        self.processors = properties.multi_processor_count
+        self._modules: dict[torch.dtype, driver.Module] = {}
+
+    def current(self) -> AbstractContextManager:
+        """Makes this the thread's device."""
+        return torch.cuda.device(self.index)
+
+    def stream(self) -> int:
+        """The one that torch's operators are queued on."""
+        return torch.cuda.current_stream(self.index).cuda_stream
+
+    def capturing(self) -> bool:
+        """Whether launches are recorded into a CUDA graph, so that nothing can be read."""
+        return torch.cuda.is_current_stream_capturing()
+
+    def read(self, number: Tensor) -> Callable[[], int]:
+        """Start to copy a number to the CPU; the function returned waits for that alone and gives it."""
+        copy = torch.empty(1, dtype=number.dtype, pin_memory=True)
+        copy.copy_(number, non_blocking=True)
+        copied = torch.cuda.Event()
+        copied.record()
+
+        def wait() -> int:
+            copied.synchronize()
+            return int(copy)
+
+        return wait
+
+    def module(self, dtype: torch.dtype) -> driver.Module:
+        """The kernels for this scalar type, compiled and loaded at first use."""
+        if dtype not in self._modules:
+            image = nvrtc.compiled(self.architecture, str(dtype).removeprefix("torch."))
+            self._modules[dtype] = driver.Module(image)
+        return self._modules[dtype]
+
+
+@functools.cache
+def gpu(index: int) -> Gpu:
+    """The device of that index."""
+    return Gpu(index)
+
+
+@functools.cache
+def failure(index: int) -> str:
+    """Why the kernels do not run on this device; empty if they do. Compiles and loads them at first use."""
+    try:
+        if torch.version.hip is not None:
+            return "the kernels are CUDA's, and this PyTorch is built for ROCm"
+        device = gpu(index)
+        with device.current():
+            device.module(torch.float32)
+        return ""
+    except (RuntimeError, OSError, AttributeError) as error:
+        reason = str(error) or type(error).__name__
+        warnings.warn(f"Softras renders on the CPU, since its CUDA kernels do not start: {reason}.", stacklevel=2)
+        return reason
+
+
+def available(device: torch.device) -> bool:
+    """Whether the kernels run on this device; the first time, they are compiled and loaded."""
+    return not failure(_index(device))
+
+
+def silhouettes(
+    vertices: Tensor,
+    faces: Tensor,
+    K: Tensor,
+    world_to_camera: Tensor,
+    height: int,
+    width: int,
+    sigma: float,
+    orthographic: Tensor,
+    near: Tensor,
+    cull: bool,
+) -> tuple[Tensor, Tensor]:
+    """Alpha and transmittance; arguments as :func:`softras.raster.ops.silhouettes`, checked there."""
+    scene = _Scene(vertices, faces, K, world_to_camera, orthographic, near, sigma, cull, height, width)
+    alpha = scene.vertices.new_empty(scene.views, height, width)
+    transmittance = torch.empty_like(alpha)
+    with scene.gpu.current():
+        status = torch.zeros(1, dtype=torch.int32, device=vertices.device)
+        call = scene.call(slice(0, scene.views), status=status)
+        scene.launch("check", call, scene.checks())
+        bad = None if scene.gpu.capturing() else scene.gpu.read(status)
+        for part in scene.parts(height * width):
+            count = part.stop - part.start
+            sums = torch.zeros(count, height, width, dtype=torch.int64, device=vertices.device)
+            outputs = {"alpha": alpha[part], "transmittance": transmittance[part]}
+            call = scene.call(part, status=status, sums=sums, **outputs)
+            scene.launch("draw", call, *scene.face_blocks(count))
+            scene.launch("finish", call, -(-sums.numel() // THREADS))
+        if bad is not None:
+            _refuse(bad())
+    return alpha, transmittance
+
+
+def silhouettes_backward(
+    grad_alpha: Tensor,
+    transmittance: Tensor,
+    vertices: Tensor,
+    faces: Tensor,
+    K: Tensor,
+    world_to_camera: Tensor,
+    sigma: float,
+    orthographic: Tensor,
+    near: Tensor,
+    cull: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients to vertices, K and world_to_camera.
+
+    Atomic additions in float64, so two runs may differ in the last bit; under
+    torch.use_deterministic_algorithms(True) they do not, at some cost in time and memory.
+    """
+    height, width = transmittance.shape[1:]
+    scene = _Scene(vertices, faces, K, world_to_camera, orthographic, near, sigma, cull, height, width)
+    grads = [torch.empty_like(x) for x in (scene.vertices, scene.K, scene.world_to_camera)]
+    grad_alpha = grad_alpha.contiguous()
+    fixed = torch.are_deterministic_algorithms_enabled()
+    V, F, shared = vertices.shape[-2], faces.shape[0], vertices.dim() == 2
+    if scene.views == 0:
+        return grads[0].zero_(), grads[1], grads[2]
+    with scene.gpu.current():
+        for part in scene.parts(5 * V + (21 * F if fixed else 0)):
+            count = part.stop - part.start
+            zeros = torch.zeros(count * (5 * V + 6), dtype=torch.float64, device=vertices.device)
+            pixel, point, clipped = zeros.split([2 * count * V, 3 * count * V, 6 * count])
+            corner = zeros.new_zeros(count, F, 21) if fixed else None
+            partials = min(-(-V // THREADS), PARTIALS)
+            partial = zeros.new_empty(count, partials, CAMERA)
+            call = scene.call(
+                part,
+                transmittance=transmittance[part],
+                grad_alpha=grad_alpha[part],
+                pixel_gradients=pixel,
+                point_gradients=point,
+                clipped_intrinsics=clipped,
+                corner_gradients=corner,
+                partial_gradients=partial,
+                grad_positions=grads[0] if shared else grads[0][part],
+                grad_intrinsics=grads[1][part],
+                grad_world_to_camera=grads[2][part],
+            )
+            call.partials, call.add = partials, shared and part.start > 0
+            if fixed:
+                call.splits = 1
+            scene.launch("faces_backward", call, *scene.face_blocks(count, call.splits))
+            if corner is not None:
+                _add_corners(scene.faces, corner, pixel.view(count, V, 2), point.view(count, V, 3), clipped)
+            scene.launch("vertices_backward", call, partials, count)
+            positions = 3 * V * (1 if shared else count)
+            scene.launch("sum_gradients", call, count + -(-positions // THREADS))
+    return grads[0], grads[1], grads[2]
+
+
+class _Scene:
+    """The inputs of a call, dense, and how to launch kernels on them."""
+
+    def __init__(
+        self,
+        vertices: Tensor,
+        faces: Tensor,
+        K: Tensor,
+        world_to_camera: Tensor,
+        orthographic: Tensor,
+        near: Tensor,
+        sigma: float,
+        cull: bool,
+        height: int,
+        width: int,
+    ) -> None:
+        inputs = (vertices, faces, K, world_to_camera, orthographic, near)
+        self.vertices, self.faces, self.K, self.world_to_camera, self.orthographic, self.near = (
+            x.contiguous() for x in inputs
+        )
+        self.views, self.sigma, self.cull, self.height, self.width = len(K), sigma, cull, height, width
+        self.gpu = gpu(_index(vertices.device))
+        self._module = self.gpu.module(vertices.dtype)
+
+    def call(self, part: slice, **tensors: Tensor | None) -> Call:
+        """The argument of the kernels for some of the views; `tensors` are of these views, and must stay alive."""
+        shared = self.vertices.dim() == 2
+        count = part.stop - part.start
+        call = Call(
+            views=count,
+            vertices=self.vertices.shape[-2],
+            faces=len(self.faces),
+            height=self.height,
+            width=self.width,
+            shared_vertices=shared,
+            wide_indices=self.faces.dtype == torch.int64,
+            cull=self.cull,
+            splits=self._splits(count),
+            sigma=self.sigma,
+            positions=(self.vertices if shared else self.vertices[part]).data_ptr(),
+            face_indices=self.faces.data_ptr(),
+            intrinsics=self.K[part].data_ptr(),
+            world_to_camera=self.world_to_camera[part].data_ptr(),
+            orthographic=self.orthographic[part].data_ptr(),
+            near_planes=self.near[part].data_ptr(),
+        )
+        for name, tensor in tensors.items():
+            setattr(call, name, None if tensor is None else tensor.data_ptr())
+        return call
+
+    def launch(self, name: str, call: Call, x: int, y: int = 1, z: int = 1) -> None:
+        if x and y and z:
+            kernel = f"softras_{name}_{str(self.vertices.dtype).removeprefix('torch.')}"
+            self._module.launch(kernel, (x, y, z), THREADS, self.gpu.stream(), call)
+
+    def parts(self, numbers: int) -> Iterator[slice]:
+        """The views in parts for which `numbers` a view fit into WORK; mostly one part."""
+        step = min(max(1, WORK // max(1, numbers)), 65535)  # the most blocks of a grid in y and z
+        for start in range(0, self.views, step):
+            yield slice(start, min(start + step, self.views))
+
+    def checks(self) -> int:
+        """Blocks that look at the inputs."""
+        most = max(self.vertices.numel(), self.faces.numel(), 12 * self.views)
+        return min(-(-most // THREADS), 8 * self.gpu.processors)
+
+    def face_blocks(self, count: int, splits: int | None = None) -> tuple[int, int, int]:
+        """The grid of the kernels that give a warp 32 faces of a view."""
+        return -(-len(self.faces) // THREADS), splits or self._splits(count), count
+
+    def _splits(self, count: int) -> int:
+        """Warps that share the cells of the same faces, so that few faces fill the device too."""
+        warps = -(-len(self.faces) // 32) * count
+        cells = -(-self.height // CELL) * -(-self.width // CELL)
+        return max(1, min(WARPS * self.gpu.processors // max(1, warps), cells, 65535))
+
+
+def _add_corners(faces: Tensor, corner: Tensor, pixel: Tensor, point: Tensor, clipped: Tensor) -> None:
+    """What the kernel otherwise adds atomically, in a fixed order: (n, F, 21) gradients of corners, see Call."""
+    count = len(corner)
+    index = faces.flatten()
+    pixel.index_add_(1, index, corner[..., :6].reshape(count, -1, 2))
+    point.index_add_(1, index, corner[..., 6:15].reshape(count, -1, 3))
+    clipped.copy_(corner[..., 15:].sum(1).flatten())
+
+
+def _refuse(status: int) -> None:
+    for code in range(1, 5):
+        if status >> code & 1:
+            kind, message = cpu.STATUS[code]
+            raise kind(message)
+
+
+def _index(device: torch.device) -> int:
+    return torch.cuda.current_device() if device.index is None else device.index

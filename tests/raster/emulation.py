@@ -1,0 +1,87 @@
+"""The CUDA backend without a GPU: its kernels compiled for the CPU, behind the driver's functions."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+
+import pytest
+import torch
+
+from softras.raster import cuda, driver, nvrtc, ops
+
+HERE = Path(__file__).resolve().parent
+CSRC = HERE.parents[1] / "csrc"
+FLAGS = (
+    "-std=c++17 -O1 -fno-exceptions -fno-rtti -fno-sanitize=all -U_FORTIFY_SOURCE -Wno-everything "
+    "-nostdlib++ -nostdinc++"
+)
+
+
+_COMPUTE = ops._compute
+
+
+class EmulatedGpu(cuda.Gpu):
+    """A device of few processors whose memory is the CPU's."""
+
+    def __init__(self, processors: int = 4) -> None:
+        self.index, self.architecture, self.processors = 0, 90, processors
+        self._modules = {}
+        self.captures = False
+
+    def current(self) -> AbstractContextManager:
+        return nullcontext()
+
+    def stream(self) -> int:
+        return 0
+
+    def capturing(self) -> bool:
+        return self.captures
+
+    def read(self, number: torch.Tensor) -> Callable[[], int]:
+        return lambda: int(number)
+
+
+def build(folder: Path, kernels: str | None = None) -> ctypes.CDLL:
+    """The emulated driver, compiled; `kernels`: another text of softras_cuda.cu."""
+    pytest.importorskip("ziglang", reason="compiling the kernels for the CPU needs the package ziglang")
+    if sys.platform != "linux":
+        pytest.skip("the emulator's fibers are those of Linux")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "softras_cuda.cu").write_text(kernels or (CSRC / "softras_cuda.cu").read_text())
+    library = folder / "emulated_driver.so"
+    command = [sys.executable, "-m", "ziglang", "c++", *FLAGS.split(), "-shared", "-fPIC", f"-I{folder}", f"-I{CSRC}"]
+    environment = {**os.environ, "ZIG_LOCAL_CACHE_DIR": str(folder / "zig")}
+    subprocess.run([*command, str(HERE / "emulated_driver.cpp"), "-o", str(library)], check=True, env=environment)
+    return ctypes.CDLL(str(library))
+
+
+@contextmanager
+def emulated(library: ctypes.CDLL, gpu: EmulatedGpu | None = None) -> Iterator[EmulatedGpu]:
+    """Within it, the rasterizer takes CPU tensors for a GPU's."""
+    gpu = gpu or EmulatedGpu()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(driver, "library", lambda: library)
+        patch.setattr(nvrtc, "compiled", lambda architecture, scalar: b"image")
+        patch.setattr(cuda, "gpu", lambda index: gpu)
+        patch.setattr(cuda, "_index", lambda device: 0)
+        patch.setattr(ops, "_compute", lambda name, *args: getattr(cuda, name)(*args))
+        yield gpu
+
+
+@contextmanager
+def native() -> Iterator[None]:
+    """Within it, the rasterizer takes CPU tensors for what they are again."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ops, "_compute", _COMPUTE)
+        yield
+
+
+def set_seed(library: ctypes.CDLL, seed: int) -> None:
+    """Choose the schedule of the emulated threads."""
+    ctypes.c_uint64.in_dll(library, "emulator_seed").value = seed

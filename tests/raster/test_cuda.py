@@ -1,0 +1,336 @@
+"""The CUDA backend without a GPU: its kernels compile for every architecture, and compute what the definition says.
+
+With a GPU, test_silhouettes.py runs on it too.
+"""
+
+import ctypes
+import importlib.util
+import re
+
+import emulation
+import pytest
+import torch
+from emulation import EmulatedGpu, emulated, set_seed
+from hypothesis import HealthCheck, Phase, assume, given, settings
+from hypothesis import strategies as st
+from scenes import compare, scenes, small_scene
+
+from softras import doctor
+from softras.raster import cpu, cuda, nvrtc, ops
+
+# ------------------------------------------------------------------------------------------------ compiling
+
+
+@pytest.fixture
+def compiler(tmp_path, monkeypatch):
+    """NVRTC on the sources of the checkout, with a cache of its own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(nvrtc, "SOURCES", emulation.CSRC)
+    try:
+        nvrtc.version()
+    except nvrtc.CompileError:
+        pytest.skip("no NVRTC here: pip install nvidia-cuda-nvrtc")
+
+
+def spills(log: str) -> dict[str, int]:
+    """Bytes that each kernel spills, from the assembler's log."""
+    found, kernel = {}, ""
+    for line in log.splitlines():
+        if match := re.search(r"Compiling entry function '(\w+)'", line):
+            kernel = match[1]
+        elif match := re.search(r"(\d+) bytes spill stores, (\d+) bytes spill loads", line):
+            found[kernel] = found.get(kernel, 0) + int(match[1]) + int(match[2])
+    return found
+
+
+@pytest.mark.parametrize("architecture", [75, 80, 86, 89, 90, 100, 120])
+def test_the_kernels_compile_without_spills(architecture, compiler):
+    options = [f"--gpu-architecture=sm_{architecture}", "-std=c++17", "-DSOFTRAS_SCALAR=float32"]
+    image, log = nvrtc.build(nvrtc.sources(), [*options, "--ptxas-options=-v"])
+    assert image.startswith(b"\x7fELF")
+    kernels = {f"softras_{name}_float32" for name in ("check", "draw", "finish")}
+    kernels |= {f"softras_{name}_float32" for name in ("faces_backward", "vertices_backward", "sum_gradients")}
+    assert spills(log) == dict.fromkeys(kernels, 0)
+
+
+def test_a_second_program_takes_what_the_first_compiled(compiler, monkeypatch):
+    image = nvrtc.compiled(90, "float64")
+    monkeypatch.setattr(nvrtc, "build", lambda *_: pytest.fail("compiled again"))
+    assert nvrtc.compiled(90, "float64") == image
+
+
+def test_changed_sources_are_compiled_anew(compiler, monkeypatch):
+    built = []
+    monkeypatch.setattr(nvrtc, "build", lambda texts, options: (built.append(options[0]) or b"image", ""))
+    nvrtc.compiled(90, "float32")
+    nvrtc.compiled(90, "float64")
+    nvrtc.compiled(86, "float32")
+    texts = nvrtc.sources()
+    monkeypatch.setattr(nvrtc, "sources", lambda: {**texts, nvrtc.HEADER: texts[nvrtc.HEADER] + "\n"})
+    nvrtc.compiled(90, "float32")
+    nvrtc.compiled(90, "float32")
+    assert [option.split("=")[1] for option in built] == ["sm_90", "sm_90", "sm_86", "sm_90"]
+
+
+def test_a_cache_that_cannot_be_written_costs_only_time(compiler, monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    monkeypatch.setattr(nvrtc, "build", lambda *_: (b"image", ""))
+    assert nvrtc.compiled(90, "float32") == b"image"
+
+
+def test_a_gpu_newer_than_the_compiler_gets_ptx(compiler):
+    image = nvrtc.compiled(999, "float32")
+    assert b".target sm_" in image and b"softras_draw_float32" in image
+
+
+def test_a_gpu_too_old_for_the_compiler_is_named(compiler):
+    with pytest.raises(nvrtc.CompileError, match=r"compute capability 3\.5 is too old"):
+        nvrtc.compiled(35, "float32")
+
+
+def test_an_error_of_the_compiler_is_one_sentence(compiler):
+    texts = nvrtc.sources()
+    texts[nvrtc.SOURCE] += "nonsense"
+    with pytest.raises(nvrtc.CompileError, match=r"does not compile the CUDA kernels: .*error") as caught:
+        nvrtc.build(texts, ["--gpu-architecture=sm_90", "-std=c++17", "-DSOFTRAS_SCALAR=float32"])
+    assert "\n" not in str(caught.value)
+
+
+def test_the_extension_holds_the_sources():
+    root = emulation.CSRC.parent
+    spec = importlib.util.spec_from_file_location("build_addon", root / "build_addon.py")
+    build_addon = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(build_addon)
+    contents = build_addon.contents()
+    for name in (nvrtc.SOURCE, nvrtc.HEADER):
+        assert contents[f"engine/softras/_native/{name}"].read_bytes() == (emulation.CSRC / name).read_bytes()
+
+
+# ------------------------------------------------------------------------------------------------ computing
+
+FEW = settings(
+    deadline=None,
+    max_examples=25,
+    suppress_health_check=list(HealthCheck),
+    derandomize=True,
+    phases=[Phase.explicit, Phase.generate],  # shrinking takes too long
+)
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory) -> ctypes.CDLL:
+    return emulation.build(tmp_path_factory.mktemp("emulator"))
+
+
+@pytest.fixture
+def gpu(library):
+    """An emulated GPU, which the rasterizer uses for tensors of the CPU."""
+    set_seed(library, 1)
+    with emulated(library) as gpu:
+        yield gpu
+
+
+def results(scene, dtype=torch.float32):
+    """Alpha and the gradients of a function of it."""
+    inputs = scene.inputs(dtype)
+    alpha = scene.render(inputs)
+    return [alpha.detach(), *torch.autograd.grad(alpha.square().sum(), inputs)]
+
+
+def test_both_sides_agree_on_the_call(library):
+    assert ctypes.c_uint64.in_dll(library, "emulator_call_size").value == ctypes.sizeof(cuda.Call)
+
+
+def compare_beside_the_cpu(scene, device="cpu"):
+    """With the definition, where the CPU's kernels pass too: in float32 a scene may be too hard for both."""
+    with emulation.native():
+        try:
+            compare(scene)
+        except AssertionError:
+            assume(False)
+    compare(scene, device, slack=2)
+
+
+SMALL = scenes(faces=st.integers(1, 50), sizes=st.tuples(st.integers(1, 64), st.integers(1, 48)))
+LARGE = scenes(faces=st.just(300), sizes=st.just((100, 70)), views=st.just(2))
+
+
+@FEW
+@given(SMALL, st.integers(1, 2**32))
+def test_the_kernels_agree_with_the_definition(library, gpu, scene, seed):
+    set_seed(library, seed)
+    compare_beside_the_cpu(scene)
+
+
+@settings(FEW, max_examples=1)
+@given(LARGE)
+def test_several_blocks_agree_with_the_definition(gpu, scene):
+    compare_beside_the_cpu(scene)
+
+
+@settings(FEW, max_examples=100)
+@given(st.one_of(SMALL, LARGE))
+def test_a_gpu_agrees_with_the_definition(device, scene):
+    if device == "cpu":
+        pytest.skip("test_silhouettes.py does that")
+    compare_beside_the_cpu(scene, device)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_gradcheck(shared, gpu):
+    scene = small_scene()
+    scene.faces, scene.height, scene.width = scene.faces[:5], 9, 12
+    if not shared:
+        scene.vertices = torch.stack([scene.vertices, scene.vertices * 0.9])
+    assert torch.autograd.gradcheck(lambda *inputs: scene.render(list(inputs)), scene.inputs(torch.float64))
+
+
+def test_the_image_is_the_same_in_any_order(library):
+    """Bits of alpha, for any schedule and however many warps share a face; gradients but for rounding."""
+    scene = small_scene()
+    expected = None
+    for seed, processors in ((1, 1), (2, 1), (3, 2), (4, 100)):
+        set_seed(library, seed)
+        with emulated(library, EmulatedGpu(processors)):
+            got = results(scene)
+        expected = expected or got
+        assert torch.equal(got[0], expected[0])
+        assert all(torch.allclose(a, b, rtol=1e-5, atol=1e-6) for a, b in zip(got[1:], expected[1:], strict=True))
+
+
+def test_deterministic_gradients_have_the_same_bits_in_any_order(library, gpu):
+    scene = small_scene()
+    scene.near = torch.full((2,), 1.0, dtype=torch.float64)  # some faces are clipped
+    plain = results(scene)
+    torch.use_deterministic_algorithms(True)
+    try:
+        runs = []
+        for seed in (1, 2, 3):
+            set_seed(library, seed)
+            runs.append(results(scene))
+    finally:
+        torch.use_deterministic_algorithms(False)
+    for run in runs:
+        assert all(torch.equal(a, b) for a, b in zip(run, runs[0], strict=True))
+        assert all(torch.allclose(a, b, rtol=1e-5, atol=1e-6) for a, b in zip(run, plain, strict=True))
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_many_views_are_drawn_in_parts(shared, gpu, monkeypatch):
+    scene = small_scene(views=5)
+    if not shared:
+        scene.vertices = scene.vertices * torch.linspace(0.8, 1.2, 5, dtype=torch.float64)[:, None, None]
+    whole = results(scene, torch.float64)
+    monkeypatch.setattr(cuda, "WORK", 2 * scene.height * scene.width)
+    parts = results(scene, torch.float64)
+    assert torch.equal(whole[0], parts[0])
+    assert all(torch.allclose(a, b, rtol=1e-12, atol=1e-12) for a, b in zip(whole[1:], parts[1:], strict=True))
+
+
+def test_opaque_pixels_stop_within_the_bound(gpu):
+    scene = small_scene()
+    scene.faces = scene.faces.repeat(10, 1)
+    for dtype, bound in ((torch.float32, 2e-6), (torch.float64, 1e-11)):
+        inputs = scene.inputs(dtype)
+        exact = scene.define([x.detach().double() for x in inputs])
+        assert (scene.render(inputs).double() - exact).abs().max() < bound
+
+
+def test_the_operator_agrees_with_the_cpu_where_inputs_are_not_contiguous(library):
+    scene = small_scene()
+    wide = torch.randn(20, 6, dtype=torch.float64)
+    wide[:, ::2] = scene.vertices
+    inputs = [wide[:, ::2].float().requires_grad_(), *scene.inputs(torch.float32)[1:]]
+    expected = scene.render(inputs)
+    with emulated(library):
+        assert torch.allclose(scene.render(inputs), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["vertices", "K", "world_to_camera"])
+def test_nan_is_refused_by_name(name, gpu):
+    scene = small_scene()
+    getattr(scene, name).view(-1)[5] = float("nan")
+    with pytest.raises(ValueError, match=f"^{name} holds NaN"):
+        scene.render(scene.inputs(torch.float32))
+
+
+@pytest.mark.parametrize("vertex", [-1, 20, 2**40])
+def test_a_vertex_that_does_not_exist_is_refused(vertex, gpu):
+    scene = small_scene()
+    scene.faces[3, 1] = vertex
+    with pytest.raises(ValueError, match="faces name vertices"):
+        scene.render(scene.inputs(torch.float32))
+
+
+def test_in_a_cuda_graph_unusable_inputs_make_nan(gpu):
+    scene = small_scene()
+    gpu.captures = True
+    assert scene.render(scene.inputs(torch.float32)).isfinite().all()
+    scene.vertices[3, 1] = float("inf")
+    assert scene.render(scene.inputs(torch.float32)).isnan().all()
+
+
+@pytest.mark.parametrize("before", ["l[5] = T(e.r);\n    }\n", "of_warp[warp_of_thread()][k] = s;\n  }\n"])
+def test_a_missing_barrier_is_found(before, tmp_path):
+    """That the tests above can fail: without a barrier, some lane reads what another has not written yet."""
+    text = (emulation.CSRC / nvrtc.SOURCE).read_text()
+    broken, found = re.subn(f"({re.escape(before)}) *__sync(warp|threads)\\(\\);\n", r"\1", text)
+    assert found == 1
+    library = emulation.build(tmp_path, broken)
+    set_seed(library, 1)
+    scene = small_scene()
+    scene.vertices = scene.vertices.repeat(20, 1)  # vertices for several warps
+    with emulated(library), pytest.raises(AssertionError, match="differs by|is not finite"):
+        compare(scene)
+
+
+# ------------------------------------------------------------------------------------------------ falling back
+
+
+@pytest.fixture
+def broken(monkeypatch):
+    """A GPU whose kernels do not start."""
+
+    def refuse(index):
+        raise nvrtc.CompileError("the compiler is on holiday")
+
+    cuda.failure.cache_clear()
+    monkeypatch.setattr(cuda, "gpu", refuse)
+    yield
+    cuda.failure.cache_clear()
+
+
+def test_kernels_that_do_not_start_warn_once_and_say_why(broken, recwarn):
+    device = torch.device("cuda", 0)
+    assert not cuda.available(device) and not cuda.available(device)
+    assert [str(w.message) for w in recwarn] == [
+        "Softras renders on the CPU, since its CUDA kernels do not start: the compiler is on holiday."
+    ]
+
+
+def test_without_kernels_a_gpu_gets_the_cpus_results(broken, monkeypatch):
+    """No tensor of a GPU here: those of the CPU pass for some, and copies of them are what the CPU's kernels see."""
+    scene = small_scene()
+    expected = results(scene)
+    seen = []
+    monkeypatch.setattr(cpu, "silhouettes", lambda *args: seen.append(args) or NATIVE(*args))
+    inputs = [x.detach() for x in scene.inputs(torch.float32)]
+    alpha = ops._on_cpu(
+        "silhouettes", inputs[0], scene.faces, *inputs[1:], 18, 24, 1e-2, scene.orthographic, scene.near, False
+    )
+    assert seen and torch.equal(alpha[0], expected[0])
+
+
+NATIVE = cpu.silhouettes
+
+
+def test_the_doctor_says_why(broken, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: "A GPU")
+    with pytest.warns(UserWarning, match="on holiday"):
+        told = doctor.capabilities()
+    assert told["device"] == "cpu" and told["backend"] == "native" and "the compiler is on holiday" in told["reason"]
+    finding = next(f for f in doctor.findings() if f.part == "cuda")
+    assert finding.ok is None and "the compiler is on holiday" in finding.found
