@@ -53,6 +53,14 @@ def test_refining_keeps_the_mesh_and_matches_views_it_did_not_see(cow, cow_views
     assert result.status == "finished"
 
 
+def test_a_far_start_does_not_crumple(cow_views):
+    """A sphere becomes a cow, and its faces keep their angles."""
+    result = fit(ball(3), cow_views, schedule=SHORT)
+    found = trimesh.Trimesh(result.mesh.vertices, result.mesh.faces, process=False)
+    assert result.mean_iou > 0.9
+    assert (found.face_angles.min(axis=1) < np.radians(5)).mean() < 0.002
+
+
 def test_a_rigid_transform_is_recovered(cow, cow_views):
     away = turned(cow, 20, 1.25, 0.15)
     result = fit(away, cow_views, optimize="rigid", schedule=RIGID)
@@ -67,7 +75,7 @@ def test_rigid_and_vertices_together(cow_views, start):
 
 def test_plain_steps_work_too(cow_views, start):
     stages = [stage | {"rates": {"vertices": (0.01, 0.002)}} for stage in SHORT]
-    weights = {"laplacian": 0.1, "bilaplacian": 0.0, "normal_consistency": 0.0}
+    weights = {"laplacian": 0.1, "bilaplacian": 0.0, "normal_consistency": 0.0, "distortion": 0.0}
     result = fit(start, cow_views, preconditioned=False, weights=weights, schedule=stages)
     assert result.mean_iou > 0.9
 

@@ -70,7 +70,7 @@ def test_edges_and_hinges_of_a_fan_with_three_faces_on_one_edge():
     assert hinges.tolist() == [[0, 1], [1, 2]]
 
 
-@pytest.mark.parametrize("name", ["laplacian", "bilaplacian", "normal_consistency", "edge_length"])
+@pytest.mark.parametrize("name", ["laplacian", "bilaplacian", "normal_consistency", "distortion", "edge_length"])
 @pytest.mark.parametrize("keep_detail", [True, False])
 def test_mesh_term_gradients(name, keep_detail, random):
     mesh = ball(1)
@@ -84,10 +84,36 @@ def test_mesh_term_gradients(name, keep_detail, random):
 def test_a_refinement_does_not_smooth_what_is_not_moved():
     mesh = ball(1)
     bumpy = torch.as_tensor(mesh.vertices) + 0.1 * torch.randn(mesh.vertices.shape, dtype=torch.float64)
-    weights = {"laplacian": 1.0, "bilaplacian": 1.0, "edge_length": 1.0}
+    weights = {"laplacian": 1.0, "bilaplacian": 1.0, "distortion": 1.0, "edge_length": 1.0}
     kept = Objective(bumpy, mesh.faces, weights, keep_detail=True).mesh(bumpy)
     assert all(abs(value.item()) < 1e-20 for value in kept.values())
     assert Objective(bumpy, mesh.faces, weights, keep_detail=False).mesh(bumpy)["laplacian"] > 0.001
+
+
+def test_distortion_is_nothing_for_similar_faces_and_grows_with_shear():
+    """Stretched by a along one axis, a face's conformal energy over its area is (a + 1 / a) / 2."""
+    rest = torch.tensor([[0.0, 0, 0], [2, 0, 0], [0.5, 1, 0]], dtype=torch.float64)
+    faces = torch.tensor([[0, 1, 2]])
+    angles = terms.cotangents(rest, faces)
+    turn = torch.linalg.qr(torch.rand(3, 3, dtype=torch.float64)).Q
+    assert terms.distortion(3 * rest @ turn, faces, angles).item() == pytest.approx(0, abs=1e-20)
+    for a in (1.5, 4.0, 0.1):
+        q = (a + 1 / a) / 2
+        stretched = terms.distortion(rest * torch.tensor([a, 1, 1]), faces, angles)
+        assert stretched.item() == pytest.approx((q - 1) ** 2, rel=0.1 * q)
+    flat = (rest * torch.tensor([1.0, 0, 1])).requires_grad_()
+    collapsed = terms.distortion(flat, faces, angles)
+    collapsed.backward()
+    assert 9000 < collapsed < 10000 and torch.isfinite(flat.grad).all()
+
+
+def test_a_face_without_area_at_rest_never_costs():
+    rest = torch.tensor([[0.0, 0, 0], [1, 0, 0], [3, 0, 0], [0, 0, 0]])
+    faces = torch.tensor([[0, 1, 2], [0, 3, 0]])
+    moved = torch.rand(4, 3, requires_grad=True)
+    cost = terms.distortion(moved, faces, terms.cotangents(rest, faces))
+    cost.backward()
+    assert cost == 0 and not moved.grad.any()
 
 
 def test_sparse_map_gradient():

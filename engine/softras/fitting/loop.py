@@ -230,11 +230,12 @@ class _Run:
         alpha = crops.render(vertices, self.model.faces, batch, sigma=sigma, cull=self.cull)
         weights = torch.tensor([self.views[i].weight for i in batch.tolist()], dtype=alpha.dtype, device=self.device)
         objective = self.model.objective
-        terms = objective.silhouette(alpha, crops.masks_of(batch), weights) | objective.mesh(vertices)
-        objective.total(terms).backward()
+        silhouette = objective.silhouette(alpha, crops.masks_of(batch), weights)
+        mesh = objective.mesh(vertices)
+        (objective.total(silhouette) + _between(stage.stiffness, done) * objective.total(mesh)).backward()
         for optimizer, rates in optimizers:
             optimizer.step(_between(rates, done))
-        return {name: float(value.detach()) for name, value in terms.items()}
+        return {name: float(value.detach()) for name, value in (silhouette | mesh).items()}
 
     def evaluated(self, stage: int, loss: dict[str, float]) -> Progress:
         """The event of this moment with its IoU; the best such state is kept."""

@@ -14,7 +14,7 @@ from .schedule import Stage
 from .unit import UnitSpace
 
 DEFAULT_WEIGHTS = {
-    "refine": {"iou": 1.0, "squared": 0.2, "bilaplacian": 0.03, "normal_consistency": 0.08},
+    "refine": {"iou": 1.0, "squared": 0.2, "bilaplacian": 0.03, "normal_consistency": 1.5, "distortion": 0.035},
     "reconstruct": {"iou": 1.0, "squared": 0.2, "bilaplacian": 0.2},
 }
 

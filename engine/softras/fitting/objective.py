@@ -36,6 +36,8 @@ class Objective:
         self._edges = torch.as_tensor(edges, device=rest.device)
         self._hinges = torch.as_tensor(hinges, device=rest.device)
         self._rest_cosines = terms.hinge_cosines(rest, self._faces, self._hinges) if keep_detail else None
+        equilateral = torch.full((len(faces), 3), 3**-0.5, dtype=rest.dtype, device=rest.device)
+        self._cotangents = terms.cotangents(rest, self._faces) if keep_detail else equilateral
         self._operator = SparseMap(_random_walk(edges, len(rest)), device=rest.device, dtype=rest.dtype)
         lengths = (rest[self._edges[:, 0]] - rest[self._edges[:, 1]]).norm(dim=1)
         self.mean_edge = max(float(lengths.mean()), 1e-4) if len(lengths) else 1.0
@@ -63,13 +65,15 @@ class Objective:
             found["normal_consistency"] = terms.normal_consistency(
                 vertices, self._faces, self._hinges, self._rest_cosines
             )
+        if "distortion" in self.weights:
+            found["distortion"] = terms.distortion(vertices, self._faces, self._cotangents)
         if "edge_length" in self.weights:
             found["edge_length"] = terms.edge_length(vertices, self._edges, self._lengths)
         return found
 
     def total(self, found: dict[str, Tensor]) -> Tensor:
         """The weighted sum."""
-        return torch.stack([self.weights[name] * value for name, value in found.items()]).sum()
+        return sum((self.weights[name] * value for name, value in found.items()), torch.zeros(()))
 
 
 def edges_and_hinges(faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

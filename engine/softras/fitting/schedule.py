@@ -18,6 +18,7 @@ class Stage:
         blur: crop pixels of softness at the start and the end of the stage; sigma = (2 blur / resolution)^2.
         rates: step length of each variable at the start and the end of the stage.
         smoothing: length over which a preconditioned step is smooth.
+        stiffness: factor of the mesh terms' weights at the start and the end of the stage.
         edge: edge length to remesh to (reconstruct only), or None.
         remesh_every: steps between remeshings; 0 remeshes only at the start of the stage.
     """
@@ -27,6 +28,7 @@ class Stage:
     blur: tuple[float, float] = (0.35, 0.35)
     rates: dict[str, tuple[float, float]] = field(default_factory=dict)
     smoothing: float = 0.05
+    stiffness: tuple[float, float] = (1.0, 1.0)
     edge: float | None = None
     remesh_every: int = 0
 
@@ -57,11 +59,12 @@ def default_schedule(mode: str, optimize: tuple[str, ...]) -> tuple[Stage, ...]:
 
 RECONSTRUCT = (Stage(400, 200, (0.35, 0.16), {"vertices": (0.025, 0.0015)}, smoothing=0.028, edge=0.018),)
 
+# Stiff at first, so that nothing folds while the shape is found; then soft, so that detail gets in.
 REFINE_VERTICES = (
     Stage(128, 60, (1.5, 0.7), {"vertices": (0.04, 0.03), "rigid": (0.02, 0.01)}, smoothing=0.12),
-    Stage(128, 120, (0.5, 0.35), {"vertices": (0.04, 0.03), "rigid": (0.01, 0.005)}, smoothing=0.08),
-    Stage(256, 130, (0.35, 0.25), {"vertices": (0.02, 0.01), "rigid": (0.005, 0.002)}, smoothing=0.05),
-    Stage(512, 90, (0.25, 0.2), {"vertices": (0.01, 0.001), "rigid": (0.002, 0.0002)}, smoothing=0.03),
+    Stage(128, 120, (0.5, 0.35), {"vertices": (0.04, 0.025), "rigid": (0.01, 0.005)}, 0.08, stiffness=(1, 0.5)),
+    Stage(256, 130, (0.35, 0.25), {"vertices": (0.02, 0.01), "rigid": (0.005, 0.002)}, 0.04, stiffness=(0.5, 0.2)),
+    Stage(512, 90, (0.25, 0.2), {"vertices": (0.01, 0.001), "rigid": (0.002, 0.0002)}, 0.025, stiffness=(0.2, 0.08)),
 )
 
 REFINE_RIGID = (

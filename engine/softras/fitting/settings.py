@@ -11,7 +11,7 @@ from .schedule import Stage, default_schedule
 
 MODES = ("refine", "reconstruct")
 VARIABLES = ("vertices", "rigid")
-TERMS = ("iou", "squared", "laplacian", "bilaplacian", "normal_consistency", "edge_length")
+TERMS = ("iou", "squared", "laplacian", "bilaplacian", "normal_consistency", "distortion", "edge_length")
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+LARGEST_DISTORTION = 100.0
+
 
 def silhouette_iou(alpha: Tensor, masks: Sequence[Tensor]) -> Tensor:
     """(N,) one minus the soft intersection over union of silhouettes and masks.
@@ -82,6 +84,33 @@ def edge_length(vertices: Tensor, edges: Tensor, lengths: Tensor) -> Tensor:
     """
     length = (vertices[edges[:, 0]] - vertices[edges[:, 1]]).square().sum(dim=1).clamp_min(1e-20).sqrt()
     return ((length - lengths) / lengths).square().mean()
+
+
+def distortion(vertices: Tensor, faces: Tensor, cotangents: Tensor) -> Tensor:
+    """Mean of how much the faces are sheared: 0 where they keep their angles, up to 10^4 where one collapses.
+
+    mean (q - 1)^2 with q = s / A, where s = sum_i cot(theta_i) |e_i|^2 / 4 and A is the face's area: q is the conformal
+    energy of the map from the face at rest, 1 where it is a similarity and greater elsewhere (here: up to 100).
+    Hormann and Greiner, "MIPS: an efficient global parametrization method", 2000; Pinkall and Polthier, 1993.
+
+    Args:
+        cotangents: (F, 3) of the angles at rest; column i is the angle opposite edge i, from corner i + 1 to i + 2.
+    """
+    a, b, c = (vertices.index_select(0, corner) for corner in faces.T)
+    squares = torch.stack([(x - y).square().sum(dim=1) for x, y in ((c, b), (a, c), (b, a))], dim=1)
+    energy = (cotangents * squares).sum(dim=1) / 4
+    area = torch.linalg.cross(b - a, c - a).square().sum(dim=1).clamp_min(1e-30).sqrt() / 2
+    bounded = energy / (area + energy / LARGEST_DISTORTION).clamp_min(1e-15)
+    return torch.where(energy > 0, bounded - 1 / (1 + 1 / LARGEST_DISTORTION), 0).square().mean()
+
+
+def cotangents(vertices: Tensor, faces: Tensor) -> Tensor:
+    """(F, 3) cotangents of the faces' angles at corners 0, 1, 2; zeros for a face without area, which never costs."""
+    a, b, c = (vertices.index_select(0, corner) for corner in faces.T)
+    cosine = torch.stack([((y - x) * (z - x)).sum(dim=1) for x, y, z in ((a, b, c), (b, c, a), (c, a, b))], dim=1)
+    sine = torch.linalg.cross(b - a, c - a).norm(dim=1, keepdim=True)  # |u| |v| sin, the same at each corner
+    flat = sine <= 1e-3 * cosine.sum(dim=1, keepdim=True)
+    return torch.where(flat, 0, cosine / sine.clamp_min(1e-30))
 
 
 class _Sums(torch.autograd.Function):
