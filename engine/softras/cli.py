@@ -93,6 +93,11 @@ def _serve(options: argparse.Namespace) -> int:
 
 
 def _fit(options: argparse.Namespace) -> int:
+    with _interrupt_stops() as stopped:
+        return _fit_until(stopped, options)
+
+
+def _fit_until(stopped: list[int], options: argparse.Namespace) -> int:
     from .io.meshes import check_suffix, save_mesh
 
     started = time.monotonic()
@@ -112,25 +117,26 @@ def _fit(options: argparse.Namespace) -> int:
         require()  # says what is missing
         raise
 
+    if stopped:
+        raise KeyboardInterrupt
     progress = _ProgressBar(sys.stderr)
     result: FitResult | None = None
-    with _interrupt_stops() as stopped:
-        for event in run(job, stop=lambda: bool(stopped)):
-            if isinstance(event, FitResult):
-                result = event
-            else:
-                progress.show(event)
-        progress.end()
-        if result is None:
-            raise RuntimeError("the fit ended without a result")
-        if options.job:
-            _save_result(Path(options.job), job, result, "cancelled" if stopped else "finished")
-        if options.out:
-            save_mesh(options.out, result.mesh, like=_source(options))
-        if options.report:
-            from .io.report import write_report
+    for event in run(job, stop=lambda: bool(stopped)):
+        if isinstance(event, FitResult):
+            result = event
+        else:
+            progress.show(event)
+    progress.end()
+    if result is None:
+        raise RuntimeError("the fit ended without a result")
+    if options.job:
+        _save_result(Path(options.job), job, result, "cancelled" if stopped else "finished")
+    if options.out:
+        save_mesh(options.out, result.mesh, like=_source(options))
+    if options.report:
+        from .io.report import write_report
 
-            write_report(options.report, job.views, job.mesh, result)
+        write_report(options.report, job.views, job.mesh, result)
     _print_result(job, result, options, time.monotonic() - started)
     return INTERRUPTED if stopped else OK
 
@@ -200,7 +206,10 @@ def _check_writable(folder: Path) -> None:
 
 @contextmanager
 def _interrupt_stops() -> Iterator[list[int]]:
-    """The first Ctrl-C fills the list, and the fit ends with its best; the second one ends the command."""
+    """The first Ctrl-C fills the list, and the fit ends with its best; the second one ends the command.
+
+    Python's own handler raises wherever the program is, and libraries that are being imported may swallow that.
+    """
     stopped: list[int] = []
 
     def stop(number: int, frame: object) -> None:

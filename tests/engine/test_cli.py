@@ -133,9 +133,12 @@ def test_ctrl_c_keeps_the_best_and_is_status_130(setting_options, spot: Path, tm
     assert len(load_mesh(tmp_path / "a.obj").vertices) == 2930
 
 
-def test_ctrl_c_during_the_start_is_status_130(setting_options, spot: Path, tmp_path: Path) -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+@pytest.mark.parametrize("library", ["libtorch_cpu", "libtorch_python"])
+def test_ctrl_c_during_the_start_is_status_130(setting_options, spot: Path, tmp_path: Path, library: str) -> None:
     process = start_fit(spot, tmp_path / "a.obj", *setting_options(ENDLESS))
-    time.sleep(0.5)
+    while library not in Path(f"/proc/{process.pid}/maps").read_text():
+        time.sleep(0.001)
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=30)
     assert process.returncode == 130 and "Traceback" not in stderr, stderr
