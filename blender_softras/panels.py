@@ -165,16 +165,6 @@ class SOFTRAS_PT_options(_Panel, bpy.types.Panel):
         layout.prop(prefs.get(context), "device")
 
 
-_CLASSES = (SOFTRAS_UL_views, SOFTRAS_PT_fit, SOFTRAS_PT_views, SOFTRAS_PT_options)
-
-
-def register() -> None:
-    """Add the tab."""
-    for cls in _CLASSES:
-        bpy.utils.register_class(cls)
-
-
-def unregister() -> None:
-    """Remove the tab."""
-    for cls in reversed(_CLASSES):
-        bpy.utils.unregister_class(cls)
+register, unregister = bpy.utils.register_classes_factory(
+    (SOFTRAS_UL_views, SOFTRAS_PT_fit, SOFTRAS_PT_views, SOFTRAS_PT_options)
+)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import bpy
 from bpy.props import StringProperty
@@ -103,7 +104,7 @@ class SOFTRAS_OT_fit(bpy.types.Operator):
     def _begin(self, context: bpy.types.Context) -> bool:
         try:
             folder = bpy.path.abspath(self.report_folder)
-            self._session = session.FitSession(context, report=folder or None)
+            self._session = session.FitSession(context, report=Path(folder) if folder else None)
         except (InputError, EngineError) as error:
             self._fail(error)
             return False

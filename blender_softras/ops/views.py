@@ -216,22 +216,12 @@ def _show_behind(
     background.scale = frame[side] / fitted[side]
 
 
-_CLASSES = (
-    SOFTRAS_OT_view_add,
-    SOFTRAS_OT_view_remove,
-    SOFTRAS_OT_views_from_cameras,
-    SOFTRAS_OT_views_import,
-    SOFTRAS_OT_look_through,
+register, unregister = bpy.utils.register_classes_factory(
+    (
+        SOFTRAS_OT_view_add,
+        SOFTRAS_OT_view_remove,
+        SOFTRAS_OT_views_from_cameras,
+        SOFTRAS_OT_views_import,
+        SOFTRAS_OT_look_through,
+    )
 )
-
-
-def register() -> None:
-    """Add the operators."""
-    for cls in _CLASSES:
-        bpy.utils.register_class(cls)
-
-
-def unregister() -> None:
-    """Remove the operators."""
-    for cls in reversed(_CLASSES):
-        bpy.utils.unregister_class(cls)
