@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -62,7 +63,7 @@ def write_ninja(path: Path, libraries: list[str]) -> None:
         "  deps = gcc",
         "  description = compile $out",
         "rule link",
-        f"  command = {zig} -target $target -shared -nostdlib++ -s $flags $in -o $out",
+        f"  command = {zig} -target $target -shared -nostdlib++ -s $in -o $out",
         "  description = link $out",
     ]
     for library in libraries:
@@ -79,9 +80,7 @@ def write_ninja(path: Path, libraries: list[str]) -> None:
                 f"  cpu = {cpu}",
                 f"  isa = {isa}",
             ]
-        lines += [f"build {OUT / library}: link {' '.join(objects)}", f"  target = {target}"]
-        if "windows" in target:  # keep the import library, which nobody links against, out of the package
-            lines.append(f"  flags = -Wl,--out-implib,{library}.lib")
+        lines += [f"build {library}: link {' '.join(objects)}", f"  target = {target}"]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
@@ -97,6 +96,9 @@ def build(libraries: list[str], build_dir: Path | None = None) -> list[Path]:
         "ZIG_LOCAL_CACHE_DIR": str(build_dir / "zig"),
     }
     subprocess.run([sys.executable, "-m", "ninja", "-C", str(build_dir)], check=True, env=environment)
+    for library in libraries:  # renamed into place: a fit that has the old one loaded keeps it
+        shutil.copy2(build_dir / library, OUT / f"{library}.new")
+        os.replace(OUT / f"{library}.new", OUT / library)
     return [OUT / library for library in libraries]
 
 
