@@ -22,12 +22,13 @@ from make_scene import make_scene
 
 OUT = Path(sys.argv[-1])
 Steps = Generator[float, None, None]
+EXTENSION = "bl_ext.user_default.softras"
 results: list[tuple[bool, str]] = []
 
 
 def part(name: str):
     """A module of the extension."""
-    return importlib.import_module(f"bl_ext.user_default.softras.{name}")
+    return importlib.import_module(f"{EXTENSION}.{name}")
 
 
 def check(condition: bool, label: str) -> None:
@@ -106,8 +107,8 @@ def command_under_mouse() -> str:
     return manager.clipboard
 
 
-def find_button(operator: str) -> Generator[float, None, tuple[int, int] | None]:
-    """Where in the sidebar the button of an operator is, from top to bottom."""
+def find_button(operator: str) -> Generator[float, None, tuple[int, int]]:
+    """Where in the sidebar the button of an operator is, from top to bottom; the visit ends where there is none."""
     region = viewport("UI")[1]
     move(*centre())
     yield 0.3
@@ -118,8 +119,9 @@ def find_button(operator: str) -> Generator[float, None, tuple[int, int] | None]
         if operator in command_under_mouse():
             yield 0.4  # the highlight may lag behind the mouse
             if operator in command_under_mouse():
+                check(True, f"the button {operator} is found")
                 return x, y - 6
-    return None
+    raise LookupError(f"no button {operator} in the sidebar")
 
 
 def shown(target: bpy.types.Object) -> np.ndarray:
@@ -169,9 +171,6 @@ def steps() -> Steps:
     picture("1_ready")
 
     fit_button = yield from find_button("softras.fit")
-    check(fit_button is not None, "the Fit button is found")
-    if fit_button is None:
-        return
 
     bpy.ops.softras.test_engine()
     check("starting" in part("prefs").status()[0], "Test Engine does not wait")
@@ -247,14 +246,36 @@ def steps() -> Steps:
     key("ESC")  # the error's popup, if it is open
     yield 0.2
     fit_button = yield from find_button("softras.fit")
-    check(fit_button is not None, "the Fit button is still there")
-    if fit_button is None:
-        return
     yield from click(*fit_button)
     yield from until(running, "the next click fits again")
     yield from until(moved, "with a new engine")
     key("ESC")
     yield from until(lambda: not running(), "and ends")
+
+    # The extension is disabled, and another file opened, in the middle of a fit.
+    python = part("prefs").get(bpy.context).python
+    fit_button = yield from find_button("softras.fit")  # where it is now that the panel shows no error
+    yield from click(*fit_button)
+    yield from until(lambda: running() and moved(), "a fit to be interrupted")
+    bpy.ops.preferences.addon_disable(module=EXTENSION)
+    yield 0.5
+    check(not moved() and target().data.shape_keys is None, "disabling the extension puts the mesh back")
+    bpy.ops.preferences.addon_enable(module=EXTENSION)
+    part("prefs").get(bpy.context).python = python  # Blender forgets the preferences of what is disabled
+    yield from until(lambda: bool(bpy.ops.softras.fit.poll()), "and it can be enabled again")
+    fit_button = yield from find_button("softras.fit")
+    scene_file = OUT / "scene.blend"
+    bpy.ops.wm.save_as_mainfile(filepath=str(scene_file), copy=True)
+    yield from click(*fit_button)
+    yield from until(lambda: running() and moved(), "a fit before another file is opened")
+    bpy.ops.wm.open_mainfile(filepath=str(scene_file))
+    yield 1.0
+    check(not running() and not moved(), "opening a file ends the fit")
+    fit_button = yield from find_button("softras.fit")
+    yield from click(*fit_button)
+    yield from until(lambda: running() and moved(), "and fits")
+    key("ESC")
+    yield from until(lambda: not running(), "and ends again")
 
     # The reason for a grey button.
     for item in bpy.context.scene.softras.views:
@@ -290,4 +311,4 @@ def tick() -> float | None:
 
 
 visit = steps()
-bpy.app.timers.register(tick, first_interval=1.0)
+bpy.app.timers.register(tick, first_interval=1.0, persistent=True)
