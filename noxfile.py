@@ -35,8 +35,8 @@ def lint(session: nox.Session) -> None:
 
 @nox.session(python=False)
 def engine(session: nox.Session) -> None:
-    """The engine's tests, on the installed package."""
-    python = engine_python(session, "pytest", "hypothesis")
+    """The engine's tests, on the installed package; the CUDA kernels through their compiler and on an emulator."""
+    python = engine_python(session, "pytest", "hypothesis", "ziglang", "nvidia-cuda-nvrtc")
     session.run(
         python, "-m", "pytest", "tests", "--ignore=tests/blender", "--ignore=tests/app", *session.posargs, external=True
     )

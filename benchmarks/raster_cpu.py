@@ -1,6 +1,6 @@
 """Silhouettes on the CPU, forward and forward + backward, beside DEODR in one run.
 
-    pip install deodr trimesh
+    pip install deodr
     python benchmarks/raster_cpu.py [--threads 2] [--sigma 1e-5] [--repeat 15] [--out FILE.json]
 
 DEODR (a hard-edged C++ renderer with anti-aliased silhouettes, single-threaded) is the fastest CPU peer we know. Both
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import statistics
 import time
@@ -22,11 +21,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import trimesh
+from spheres import cameras, icosphere, pairs
 
 import softras
 from softras.raster import cpu
-from softras.raster.reference import CUTOFF
 
 DATA = Path(os.environ.get("SOFTRAS_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 SIZES = [
@@ -53,24 +51,11 @@ def load(name: str) -> tuple[np.ndarray, np.ndarray]:
     """Vertices within [-1, 1], and faces."""
     if name == "spot" and (DATA / "meshes" / "spot.obj").is_file():
         mesh = softras.load_mesh(DATA / "meshes" / "spot.obj")
+        vertices, faces = mesh.vertices, mesh.faces
     else:
-        mesh = trimesh.creation.icosphere(4 if name == "spot" else int(name.split()[1]))
-    vertices = np.asarray(mesh.vertices) - np.asarray(mesh.vertices).mean(0)
-    return vertices / np.abs(vertices).max(), np.asarray(mesh.faces)
-
-
-def cameras(count: int, size: int) -> list[softras.Camera]:
-    """Cameras on a ring of eight; the object fills two thirds of the image."""
-    out = []
-    for i in range(count):
-        a = 2 * np.pi * i / 8
-        matrix = np.eye(4)
-        matrix[:3, :3] = [[np.cos(a), 0, np.sin(a)], [0, -1, 0], [np.sin(a), 0, -np.cos(a)]]
-        matrix[2, 3] = 4.2
-        out.append(
-            softras.Camera([[1.8 * size, 0, size / 2], [0, 1.8 * size, size / 2], [0, 0, 1]], matrix, size, size)
-        )
-    return out
+        vertices, faces = icosphere(4 if name == "spot" else int(name.split()[1]))
+    vertices = vertices - vertices.mean(0)
+    return vertices / np.abs(vertices).max(), faces
 
 
 def ours(vertices, faces, cams, sigma) -> tuple[Callable, Callable]:
@@ -147,16 +132,6 @@ def _status(name: str) -> int:
     """A size of /proc/self/status, in bytes."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return 1024 * int(next(line for line in lines if line.startswith(name)).split()[1])
-
-
-def pairs(vertices: np.ndarray, faces: np.ndarray, camera: softras.Camera, sigma: float) -> float:
-    """(face, pixel) pairs within the cut-off: areas of the faces, each grown by the cut-off's radius (Steiner)."""
-    corners = camera.project(vertices)[faces]
-    radius = math.sqrt(CUTOFF * sigma) * min(camera.width, camera.height) / 2
-    sides = np.roll(corners, -1, 1) - corners
-    (ax, ay), (bx, by) = sides[:, 0].T, sides[:, 1].T
-    area = np.abs(ax * by - ay * bx) / 2
-    return float((area + np.linalg.norm(sides, axis=2).sum(1) * radius + np.pi * radius**2).sum())
 
 
 def print_growth(repeat: int) -> None:

@@ -335,9 +335,9 @@ __device__ inline void clipped_backward(const Call& call, const Camera& camera, 
   for (int i = 0; i < 6; i++) atomicAdd(k + i, gk[i]);
 }
 
-// Adds the gradient of a face's corners.
+// The gradient of a face's corners in pixels, summed by the warp.
 template <int n, class T>
-__device__ void gather(const Call& call, Shared<T>& shared, const Face& face, long long number, int view, int first) {
+__device__ inline void gather(const Call& call, Shared<T>& shared, const Face& face, int view, int first, Vector2<T>* out) {
   T x[n], y[n];
   for (int k = 0; k < n; k++) x[k] = y[k] = T(0);
   walk<n>(call, shared, face, view, first, [&](const Pixel<T>& p, const Edges<T>* edge) {
@@ -365,30 +365,26 @@ __device__ void gather(const Call& call, Shared<T>& shared, const Face& face, lo
       x[k] += move.x * share, y[k] += move.y * share;
     }
   });
-  for (int k = 0; k < n; k++) x[k] = warp_sum(x[k]), y[k] = warp_sum(y[k]);
-  const int lane = lane_of_thread();
-  if (face.clipped) {
-    Vec2 g[n];
-    for (int k = 0; k < n; k++) g[k] = {x[k], y[k]};
-    if (lane == 0) clipped_backward<T>(call, shared.camera, view, number, g);
-  } else {
-    const int corner = lane / 2;
-    const T sum_x = corner == 0 ? x[0] : corner == 1 ? x[1] : x[2], sum_y = corner == 0 ? y[0] : corner == 1 ? y[1] : y[2];
-    if (lane < 6) {
-      const long long v = (long long)view * call.vertices + vertex_of(call, 3 * number + corner);
-      double* out = call.corner_gradients ? corner_of(call, view, number) + lane : call.pixel_gradients + 2 * v + lane % 2;
-      atomicAdd(out, (double)(lane % 2 == 0 ? sum_x : sum_y));
-    }
-  }
+  for (int k = 0; k < n; k++) out[k] = {warp_sum(x[k]), warp_sum(y[k])};
 }
 
 template <class T>
 __device__ void faces_backward(const Call& call) {
   __shared__ Shared<T> shared;
-  const int view = blockIdx.z;
+  const int view = blockIdx.z, lane = lane_of_thread();
   for_faces(call, shared, view, [&](long long number, const Face& face, int first) {
-    face.corners == 3 ? gather<3>(call, shared, face, number, view, first)
-                      : gather<4>(call, shared, face, number, view, first);
+    Vector2<T> g[4];
+    face.corners == 3 ? gather<3>(call, shared, face, view, first, g) : gather<4>(call, shared, face, view, first, g);
+    if (face.clipped) {
+      const Vec2 moved[4] = {{g[0].x, g[0].y}, {g[1].x, g[1].y}, {g[2].x, g[2].y}, {g[3].x, g[3].y}};
+      if (lane == 0) clipped_backward<T>(call, shared.camera, view, number, moved);
+    } else if (lane < 6) {
+      const int corner = lane / 2;
+      const Vector2<T> moved = corner == 0 ? g[0] : corner == 1 ? g[1] : g[2];
+      const long long v = (long long)view * call.vertices + vertex_of(call, 3 * number + corner);
+      double* out = call.corner_gradients ? corner_of(call, view, number) + lane : call.pixel_gradients + 2 * v + lane % 2;
+      atomicAdd(out, (double)(lane % 2 == 0 ? moved.x : moved.y));
+    }
   });
 }
 
@@ -456,8 +452,9 @@ __device__ void sum_gradients(const Call& call) {
 
 }  // namespace softras::SOFTRAS_ISA
 
+// At least so many blocks shall fit a multiprocessor's registers: 4 for float, 2 for double.
 #define KERNEL_OF(name, scalar, T)                                                      \
-  extern "C" __global__ void __launch_bounds__(softras::cuda::kBlock)                   \
+  extern "C" __global__ void __launch_bounds__(softras::cuda::kBlock, 16 / sizeof(T))   \
       softras_##name##_##scalar(const softras::cuda::Call call) {                       \
     softras::cuda::name<T>(call);                                                       \
   }

@@ -1,20 +1,34 @@
 // SPDX-License-Identifier: MIT
 // The functions of the CUDA driver that engine/softras/raster/driver.py calls, over the emulator: whatever is loaded as
-// a module, its kernels are those of softras_cuda.cu.
+// a module, its kernels are those of softras_cuda.cu and of the benchmark's baseline.
 #include "cuda_emulator.h"
 
 #define SOFTRAS_SCALAR float32
 #include "softras_cuda.cu"
 KERNELS(float64)
+using softras::cuda::min;
+#include "../../benchmarks/published.cu"
 
-typedef void (*Kernel)(softras::cuda::Call);
+// A kernel of one argument, whatever its type.
+typedef void (*Launch)(emulator::Index grid, emulator::Index block, void* argument, uint64_t seed);
+template <auto kernel>
+void launch(emulator::Index grid, emulator::Index block, void* argument, uint64_t seed) {
+  emulator::launch(kernel, grid, block, argument, seed);
+}
 struct Named {
   const char* name;
-  Kernel kernel;
+  Launch launch;
 };
-#define NAMED(name) {"softras_" #name "_float32", softras_##name##_float32}, {"softras_" #name "_float64", softras_##name##_float64}
-static const Named kernels[] = {NAMED(check),          NAMED(draw),              NAMED(finish),
-                                NAMED(faces_backward), NAMED(vertices_backward), NAMED(sum_gradients)};
+#define NAMED(kernel) {#kernel, launch<kernel>}
+#define BOTH(name) NAMED(softras_##name##_float32), NAMED(softras_##name##_float64)
+static const Named kernels[] = {BOTH(check),
+                                BOTH(draw),
+                                BOTH(finish),
+                                BOTH(faces_backward),
+                                BOTH(vertices_backward),
+                                BOTH(sum_gradients),
+                                NAMED(published_forward),
+                                NAMED(published_backward)};
 
 extern "C" {
 uint64_t emulator_seed = 1;
@@ -22,14 +36,14 @@ uint64_t emulator_call_size = sizeof(softras::cuda::Call);
 int cuCtxGetCurrent(void** context) { return *context = (void*)1, 0; }
 int cuModuleLoadData(void** module, const void* image) { return *module = (void*)1, image ? 0 : 1; }
 int cuGetErrorString(int, const char** words) { return *words = "the emulator does not know it", 0; }
-int cuModuleGetFunction(Kernel* function, void*, const char* name) {
+int cuModuleGetFunction(Launch* function, void*, const char* name) {
   for (const Named& k : kernels)
-    if (strcmp(k.name, name) == 0) return *function = k.kernel, 0;
+    if (strcmp(k.name, name) == 0) return *function = k.launch, 0;
   return 500;
 }
-int cuLaunchKernel(Kernel kernel, unsigned x, unsigned y, unsigned z, unsigned bx, unsigned by, unsigned bz, unsigned, void*,
+int cuLaunchKernel(Launch kernel, unsigned x, unsigned y, unsigned z, unsigned bx, unsigned by, unsigned bz, unsigned, void*,
                    void** arguments, void**) {
-  emulator::launch(kernel, {x, y, z}, {bx, by, bz}, arguments[0], emulator_seed);
+  kernel({x, y, z}, {bx, by, bz}, arguments[0], emulator_seed);
   return 0;
 }
 }

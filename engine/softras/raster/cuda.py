@@ -15,7 +15,7 @@ from . import cpu, driver, nvrtc
 
 THREADS = 128  # of a block: kBlock
 CELL = 16  # pixels a side: kCell
-WARPS = 32  # a multiprocessor should have to hide the latency of memory
+WARPS = 64  # a multiprocessor should be given: a few rounds of what it holds at once
 CAMERA = 18  # numbers of a camera's gradient: kPartial
 PARTIALS = 32  # most blocks a view in vertices_backward
 WORK = 1 << 24  # pixels, and numbers of faces' and vertices' gradients, that one launch keeps beside its outputs
@@ -125,15 +125,16 @@ def silhouettes(
     transmittance = torch.empty_like(alpha)
     with scene.gpu.current():
         status = torch.zeros(1, dtype=torch.int32, device=vertices.device)
-        call = scene.call(slice(0, scene.views), status=status)
-        scene.launch("check", call, scene.checks())
-        bad = None if scene.gpu.capturing() else scene.gpu.read(status)
+        bad = None
         for part in scene.parts(height * width):
             count = part.stop - part.start
             sums = torch.zeros(count, height, width, dtype=torch.int64, device=vertices.device)
             outputs = {"alpha": alpha[part], "transmittance": transmittance[part]}
             call = scene.call(part, status=status, sums=sums, **outputs)
-            scene.launch("draw", call, *scene.face_blocks(count))
+            scene.launch("check", call, scene.checks())
+            if part.stop == scene.views and not scene.gpu.capturing():
+                bad = scene.gpu.read(status)  # what is drawn below need not be waited for
+            scene.launch("draw", call, *scene.face_blocks(count, call.splits))
             scene.launch("finish", call, -(-sums.numel() // THREADS))
         if bad is not None:
             _refuse(bad())
@@ -264,9 +265,9 @@ class _Scene:
         most = max(self.vertices.numel(), self.faces.numel(), 12 * self.views)
         return min(-(-most // THREADS), 8 * self.gpu.processors)
 
-    def face_blocks(self, count: int, splits: int | None = None) -> tuple[int, int, int]:
+    def face_blocks(self, count: int, splits: int) -> tuple[int, int, int]:
         """The grid of the kernels that give a warp 32 faces of a view."""
-        return -(-len(self.faces) // THREADS), splits or self._splits(count), count
+        return -(-len(self.faces) // THREADS), splits, count
 
     def _splits(self, count: int) -> int:
         """Warps that share the cells of the same faces, so that few faces fill the device too."""

@@ -65,4 +65,4 @@ def _check(status: int) -> None:
     words = ctypes.c_char_p()
     library().cuGetErrorString(status, ctypes.byref(words))
     message = f"the CUDA driver says: {(words.value or b'unknown error').decode()} (error {status})"
-    raise torch.OutOfMemoryError(message) if status == _OUT_OF_MEMORY else DriverError(message)
+    raise torch.cuda.OutOfMemoryError(message) if status == _OUT_OF_MEMORY else DriverError(message)

@@ -47,7 +47,7 @@ def compiled(architecture: int, scalar: str) -> bytes:
     Raises:
         CompileError: no NVRTC, a GPU too old for it, or sources that do not compile.
     """
-    texts, options = sources(), [_target(architecture), "-std=c++17", f"-DSOFTRAS_SCALAR={scalar}"]
+    texts, options = sources(), [target(architecture), "-std=c++17", f"-DSOFTRAS_SCALAR={scalar}"]
     key = hashlib.sha256(repr((sorted(texts.items()), options, version())).encode()).hexdigest()[:32]
     cached = _cache() / f"{scalar}-{architecture}-{key}.bin"
     try:
@@ -98,7 +98,8 @@ def version() -> str:
     return f"{major.value}.{minor.value}"
 
 
-def _target(architecture: int) -> str:
+def target(architecture: int) -> str:
+    """The option that names a GPU of this compute capability, or one that it runs the PTX of. Raises CompileError."""
     count = ctypes.c_int()
     _check(_library().nvrtcGetNumSupportedArchs(ctypes.byref(count)))
     known = (ctypes.c_int * count.value)()

@@ -1,0 +1,452 @@
+"""Everything about the CUDA backend that needs a GPU, in one run: is it right, how fast is it, what does it need?
+
+    python benchmarks/gpu_check.py [--out FILE.json] [--seconds 450]
+    python benchmarks/gpu_check.py --emulate      the same path at tiny sizes without a GPU (needs ziglang)
+
+Needs PyTorch with CUDA, numpy and pytest (the tests also hypothesis, the fits what softras depends on and the test data
+in SOFTRAS_DATA; the CPU's times its native library, which csrc/build.py makes). What is missing is said and left out.
+In turn: the kernels are compiled; the rasterizer's tests run on the device; compute-sanitizer watches a small case;
+times, memory and the limits that bytes and operations set, beside a plain CUDA transcription of SoftRas's published
+algorithm (published.cu) and our CPU backend; how many warps to launch; seconds of two fits. docs/performance.md keeps
+what was measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import ctypes
+import datetime
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+BENCHMARKS = Path(__file__).resolve().parent
+REPOSITORY = BENCHMARKS.parent
+sys.path[:0] = [str(REPOSITORY / "engine"), str(REPOSITORY / "csrc"), str(REPOSITORY / "tests" / "raster")]
+
+import build as native
+import numpy as np
+import torch
+from spheres import cameras, icosphere, pairs
+
+import softras
+from softras.raster import cpu, cuda, driver, nvrtc, ops
+from softras.render.silhouette import camera_tensors
+
+DATA = Path(os.environ.get("SOFTRAS_DATA", REPOSITORY.parent / "shared" / "data"))
+SIGMA = 1e-5
+LEVELS, SIZES, VIEWS = (3, 4, 5, 6, 7), (64, 256, 512, 1024), (1, 8, 64)
+MAIN = (4, 512, 8)  # the level, size and views that the targets are about
+FORWARD, BACKWARD = 54, 86  # operations of a (face, pixel) pair, see docs/cuda.md
+LONGEST = 1.5  # seconds of one call beyond which a backend is not timed at larger sizes
+
+started = time.monotonic()
+
+
+class Case:
+    """One mesh in some views on one device, and the calls that are timed."""
+
+    def __init__(self, level: int, size: int, views: int, device: str) -> None:
+        points, triangles = icosphere(level)
+        self.cameras = cameras(views, size)
+        self.pairs = sum(pairs(points, triangles, camera, SIGMA) for camera in self.cameras[:8]) * views / min(8, views)
+        self.size = size
+        self.vertices = torch.tensor(points, dtype=torch.float32, device=device, requires_grad=True)
+        self.faces = torch.tensor(triangles, dtype=torch.int32, device=device)
+        self.tensors = camera_tensors(self.cameras, torch.float32, torch.device(device))
+        self.tensors = {name: tensor.to(device) for name, tensor in self.tensors.items()}
+        generator = torch.Generator().manual_seed(0)
+        self.upstream = torch.rand(views, size, size, generator=generator).to(device)
+
+    def forward(self) -> torch.Tensor:
+        return ops.silhouettes(
+            self.vertices, self.faces, height=self.size, width=self.size, sigma=SIGMA, **self.tensors
+        )
+
+    def both(self) -> tuple[torch.Tensor, torch.Tensor]:
+        alpha = self.forward()
+        return alpha.detach(), torch.autograd.grad(alpha, self.vertices, self.upstream)[0]
+
+    def limit(self, rates: dict[str, float]) -> dict[str, float]:
+        """Bytes and operations of forward + backward that no implementation can avoid, and the time they take."""
+        mesh = 2 * (self.vertices.numel() + self.faces.numel()) * 4 + self.vertices.numel() * 4
+        moved = mesh + 16 * self.upstream.numel()  # alpha and transmittance out, transmittance and gradient in
+        work = self.pairs * (FORWARD + BACKWARD)
+        seconds = max(moved / rates["bytes"], work / rates["operations"])
+        return {"bytes": moved, "operations": work, "ms": 1e3 * seconds}
+
+
+class Published:
+    """SoftRas's published algorithm: its gradient goes to the projected corners, as there."""
+
+    class Call(ctypes.Structure):
+        _fields_ = [
+            *[(name, ctypes.c_int32) for name in ("views", "faces", "height", "width")],
+            ("sigma", ctypes.c_double),
+            *[(name, ctypes.c_void_p) for name in ("corners", "alpha", "grad_alpha", "grad_corners")],
+        ]
+
+    def __init__(self, gpu: cuda.Gpu) -> None:
+        text = (BENCHMARKS / "published.cu").read_text()
+        image = nvrtc.build({nvrtc.SOURCE: text}, [nvrtc.target(gpu.architecture), "-std=c++17"])[0]
+        self.gpu, self.module = gpu, driver.Module(image)
+
+    def both(self, case: Case) -> torch.Tensor:
+        tensors, (views, size) = case.tensors, (len(case.cameras), case.size)
+        world = tensors["world_to_camera"]
+        points = case.vertices.detach() @ world[:, :3, :3].mT + world[:, None, :3, 3]
+        pixels = (points / points[..., 2:]) @ tensors["K"].mT
+        corners = (2 * pixels[..., :2] / size - 1)[:, case.faces.flatten().long()].contiguous()
+        alpha, grads = torch.empty_like(case.upstream), torch.zeros_like(corners)
+        call = self.Call(views, len(case.faces), size, size, SIGMA, *[
+            tensor.data_ptr() for tensor in (corners, alpha, case.upstream, grads)
+        ])  # fmt: skip
+        grid = (-(-alpha.numel() // 256), 1, 1)
+        for kernel in ("published_forward", "published_backward"):
+            self.module.launch(kernel, grid, 256, self.gpu.stream(), call)
+        return alpha
+
+
+# ------------------------------------------------------------------------------------------------ measuring
+
+
+class Clock:
+    """How calls are timed on a device."""
+
+    def __init__(self, device: str) -> None:
+        self.device, self.real = device, device == "cuda"
+
+    def wait(self) -> None:
+        if self.real:
+            torch.cuda.synchronize()
+
+    def once(self, call: Callable[[], Any]) -> float:
+        """Seconds of one call."""
+        self.wait()
+        start = time.perf_counter()
+        call()
+        self.wait()
+        return time.perf_counter() - start
+
+    def called(self, call: Callable[[], Any], seconds: float = 0.2) -> float:
+        """Milliseconds of a call as a program makes it, Python included: the median."""
+        first = min(self.once(call), self.once(call))
+        count = min(100, max(3, int(seconds / first))) if self.real else 1
+        return 1e3 * statistics.median(self.once(call) for _ in range(count))
+
+    def replayed(self, call: Callable[[], Any]) -> float | None:
+        """Milliseconds of the device alone: the call as a CUDA graph, replayed. None: it cannot be captured."""
+        if not self.real:
+            return None
+        try:
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):
+                call()
+            begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            count = min(50, max(3, int(0.2 / self.once(graph.replay))))
+            begin.record()
+            for _ in range(count):
+                graph.replay()
+            end.record()
+            end.synchronize()
+            return begin.elapsed_time(end) / count
+        except RuntimeError as error:
+            say(f"no CUDA graph: {str(error).splitlines()[0]}")
+            return None
+
+    def memory(self, call: Callable[[], Any]) -> int:
+        """Bytes that a call has allocated at most."""
+        if not self.real:
+            return 0
+        self.wait()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        call()
+        self.wait()
+        return torch.cuda.max_memory_allocated() - before
+
+
+def rates(clock: Clock) -> dict[str, float]:
+    """Bytes and float32 operations a second that this device reaches in a large copy and a large product."""
+    if not clock.real:
+        return {"bytes": 1e10, "operations": 1e10}
+    source = torch.empty(1 << 28, device="cuda")
+    target = torch.empty_like(source)
+    copy = clock.called(lambda: target.copy_(source))
+    a = torch.randn(8192, 8192, device="cuda")
+    product = clock.called(lambda: a @ a)
+    return {"bytes": 2e3 * 4 * source.numel() / copy, "operations": 2e3 * 8192**3 / product}
+
+
+# ------------------------------------------------------------------------------------------------ the parts
+
+
+def time_cases(clock: Clock, known: dict[str, float], published: Published, deadline: float) -> list[dict]:
+    emulated = not clock.real
+    levels, sizes, views = ((0, 1), (16, 32), (1, 2)) if emulated else (LEVELS, SIZES, VIEWS)
+    cases = [(level, size, count) for level in levels for size in sizes for count in views]
+    cases.sort(key=lambda case: (case != MAIN, case[1] ** 2 * case[2] * (10 + 4 ** case[0])))
+    rows: list[dict] = []
+    slow: dict[str, float] = {}  # backend: the size of problem at which it took too long
+    say("\nms forward / forward + backward, as called | on the device alone | limit | published algorithm | our CPU")
+    for level, size, count in cases:
+        problem = size**2 * count * 4.0**level
+        if time.monotonic() > deadline:
+            say("the time is up; larger cases are left out")
+            break
+        try:
+            case = Case(level, size, count, clock.device)
+            row: dict[str, Any] = {"faces": len(case.faces), "size": size, "views": count, "pairs": case.pairs}
+            row["called"] = [clock.called(case.forward), clock.called(case.both)]
+            row["replayed"] = [clock.replayed(case.forward), clock.replayed(case.both)]
+            row["limit"] = case.limit(known)
+            inputs = sum(x.nbytes for x in (case.vertices, case.faces, case.upstream, *case.tensors.values()))
+            outputs = 2 * case.upstream.nbytes + case.vertices.nbytes
+            row["memory"] = (inputs + clock.memory(case.both)) / (inputs + outputs)
+            if problem < slow.get("published", float("inf")):
+                row["published"] = timed(clock, lambda case=case: published.both(case), slow, "published", problem)
+            if cpu.available() and problem < slow.get("cpu", float("inf")):
+                with on_cpu(emulated):
+                    here = Case(level, size, count, "cpu")
+                    row["cpu"] = timed(Clock("cpu"), here.both, slow, "cpu", problem)
+        except torch.cuda.OutOfMemoryError:
+            say(f"{20 * 4**level} faces {size}² x {count}: out of memory")
+            continue
+        rows.append(row)
+        say(line(row))
+    return rows
+
+
+def timed(clock: Clock, call: Callable[[], Any], slow: dict[str, float], name: str, problem: float) -> float:
+    seconds = clock.once(call)
+    if seconds > LONGEST:
+        slow[name] = problem
+        return 1e3 * seconds
+    return clock.called(call, 0.3)
+
+
+def line(row: dict) -> str:
+    def ms(value: float | None) -> str:
+        return "     -  " if value is None else f"{value:8.3f}"
+
+    both = row["replayed"][1] or row["called"][1]
+    text = f"{row['faces']:6} faces {row['size']:4}² x {row['views']:2}: " + " / ".join(map(ms, row["called"]))
+    text += (
+        f" | {' / '.join(map(ms, row['replayed']))} | {ms(row['limit']['ms'])} ({both / row['limit']['ms']:.1f} times)"
+    )
+    for name in ("published", "cpu"):
+        if name in row:
+            text += f" | {name} {ms(row[name])} ({row[name] / row['called'][1]:.1f} times)"
+    return text + f" | memory {row['memory']:.2f} of inputs and outputs"
+
+
+def agree(device: str, published: Published) -> dict[str, float]:
+    """The largest differences from the CPU backend in float64, and of the published algorithm's image."""
+    level, size = (0, 16) if device == "cpu" else (3, 64)
+    case = Case(level, size, 2, device)
+    alpha, gradient = case.both()
+    with on_cpu(device == "cpu"):
+        exact = Case(level, size, 2, "cpu")
+        exact.vertices = exact.vertices.detach().double().requires_grad_()
+        double = ("K", "world_to_camera")
+        exact.tensors = {name: x.double() if name in double else x for name, x in exact.tensors.items()}
+        exact.upstream = exact.upstream.double()
+        expected, slope = exact.both()
+    return {
+        "alpha": float((alpha.cpu() - expected).abs().max()),
+        "gradient": float((gradient.cpu() - slope).abs().max() / slope.abs().max()),
+        "published": float((published.both(case).cpu() - expected).abs().max()),
+    }
+
+
+@contextlib.contextmanager
+def on_cpu(emulated: bool) -> Iterator[None]:
+    """Tensors of the CPU are the CPU's here, even while it emulates a GPU."""
+    if not emulated:
+        yield
+        return
+    import emulation
+
+    with emulation.native():
+        yield
+
+
+def run_tests(seconds: float) -> str:
+    """The rasterizer's tests on the device, in a process of their own; the last line of what they say."""
+    files = ["test_silhouettes.py", "test_cuda.py::test_a_gpu_agrees_with_the_definition"]
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-k", "cuda"]
+    return outcome([*command, *[str(REPOSITORY / "tests" / "raster" / name) for name in files]], seconds)
+
+
+def sanitize(seconds: float) -> dict[str, str]:
+    tool = shutil.which("compute-sanitizer") or shutil.which("/usr/local/cuda/bin/compute-sanitizer")
+    if tool is None:
+        return {"all": "compute-sanitizer is not installed"}
+    small = [sys.executable, str(Path(__file__).resolve()), "--small"]
+    return {
+        name: outcome([tool, "--tool", name, "--error-exitcode", "9", *small], seconds / 3)
+        for name in ("memcheck", "racecheck", "synccheck")
+    }
+
+
+def outcome(command: list[str], seconds: float) -> str:
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "engine"), "PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
+    if "pytest" in command:
+        del environment["PYTORCH_NO_CUDA_MEMORY_CACHING"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=max(1, seconds), env=environment)
+    except subprocess.TimeoutExpired:
+        return f"FAILED: not done after {seconds:.0f} s"
+    last = (done.stdout.strip() or done.stderr.strip()).splitlines()[-1:]
+    if done.returncode:
+        print(done.stdout[-3000:], done.stderr[-2000:], flush=True)
+    return ("" if done.returncode == 0 else "FAILED: ") + "".join(last)
+
+
+def sweep(clock: Clock) -> dict[int, float | None]:
+    """Milliseconds of the main case by cuda.WARPS, in case another number is better than ours."""
+    if not clock.real:
+        return {}
+    case, kept, found = Case(*MAIN, clock.device), cuda.WARPS, {}
+    for warps in (8, 16, 32, 64, 128, 256):
+        cuda.WARPS = warps
+        found[warps] = clock.replayed(case.both)
+    cuda.WARPS = kept
+    return found
+
+
+def time_fits(device: str) -> dict[str, Any]:
+    try:
+        from softras.doctor import require
+
+        require()
+    except softras.InputError as error:
+        return {"left out": str(error)}
+    found: dict[str, Any] = {}
+    if (DATA / "softras_plane").is_dir():
+        folder = DATA / "softras_plane"
+        ball, views = softras.load_mesh(folder / "sphere_1352.obj"), softras.load_views(folder)
+        for event in softras.fit_events(ball, views, device=device, max_seconds=30):
+            if event.iou is not None and float(np.mean(event.iou)) >= 0.9:
+                found["softras_plane to 0.90 mean IoU, s"] = event.elapsed
+                break
+    if (DATA / "oxford_dino").is_dir():
+        views = softras.load_views(DATA / "oxford_dino")
+        result = softras.fit(None, views, mode="reconstruct", device=device, max_seconds=60)
+        found["oxford_dino, s"], found["oxford_dino, mean IoU"] = result.elapsed, float(np.mean(result.iou))
+    return found or {"left out": f"no data in {DATA}"}
+
+
+# ------------------------------------------------------------------------------------------------ the run
+
+
+def check(args: argparse.Namespace, device: str) -> int:
+    clock, deadline = Clock(device), started + args.seconds
+    gpu = cuda.gpu(0)
+    report: dict[str, Any] = describe(device)
+    say(", ".join(f"{key} {value}" for key, value in report.items()))
+    with gpu.current():
+        start = time.perf_counter()
+        for dtype in (torch.float32, torch.float64):
+            gpu.module(dtype)
+        published = Published(gpu)
+        report["compile, s"] = round(time.perf_counter() - start, 2)
+        say(f"kernels compiled or taken from the cache in {report['compile, s']} s; NVRTC {nvrtc_version(device)}")
+        report["agreement"] = agree(device, published)
+        say(f"largest differences: {report['agreement']}")
+        if device == "cuda":
+            report["tests"] = run_tests(0.4 * args.seconds)
+            say(f"tests: {report['tests']}")
+            report["compute-sanitizer"] = sanitize(0.25 * args.seconds)
+            say(f"compute-sanitizer: {report['compute-sanitizer']}")
+        report["rates"] = rates(clock)
+        report["rows"] = time_cases(clock, report["rates"], published, deadline - 0.15 * args.seconds)
+        report["milliseconds by warps"] = sweep(clock)
+        report["fits"] = time_fits(device) if device == "cuda" else {"left out": "emulated"}
+        say(f"milliseconds by warps a multiprocessor: {report['milliseconds by warps']}\nfits: {report['fits']}")
+    if args.out:
+        args.out.write_text(json.dumps(report, indent=1))
+    good = report["agreement"]["alpha"] < 1e-5 and report["agreement"]["gradient"] < 1e-4
+    good = good and not any("FAILED" in str(report.get(part)) for part in ("tests", "compute-sanitizer"))
+    say(f"{time.monotonic() - started:.0f} s; {'all is well' if good else 'SOMETHING IS WRONG, see above'}")
+    return 0 if good else 1
+
+
+def describe(device: str) -> dict[str, Any]:
+    found = {"date": datetime.date.today().isoformat(), "torch": torch.__version__, "python": platform.python_version()}
+    found["cpu"] = f"{cpu.description()}, {torch.get_num_threads()} threads"
+    if device == "cuda":
+        query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+        with contextlib.suppress(OSError):
+            found["driver"] = subprocess.run(query, capture_output=True, text=True).stdout.strip().splitlines()[0]
+        properties = torch.cuda.get_device_properties(0)
+        found["gpu"] = f"{properties.name}, {properties.multi_processor_count} multiprocessors"
+    else:
+        found["gpu"] = "emulated"
+    return found
+
+
+def nvrtc_version(device: str) -> str:
+    return nvrtc.version() if device == "cuda" else "emulated"
+
+
+def prepare() -> None:
+    """The CUDA sources where the engine looks for them, and the native library if it can be built."""
+    native.place_cuda_sources()
+    if not cpu.library_path().is_file():
+        with contextlib.suppress(Exception):
+            native.build([native.this_machine()])
+        say(
+            "the CPU's native library was built"
+            if cpu.library_path().is_file()
+            else "no native library for the CPU here"
+        )
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, help="write everything measured as JSON")
+    parser.add_argument("--seconds", type=float, default=450, help="when to stop (default 450)")
+    parser.add_argument("--emulate", action="store_true", help="run on the emulator at tiny sizes")
+    parser.add_argument(
+        "--small", action="store_true", help="one small forward and backward pass, for compute-sanitizer"
+    )
+    args = parser.parse_args()
+    if args.emulate:
+        import emulation
+
+        with tempfile.TemporaryDirectory() as folder, emulation.emulated(emulation.build(Path(folder))):
+            nvrtc.build = lambda texts, options: (b"image", "")
+            nvrtc.target = lambda architecture: "none"
+            return check(args, "cpu")
+    if not torch.cuda.is_available():
+        say("PyTorch finds no GPU; --emulate runs the same path without one.")
+        return 2
+    if not args.small:
+        prepare()
+    if not cuda.available(torch.device("cuda", 0)):
+        say(f"the kernels do not run: {cuda.failure(0)}")
+        return 1
+    if args.small:
+        Case(1, 48, 2, "cuda").both()
+        torch.cuda.synchronize()
+        return 0
+    return check(args, "cuda")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
