@@ -34,31 +34,17 @@ def capabilities() -> dict[str, Any]:
     Raises InputError when PyTorch or another package is missing.
     """
     torch = require()
-    from .raster import cpu
+    from .raster import cpu, cuda
 
-    unused = unused_gpu()
-    native = cpu.available()
-    reasons = [] if native else [cpu.description()]
+    no_gpu = cuda.problem()
+    no_native = "" if cpu.available() else cpu.description()
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "device": "cpu" if unused else "cuda",
-        "backend": ("native" if native else "reference") if unused else "cuda",
-        "reason": "; ".join([*reasons, unused] if unused else reasons),
+        "device": "cpu" if no_gpu else "cuda",
+        "backend": "cuda" if not no_gpu else "reference" if no_native else "native",
+        "reason": "; ".join(filter(None, (no_native, no_gpu))),
     }
-
-
-def unused_gpu() -> str:
-    """Why no GPU is used; empty if one is. Where there is one, its kernels are compiled and loaded."""
-    import torch
-
-    from .raster import cuda
-
-    if torch.cuda.is_available():
-        return cuda.failure(torch.cuda.current_device())
-    if torch.version.cuda is None:
-        return "this PyTorch is built for the CPU only"
-    return "PyTorch finds no NVIDIA GPU or driver"
 
 
 def require() -> Any:
@@ -137,9 +123,11 @@ def _native() -> Finding:
 
 
 def _cuda(torch: Any) -> Finding:
-    unused = unused_gpu()
+    from .raster import cuda
+
+    problem = cuda.problem()
     name = f"{torch.cuda.get_device_name(torch.cuda.current_device())}: " if torch.cuda.is_available() else ""
-    return Finding("cuda", None if unused else True, f"{name}not used: {unused}" if unused else f"{name}used")
+    return Finding("cuda", None if problem else True, name + (f"not used: {problem}" if problem else "used"))
 
 
 def _threads() -> int:

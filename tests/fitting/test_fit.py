@@ -104,7 +104,7 @@ def test_a_mesh_elsewhere_is_placed_first(cow, cow_views):
     assert "moved onto" in result.notes[0]
     assert result.mean_iou > 0.97
     kept = fit(away, cow_views, schedule=SHORT[1:], place="never")
-    assert kept.mean_iou < 0.05 and not kept.notes
+    assert kept.mean_iou < 0.05 and not any("moved onto" in note for note in kept.notes)
 
 
 def test_a_mesh_need_not_be_manifold(cow_views, start):

@@ -13,6 +13,7 @@ import torch
 from ..deform import find_partners
 from ..errors import InputError
 from ..mesh import Mesh
+from ..raster import cuda
 from ..views import View
 from .crops import FINEST, Crops, crop_box, crop_views
 from .evaluate import evaluate
@@ -95,6 +96,7 @@ class _Run:
         self.random = np.random.default_rng(settings.seed)
         self.history: list[Progress] = []
         self.notes: list[str] = []
+        self.batch = settings.batch
         self.steps = sum(stage.steps for stage in settings.schedule)
         self.step = 0
         self.best_iou = np.zeros(len(views))
@@ -112,7 +114,8 @@ class _Run:
         assert self.best is not None
         if self.late and self.status == "finished":
             self.status = "out of time"
-        yield FitResult(self.best, self.best_iou, self.history, self.status, self.elapsed(), self.notes)
+        notes = self.notes + _device_notes(self.device)
+        yield FitResult(self.best, self.best_iou, self.history, self.status, self.elapsed(), notes)
 
     def begin(self) -> None:
         """Make or place the mesh, and build the model."""
@@ -183,7 +186,7 @@ class _Run:
                 next_remesh += stage.remesh_every
                 self.remesh(stage.edge)
                 optimizers = self.model.optimizers(stage, self.settings.preconditioned)
-            loss = self.take_step(stage, crops, optimizers, next(batches), done)
+            loss = self.step_within_memory(stage, crops, optimizers, next(batches), done)
             done += pace / stage.steps
             if deadline is not None:
                 spent = (time.perf_counter() - started) / max(1e-9, deadline - started)
@@ -216,9 +219,29 @@ class _Run:
         usable = np.flatnonzero([view.weight > 0 for view in self.views])
         while True:
             order = self.random.permutation(usable)
-            parts = max(1, round(len(order) / self.settings.batch))
+            parts = max(1, round(len(order) / self.batch))
             for part in np.array_split(order, parts):
                 yield torch.as_tensor(part, device=self.device)
+
+    def step_within_memory(
+        self, stage: Stage, crops: Crops, optimizers: list, batch: torch.Tensor, done: float
+    ) -> dict[str, float]:
+        """One step; where the GPU has not enough memory for its views, of half of them, from then on."""
+        while True:
+            try:
+                return self.take_step(stage, crops, optimizers, batch, done)
+            except torch.cuda.OutOfMemoryError as error:
+                if len(batch) == 1:
+                    raise InputError(
+                        "the GPU has not enough memory for one view of this mesh; choose device 'cpu', a lower "
+                        "resolution or a mesh with fewer faces."
+                    ) from error
+            batch = batch[: len(batch) // 2]
+            if self.batch == self.settings.batch:
+                self.notes.append("The GPU had not enough memory for all views of a step; it took fewer at once.")
+            self.batch = len(batch)
+            for optimizer, _ in optimizers:
+                optimizer.forget()
 
     def take_step(
         self, stage: Stage, crops: Crops, optimizers: list, batch: torch.Tensor, done: float
@@ -295,9 +318,18 @@ def _checked_lock(lock: np.ndarray | None, mesh: Mesh | None) -> np.ndarray | No
 
 
 def _device(name: str) -> torch.device:
-    """The device of that name; "auto" is the CPU until a CUDA rasterizer exists."""
-    if name == "cuda" and not torch.cuda.is_available():
-        raise InputError(
-            "device 'cuda' was asked for but this computer has no usable CUDA device; choose 'auto' or 'cpu'."
-        )
-    return torch.device("cuda" if name == "cuda" else "cpu")
+    """The device of that name; "auto" is a GPU whose rasterizer runs, else the CPU."""
+    if name == "cpu":
+        return torch.device("cpu")
+    problem = cuda.problem()
+    if name == "cuda" and problem:
+        raise InputError(f"device 'cuda' was asked for but cannot be used: {problem}; choose 'auto' or 'cpu'.")
+    return torch.device("cpu" if problem else "cuda")
+
+
+def _device_notes(device: torch.device) -> list[str]:
+    """Which device computes, where there was a choice."""
+    if not torch.cuda.is_available():
+        return []
+    name = torch.cuda.get_device_name(torch.cuda.current_device())
+    return [f"The fit ran on the {'GPU' if device.type == 'cuda' else 'CPU, not on the GPU'} ({name})."]

@@ -78,4 +78,9 @@ class Adam:
             second.mul_(b2).addcmul_(parameter.grad, parameter.grad, value=1 - b2)
             size = (second.max() if self._uniform else second) / (1 - b2**self._steps)
             parameter -= rate / (1 - b1**self._steps) * first / size.sqrt().clamp_min(1e-30)
+        self.forget()
+
+    def forget(self) -> None:
+        """Drop the gradients."""
+        for parameter in self._parameters:
             parameter.grad = None

@@ -102,6 +102,15 @@ def failure(index: int) -> str:
         return reason
 
 
+def problem() -> str:
+    """Why no GPU renders here, in one sentence without a full stop; empty if the current one does."""
+    if torch.cuda.is_available():
+        return failure(torch.cuda.current_device())
+    if torch.version.cuda is None:
+        return "this PyTorch is built for the CPU only"
+    return "PyTorch finds no NVIDIA GPU or driver"
+
+
 def available(device: torch.device) -> bool:
     """Whether the kernels run on this device; the first time, they are compiled and loaded."""
     return not failure(_index(device))
