@@ -119,6 +119,7 @@ def medians(functions: list[Callable], repeat: int) -> list[float]:
 def peak_memory(sigma: float) -> float | None:
     """MB that forward + backward at 81,920 faces 512² need at most, beyond the process before it (Linux)."""
     try:
+        ours(*load("icosphere 3"), cameras(1, 64), sigma)[1]()  # torch loads the last of its own
         _, both = ours(*load("icosphere 6"), cameras(1, 512), sigma)
         Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
         before = _status("VmRSS")
