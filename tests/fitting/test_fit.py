@@ -277,6 +277,7 @@ def test_two_hundred_thousand_faces_can_be_stopped(cow_views):
         ({"optimize": "colour"}, "optimize cannot be 'colour'"),
         ({"optimize": ()}, "optimize names nothing"),
         ({"weights": {"iuo": 1}}, "weights cannot be 'iuo'"),
+        ({"weights": {"iou": 0, "squared": 0}}, "no mask counts"),
         ({"schedule": [{"resolution": 64, "stpes": 3}]}, "a stage has no 'stpes'"),
         ({"schedule": [{"resolution": 64}]}, "a stage needs at least resolution and steps"),
         ({"symmetry": "w"}, "symmetry cannot be 'w'"),

@@ -93,6 +93,8 @@ class _Run:
             raise InputError("reconstruct makes a new mesh; leave out the given one, or choose mode 'refine'.")
         self.start = mesh
         self.weights = DEFAULT_WEIGHTS[settings.mode] | settings.weights
+        if not (self.weights["iou"] or self.weights["squared"]):
+            raise InputError("the weights of iou and squared are both 0, so no mask counts; give one of them a weight.")
         self.random = np.random.default_rng(settings.seed)
         self.history: list[Progress] = []
         self.notes: list[str] = []
@@ -246,19 +248,19 @@ class _Run:
     def take_step(
         self, stage: Stage, crops: Crops, optimizers: list, batch: torch.Tensor, done: float
     ) -> dict[str, float]:
-        """One step of all variables; returns the value of each term."""
+        """One step of all variables; returns the weighted value of each term."""
         blur = _between(stage.blur, done)
         vertices = self.model.vertices()
         sigma = (2 * blur / crops.resolution) ** 2
         alpha = crops.render(vertices, self.model.faces, batch, sigma=sigma, cull=self.cull)
         weights = torch.tensor([self.views[i].weight for i in batch.tolist()], dtype=alpha.dtype, device=self.device)
         objective = self.model.objective
-        silhouette = objective.silhouette(alpha, crops.masks_of(batch), weights)
-        mesh = objective.mesh(vertices)
-        (objective.total(silhouette) + _between(stage.stiffness, done) * objective.total(mesh)).backward()
+        terms = objective.silhouette(alpha, crops.masks_of(batch), weights)
+        terms |= objective.mesh(vertices, _between(stage.stiffness, done))
+        torch.stack(list(terms.values())).sum().backward()
         for optimizer, rates in optimizers:
             optimizer.step(_between(rates, done))
-        return {name: float(value.detach()) for name, value in (silhouette | mesh).items()}
+        return {name: float(value.detach()) for name, value in terms.items()}
 
     def evaluated(self, stage: int, loss: dict[str, float]) -> Progress:
         """The event of this moment with its IoU; the best such state is kept."""

@@ -46,15 +46,15 @@ class Objective:
         )
 
     def silhouette(self, alpha: Tensor, masks: Sequence[Tensor], view_weights: Tensor) -> dict[str, Tensor]:
-        """The silhouette terms, mean over the views by their weights (B,)."""
+        """The silhouette terms times their weights, each the mean over the views by their weights (B,)."""
         found = {}
         for name, term in (("iou", terms.silhouette_iou), ("squared", terms.silhouette_squared)):
             if name in self.weights:
                 found[name] = (view_weights * term(alpha, masks)).sum() / len(view_weights)
-        return found
+        return self._weighted(found)
 
-    def mesh(self, vertices: Tensor) -> dict[str, Tensor]:
-        """The mesh terms."""
+    def mesh(self, vertices: Tensor, stiffness: float = 1.0) -> dict[str, Tensor]:
+        """The mesh terms times their weights and the stiffness."""
         moved = vertices - self._rest if self._keep_detail else vertices
         found = {}
         if "laplacian" in self.weights:
@@ -69,11 +69,10 @@ class Objective:
             found["distortion"] = terms.distortion(vertices, self._faces, self._cotangents)
         if "edge_length" in self.weights:
             found["edge_length"] = terms.edge_length(vertices, self._edges, self._lengths)
-        return found
+        return self._weighted(found, stiffness)
 
-    def total(self, found: dict[str, Tensor]) -> Tensor:
-        """The weighted sum."""
-        return sum((self.weights[name] * value for name, value in found.items()), torch.zeros(()))
+    def _weighted(self, found: dict[str, Tensor], factor: float = 1.0) -> dict[str, Tensor]:
+        return {name: factor * self.weights[name] * value for name, value in found.items()}
 
 
 def edges_and_hinges(faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

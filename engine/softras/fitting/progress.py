@@ -16,7 +16,7 @@ class Progress:
     Attributes:
         step: steps done, of `steps` over all stages (a stage may end early).
         stage: index of the stage.
-        loss: value of each term, not yet weighted, by name.
+        loss: each term times its weight, by name; their sum is what was minimized at that moment.
         elapsed: seconds since the start.
         iou: (N,) of the vertices in this event against all views, or None when not measured at this moment.
         vertices: (V, 3) world points, or None when this event brings none.
