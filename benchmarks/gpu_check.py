@@ -64,7 +64,6 @@ class Case:
         self.vertices = torch.tensor(points, dtype=torch.float32, device=device, requires_grad=True)
         self.faces = torch.tensor(triangles, dtype=torch.int32, device=device)
         self.tensors = camera_tensors(self.cameras, torch.float32, torch.device(device))
-        self.tensors = {name: tensor.to(device) for name, tensor in self.tensors.items()}
         generator = torch.Generator().manual_seed(0)
         self.upstream = torch.rand(views, size, size, generator=generator).to(device)
 

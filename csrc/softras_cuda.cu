@@ -257,6 +257,13 @@ __device__ inline T exponential(T x) {
   return x > T(-kCutoffLog2) ? exp2_of(min(x, kMostExponent<T>)) : T(0);
 }
 
+// log2(1 + e) with what 1 + e loses of a small e, lest the losses of many faint faces add up.
+template <class T>
+__device__ inline T log2_of_one_more(T e) {
+  const T sum = T(1) + e;
+  return log2_of(sum) + (e < T(1) ? (e - (sum - T(1))) * T(kLog2e) : T(0));
+}
+
 // Sets up the warp's faces and calls work(face's number, face, first cell) for those that count somewhere.
 template <class T, class Work>
 __device__ void for_faces(const Call& call, Shared<T>& shared, int view, Work work) {
@@ -282,7 +289,7 @@ __device__ void add(const Call& call, Shared<T>& shared, const Face& face, int v
     const bool open = p.exists && *(volatile Sum*)sum < kOpaque<T>;
     if (!__any_sync(kAll, open)) return;
     const T e = exponential(exponent<n>(p, edge));
-    if (open && e > 0) atomicAdd(sum, Sum(log2_of(T(1) + e) * T(1 / kUnit)));
+    if (open && e > 0) atomicAdd(sum, Sum(log2_of_one_more(e) * T(1 / kUnit) + T(0.5)));
   });
 }
 

@@ -47,7 +47,7 @@ class EmulatedGpu(cuda.Gpu):
         return lambda: int(number)
 
 
-def build(folder: Path, kernels: str | None = None) -> ctypes.CDLL:
+def build(folder: Path, kernels: str | None = None) -> ctypes.PyDLL:
     """The emulated driver, compiled; `kernels`: another text of softras_cuda.cu."""
     pytest.importorskip("ziglang", reason="compiling the kernels for the CPU needs the package ziglang")
     if sys.platform != "linux":
@@ -58,11 +58,11 @@ def build(folder: Path, kernels: str | None = None) -> ctypes.CDLL:
     command = [sys.executable, "-m", "ziglang", "c++", *FLAGS.split(), "-shared", "-fPIC", f"-I{folder}", f"-I{CSRC}"]
     environment = {**os.environ, "ZIG_LOCAL_CACHE_DIR": str(folder / "zig")}
     subprocess.run([*command, str(HERE / "emulated_driver.cpp"), "-o", str(library)], check=True, env=environment)
-    return ctypes.CDLL(str(library))
+    return ctypes.PyDLL(str(library))  # one call at a time: the emulator has one GPU
 
 
 @contextmanager
-def emulated(library: ctypes.CDLL, gpu: EmulatedGpu | None = None) -> Iterator[EmulatedGpu]:
+def emulated(library: ctypes.PyDLL, gpu: EmulatedGpu | None = None) -> Iterator[EmulatedGpu]:
     """Within it, the rasterizer takes CPU tensors for a GPU's."""
     gpu = gpu or EmulatedGpu()
     with pytest.MonkeyPatch.context() as patch:
@@ -82,6 +82,6 @@ def native() -> Iterator[None]:
         yield
 
 
-def set_seed(library: ctypes.CDLL, seed: int) -> None:
+def set_seed(library: ctypes.PyDLL, seed: int) -> None:
     """Choose the schedule of the emulated threads."""
     ctypes.c_uint64.in_dll(library, "emulator_seed").value = seed

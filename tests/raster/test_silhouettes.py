@@ -51,8 +51,10 @@ def test_any_number_of_threads_gives_the_same_bits(scene):
             assert torch.equal(a, b)
 
 
-def gradcheck(scene, device):
-    tolerance = 0.0 if device == "cpu" else 1e-12
+def gradcheck(scene, where, device):
+    if where == "emulated":  # which takes its time
+        scene.faces, scene.height, scene.width = scene.faces[:5], 9, 12
+    tolerance = 1e-12 if where == "cuda" else 0.0
     inputs = scene.inputs(torch.float64, device)
     return torch.autograd.gradcheck(lambda *inputs: scene.render(list(inputs)), inputs, nondet_tol=tolerance)
 
@@ -64,16 +66,16 @@ def same(a, b):
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("cull", [False, True])
-def test_gradcheck(seed, cull, device):
+def test_gradcheck(seed, cull, where, device):
     scene = small_scene(seed)
     scene.cull = cull
-    assert gradcheck(scene, device)
+    assert gradcheck(scene, where, device)
 
 
-def test_gradcheck_with_vertices_of_each_view(device):
+def test_gradcheck_with_vertices_of_each_view(where, device):
     scene = small_scene()
     scene.vertices = torch.stack([scene.vertices, scene.vertices * 0.9])
-    assert gradcheck(scene, device)
+    assert gradcheck(scene, where, device)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -134,21 +136,24 @@ def test_geometry_behind_the_near_plane_makes_no_alpha(device):
         assert (alpha.max() > 0.5) == visible
 
 
-def test_nothing_is_dropped_where_hundreds_of_faces_overlap(device):
+def test_nothing_is_dropped_where_hundreds_of_faces_overlap(where, device):
     """300 faint copies of one face: 1 - (1 - D)^300, exactly. Peers with a limit of faces per pixel fail here."""
     vertices = torch.tensor([[2.0, 2, 1], [30, 2, 1], [2, 30, 1]], dtype=torch.float64, device=device)
     face = torch.tensor([[0, 1, 2]], device=device)
     camera = softras.Camera(torch.eye(3).numpy(), torch.eye(4).numpy(), 32, 32, orthographic=True)
     one = softras.render_silhouettes(vertices, face, [camera], sigma=1e-2)
     many = softras.render_silhouettes(vertices, face.repeat(300, 1), [camera], sigma=1e-2)
-    assert torch.allclose(many, 1 - (1 - one) ** 300, atol=1e-12)
+    assert torch.allclose(many, 1 - (1 - one) ** 300, atol=1e-12 if where == "cpu" else 1e-11)
 
 
-def test_the_early_out_stays_within_its_bound(device):
-    """Opaque to within 1e-8 (1e-16 in float64): many covering faces, compared with the full product."""
+def test_the_early_out_stays_within_its_bound(where, device):
+    """Opaque to within 1e-8 (1e-16 in float64): many covering faces, compared with the full product.
+
+    On a GPU sums are rounded to 2^-44 at each face.
+    """
     scene = small_scene()
     scene.faces = scene.faces.repeat(40, 1)
-    for dtype, bound in ((torch.float32, 2e-6), (torch.float64, 1e-14)):
+    for dtype, bound in ((torch.float32, 2e-6), (torch.float64, 1e-14 if where == "cpu" else 1e-11)):
         inputs = scene.inputs(dtype, device)
         exact = scene.define([x.detach().cpu().double() for x in inputs])
         assert (scene.render(inputs).cpu().double() - exact).abs().max() < bound

@@ -61,7 +61,7 @@ class Gpu:
 
     def read(self, number: Tensor) -> Callable[[], int]:
         """Start to copy a number to the CPU; the function returned waits for that alone and gives it."""
-        copy = torch.empty(1, dtype=number.dtype, pin_memory=True)
+        copy = torch.empty(1, dtype=number.dtype, device="cpu", pin_memory=True)
         copy.copy_(number, non_blocking=True)
         copied = torch.cuda.Event()
         copied.record()

@@ -123,7 +123,7 @@ def _library() -> ctypes.CDLL:
         names = [str(path) for path in found if ".alt" not in path.name] + [f"nvrtc64_{major}0_0.dll"]
     else:
         nvidia = package.parent / "nvidia"
-        found = sorted(nvidia.glob(f"*/lib/libnvrtc.so.{major or '*'}"))
+        found = sorted(nvidia.glob(f"*/lib/libnvrtc.so.{major}*"))
         names = [str(path) for path in found] + [f"libnvrtc.so.{major}"]
     for name in names:
         with contextlib.suppress(OSError):

@@ -52,12 +52,14 @@ def silhouettes(
         ValueError: a wrong shape, dtype or device, a face index out of range, NaN or infinite input, sigma <= 0.
     """
     n = _check(vertices, faces, K, world_to_camera, height, width, sigma)
+    device = vertices.device
     if orthographic is None:
-        orthographic = torch.zeros(n, dtype=torch.bool)
-    near = near.expand(n).double() if isinstance(near, Tensor) else torch.full((n,), near, dtype=torch.float64)
+        orthographic = torch.zeros(n, dtype=torch.bool, device=device)
+    if not isinstance(near, Tensor):
+        near = torch.full((), near, dtype=torch.float64, device=device)
     if orthographic.shape != (n,):
         raise ValueError(f"orthographic must have shape ({n},), not {tuple(orthographic.shape)}")
-    orthographic, near = orthographic.to(vertices.device, torch.bool), near.to(vertices.device)
+    orthographic, near = orthographic.to(device, torch.bool), near.to(device, torch.float64).expand(n)
     args = (vertices, faces, K, world_to_camera, height, width, float(sigma), orthographic, near, cull)
     if not cpu.available() and not _on_gpu(vertices):
         _check_values(vertices, faces, K, world_to_camera)

@@ -18,8 +18,8 @@ def camera_tensors(cameras: Sequence[Camera], dtype: torch.dtype, device: torch.
     return {
         "K": torch.tensor([c.K.tolist() for c in cameras], dtype=dtype, device=device),
         "world_to_camera": torch.tensor([c.world_to_camera.tolist() for c in cameras], dtype=dtype, device=device),
-        "orthographic": torch.tensor([c.orthographic for c in cameras], dtype=torch.bool),
-        "near": torch.tensor([c.near for c in cameras], dtype=torch.float64),
+        "orthographic": torch.tensor([c.orthographic for c in cameras], dtype=torch.bool, device=device),
+        "near": torch.tensor([c.near for c in cameras], dtype=torch.float64, device=device),
     }
 
 
