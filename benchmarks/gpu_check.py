@@ -17,6 +17,7 @@ import argparse
 import contextlib
 import ctypes
 import datetime
+import importlib.util
 import json
 import os
 import platform
@@ -282,6 +283,8 @@ def on_cpu(emulated: bool) -> Iterator[None]:
 
 def run_tests(seconds: float) -> str:
     """The rasterizer's tests on the device, in a process of their own; the last line of what they say."""
+    if missing := [name for name in ("pytest", "hypothesis") if importlib.util.find_spec(name) is None]:
+        return f"left out, {' and '.join(missing)} not installed"
     files = ["test_silhouettes.py", "test_cuda.py::test_a_gpu_agrees_with_the_definition"]
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-k", "cuda"]
     return outcome([*command, *[str(REPOSITORY / "tests" / "raster" / name) for name in files]], seconds)

@@ -54,6 +54,7 @@ def test_the_kernels_compile_without_spills(architecture, compiler):
     kernels = {f"softras_{name}_float32" for name in ("check", "draw", "finish")}
     kernels |= {f"softras_{name}_float32" for name in ("faces_backward", "vertices_backward", "sum_gradients")}
     assert spills(log) == dict.fromkeys(kernels, 0)
+    assert max(map(int, re.findall(r"(\d+) bytes stack frame", log))) <= 1024  # what the driver sets aside anyway
 
 
 def test_a_second_program_takes_what_the_first_compiled(compiler, monkeypatch):
