@@ -42,8 +42,8 @@ struct Cells {
   };
 
   static T4 narrow(D4 v) { return __builtin_convertvector(v, T4); }
-  static Edges<T4> local(const Polygon& p, double x, double y, double kappa) {
-    const Edges<D4> e = localize(p.edges, x, y, kappa);
+  static Edges<T4> local(const Polygon& p, double x, double y, const Blur<T>& blur) {
+    const Edges<D4> e = localize(p.edges, x, y, blur.kappa, blur.inverse_kappa);
     return {narrow(e.nx), narrow(e.ny), narrow(e.c), narrow(e.e), narrow(e.h), narrow(e.r)};
   }
 
@@ -60,7 +60,7 @@ struct Cells {
       intervals(p, r, y, blur, first, last);
       for (int x = r.x0; x <= r.x1; x += kCell) {
         const int middle_x = x - r.x0 + min(kCell, r.x1 - x + 1) / 2;
-        const Edges<T4> e = local(p, r.x0 + middle_x + 0.5, y + middle_y + 0.5, blur.kappa);
+        const Edges<T4> e = local(p, r.x0 + middle_x + 0.5, y + middle_y + 0.5, blur);
         const T8 right = pair(e.nx, e.ny), down = pair(e.ny, -e.nx), origin = pair(e.c, e.e);
         Run runs[kRuns];
         int count = 0;
@@ -80,7 +80,7 @@ struct Cells {
   // The columns of each row of a strip, from the rectangle's first, that no edge's line, moved out by the cut-off, leaves
   // behind.
   static void intervals(const Polygon& p, const Rect& r, int y, const Blur<T>& blur, T* first, T* last) {
-    const Edges<T4> e = local(p, r.x0 + 0.5, y + 0.5, blur.kappa);
+    const Edges<T4> e = local(p, r.x0 + 0.5, y + 0.5, blur);
     const T huge = T(1e30), flat = T(1e-6 * blur.kappa);
     const T4 inverse = T(1) / e.nx;
     const T4 slope = -e.ny * inverse, offset = -(e.c + blur.reach) * inverse;

@@ -29,7 +29,7 @@ constexpr int kPartial = 18;  // numbers of a camera's gradient: rows 0 and 1 of
 typedef unsigned long long Sum;
 constexpr double kUnit = 1.0 / 17592186044416.0;
 template <class T>
-constexpr Sum kOpaque = sizeof(T) == 4 ? Sum(26.575424759098897 / kUnit) : Sum(53.150849518197795 / kUnit);  // log2 kSaturated
+constexpr Sum kOpaque = Sum((sizeof(T) == 4 ? 26.575424759098897 : 53.150849518197795) / kUnit);  // log2 kSaturated
 
 // The arguments of every kernel (engine/softras/raster/cuda.py has the same); dense arrays of T unless typed here.
 struct Call {
@@ -58,6 +58,10 @@ __device__ inline float exp2_of(float x) { return exp2f(x); }
 __device__ inline double exp2_of(double x) { return exp2(x); }
 __device__ inline float log2_of(float x) { return log2f(x); }
 __device__ inline double log2_of(double x) { return log2(x); }
+__device__ inline int rounded_up(float x) { return (int)ceilf(x); }
+__device__ inline int rounded_up(double x) { return (int)ceil(x); }
+__device__ inline int rounded_down(float x) { return (int)floorf(x); }
+__device__ inline int rounded_down(double x) { return (int)floor(x); }
 __device__ inline int lane_of_thread() { return threadIdx.x % kWarp; }
 __device__ inline int warp_of_thread() { return threadIdx.x / kWarp; }
 
@@ -117,7 +121,6 @@ struct Face {
   int clipped;
 };
 
-
 __device__ inline int clipped_pixels(const Camera& camera, const Vec3* point, Vec2* pixel) {
   const Outline outline = clipped_outline(camera, point);
   for (int k = 0; k < outline.corners; k++) pixel[k] = outline.pixel[k];
@@ -125,7 +128,8 @@ __device__ inline int clipped_pixels(const Camera& camera, const Vec3* point, Ve
 }
 
 template <class T>
-__device__ void set_up(const Call& call, const Camera& camera, const Blur<T>& blur, int view, long long face, Face& out) {
+__device__ void set_up(const Call& call, const Camera& camera, const Blur<T>& blur, int view, long long face,
+                       Face& out) {
   out.corners = 0;
   if (face >= call.faces) return;
   Vec3 point[3];
@@ -155,9 +159,9 @@ __device__ void set_up(const Call& call, const Camera& camera, const Blur<T>& bl
   for (int k = 0; k < 4; k++) out.edge[k].c = q[k].x, out.edge[k].e = q[k].y;  // so that the loop may index them
 #pragma unroll 1
   for (int k = 0; k < n; k++) {
-    const Edges<double>&from = out.edge[k], &to = out.edge[(k + 1) % 4];
-    const double sign = area2 < 0 ? -1.0 : 1.0;
-    out.edge[k] = k + 1 < n ? make_edges(from.c, from.e, to.c, to.e, sign) : make_edges(from.c, from.e, q[0].x, q[0].y, sign);
+    const Edges<double>& next = out.edge[(k + 1) % 4];
+    const Vec2 a = {out.edge[k].c, out.edge[k].e}, b = k + 1 < n ? Vec2{next.c, next.e} : q[0];
+    out.edge[k] = make_edges(a.x, a.y, b.x, b.y, area2 < 0 ? -1.0 : 1.0);
   }
   out.clipped = !whole;
   out.corners = n;
@@ -165,14 +169,19 @@ __device__ void set_up(const Call& call, const Camera& camera, const Blur<T>& bl
 
 // ---------------------------------------------------------------------------------------------- pixels
 
-// What the warps of a block have in shared memory. `edge` is the face's about the middle of the warp's cell:
-// nx, ny, c, e, h, r of each.
+// An edge about the middle of a cell (see Edges), and 1 / nx.
+template <class T>
+struct alignas(16) Edge {
+  T nx, ny, c, e, h, r, inverse_nx, unused;
+};
+
+// What the warps of a block have in shared memory.
 template <class T>
 struct Shared {
   Camera camera;
   Blur<T> blur;
   Face face[kBlock];
-  T edge[kWarps][4][6];
+  Edge<T> edge[kWarps][4];  // of the warp's cell
 };
 
 // A pixel of a cell: its position from the cell's middle, and its place in the image.
@@ -189,9 +198,9 @@ struct Pixel {
 template <int n, class T, class Visit>
 __device__ void walk(const Call& call, Shared<T>& shared, const Face& f, int view, int first, Visit visit) {
   const int lane = lane_of_thread();
-  T(&local)[4][6] = shared.edge[warp_of_thread()];
-  const double kappa = shared.blur.kappa;
-  const T reach = shared.blur.reach, flat = T(1e-6 * kappa);
+  Edge<T>* local = shared.edge[warp_of_thread()];
+  const Blur<T>& blur = shared.blur;
+  const T reach = blur.reach, flat = T(1e-6) * T(blur.kappa);
   const int columns = (f.rect.x1 - f.rect.x0) / kCell + 1, rows = (f.rect.y1 - f.rect.y0) / kCell + 1;
   for (int cell = first; cell < columns * rows; cell += call.splits) {
     const int x = f.rect.x0 + cell % columns * kCell, y = f.rect.y0 + cell / columns * kCell;
@@ -199,24 +208,21 @@ __device__ void walk(const Call& call, Shared<T>& shared, const Face& f, int vie
     const int middle_x = width / 2, middle_y = height / 2;
     __syncwarp();  // the edges of the cell before have been read
     if (lane < n) {
-      const Edges<double> e = localize(f.edge[lane], x + middle_x + 0.5, y + middle_y + 0.5, kappa);
-      T* l = local[lane];
-      l[0] = T(e.nx), l[1] = T(e.ny), l[2] = T(e.c), l[3] = T(e.e), l[4] = T(e.h), l[5] = T(e.r);
+      const double at_x = x + middle_x + 0.5, at_y = y + middle_y + 0.5;
+      const Edges<double> e = localize(f.edge[lane], at_x, at_y, blur.kappa, blur.inverse_kappa);
+      local[lane] = {T(e.nx), T(e.ny), T(e.c), T(e.e), T(e.h), T(e.r), T(1) / T(e.nx), T(0)};
     }
     __syncwarp();
-    Edges<T> edge[n];
-    for (int k = 0; k < n; k++) {
-      const T* l = local[k];
-      edge[k] = {l[0], l[1], l[2], l[3], l[4], l[5]};
-    }
+    Edge<T> edge[n];
+    for (int k = 0; k < n; k++) edge[k] = local[k];
 
     T low = T(0), high = T(width - 1);
     for (int k = 0; k < n; k++) {
-      const T at = T(middle_x) - (edge[k].ny * T(lane - middle_y) + edge[k].c + reach) / edge[k].nx;
+      const T at = T(middle_x) - (edge[k].ny * T(lane - middle_y) + edge[k].c + reach) * edge[k].inverse_nx;
       if (edge[k].nx > flat) low = max(low, at);  // a flat edge's line bounds no row
       if (edge[k].nx < -flat) high = min(high, at);
     }
-    const int start = (int)ceil(min(low, T(kCell))), stop = (int)floor(max(high, T(-1)));
+    const int start = rounded_up(min(low, T(kCell))), stop = rounded_down(max(high, T(-1)));
     const int count = lane < height ? max(0, stop - start + 1) : 0;
     int end = count;  // pixels of this row and those before
     for (int o = 1; o < kCell; o *= 2) {
@@ -239,10 +245,10 @@ __device__ void walk(const Call& call, Shared<T>& shared, const Face& f, int vie
 
 // x = +-d^2 log2(e) / sigma of a pixel, positive inside.
 template <int n, class T>
-__device__ inline T exponent(const Pixel<T>& p, const Edges<T>* edge) {
+__device__ inline T exponent(const Pixel<T>& p, const Edge<T>* edge) {
   T squared = 0, inside = 0;
   for (int k = 0; k < n; k++) {
-    const Edges<T>& e = edge[k];
+    const Edge<T>& e = edge[k];
     const T across = e.nx * p.x + e.ny * p.y + e.c;
     const T s = squared_distance(across, e.ny * p.x - e.nx * p.y + e.e, e.h);
     squared = k == 0 ? s : min(s, squared);
@@ -277,14 +283,14 @@ __device__ void for_faces(const Call& call, Shared<T>& shared, int view, Work wo
   unsigned left = __ballot_sync(kAll, face[lane].corners > 0);
   __syncwarp();
   for (int i = 0; i < kWarp; i++)
-    if (left >> i & 1) work(first + i, face[i], (int)((blockIdx.y + first + i) % call.splits));
+    if (left >> i & 1) work(first + i, face[i], (int)((blockIdx.y + (unsigned)first + i) % (unsigned)call.splits));
 }
 
 // ---------------------------------------------------------------------------------------------- forward
 
 template <int n, class T>
 __device__ void add(const Call& call, Shared<T>& shared, const Face& face, int view, int first) {
-  walk<n>(call, shared, face, view, first, [&](const Pixel<T>& p, const Edges<T>* edge) {
+  walk<n>(call, shared, face, view, first, [&](const Pixel<T>& p, const Edge<T>* edge) {
     Sum* sum = call.sums + p.index;
     const bool open = p.exists && *(volatile Sum*)sum < kOpaque<T>;
     if (!__any_sync(kAll, open)) return;
@@ -325,7 +331,8 @@ __device__ inline double* corner_of(const Call& call, int view, long long face) 
 
 // Gradient g of a clipped face's corners in pixels -> of its vertices' camera-space points, and of K. By one lane.
 template <class T>
-__device__ inline void clipped_backward(const Call& call, const Camera& camera, int view, long long face, const Vec2* g) {
+__device__ inline void clipped_backward(const Call& call, const Camera& camera, int view, long long face,
+                                        const Vec2* g) {
   Vec3 point[3], moved[3] = {};
   for (int k = 0; k < 3; k++) point[k] = to_camera(camera, position_of<T>(call, view, vertex_of(call, 3 * face + k)));
   const Outline outline = clipped_outline(camera, point);
@@ -338,16 +345,18 @@ __device__ inline void clipped_backward(const Call& call, const Camera& camera, 
                       : call.point_gradients + 3 * ((long long)view * call.vertices + vertex_of(call, 3 * face + k));
     atomicAdd(out, moved[k].x), atomicAdd(out + 1, moved[k].y), atomicAdd(out + 2, moved[k].z);
   }
-  double* k = call.corner_gradients ? corner_of(call, view, face) + kCornerIntrinsics : call.clipped_intrinsics + 6LL * view;
-  for (int i = 0; i < 6; i++) atomicAdd(k + i, gk[i]);
+  double* out = call.corner_gradients ? corner_of(call, view, face) + kCornerIntrinsics
+                                      : call.clipped_intrinsics + 6LL * view;
+  for (int i = 0; i < 6; i++) atomicAdd(out + i, gk[i]);
 }
 
 // The gradient of a face's corners in pixels, summed by the warp.
 template <int n, class T>
-__device__ inline void gather(const Call& call, Shared<T>& shared, const Face& face, int view, int first, Vector2<T>* out) {
+__device__ inline void gather(const Call& call, Shared<T>& shared, const Face& face, int view, int first,
+                              Vector2<T>* out) {
   T x[n], y[n];
   for (int k = 0; k < n; k++) x[k] = y[k] = T(0);
-  walk<n>(call, shared, face, view, first, [&](const Pixel<T>& p, const Edges<T>* edge) {
+  walk<n>(call, shared, face, view, first, [&](const Pixel<T>& p, const Edge<T>* edge) {
     T weight = T(0);  // |dL/d(squared)| / D; zero where the forward pass stopped early
     if (p.exists) {
       const T left = ((const T*)call.transmittance)[p.index];
@@ -357,7 +366,7 @@ __device__ inline void gather(const Call& call, Shared<T>& shared, const Face& f
     T squared = 0, inside = 0, nx = 0, ny = 0, across = 0, past = 0, t = 0;
     int nearest = 0;
     for (int k = 0; k < n; k++) {
-      const Edges<T>& e = edge[k];
+      const Edge<T>& e = edge[k];
       const T a = e.nx * p.x + e.ny * p.y + e.c, position = e.ny * p.x - e.nx * p.y + e.e;
       const T along = nearest_along(position, e.h), beyond = position - along, s = squared_distance(a, beyond);
       inside = k == 0 ? a : min(a, inside);
@@ -389,7 +398,8 @@ __device__ void faces_backward(const Call& call) {
       const int corner = lane / 2;
       const Vector2<T> moved = corner == 0 ? g[0] : corner == 1 ? g[1] : g[2];
       const long long v = (long long)view * call.vertices + vertex_of(call, 3 * number + corner);
-      double* out = call.corner_gradients ? corner_of(call, view, number) + lane : call.pixel_gradients + 2 * v + lane % 2;
+      double* out = call.corner_gradients ? corner_of(call, view, number) + lane
+                                          : call.pixel_gradients + 2 * v + lane % 2;
       atomicAdd(out, (double)(lane % 2 == 0 ? moved.x : moved.y));
     }
   });

@@ -194,9 +194,9 @@ struct Edges {
 
 // The same in units of 1 / kappa pixels with the origin at (x, y): small numbers, safe in float.
 template <class E>
-SR_HD Edges<E> localize(const Edges<E>& g, double x, double y, double kappa) {
+SR_HD Edges<E> localize(const Edges<E>& g, double x, double y, double kappa, double inverse_kappa) {
   return {kappa * g.nx, kappa * g.ny, kappa * (g.nx * x + g.ny * y + g.c), kappa * (g.ny * x - g.nx * y + g.e), kappa * g.h,
-          g.r * (1 / kappa)};
+          g.r * inverse_kappa};
 }
 
 // The edges from a to b; sign: 1 for a polygon of positive area in y-down pixels, else -1.
@@ -245,14 +245,15 @@ constexpr T kMostExponent = sizeof(T) == 4 ? T(27) : T(54);  // so does 2^x beyo
 // What the blur makes of a pixel.
 template <class T>
 struct Blur {
-  double radius, kappa;  // the cut-off in pixels; 1 / kappa: the unit of length
-  T reach;               // the cut-off in that unit, and more than rounding can add to a distance
+  double radius;                // the cut-off in pixels
+  double kappa, inverse_kappa;  // the unit of length is 1 / kappa pixels
+  T reach;                      // the cut-off in that unit, and more than rounding can add to a distance
 };
 template <class T>
 SR_HD Blur<T> blur_of(double sigma, int height, int width) {  // sigma in squared NDC
   const double half = 0.5 * min(height, width), pixels = sigma * half * half;
   const double radius = square_root(kCutoff * pixels), kappa = square_root(kLog2e / pixels);
-  return {radius, kappa, T(kappa * (radius * 1.0001 + 0.01 + 1e-6 * width))};
+  return {radius, kappa, 1 / kappa, T(kappa * (radius * 1.0001 + 0.01 + 1e-6 * width))};
 }
 
 // The nearest point of an edge is (1 - t) a + t b, and d squared / d point = -2 (pixel - point), where pixel - point =

@@ -235,7 +235,7 @@ def test_in_a_cuda_graph_unusable_inputs_make_nan(gpu):
 
 
 @pytest.mark.parametrize(
-    "before", ["l[5] = T(e.r);\n    }\n", "of_warp[warp_of_thread()][k] = s;\n  }\n"], ids=["of a warp", "of a block"]
+    "before", ["T(1) / T(e.nx), T(0)};\n    }\n", "of_warp[warp_of_thread()][k] = s;\n  }\n"], ids=["of a warp", "of a block"]
 )
 def test_a_missing_barrier_is_found(before, tmp_path):
     """That the tests above can fail: without a barrier, some lane reads what another has not written yet."""
