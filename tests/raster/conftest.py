@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 
 @pytest.fixture(scope="session")
-def library(tmp_path_factory) -> ctypes.PyDLL:
+def library(tmp_path_factory) -> ctypes.CDLL:
     """The emulated CUDA driver."""
     import emulation
 

@@ -27,9 +27,9 @@ _COMPUTE = ops._compute
 
 
 class EmulatedGpu(cuda.Gpu):
-    """A device of few processors whose memory is the CPU's."""
+    """A device whose memory is the CPU's, and whose processors are content with a warp each."""
 
-    def __init__(self, processors: int = 4) -> None:
+    def __init__(self, processors: int = 6) -> None:
         self.index, self.architecture, self.processors = 0, 90, processors
         self._modules = {}
         self.captures = False
@@ -47,7 +47,7 @@ class EmulatedGpu(cuda.Gpu):
         return lambda: int(number)
 
 
-def build(folder: Path, kernels: str | None = None) -> ctypes.PyDLL:
+def build(folder: Path, kernels: str | None = None) -> ctypes.CDLL:
     """The emulated driver, compiled; `kernels`: another text of softras_cuda.cu."""
     pytest.importorskip("ziglang", reason="compiling the kernels for the CPU needs the package ziglang")
     if sys.platform != "linux":
@@ -58,16 +58,17 @@ def build(folder: Path, kernels: str | None = None) -> ctypes.PyDLL:
     command = [sys.executable, "-m", "ziglang", "c++", *FLAGS.split(), "-shared", "-fPIC", f"-I{folder}", f"-I{CSRC}"]
     environment = {**os.environ, "ZIG_LOCAL_CACHE_DIR": str(folder / "zig")}
     subprocess.run([*command, str(HERE / "emulated_driver.cpp"), "-o", str(library)], check=True, env=environment)
-    return ctypes.PyDLL(str(library))  # one call at a time: the emulator has one GPU
+    return driver.declared(ctypes.PyDLL(str(library)))  # one call at a time: the emulator has one GPU
 
 
 @contextmanager
-def emulated(library: ctypes.PyDLL, gpu: EmulatedGpu | None = None) -> Iterator[EmulatedGpu]:
+def emulated(library: ctypes.CDLL, gpu: EmulatedGpu | None = None) -> Iterator[EmulatedGpu]:
     """Within it, the rasterizer takes CPU tensors for a GPU's."""
     gpu = gpu or EmulatedGpu()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(driver, "library", lambda: library)
         patch.setattr(nvrtc, "compiled", lambda architecture, scalar: b"image")
+        patch.setattr(cuda, "WARPS", 1)
         patch.setattr(cuda, "gpu", lambda index: gpu)
         patch.setattr(cuda, "_index", lambda device: 0)
         patch.setattr(ops, "_compute", lambda name, *args: getattr(cuda, name)(*args))
@@ -82,6 +83,6 @@ def native() -> Iterator[None]:
         yield
 
 
-def set_seed(library: ctypes.PyDLL, seed: int) -> None:
+def set_seed(library: ctypes.CDLL, seed: int) -> None:
     """Choose the schedule of the emulated threads."""
     ctypes.c_uint64.in_dll(library, "emulator_seed").value = seed

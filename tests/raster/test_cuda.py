@@ -27,7 +27,8 @@ from softras.raster import cpu, cuda, nvrtc, ops
 @pytest.fixture
 def compiler(tmp_path, monkeypatch):
     """NVRTC on the sources of the checkout, with a cache of its own."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for variable in ("XDG_CACHE_HOME", "LOCALAPPDATA"):
+        monkeypatch.setenv(variable, str(tmp_path))
     monkeypatch.setattr(nvrtc, "SOURCES", emulation.CSRC)
     try:
         nvrtc.version()
@@ -138,6 +139,11 @@ def results(scene, dtype=torch.float32):
     return [alpha.detach(), *torch.autograd.grad(alpha.square().sum(), inputs)]
 
 
+def close(a, b):
+    """The same but for the rounding of sums in another order."""
+    return (a - b).abs().max() <= 4 * torch.finfo(a.dtype).eps * a.abs().max()
+
+
 def test_both_sides_agree_on_the_call(library):
     assert ctypes.c_uint64.in_dll(library, "emulator_call_size").value == ctypes.sizeof(cuda.Call)
 
@@ -157,9 +163,10 @@ LARGE = scenes(faces=st.just(200), sizes=st.just((80, 60)), views=st.just(1))
 
 
 @FEW
-@given(SMALL, st.integers(1, 2**32))
-def test_the_kernels_agree_with_the_definition(library, gpu, scene, seed):
+@given(SMALL, st.integers(1, 2**32), st.sampled_from([1, 5, 1000]))
+def test_the_kernels_agree_with_the_definition(library, gpu, scene, seed, processors):
     set_seed(library, seed)
+    gpu.processors = processors  # from a warp that draws all cells of its faces to a warp for each cell
     compare_beside_the_cpu(scene)
 
 
@@ -180,13 +187,13 @@ def test_the_image_is_the_same_in_any_order(library):
     """Bits of alpha, for any schedule and however many warps share a face; gradients but for rounding."""
     scene = small_scene()
     expected = None
-    for seed, processors in ((1, 1), (2, 1), (3, 2), (4, 100)):
+    for seed, processors in ((1, 1), (2, 1), (3, 5), (4, 1000)):
         set_seed(library, seed)
         with emulated(library, EmulatedGpu(processors)):
             got = results(scene)
         expected = expected or got
         assert torch.equal(got[0], expected[0])
-        assert all(torch.allclose(a, b, rtol=1e-5, atol=1e-6) for a, b in zip(got[1:], expected[1:], strict=True))
+        assert all(close(a, b) for a, b in zip(got[1:], expected[1:], strict=True))
 
 
 def test_deterministic_gradients_have_the_same_bits_in_any_order(library, gpu):
@@ -203,7 +210,7 @@ def test_deterministic_gradients_have_the_same_bits_in_any_order(library, gpu):
         torch.use_deterministic_algorithms(False)
     for run in runs:
         assert all(torch.equal(a, b) for a, b in zip(run, runs[0], strict=True))
-        assert all(torch.allclose(a, b, rtol=1e-5, atol=1e-6) for a, b in zip(run, plain, strict=True))
+        assert all(close(a, b) for a, b in zip(run, plain, strict=True))
 
 
 @pytest.mark.parametrize("shared", [True, False])
@@ -212,10 +219,10 @@ def test_many_views_are_drawn_in_parts(shared, gpu, monkeypatch):
     if not shared:
         scene.vertices = scene.vertices * torch.linspace(0.8, 1.2, 5, dtype=torch.float64)[:, None, None]
     whole = results(scene, torch.float64)
-    monkeypatch.setattr(cuda, "WORK", 2 * scene.height * scene.width)
+    monkeypatch.setattr(cuda, "WORK", 2 * 5 * 20)  # two views backward, one forward
     parts = results(scene, torch.float64)
     assert torch.equal(whole[0], parts[0])
-    assert all(torch.allclose(a, b, rtol=1e-12, atol=1e-12) for a, b in zip(whole[1:], parts[1:], strict=True))
+    assert all(close(a, b) for a, b in zip(whole[1:], parts[1:], strict=True))
 
 
 @pytest.mark.parametrize("vertex", [20, 2**40])
@@ -235,7 +242,9 @@ def test_in_a_cuda_graph_unusable_inputs_make_nan(gpu):
 
 
 @pytest.mark.parametrize(
-    "before", ["T(1) / T(e.nx), T(0)};\n    }\n", "of_warp[warp_of_thread()][k] = s;\n  }\n"], ids=["of a warp", "of a block"]
+    "before",
+    ["T(1) / T(e.nx), T(0)};\n    }\n", "of_warp[warp_of_thread()][k] = s;\n  }\n"],
+    ids=["of a warp", "of a block"],
 )
 def test_a_missing_barrier_is_found(before, tmp_path):
     """That the tests above can fail: without a barrier, some lane reads what another has not written yet."""

@@ -18,7 +18,7 @@ CELL = 16  # pixels a side: kCell
 WARPS = 64  # a multiprocessor should be given: a few rounds of what it holds at once
 CAMERA = 18  # numbers of a camera's gradient: kPartial
 PARTIALS = 32  # most blocks a view in vertices_backward
-WORK = 1 << 24  # pixels, and numbers of faces' and vertices' gradients, that one launch keeps beside its outputs
+WORK = 1 << 22  # numbers of 8 bytes that one launch keeps beside its inputs and outputs, unless one view needs more
 
 
 class Call(ctypes.Structure):

@@ -42,12 +42,16 @@ def library() -> ctypes.CDLL:
     """The driver. Raises DriverError where there is none."""
     name = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
     try:
-        found = ctypes.CDLL(name)
+        return declared(ctypes.CDLL(name))
     except OSError as error:
         raise DriverError(f"the NVIDIA driver does not load: {error}") from error
+
+
+def declared(driver: ctypes.CDLL) -> ctypes.CDLL:
+    """The same, with the types of arguments that ctypes would take for smaller ones."""
     integer, pointer = ctypes.c_uint, ctypes.c_void_p
-    found.cuLaunchKernel.argtypes = [pointer, *[integer] * 7, pointer, pointer, pointer]
-    return found
+    driver.cuLaunchKernel.argtypes = [pointer, *[integer] * 7, pointer, pointer, pointer]
+    return driver
 
 
 def _make_context_current() -> None:
@@ -55,7 +59,9 @@ def _make_context_current() -> None:
     driver, context = library(), ctypes.c_void_p()
     _check(driver.cuCtxGetCurrent(ctypes.byref(context)))
     if not context.value:
-        _check(driver.cuDevicePrimaryCtxRetain(ctypes.byref(context), torch.cuda.current_device()))
+        device = ctypes.c_int()
+        _check(driver.cuDeviceGet(ctypes.byref(device), torch.cuda.current_device()))
+        _check(driver.cuDevicePrimaryCtxRetain(ctypes.byref(context), device))
         _check(driver.cuCtxSetCurrent(context))
 
 
