@@ -15,9 +15,9 @@ from . import cpu, driver, nvrtc
 
 THREADS = 128  # of a block: kBlock
 CELL = 16  # pixels a side: kCell
-WARPS = 64  # a multiprocessor should be given: a few rounds of what it holds at once
+WARPS = 16  # a multiprocessor should be given: what the registers let it hold; more would only set up more faces
 CAMERA = 18  # numbers of a camera's gradient: kPartial
-PARTIALS = 32  # most blocks a view in vertices_backward
+PARTIALS = 128  # most blocks a view in vertices_backward
 WORK = 1 << 22  # numbers of 8 bytes that one launch keeps beside its inputs and outputs, unless one view needs more
 
 
@@ -76,7 +76,8 @@ class Gpu:
         """The kernels for this scalar type, compiled and loaded at first use."""
         if dtype not in self._modules:
             image = nvrtc.compiled(self.architecture, str(dtype).removeprefix("torch."))
-            self._modules[dtype] = driver.Module(image)
+            with self.current():
+                self._modules[dtype] = driver.Module(image)
         return self._modules[dtype]
 
 
@@ -92,9 +93,7 @@ def failure(index: int) -> str:
     try:
         if torch.version.hip is not None:
             return "the kernels are CUDA's, and this PyTorch is built for ROCm"
-        device = gpu(index)
-        with device.current():
-            device.module(torch.float32)
+        gpu(index).module(torch.float32)
         return ""
     except (RuntimeError, OSError, AttributeError) as error:
         reason = str(error) or type(error).__name__
