@@ -83,7 +83,7 @@ __device__ inline Vec3 position_of(const Call& call, int view, long long vertex)
   return {p[0], p[1], p[2]};
 }
 
-// By one warp or more; the block must meet before it is used.
+// The block must meet before it is used.
 template <class T>
 __device__ inline void load_camera(const Call& call, int view, Camera& camera) {
   const int i = threadIdx.x;
@@ -113,23 +113,42 @@ __device__ void check(const Call& call) {
 
 // ---------------------------------------------------------------------------------------------- faces
 
-// A face in one view, in shared memory.
-struct Face {
-  Edges<double> edge[4];
-  Rect rect;    // the pixels within the cut-off of its bounds
-  int corners;  // 3 or 4; 0: it counts nowhere
-  int clipped;
+// An edge about the middle of a cell (see Edges), and 1 / nx.
+template <class T>
+struct alignas(16) Edge {
+  T nx, ny, c, e, h, r, inverse_nx, unused;
 };
 
-__device__ inline int clipped_pixels(const Camera& camera, const Vec3* point, Vec2* pixel) {
-  const Outline outline = clipped_outline(camera, point);
-  for (int k = 0; k < outline.corners; k++) pixel[k] = outline.pixel[k];
-  return outline.corners;
+// A part of a face's rectangle, from its first pixel (x, y); at the right and bottom they are smaller.
+struct Cell {
+  int x, y, width, height;
+};
+__device__ inline Cell cell_at(const Rect& r, int x, int y) {
+  return {x, y, min(kCell, r.x1 - x + 1), min(kCell, r.y1 - y + 1)};
 }
 
 template <class T>
+__device__ inline Edge<T> edge_about_middle(const Cell& cell, const Edges<double>& edge, const Blur<T>& blur) {
+  const double x = cell.x + cell.width / 2 + 0.5, y = cell.y + cell.height / 2 + 0.5;
+  const Edges<double> e = localize(edge, x, y, blur.kappa, blur.inverse_kappa);
+  return {T(e.nx), T(e.ny), T(e.c), T(e.e), T(e.h), T(e.r), T(1) / T(e.nx), T(0)};
+}
+
+// A face in one view, in shared memory.
+template <class T>
+struct Face {
+  union {
+    Edges<double> edge[4];
+    Edge<T> single_edge[4];  // about the middle of its only cell
+  };
+  Rect rect;    // the pixels within the cut-off of its bounds
+  int corners;  // 3 or 4; 0: it counts nowhere
+  bool clipped, single;
+};
+
+template <class T>
 __device__ void set_up(const Call& call, const Camera& camera, const Blur<T>& blur, int view, long long face,
-                       Face& out) {
+                       Face<T>& out) {
   out.corners = 0;
   if (face >= call.faces) return;
   Vec3 point[3];
@@ -144,24 +163,29 @@ __device__ void set_up(const Call& call, const Camera& camera, const Blur<T>& bl
   }
   int n = 3;
   if (!whole) {
-    const Vec3 p[3] = {point[0], point[1], point[2]};
-    Vec2 pixel[4];
-    n = clipped_pixels(camera, p, pixel);
+    const Vec3 copy[3] = {point[0], point[1], point[2]};  // which may be indexed, so that `point` stays in registers
+    const Outline outline = clipped_outline(camera, copy);
+    n = outline.corners;
     if (n < 3) return;
     for (int k = 0; k < 4; k++)
-      if (k < n) q[k] = pixel[k];
+      if (k < n) q[k] = outline.pixel[k];
   }
   if (n == 3) q[3] = q[0];  // which changes neither the bounds nor the area
   const Bounds bounds = bounds_of(q, 4);
   if (!reach(bounds, blur.radius, call.width, call.height, out.rect)) return;
   const double area2 = doubled_area(q, 4);
   if (!visible(area2, bounds, call.cull != 0)) return;
+  // In float32 most faces have one cell, and each lane takes its face's edges there; float64 has no room for that.
+  out.single = sizeof(T) == 4 && out.rect.x1 - out.rect.x0 < kCell && out.rect.y1 - out.rect.y0 < kCell;
+  const Cell cell = cell_at(out.rect, out.rect.x0, out.rect.y0);
   for (int k = 0; k < 4; k++) out.edge[k].c = q[k].x, out.edge[k].e = q[k].y;  // so that the loop may index them
 #pragma unroll 1
   for (int k = 0; k < n; k++) {
     const Edges<double>& next = out.edge[(k + 1) % 4];
     const Vec2 a = {out.edge[k].c, out.edge[k].e}, b = k + 1 < n ? Vec2{next.c, next.e} : q[0];
-    out.edge[k] = make_edges(a.x, a.y, b.x, b.y, area2 < 0 ? -1.0 : 1.0);
+    const Edges<double> edge = make_edges(a.x, a.y, b.x, b.y, area2 < 0 ? -1.0 : 1.0);
+    if (out.single) out.single_edge[k] = edge_about_middle(cell, edge, blur);
+    if (!out.single) out.edge[k] = edge;
   }
   out.clipped = !whole;
   out.corners = n;
@@ -169,18 +193,12 @@ __device__ void set_up(const Call& call, const Camera& camera, const Blur<T>& bl
 
 // ---------------------------------------------------------------------------------------------- pixels
 
-// An edge about the middle of a cell (see Edges), and 1 / nx.
-template <class T>
-struct alignas(16) Edge {
-  T nx, ny, c, e, h, r, inverse_nx, unused;
-};
-
 // What the warps of a block have in shared memory.
 template <class T>
 struct Shared {
   Camera camera;
   Blur<T> blur;
-  Face face[kBlock];
+  Face<T> face[kBlock];
   Edge<T> edge[kWarps][4];  // of the warp's cell
 };
 
@@ -196,34 +214,31 @@ struct Pixel {
 // behind: for 32 at once, in the cells first, first + step, ... of its rectangle. Each lane finds the interval of one
 // row of the cell (as cells.h does), and the intervals are dealt out to the lanes one after another.
 template <int n, class T, class Visit>
-__device__ void walk(const Call& call, Shared<T>& shared, const Face& f, int view, int first, Visit visit) {
+__device__ void walk(const Call& call, Shared<T>& shared, const Face<T>& f, int view, int first, Visit visit) {
   const int lane = lane_of_thread();
   Edge<T>* local = shared.edge[warp_of_thread()];
   const Blur<T>& blur = shared.blur;
-  const T reach = blur.reach, flat = T(1e-6) * T(blur.kappa);
+  const T flat = T(1e-6) * T(blur.kappa);
   const int columns = (f.rect.x1 - f.rect.x0) / kCell + 1, rows = (f.rect.y1 - f.rect.y0) / kCell + 1;
-  for (int cell = first; cell < columns * rows; cell += call.splits) {
-    const int x = f.rect.x0 + cell % columns * kCell, y = f.rect.y0 + cell / columns * kCell;
-    const int width = min(kCell, f.rect.x1 - x + 1), height = min(kCell, f.rect.y1 - y + 1);
-    const int middle_x = width / 2, middle_y = height / 2;
-    __syncwarp();  // the edges of the cell before have been read
-    if (lane < n) {
-      const double at_x = x + middle_x + 0.5, at_y = y + middle_y + 0.5;
-      const Edges<double> e = localize(f.edge[lane], at_x, at_y, blur.kappa, blur.inverse_kappa);
-      local[lane] = {T(e.nx), T(e.ny), T(e.c), T(e.e), T(e.h), T(e.r), T(1) / T(e.nx), T(0)};
+  for (int i = first; i < columns * rows; i += call.splits) {
+    const Cell cell = cell_at(f.rect, f.rect.x0 + i % columns * kCell, f.rect.y0 + i / columns * kCell);
+    const int middle_x = cell.width / 2, middle_y = cell.height / 2;
+    if (!f.single) {
+      __syncwarp();  // the edges of the cell before have been read
+      if (lane < n) local[lane] = edge_about_middle(cell, f.edge[lane], blur);
+      __syncwarp();
     }
-    __syncwarp();
     Edge<T> edge[n];
-    for (int k = 0; k < n; k++) edge[k] = local[k];
+    for (int k = 0; k < n; k++) edge[k] = f.single ? f.single_edge[k] : local[k];
 
-    T low = T(0), high = T(width - 1);
+    T low = T(0), high = T(cell.width - 1);
     for (int k = 0; k < n; k++) {
-      const T at = T(middle_x) - (edge[k].ny * T(lane - middle_y) + edge[k].c + reach) * edge[k].inverse_nx;
+      const T at = T(middle_x) - (edge[k].ny * T(lane - middle_y) + edge[k].c + blur.reach) * edge[k].inverse_nx;
       if (edge[k].nx > flat) low = max(low, at);  // a flat edge's line bounds no row
       if (edge[k].nx < -flat) high = min(high, at);
     }
     const int start = rounded_up(min(low, T(kCell))), stop = rounded_down(max(high, T(-1)));
-    const int count = lane < height ? max(0, stop - start + 1) : 0;
+    const int count = lane < cell.height ? max(0, stop - start + 1) : 0;
     int end = count;  // pixels of this row and those before
     for (int o = 1; o < kCell; o *= 2) {
       const int before = __shfl_up_sync(kAll, end, o);
@@ -231,13 +246,13 @@ __device__ void walk(const Call& call, Shared<T>& shared, const Face& f, int vie
     }
     const int total = __shfl_sync(kAll, end, kCell - 1), from = start - (end - count);
     for (int base = 0; base < total; base += kWarp) {
-      const int i = base + lane;
+      const int number = base + lane;
       int row = 0;
       for (int o = kCell / 2; o > 0; o /= 2)
-        if (__shfl_sync(kAll, end, row + o - 1) <= i) row += o;
-      const int column = i + __shfl_sync(kAll, from, row);
-      const bool exists = i < total;
-      const long long index = ((long long)view * call.height + y + row) * call.width + x + column;
+        if (__shfl_sync(kAll, end, row + o - 1) <= number) row += o;
+      const int column = number + __shfl_sync(kAll, from, row);
+      const bool exists = number < total;
+      const long long index = ((long long)view * call.height + cell.y + row) * call.width + cell.x + column;
       visit(Pixel<T>{T(column - middle_x), T(row - middle_y), exists ? index : 0, exists}, edge);
     }
   }
@@ -273,12 +288,12 @@ __device__ inline T log2_of_one_more(T e) {
 // Sets up the warp's faces and calls work(face's number, face, first cell) for those that count somewhere.
 template <class T, class Work>
 __device__ void for_faces(const Call& call, Shared<T>& shared, int view, Work work) {
-  const int warp = warp_of_thread(), lane = lane_of_thread();
+  const int lane = lane_of_thread(), warp = warp_of_thread();
   load_camera<T>(call, view, shared.camera);
   if (threadIdx.x == 0) shared.blur = blur_of<T>(call.sigma, call.height, call.width);
   __syncthreads();
   const long long first = blockIdx.x * (long long)kBlock + warp * kWarp;
-  Face* face = shared.face + warp * kWarp;
+  Face<T>* face = shared.face + warp * kWarp;
   set_up(call, shared.camera, shared.blur, view, first + lane, face[lane]);
   unsigned left = __ballot_sync(kAll, face[lane].corners > 0);
   __syncwarp();
@@ -289,7 +304,7 @@ __device__ void for_faces(const Call& call, Shared<T>& shared, int view, Work wo
 // ---------------------------------------------------------------------------------------------- forward
 
 template <int n, class T>
-__device__ void add(const Call& call, Shared<T>& shared, const Face& face, int view, int first) {
+__device__ void add(const Call& call, Shared<T>& shared, const Face<T>& face, int view, int first) {
   walk<n>(call, shared, face, view, first, [&](const Pixel<T>& p, const Edge<T>* edge) {
     Sum* sum = call.sums + p.index;
     const bool open = p.exists && *(volatile Sum*)sum < kOpaque<T>;
@@ -303,7 +318,7 @@ template <class T>
 __device__ void draw(const Call& call) {
   __shared__ Shared<T> shared;
   const int view = blockIdx.z;
-  for_faces(call, shared, view, [&](long long, const Face& face, int first) {
+  for_faces(call, shared, view, [&](long long, const Face<T>& face, int first) {
     face.corners == 3 ? add<3>(call, shared, face, view, first) : add<4>(call, shared, face, view, first);
   });
 }
@@ -313,11 +328,11 @@ template <class T>
 __device__ void finish(const Call& call) {
   const long long i = blockIdx.x * (long long)kBlock + threadIdx.x;
   if (i >= (long long)call.views * call.height * call.width) return;
-  const T zero = T(0), nan = zero / zero;
+  const T zero = 0;
   const Sum sum = call.sums[i];
   const T left = sum < kOpaque<T> ? exp2_of(-(T(sum) * T(kUnit))) : T(1) / kSaturated<T>;
   ((T*)call.transmittance)[i] = left;
-  ((T*)call.alpha)[i] = *call.status ? nan : T(1) - left;
+  ((T*)call.alpha)[i] = *call.status ? zero / zero : T(1) - left;
 }
 
 // ---------------------------------------------------------------------------------------------- backward
@@ -352,7 +367,7 @@ __device__ inline void clipped_backward(const Call& call, const Camera& camera, 
 
 // The gradient of a face's corners in pixels, summed by the warp.
 template <int n, class T>
-__device__ inline void gather(const Call& call, Shared<T>& shared, const Face& face, int view, int first,
+__device__ inline void gather(const Call& call, Shared<T>& shared, const Face<T>& face, int view, int first,
                               Vector2<T>* out) {
   T x[n], y[n];
   for (int k = 0; k < n; k++) x[k] = y[k] = T(0);
@@ -388,7 +403,7 @@ template <class T>
 __device__ void faces_backward(const Call& call) {
   __shared__ Shared<T> shared;
   const int view = blockIdx.z, lane = lane_of_thread();
-  for_faces(call, shared, view, [&](long long number, const Face& face, int first) {
+  for_faces(call, shared, view, [&](long long number, const Face<T>& face, int first) {
     Vector2<T> g[4];
     face.corners == 3 ? gather<3>(call, shared, face, view, first, g) : gather<4>(call, shared, face, view, first, g);
     if (face.clipped) {
@@ -432,8 +447,7 @@ __device__ void vertices_backward(const Call& call) {
     if (lane == 0) of_warp[warp_of_thread()][k] = s;
   }
   __syncthreads();
-  const int k = threadIdx.x;
-  if (k < kPartial) {
+  if (const int k = threadIdx.x; k < kPartial) {
     double s = 0;
     for (int w = 0; w < kWarps; w++) s += of_warp[w][k];
     call.partial_gradients[((long long)view * call.partials + blockIdx.x) * kPartial + k] = s;

@@ -243,7 +243,7 @@ def test_in_a_cuda_graph_unusable_inputs_make_nan(gpu):
 
 @pytest.mark.parametrize(
     "before",
-    ["T(1) / T(e.nx), T(0)};\n    }\n", "of_warp[warp_of_thread()][k] = s;\n  }\n"],
+    ["edge_about_middle(cell, f.edge[lane], blur);\n", "of_warp[warp_of_thread()][k] = s;\n  }\n"],
     ids=["of a warp", "of a block"],
 )
 def test_a_missing_barrier_is_found(before, tmp_path):
