@@ -10,6 +10,7 @@ import numpy as np
 from mathutils import Matrix
 
 from ..engine.softras import InputError, Mesh
+from .layer import is_enabled
 
 KEY_NAME = "Softras"  # of the shape key that holds a result
 
@@ -22,6 +23,11 @@ def target_problem(target: bpy.types.Object | None) -> str | None:
         return f"'{target.name}' is not a mesh; choose a mesh object to fit."
     if target.data.library is not None or target.library is not None:
         return f"'{target.name}' is linked from another file; make it local first."
+    if not is_enabled(target):
+        return (
+            f"'{target.name}' is disabled in this view layer or not in it, so Blender does not know where it is; "
+            "enable it in the Outliner first."
+        )
     if target.mode != "OBJECT":
         return f"'{target.name}' is in {target.mode.replace('_', ' ').title()} Mode; go back to Object Mode first."
     keys = target.data.shape_keys

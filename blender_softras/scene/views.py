@@ -11,6 +11,7 @@ import numpy as np
 
 from ..engine.softras import InputError, View
 from .camera import camera_from_blender
+from .layer import is_enabled
 
 if TYPE_CHECKING:
     from ..props import SOFTRAS_PG_view
@@ -33,6 +34,11 @@ def read_views(scene: bpy.types.Scene) -> list[View]:
         if item.camera.data is None or item.camera.name not in scene.objects:
             raise InputError(f"camera '{item.camera.name}' is not in this scene; choose another or remove its view.")
         name = item.camera.name
+        if not is_enabled(item.camera):
+            raise InputError(
+                f"camera '{name}' is disabled in this view layer, so Blender does not know where it is; "
+                "enable it in the Outliner, or disable its view."
+            )
         if item.image is None:
             raise InputError(f"view '{name}' has no image; choose one in the Views list, or disable the view.")
         mask = read_mask(item.image, item.channel, item.threshold, item.invert)

@@ -60,6 +60,52 @@ def test_camera_of_another_scene(ball: bpy.types.Object) -> None:
     refused("Camera 'Camera 1' is not in this scene")
 
 
+def disable(ob: bpy.types.Object, way: str) -> None:
+    """Disable the object in one of the ways Blender offers; none of them keeps its matrix up to date."""
+    scene = bpy.context.scene
+    if way == "object":
+        ob.hide_viewport = True
+        return
+    if way == "object and eye":
+        ob.hide_viewport = True
+        ob.hide_set(True)
+        return
+    outer, inner = bpy.data.collections.new("Outer"), bpy.data.collections.new("Inner")
+    scene.collection.children.link(outer)
+    outer.children.link(inner)
+    scene.collection.objects.unlink(ob)
+    inner.objects.link(ob)
+    bpy.context.view_layer.update()
+    if way == "collection":
+        outer.hide_viewport = True
+    else:
+        bpy.context.view_layer.layer_collection.children["Outer"].exclude = True
+
+
+@pytest.mark.parametrize("way", ["object", "object and eye", "collection", "excluded"])
+def test_disabled_objects(ball: bpy.types.Object, way: str) -> None:
+    """Blender does not say where they are: identity after a file was opened."""
+    camera = bpy.data.objects["Camera 1"]
+    disable(camera, way)
+    refused("Camera 'Camera 1' is disabled in this view layer")
+    bpy.context.scene.softras.views[1].enabled = False
+    bpy.data.objects["Camera 2"].hide_set(True)  # an eye hides and does not disable
+    bpy.ops.mesh.primitive_ico_sphere_add(radius=0.5)
+    target = bpy.context.scene.softras.target = bpy.context.active_object
+    for name in ("Outer", "Inner"):
+        if collection := bpy.data.collections.get(name):
+            bpy.data.collections.remove(collection)
+    bpy.context.view_layer.update()
+    disable(target, way)
+    refused(f"'{target.name}' is disabled in this view layer")
+
+
+def test_target_of_another_scene(ball: bpy.types.Object) -> None:
+    bpy.context.scene.collection.objects.unlink(ball)
+    bpy.data.scenes.new("Other").collection.objects.link(ball)
+    refused("is disabled in this view layer or not in it")
+
+
 def test_panoramic_camera(ball: bpy.types.Object) -> None:
     bpy.data.objects["Camera 1"].data.type = "PANO"
     refused("Camera 'Camera 1' is panoramic")

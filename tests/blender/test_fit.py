@@ -80,6 +80,24 @@ def test_the_objects_transform_does_not_matter(ball: bpy.types.Object, scale: tu
     assert ball.matrix_world == matrix
 
 
+def test_hidden_objects_are_fitted(ball: bpy.types.Object) -> None:
+    """The eyes of objects and of collections hide things from the artist, not from the fit."""
+    scene = bpy.context.scene
+    cameras = bpy.data.collections.new("Cameras")
+    scene.collection.children.link(cameras)
+    for number in (0, 1):
+        camera = scene.objects[f"Camera {number}"]
+        scene.collection.objects.unlink(camera)
+        cameras.objects.link(camera)
+    bpy.context.view_layer.update()
+    bpy.context.view_layer.layer_collection.children["Cameras"].hide_viewport = True
+    scene.objects["Camera 2"].hide_set(True)
+    ball.hide_set(True)
+    fit()
+    ball.hide_set(False)
+    assert is_smaller(ball)
+
+
 def test_placement_moves_the_object_and_not_its_mesh(ball: bpy.types.Object) -> None:
     ball.location = (0.2, 0.1, 0.05)
     ball.scale = (1.0, 0.7, 1.0)
