@@ -82,7 +82,7 @@ class FitSession:
         self._request: int | None = None
         self._report = report
         self._writer: Any = None
-        if target.data.users > 1 and settings.mode == "VERTICES":
+        if scene_mesh.is_shared(target) and settings.mode == "VERTICES":
             self.notes.append(f"'{target.name}' shared its mesh with other objects; it has its own copy now.")
         try:
             self._folder = Path(tempfile.mkdtemp(prefix="softras-", dir=bpy.app.tempdir or None))

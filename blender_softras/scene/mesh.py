@@ -28,6 +28,10 @@ def target_problem(target: bpy.types.Object | None) -> str | None:
             f"'{target.name}' is disabled in this view layer or not in it, so Blender does not know where it is; "
             "enable it in the Outliner first."
         )
+    if target.data.is_editmode and target.mode != "EDIT":
+        return (
+            f"The mesh of '{target.name}' is in Edit Mode through another object; go back to Object Mode there first."
+        )
     if target.mode != "OBJECT":
         return f"'{target.name}' is in {target.mode.replace('_', ' ').title()} Mode; go back to Object Mode first."
     keys = target.data.shape_keys
@@ -36,6 +40,11 @@ def target_problem(target: bpy.types.Object | None) -> str | None:
     if not target.data.polygons:
         return f"'{target.name}' has no faces; a silhouette needs at least one."
     return None
+
+
+def is_shared(target: bpy.types.Object) -> bool:
+    """Whether other objects use the same mesh."""
+    return target.data.users - target.data.use_fake_user > 1  # a fake user keeps the mesh, and is no object
 
 
 def matrix_of(target: bpy.types.Object) -> np.ndarray:
@@ -145,7 +154,7 @@ class _Vertices:
     def __init__(self, target: bpy.types.Object) -> None:
         self._target = target
         self._shared: Any = None  # the Mesh that other objects use too
-        if target.data.users > 1:  # other objects use the same mesh and must not change
+        if is_shared(target):  # the other objects must not change
             self._shared = target.data
             target.data = target.data.copy()
         self._inverse = np.linalg.inv(matrix_of(target))

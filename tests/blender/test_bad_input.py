@@ -181,6 +181,17 @@ def test_edit_mode(ball: bpy.types.Object) -> None:
         bpy.ops.object.mode_set(mode="OBJECT")
 
 
+def test_edit_mode_of_another_object_with_the_same_mesh(ball: bpy.types.Object) -> None:
+    twin = bpy.data.objects.new("Twin", ball.data)
+    bpy.context.scene.collection.objects.link(twin)
+    bpy.context.scene.softras.target = twin
+    bpy.ops.object.mode_set(mode="EDIT")
+    try:
+        refused("The mesh of 'Twin' is in Edit Mode through another object")
+    finally:
+        bpy.ops.object.mode_set(mode="OBJECT")
+
+
 def test_linked_mesh(ball: bpy.types.Object, tmp_path: Path) -> None:
     bpy.data.libraries.write(str(tmp_path / "library.blend"), {ball.data})
     with bpy.data.libraries.load(str(tmp_path / "library.blend"), link=True) as (source, wanted):

@@ -155,6 +155,14 @@ def test_a_mesh_shared_with_another_object_leaves_that_one_alone(ball: bpy.types
     np.testing.assert_array_equal(local_positions(twin), before)
 
 
+def test_a_fake_user_is_no_other_object(ball: bpy.types.Object, capfd: pytest.CaptureFixture) -> None:
+    ball.data.use_fake_user = True
+    data = ball.data
+    fit()
+    assert ball.data == data
+    assert "shared its mesh" not in capfd.readouterr().out
+
+
 def test_locked_vertices_stay(ball: bpy.types.Object) -> None:
     group = ball.vertex_groups.new(name="Pinned")
     locked = [vertex.index for vertex in ball.data.vertices if vertex.co.z > 0.4]
