@@ -36,15 +36,15 @@ struct Cells {
 
   // The runs of one cell, and the face's edges about its middle.
   struct Cell {
-    Edges<T4> edges;
+    LocalEdges<T4> edges;
     const Run* runs;
     int count;
   };
 
   static T4 narrow(D4 v) { return __builtin_convertvector(v, T4); }
-  static Edges<T4> local(const Polygon& p, double x, double y, const Blur<T>& blur) {
-    const Edges<D4> e = localize(p.edges, x, y, blur.kappa, blur.inverse_kappa);
-    return {narrow(e.nx), narrow(e.ny), narrow(e.c), narrow(e.e), narrow(e.h), narrow(e.r)};
+  static LocalEdges<T4> local(const Polygon& p, double x, double y, const Blur<T>& blur) {
+    const LocalEdges<D4> e = localize(p.edges, x, y, blur.kappa, blur.inverse_kappa);
+    return {narrow(e.nx), narrow(e.ny), narrow(e.c), narrow(e.e), narrow(e.h), narrow(e.r), narrow(e.t)};
   }
 
   // Calls draw(cell) for the cells of rows y0 <= y < y1 that hold pixels of the face; where the cells lie depends on the
@@ -60,7 +60,7 @@ struct Cells {
       intervals(p, r, y, blur, first, last);
       for (int x = r.x0; x <= r.x1; x += kCell) {
         const int middle_x = x - r.x0 + min(kCell, r.x1 - x + 1) / 2;
-        const Edges<T4> e = local(p, r.x0 + middle_x + 0.5, y + middle_y + 0.5, blur);
+        const LocalEdges<T4> e = local(p, r.x0 + middle_x + 0.5, y + middle_y + 0.5, blur);
         const T8 right = pair(e.nx, e.ny), down = pair(e.ny, -e.nx), origin = pair(e.c, e.e);
         Run runs[kRuns];
         int count = 0;
@@ -80,7 +80,7 @@ struct Cells {
   // The columns of each row of a strip, from the rectangle's first, that no edge's line, moved out by the cut-off, leaves
   // behind.
   static void intervals(const Polygon& p, const Rect& r, int y, const Blur<T>& blur, T* first, T* last) {
-    const Edges<T4> e = local(p, r.x0 + 0.5, y + 0.5, blur);
+    const LocalEdges<T4> e = local(p, r.x0 + 0.5, y + 0.5, blur);
     const T huge = T(1e30), flat = T(1e-6 * blur.kappa);
     const T4 inverse = T(1) / e.nx;
     const T4 slope = -e.ny * inverse, offset = -(e.c + blur.reach) * inverse;
@@ -106,7 +106,7 @@ struct Cells {
   struct LaneEdges {
     V across[n], position[n], half[n];
 
-    explicit LaneEdges(const Edges<T4>& e) {
+    explicit LaneEdges(const LocalEdges<T4>& e) {
 #pragma clang loop unroll(full)
       for (int k = 0; k < n; k++) {
         across[k] = Simd<T>::ramp() * e.nx[k], position[k] = Simd<T>::ramp() * e.ny[k];
@@ -162,8 +162,10 @@ struct Cells {
   template <int n>
   static void accumulate(const Cell& cell, const T* weight, Vec2* gradient) {
     const LaneEdges<n> edge(cell.edges);
-    V rate[n], nx[n], ny[n];
-    for (int k = 0; k < n; k++) rate[k] = cell.edges.r[k], nx[k] = cell.edges.nx[k], ny[k] = cell.edges.ny[k];
+    V rate[n], middle[n], nx[n], ny[n];
+    for (int k = 0; k < n; k++) {
+      rate[k] = cell.edges.r[k], middle[k] = cell.edges.t[k], nx[k] = cell.edges.nx[k], ny[k] = cell.edges.ny[k];
+    }
     Nearest<n> nearest[kRuns];
     int count = 0;
     for (const Run* run = cell.runs; run < cell.runs + cell.count; run++) {
@@ -177,7 +179,7 @@ struct Cells {
       for (int k = 0; k < n; k++) {
         const V across = edge.across[k] + start[k], position = edge.position[k] + start[4 + k];
         const V along = nearest_along(position, edge.half[k]), past = position - along, s = squared_distance(across, past);
-        const V t = along * rate[k] + T(0.5);
+        const V t = along * rate[k] + middle[k];
         const I closer = k == 0 ? ~I(0) : comparable(s) < comparable(squared);
         squared = k == 0 ? s : smaller(s, squared);
         outside = k == 0 ? across : (V)((I)across | (I)outside);

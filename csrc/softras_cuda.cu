@@ -113,10 +113,10 @@ __device__ void check(const Call& call) {
 
 // ---------------------------------------------------------------------------------------------- faces
 
-// An edge about the middle of a cell (see Edges), and 1 / nx.
+// An edge about the middle of a cell (see LocalEdges), and 1 / nx.
 template <class T>
 struct alignas(16) Edge {
-  T nx, ny, c, e, h, r, inverse_nx, unused;
+  T nx, ny, c, e, h, r, t, inverse_nx;
 };
 
 // A part of a face's rectangle, from its first pixel (x, y); at the right and bottom they are smaller.
@@ -130,8 +130,8 @@ __device__ inline Cell cell_at(const Rect& r, int x, int y) {
 template <class T>
 __device__ inline Edge<T> edge_about_middle(const Cell& cell, const Edges<double>& edge, const Blur<T>& blur) {
   const double x = cell.x + cell.width / 2 + 0.5, y = cell.y + cell.height / 2 + 0.5;
-  const Edges<double> e = localize(edge, x, y, blur.kappa, blur.inverse_kappa);
-  return {T(e.nx), T(e.ny), T(e.c), T(e.e), T(e.h), T(e.r), T(1) / T(e.nx), T(0)};
+  const LocalEdges<double> e = localize(edge, x, y, blur.kappa, blur.inverse_kappa);
+  return {T(e.nx), T(e.ny), T(e.c), T(e.e), T(e.h), T(e.r), T(e.t), T(1) / T(e.nx)};
 }
 
 // A face in one view, in shared memory.
@@ -386,7 +386,7 @@ __device__ inline void gather(const Call& call, Shared<T>& shared, const Face<T>
       const T along = nearest_along(position, e.h), beyond = position - along, s = squared_distance(a, beyond);
       inside = k == 0 ? a : min(a, inside);
       if (k == 0 || s < squared) {
-        squared = s, nearest = k, nx = e.nx, ny = e.ny, across = a, past = beyond, t = along * e.r + T(0.5);
+        squared = s, nearest = k, nx = e.nx, ny = e.ny, across = a, past = beyond, t = along * e.r + e.t;
       }
     }
     const T e = exponential(inside < 0 ? -squared : squared), size = weight * e / (e + T(1));

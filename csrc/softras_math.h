@@ -192,11 +192,23 @@ struct Edges {
   E nx, ny, c, e, h, r;
 };
 
-// The same in units of 1 / kappa pixels with the origin at (x, y): small numbers, safe in float.
+// The same about a point, in units of 1 / kappa pixels, for pixels within kNear of it: small numbers, safe in float. Of
+// an edge that reaches far beyond them only the part that can be nearest is kept; t at its middle is `t`.
 template <class E>
-SR_HD Edges<E> localize(const Edges<E>& g, double x, double y, double kappa, double inverse_kappa) {
-  return {kappa * g.nx, kappa * g.ny, kappa * (g.nx * x + g.ny * y + g.c), kappa * (g.ny * x - g.nx * y + g.e), kappa * g.h,
-          g.r * inverse_kappa};
+struct LocalEdges {
+  E nx, ny, c, e, h, r, t;
+};
+
+constexpr double kNear = 32;  // pixels
+constexpr double kFar = 8;    // units: beyond the cut-off, and where 2^x is kMostExponent
+
+template <class E>
+SR_HD LocalEdges<E> localize(const Edges<E>& g, double x, double y, double kappa, double inverse_kappa) {
+  const E middle = -kappa * (g.ny * x - g.nx * y + g.e), half = kappa * g.h, r = g.r * inverse_kappa;
+  const E end = E(kappa * kNear + kFar);
+  const E low = min(max(middle - half, -end), end), high = min(max(middle + half, -end), end);
+  const E e = -0.5 * (low + high);
+  return {kappa * g.nx, kappa * g.ny, kappa * (g.nx * x + g.ny * y + g.c), e, 0.5 * (high - low), r, 0.5 - r * (middle + e)};
 }
 
 // The edges from a to b; sign: 1 for a polygon of positive area in y-down pixels, else -1.

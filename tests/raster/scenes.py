@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from hypothesis import strategies as st
@@ -43,29 +43,42 @@ class Scene:
             v, self.faces, K, w, self.height, self.width, self.sigma, self.orthographic, self.near, self.cull
         )
 
-    def knife_edges(self, inputs: list[Tensor], margin: float) -> Tensor:
-        """(N, H, W) bool: pixels where rounding may decide: a face about to reach the cut-off, a nearest edge about to
-        change for another inside a face, or (everywhere) a face about to be culled or clipped, or a sliver."""
-        v, K, w = (x.detach() for x in inputs)
-        out = torch.zeros(len(K), self.height, self.width, dtype=torch.bool)
-        sigma = self.sigma * (min(self.height, self.width) / 2) ** 2
-        ys, xs = torch.meshgrid(torch.arange(self.height) + 0.5, torch.arange(self.width) + 0.5, indexing="ij")
-        pixels = torch.stack([xs, ys], -1).reshape(-1, 2).double()
-        for n in range(len(K)):
-            camera = (v if v.dim() == 2 else v[n]) @ w[n, :3, :3].T + w[n, :3, 3]
-            triangles = camera[self.faces.long()]
-            scale = camera.abs().max().clamp_min(1)
-            if ((triangles[..., 2] - self.near[n]).abs() < margin * scale).any():
-                out[n] = True
-                continue
-            polygons = reference.project(reference.clip_near(triangles, self.near[n]), K[n], bool(self.orthographic[n]))
-            extent = (polygons.amax(1) - polygons.amin(1)).amax(1).clamp_min(1e-300)
-            area2 = reference.doubled_area(polygons).abs()
+    def settled(self, margin: float) -> Scene:
+        """Without the faces of which rounding may decide how they count: about to be clipped, to be culled or to have
+        no area, in any view."""
+        keep = torch.ones(len(self.faces), dtype=torch.bool)
+        for n in range(len(self.K)):
+            camera, front = self.in_front(n)
+            depth = camera[self.faces.long(), 2]
+            keep &= ((depth - self.near[n]).abs() > margin * camera.abs().max().clamp_min(1)).all(1)
+            extent = (front.amax(1) - front.amin(1)).amax(1).clamp_min(1e-300)
+            area2 = reference.doubled_area(front).abs()
             thin = area2 / extent**2
             sliver = (thin < max(100 * reference.DEGENERATE, margin)) | (area2 / extent < 30 * margin)
-            if (sliver & (thin > 0.01 * reference.DEGENERATE)).any():
-                out[n] = True
-                continue
+            keep[self.order_in_front(depth, n)[sliver & (thin > 0.01 * reference.DEGENERATE)]] = False
+        return replace(self, faces=self.faces[keep])
+
+    def in_front(self, n: int) -> tuple[Tensor, Tensor]:
+        """Vertices (V, 3) in camera n, and its clipped and projected faces (G, 4, 2)."""
+        v, K, w = self.vertices, self.K[n], self.world_to_camera[n]
+        camera = (v if v.dim() == 2 else v[n]) @ w[:3, :3].T + w[:3, 3]
+        corners = reference.clip_near(camera[self.faces.long()], self.near[n])
+        return camera, reference.project(corners, K, bool(self.orthographic[n]))
+
+    def order_in_front(self, depth: Tensor, n: int) -> Tensor:
+        """Indices (G,) of the faces that `reference.clip_near` keeps, in its order; depth: (F, 3)."""
+        count = (depth > self.near[n]).sum(1)
+        return torch.cat([(count == corners).nonzero()[:, 0] for corners in (3, 1, 2)])
+
+    def knife_edges(self, margin: float) -> Tensor:
+        """(N, H, W) bool: pixels where rounding may decide: a face about to reach the cut-off, or a nearest edge about
+        to change for another inside a face."""
+        out = torch.zeros(len(self.K), self.height, self.width, dtype=torch.bool)
+        sigma = self.sigma_pixels
+        ys, xs = torch.meshgrid(torch.arange(self.height) + 0.5, torch.arange(self.width) + 0.5, indexing="ij")
+        pixels = torch.stack([xs, ys], -1).reshape(-1, 2).double()
+        for n in range(len(self.K)):
+            polygons = self.in_front(n)[1]
             polygons = polygons[reference.visible(polygons, self.cull)]
             for start in range(0, len(pixels), 2000):
                 d2, inside = reference.edge_distances(polygons, pixels[start : start + 2000])
@@ -75,10 +88,14 @@ class Scene:
                 out[n].view(-1)[start : start + 2000] = (at_cutoff | tie).any(1)
         return out
 
+    @property
+    def sigma_pixels(self) -> float:
+        """sigma in squared pixels."""
+        return self.sigma * (min(self.height, self.width) / 2) ** 2
+
     def sum_of_coverages(self, inputs: list[Tensor], weight: Tensor) -> Tensor:
         """Sum of weight * D over pixels and faces."""
         v, K, w = inputs
-        sigma = self.sigma * (min(self.height, self.width) / 2) ** 2
         ys, xs = torch.meshgrid(torch.arange(self.height) + 0.5, torch.arange(self.width) + 0.5, indexing="ij")
         pixels = torch.stack([xs, ys], -1).reshape(-1, 2).double()
         total = (v.sum() + K.sum() + w.sum()) * 0
@@ -88,7 +105,7 @@ class Scene:
             polygons = reference.project(corners, K[n], bool(self.orthographic[n]))
             polygons = polygons[reference.visible(polygons, self.cull)]
             for pixel, up in zip(pixels.split(2000), weight[n].view(-1).split(2000), strict=True):
-                x, counts = reference.exponents(polygons, pixel, sigma)
+                x, counts = reference.exponents(polygons, pixel, self.sigma_pixels)
                 total = total + (torch.where(counts, torch.sigmoid(x), 0) * up[:, None]).sum()
         return total
 
@@ -115,13 +132,16 @@ def small_scene(seed: int = 0, views: int = 2) -> Scene:
 def compare(scene: Scene, device: str = "cpu", slack: float = 1) -> None:
     """The operator in both precisions against the definition in float64 on the same numbers, away from knife edges.
 
-    Values to 1e-5 and 1e-9; gradients to the same part of the largest, in float32 of the largest there would be if no
-    face hid another, because the rounding of an exponent counts the same wherever it happens, while the true gradients
-    of opaque pixels vanish. All that times `slack`.
+    Values to 1e-9 and 1e-5; gradients to 1e-9 and 2e-5 of the largest there would be if no face hid another, because
+    the rounding of an exponent counts the same wherever it happens, while the true gradients of opaque pixels vanish. That
+    holds while the blur is at least 0.3 pixels; below, a pixel's rounded position counts for more, in proportion. All
+    that times `slack`.
     """
+    scene = scene.settled(1e-6)
     exact = scene.inputs(torch.float64)
     expected = scene.define(exact)
-    edges = scene.knife_edges(exact, 1e-6)
+    edges = scene.knife_edges(1e-6)
+    assert edges.float().mean() < 0.2, "too much of the scene is on a knife edge to be compared"
     noise = torch.randn(expected.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     upstream = noise.masked_fill(edges, 0)
     if expected.requires_grad:
@@ -129,19 +149,22 @@ def compare(scene: Scene, device: str = "cpu", slack: float = 1) -> None:
         unhidden = torch.autograd.grad(scene.sum_of_coverages(exact, upstream.abs()), exact)
     else:  # nothing in front of any camera
         theirs = unhidden = tuple(torch.zeros_like(x) for x in exact)
-    for dtype, tolerance in ((torch.float64, slack * 1e-9), (torch.float32, slack * 1e-5)):
+    sharp = max(1.0, 0.3 / scene.sigma_pixels**0.5)
+    for dtype, of_alpha, of_gradient in ((torch.float64, 1e-9, 1e-9), (torch.float32, 1e-5, 2e-5)):
         inputs = scene.inputs(dtype, device)
         got = scene.render(inputs)
         assert got.dtype == dtype and got.device == inputs[0].device
         assert got.shape == expected.shape == (len(scene.K), scene.height, scene.width)
         difference = (got.detach().cpu().double() - expected.detach()).abs().masked_fill(edges, 0).max()
-        assert difference <= tolerance, f"{dtype} alpha differs by {difference:.2e}"
+        assert difference <= slack * sharp * of_alpha, f"{dtype} alpha differs by {difference:.2e}"
         ours = torch.autograd.grad(got, inputs, upstream.to(device, dtype))
         for name, g, e, u in zip(("vertices", "K", "world_to_camera"), ours, theirs, unhidden, strict=True):
             assert torch.isfinite(g).all(), f"{dtype} gradient of {name} is not finite"
-            scale = max(float(e.abs().max()), float(u.abs().max()) if dtype == torch.float32 else 0.0, 1e-30)
+            scale = max(float(e.abs().max()), float(u.abs().max()), 1e-30)
             error = float((g.cpu().double() - e).abs().max()) / scale
-            assert error <= tolerance, f"{dtype} gradient of {name} differs by {error:.2e} of its largest"
+            assert error <= slack * sharp * of_gradient, (
+                f"{dtype} gradient of {name} differs by {error:.2e} of its largest"
+            )
 
 
 @st.composite

@@ -109,6 +109,34 @@ def test_torch_compile_gives_the_same(device):
         assert torch.allclose(x, y)
 
 
+def test_a_corner_of_a_face_with_very_long_edges_is_exact():
+    """A near-clipped face may reach millions of pixels away; around its corner, float32 must not notice."""
+    vertices = torch.tensor([[8.3, 7.6, 1], [4e6, -3e6, 1], [3e6, 5e6, 1]], dtype=torch.float64)
+    faces = torch.tensor([[0, 1, 2]])
+    eye = torch.eye(4, dtype=torch.float64)
+    results = []
+    for dtype in (torch.float32, torch.float64):
+        v = vertices.to(dtype).requires_grad_()
+        K, matrix = eye[None, :3, :3].to(dtype), eye[None].to(dtype)
+        alpha = ops.silhouettes(v, faces, K, matrix, 16, 16, sigma=0.02, orthographic=torch.tensor([True]))
+        results.append((alpha, *torch.autograd.grad(alpha.sum(), v)))
+    for a, b in zip(*results, strict=True):
+        assert (a - b).abs().max() <= 1e-5 * b.abs().max()
+
+
+def test_it_differentiates_once_and_says_so(device):
+    scene = small_scene()
+    inputs = scene.inputs(torch.float64, device)
+    (gradient,) = torch.autograd.grad(scene.render(inputs).sum(), inputs[0], create_graph=True)
+    with pytest.raises(RuntimeError, match="differentiated once, not twice"):
+        gradient.square().sum().backward()
+
+    def total(vertices):
+        return scene.render([vertices, *(x.detach() for x in inputs[1:])]).sum()
+
+    assert torch.equal(torch.func.grad(total)(inputs[0].detach()), gradient.detach())
+
+
 def test_a_triangle_is_where_it_should_be(device):
     """Pixel centres, the y axis and the cut-off, by hand: a right angle at pixel corner (2, 1), legs of 4 pixels."""
     faces = torch.tensor([[0, 1, 2]], device=device)

@@ -66,7 +66,7 @@ def silhouettes(
         return reference.silhouettes(*args)
     if torch.compiler.is_compiling() or type(vertices) not in (Tensor, torch.nn.Parameter):
         return _silhouettes(*args)[0]
-    return _Eager.apply(*args)
+    return _Eager.apply(*args)[0]
 
 
 def _check(
@@ -119,15 +119,38 @@ class _Eager(torch.autograd.Function):
     """The operator below without the dispatcher's 100 microseconds, for plain tensors outside a compiler."""
 
     @staticmethod
-    def forward(ctx, *inputs):
-        outputs = _compute("silhouettes", *inputs)
-        _save(ctx, inputs, outputs)
-        return outputs[0]
+    def forward(*inputs):
+        return _compute("silhouettes", *inputs)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx, grad_alpha):
-        return _gradients(ctx, grad_alpha, functools.partial(_compute, "silhouettes_backward"))
+    def setup_context(ctx, inputs, output):
+        ctx.mark_non_differentiable(output[1])
+        _save(ctx, inputs, output)
+
+    @staticmethod
+    def backward(ctx, grad_alpha, _):
+        gradients = _Gradients.apply if torch.is_grad_enabled() else functools.partial(_compute, "silhouettes_backward")
+        return _gradients(ctx, grad_alpha, gradients)
+
+
+class _Gradients(torch.autograd.Function):
+    """The gradients where somebody may differentiate them again, which is refused."""
+
+    @staticmethod
+    def forward(*inputs):
+        return _compute("silhouettes_backward", *inputs)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        pass
+
+    @staticmethod
+    def backward(ctx, *grads):
+        _refuse_twice(ctx, *grads)
+
+
+def _refuse_twice(ctx, *grads):
+    raise RuntimeError("softras.silhouettes can be differentiated once, not twice: its gradients have no gradients.")
 
 
 @torch.library.custom_op("softras::silhouettes", mutates_args=())
@@ -171,6 +194,9 @@ def _silhouettes_backward(
 @_silhouettes_backward.register_fake
 def _(grad_alpha, transmittance, vertices, faces, K, world_to_camera, sigma, orthographic, near, cull):
     return vertices.new_empty(vertices.shape), K.new_empty(K.shape), world_to_camera.new_empty(world_to_camera.shape)
+
+
+_silhouettes_backward.register_autograd(_refuse_twice)
 
 
 def _save(ctx, inputs, output) -> None:
