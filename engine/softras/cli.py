@@ -98,14 +98,16 @@ def _fit(options: argparse.Namespace) -> int:
 
 
 def _fit_until(stopped: list[int], options: argparse.Namespace) -> int:
-    from .io.meshes import check_suffix, save_mesh
+    from .io.meshes import check_target, save_mesh
 
     started = time.monotonic()
     job = _job(options)
     # What would fail at the end fails now, before the work.
     if options.out:
-        check_suffix(options.out)
+        check_target(options.out, job.mesh, like=_source(options))
         _check_writable(Path(options.out).absolute().parent)
+    if options.job:
+        _check_writable(Path(options.job))
     if options.report:
         _check_writable(Path(options.report))
 

@@ -107,6 +107,36 @@ def test_bad_input_is_one_sentence_and_status_2(
     assert sentence in one_sentence(done.stderr)
 
 
+@pytest.mark.parametrize(("out", "sentence"), [("a.gltf", r"use \.glb"), ("folder.obj", "it is a folder")])
+def test_a_file_that_cannot_be_written_is_found_before_the_work(
+    softras, setting_options, spot: Path, tmp_path: Path, out: str, sentence: str
+) -> None:
+    (tmp_path / "folder.obj").mkdir()
+    done = softras(
+        *("fit", "--mesh", spot / "start.obj", "--views", spot, "--out", tmp_path / out), *setting_options(QUICK)
+    )
+    assert done.returncode == 2
+    assert re.search(sentence, one_sentence(done.stderr))
+
+
+def test_a_start_mesh_of_any_line_ends_and_continued_lines_comes_back(
+    softras, setting_options, spot: Path, tmp_path: Path
+) -> None:
+    text = (spot / "start.obj").read_text()
+    first = next(line for line in text.splitlines() if line.startswith("v "))
+    continued = text.replace(first, first.replace(" ", " \\\n"))
+    one_step = {"schedule": [{"resolution": 32, "steps": 1}]}
+    for changed in (text.replace("\n", "\r"), continued):
+        (tmp_path / "start.obj").write_bytes(changed.encode())
+        out = tmp_path / "fitted.obj"
+        done = softras(
+            *("fit", "--mesh", tmp_path / "start.obj", "--views", spot, "--out", out), *setting_options(one_step)
+        )
+        assert done.returncode == 0, done.stderr
+        np.testing.assert_array_equal(load_mesh(out).faces, load_mesh(spot / "start.obj").faces)
+        assert len(out.read_bytes().splitlines()) == len(text.splitlines())
+
+
 @pytest.mark.parametrize("arguments", [[], ["dance"], ["fit", "--mode", "magic"], ["fit", "--seed", "x"]])
 def test_a_wrong_command_line_is_status_2(softras, arguments: list[str]) -> None:
     done = softras(*arguments)

@@ -55,13 +55,26 @@ def test_a_refined_obj_keeps_every_other_line(obj: Path, tmp_path: Path) -> None
     np.testing.assert_allclose(load_mesh(tmp_path / "out.obj").vertices, moved.vertices, rtol=1e-8)
 
 
-def test_windows_line_ends_stay(tmp_path: Path) -> None:
-    (tmp_path / "a.obj").write_bytes(OBJ.replace("\\\n", " ").replace("\n", "\r\n").encode())
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+def test_line_ends_stay_of_any_kind(end: bytes, tmp_path: Path) -> None:
+    before = OBJ.encode().replace(b"\n", end)
+    (tmp_path / "a.obj").write_bytes(before)
     mesh = load_mesh(tmp_path / "a.obj")
+    assert mesh.vertices.shape == (6, 3) and mesh.faces.shape == (6, 3)
     save_mesh(tmp_path / "b.obj", mesh, like=tmp_path / "a.obj")
-    data = (tmp_path / "b.obj").read_bytes()
-    assert data.count(b"\r\n") == data.count(b"\n") == OBJ.count("\n") - 1
+    after = (tmp_path / "b.obj").read_bytes()
+    assert [x.split()[:1] for x in after.split(end)] == [x.split()[:1] for x in before.split(end)]
     np.testing.assert_array_equal(load_mesh(tmp_path / "b.obj").vertices, mesh.vertices)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_a_vertex_that_goes_on_in_the_next_line_is_replaced_whole(end: str, tmp_path: Path) -> None:
+    text = "# start\nv 0 0 \\\n 0\nv 1 0 0\nv 0 \\\n1 \\\n0 0.5\nf 1 2 \\\n3\n"
+    (tmp_path / "a.obj").write_bytes(text.replace("\n", end).encode())
+    mesh = load_mesh(tmp_path / "a.obj")
+    save_mesh(tmp_path / "b.obj", Mesh(mesh.vertices + 2, mesh.faces), like=tmp_path / "a.obj")
+    wanted = "# start\nv 2 2 2\nv 3 2 2\nv 2 3 2 0.5\nf 1 2 \\\n3\n"
+    assert (tmp_path / "b.obj").read_bytes() == wanted.replace("\n", end).encode()
 
 
 def test_a_file_can_be_refined_in_place(obj: Path) -> None:
@@ -105,7 +118,7 @@ def test_the_example_keeps_its_vertices(spot: Path) -> None:
     [
         ("", "has no faces"),
         ("v 0 0 0\nv 1 0 0\nv 0 1 0\n", "has no faces"),
-        ("v 0 0 0\nf 1 2 3\n", "outside 0..0"),
+        ("v 0 0 0\nf 1 2 3\n", "a vertex that does not exist; it has 1 vertices"),
         ("v 0 0 0\nf 1 -2 1\n", "does not exist"),
         ("v 0 0 0\nf 0 1 1\n", "does not exist"),
         ("v 0 0\nf 1 1 1\n", "not valid OBJ: 'v 0 0'"),
@@ -129,6 +142,49 @@ def test_damaged_files_of_other_formats_are_refused(suffix: str, content: bytes,
         load_mesh(tmp_path / f"bad{suffix}")
 
 
+def star(corners: int) -> np.ndarray:
+    """A star of points at radius 1 and 0.3 in turn, counter-clockwise in the plane z = 0."""
+    angles = np.arange(corners) * 2 * np.pi / corners
+    radius = np.where(np.arange(corners) % 2, 0.3, 1.0)
+    return np.stack([radius * np.cos(angles), radius * np.sin(angles), 0 * angles], axis=1)
+
+
+OUTLINES = {
+    "arrow": [[0, 0, 0], [2, -1, 0], [0.5, 0, 0], [2, 1, 0]],
+    "L": [[0, 0, 0], [2, 0, 0], [2, 1, 0], [1, 1, 0], [1, 2, 0], [0, 2, 0]],
+    "star": star(14),
+    "a corner on a side": [[0, 0, 0], [1, 0, 0], [2, 0, 0], [2, 2, 0], [1, 0.5, 0], [0, 2, 0]],
+    "a frame with a bridge": [
+        *([0, 0, 0], [3, 0, 0], [3, 3, 0], [0, 3, 0], [0, 0, 0]),
+        *([1, 1, 0], [1, 2, 0], [2, 2, 0], [2, 1, 0], [1, 1, 0]),
+    ],
+}
+
+
+@pytest.mark.parametrize("name", OUTLINES)
+@pytest.mark.parametrize("axis", range(3))
+@pytest.mark.parametrize("flip", [False, True])
+def test_concave_polygons_stay_inside_their_outline(name: str, axis: int, flip: bool, tmp_path: Path) -> None:
+    """Whichever corner comes first: no triangle is turned over, and their areas add up to the polygon's."""
+    outline = np.roll(np.array(OUTLINES[name], dtype=float), axis, axis=1)[:: -1 if flip else 1]
+    normal = np.cross(outline, np.roll(outline, -1, axis=0)).sum(axis=0) / 2
+    for first in range(len(outline)):
+        points = np.roll(outline, first, axis=0)
+        lines = [f"v {x} {y} {z}" for x, y, z in points] + ["f " + " ".join(map(str, range(1, len(points) + 1)))]
+        (tmp_path / "n.obj").write_text("\n".join(lines))
+        mesh = load_mesh(tmp_path / "n.obj")
+        assert len(mesh.faces) == len(points) - 2
+        a, b, c = mesh.vertices[mesh.faces].transpose(1, 0, 2)
+        areas = np.cross(b - a, c - a) @ normal / np.linalg.norm(normal) / 2
+        assert areas.min() > -1e-9
+        assert areas.sum() == pytest.approx(np.linalg.norm(normal))
+
+
+def test_a_polygon_that_crosses_itself_is_no_endless_loop(tmp_path: Path) -> None:
+    (tmp_path / "n.obj").write_text("v 0 0 0\nv 1 1 0\nv 1 0 0\nv 0 1 0\nv 0 0 0\nf 1 2 3 4\nf 1 5 1 5 1\n")
+    assert len(load_mesh(tmp_path / "n.obj").faces) == 5
+
+
 def test_unknown_formats_and_missing_files_are_named(tmp_path: Path, cube: Mesh) -> None:
     with pytest.raises(InputError, match="nothing.obj does not exist"):
         load_mesh(tmp_path / "nothing.obj")
@@ -136,6 +192,8 @@ def test_unknown_formats_and_missing_files_are_named(tmp_path: Path, cube: Mesh)
         save_mesh(tmp_path / "x.fbx", cube)
     with pytest.raises(InputError, match="cannot write .*: the folder does not exist"):
         save_mesh(tmp_path / "no" / "x.obj", cube)
+    with pytest.raises(InputError, match=r"use \.glb"):
+        save_mesh(tmp_path / "x.gltf", cube)
     (tmp_path / "folder.obj").mkdir()
     with pytest.raises(InputError, match="it is a folder"):
         save_mesh(tmp_path / "folder.obj", cube)

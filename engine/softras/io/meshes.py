@@ -6,7 +6,6 @@ that is not a coordinate; other formats go through trimesh.
 
 from __future__ import annotations
 
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +13,14 @@ import numpy as np
 from ..errors import InputError
 from ..mesh import Mesh
 from .files import write_bytes
+from .polygons import triangulate
 
 SUFFIXES = (".obj", ".ply", ".stl", ".off", ".glb", ".gltf")
 _WELDED = (".stl", ".glb", ".gltf")
 
 
 def load_mesh(path: Path | str) -> Mesh:
-    """The mesh in an OBJ, PLY, STL, OFF, GLB or glTF file, polygons as fans of triangles.
+    """The mesh in an OBJ, PLY, STL, OFF, GLB or glTF file; polygons become triangles, of an OBJ concave ones too.
 
     Vertices keep their order and number, loose ones too. Only STL, GLB and glTF are welded: they hold a vertex once
     for each face or texture seam that meets there, and a fit would tear the mesh apart.
@@ -54,24 +54,32 @@ def save_mesh(path: Path | str, mesh: Mesh, like: Path | str | None = None) -> N
     Raises InputError when the file cannot be written.
     """
     path = Path(path)
-    suffix = check_suffix(path)
+    suffix = check_target(path)
     if suffix == ".obj":
-        if like is not None and _suffix(Path(like)) == ".obj":
-            write_bytes(path, _obj_like(Path(like), mesh))
-        else:
-            write_bytes(path, _obj(mesh))
+        write_bytes(path, _obj(mesh) if like is None or _suffix(Path(like)) != ".obj" else _obj_like(Path(like), mesh))
         return
     import trimesh
 
     data = trimesh.Trimesh(mesh.vertices, mesh.faces, process=False).export(file_type=suffix[1:])
-    if isinstance(data, dict):  # glTF in several files
-        raise InputError(f"cannot write {path}: glTF in separate files is not written; use .glb.")
+    assert not isinstance(data, dict)  # glTF only
     write_bytes(path, data.encode() if isinstance(data, str) else data)
 
 
-def check_suffix(path: Path | str) -> str:
-    """The suffix of a mesh file that can be read or written, in lower case; InputError for another."""
-    return _suffix(Path(path))
+def check_target(path: Path | str, mesh: Mesh | None = None, like: Path | str | None = None) -> str:
+    """The suffix of path in lower case; InputError where `save_mesh` of the refined mesh could not write it.
+
+    Args:
+        mesh: the start, if `like` is to be checked too.
+    """
+    path = Path(path)
+    suffix = _suffix(path)
+    if suffix == ".gltf":
+        raise InputError(f"cannot write {path}: glTF in separate files is not written; use .glb.")
+    if path.is_dir():
+        raise InputError(f"cannot write {path}: it is a folder; give a file name.")
+    if mesh is not None and like is not None and suffix == _suffix(Path(like)) == ".obj":
+        _places(Path(like), _statements(Path(like)), len(mesh.vertices))
+    return suffix
 
 
 def _suffix(path: Path) -> str:
@@ -91,26 +99,53 @@ def _named(path: Path, vertices: np.ndarray, faces: np.ndarray) -> Mesh:
 def _read_obj(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """(V, 3) float64 and (F, 3) int64. Wavefront OBJ: indices count from 1, negative ones from the newest vertex."""
     coordinates: list[tuple[float, float, float]] = []
-    triangles: list[tuple[int, int, int]] = []
-    text = path.read_bytes().decode("utf-8", "replace").replace("\\\n", " ").replace("\\\r\n", " ")
-    for line in text.splitlines():
-        words = line.split()
-        if not words or words[0] not in ("v", "f"):
+    polygons: list[list[int]] = []
+    for statement in _statements(path):
+        words = _words(statement)
+        if not words or words[0] not in (b"v", b"f"):
             continue
         try:
-            if words[0] == "v":
+            if words[0] == b"v":
                 coordinates.append((float(words[1]), float(words[2]), float(words[3])))
                 continue
-            corners = [int(word.partition("/")[0]) for word in words[1:]]
+            corners = [int(word.partition(b"/")[0]) for word in words[1:]]
         except (ValueError, IndexError) as error:
-            raise InputError(f"{path} has a line that is not valid OBJ: '{line.strip()[:60]}'.") from error
+            raise InputError(f"{path} has a line that is not valid OBJ: '{_shown(statement)}'.") from error
         if min(corners, default=1) < 0:
             corners = [index if index > 0 else len(coordinates) + 1 + index for index in corners]
-        if 0 in corners or min(corners, default=1) < 1:
-            raise InputError(f"{path} has a face with a vertex index that does not exist: '{line.strip()[:60]}'.")
-        first = corners[0] - 1 if corners else 0
-        triangles += [(first, b - 1, c - 1) for b, c in pairwise(corners[1:])]
-    return np.array(coordinates, dtype=np.float64).reshape(-1, 3), np.array(triangles, dtype=np.int64).reshape(-1, 3)
+        if min(corners, default=1) < 1:
+            raise InputError(f"{path} has a face with a vertex index that does not exist: '{_shown(statement)}'.")
+        if len(corners) > 2:
+            polygons.append([index - 1 for index in corners])
+    if max(map(max, polygons), default=-1) >= len(coordinates):
+        raise InputError(f"{path} has a face with a vertex that does not exist; it has {len(coordinates)} vertices.")
+    vertices = np.array(coordinates, dtype=np.float64).reshape(-1, 3)
+    return vertices, triangulate(vertices, polygons)
+
+
+def _statements(path: Path) -> list[bytes]:
+    """The statements of an OBJ file, a line each, with the line ends; a line that ends in a backslash goes on."""
+    try:
+        lines = path.read_bytes().splitlines(keepends=True)  # of bytes: at \n, \r\n and \r only
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {(error.strerror or str(error)).lower()}.") from error
+    statements: list[bytes] = []
+    goes_on = False
+    for line in lines:
+        if goes_on:
+            statements[-1] += line
+        else:
+            statements.append(line)
+        goes_on = line.rstrip(b"\r\n").endswith(b"\\")
+    return statements
+
+
+def _words(statement: bytes) -> list[bytes]:
+    return statement.replace(b"\\", b" ").split()
+
+
+def _shown(statement: bytes) -> str:
+    return b" ".join(_words(statement)).decode("utf-8", "replace")[:60]
 
 
 def _obj(mesh: Mesh) -> bytes:
@@ -120,21 +155,23 @@ def _obj(mesh: Mesh) -> bytes:
 
 
 def _obj_like(like: Path, mesh: Mesh) -> bytes:
-    try:
-        lines = like.read_bytes().split(b"\n")
-    except OSError as error:
-        raise InputError(f"cannot read {like}: {(error.strerror or str(error)).lower()}.") from error
-    places = [number for number, line in enumerate(lines) if line.split(maxsplit=1)[:1] == [b"v"]]
-    if len(places) != len(mesh.vertices):
+    statements = _statements(like)
+    for place, point in zip(_places(like, statements, len(mesh.vertices)), mesh.vertices.tolist(), strict=True):
+        statement = statements[place]
+        rest = _words(statement)[4:]  # a weight or a colour
+        ending = statement[len(statement.rstrip(b"\r\n")) :]
+        statements[place] = b" ".join([_vertex(*point).encode(), *rest]) + ending
+    return b"".join(statements)
+
+
+def _places(like: Path, statements: list[bytes], count: int) -> list[int]:
+    """Which statements are vertices; InputError unless they are that many."""
+    places = [number for number, statement in enumerate(statements) if _words(statement)[:1] == [b"v"]]
+    if len(places) != count:
         raise InputError(
-            f"{like} has {len(places)} vertices but the fitted mesh has {len(mesh.vertices)}; "
-            "name the file it started from."
+            f"{like} has {len(places)} vertices but the fitted mesh has {count}; name the file it started from."
         )
-    for number, point in zip(places, mesh.vertices.tolist(), strict=True):
-        rest = b" ".join(lines[number].split()[4:])  # a weight or a colour
-        ending = b"\r" if lines[number].endswith(b"\r") else b""
-        lines[number] = _vertex(*point).encode() + (b" " + rest if rest else b"") + ending
-    return b"\n".join(lines)
+    return places
 
 
 def _vertex(x: float, y: float, z: float) -> str:

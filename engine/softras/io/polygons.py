@@ -1,0 +1,72 @@
+"""Polygons become triangles."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def triangulate(points: np.ndarray, polygons: Sequence[Sequence[int]]) -> np.ndarray:
+    """(F, 3) int64 triangles of polygons (vertex indices, at least three each) in their order, none flipped over.
+
+    A polygon becomes the fan around its first corner where that lies inside its outline; of others ears are clipped.
+    """
+    sizes = np.array([len(polygon) for polygon in polygons], dtype=np.int64)
+    ends = np.cumsum(sizes - 2)
+    triangles = np.empty((ends[-1] if len(ends) else 0, 3), dtype=np.int64)
+    for size in np.unique(sizes):
+        which = np.flatnonzero(sizes == size)
+        corners = np.array([polygons[i] for i in which.tolist()], dtype=np.int64)
+        fans = np.stack(np.broadcast_arrays(corners[:, :1], corners[:, 1:-1], corners[:, 2:]), axis=-1)
+        if size > 3:
+            for i in np.flatnonzero(~_fans_fit(points[corners])):
+                fans[i] = corners[i][_clip_ears(points[corners[i]])]
+        triangles[(ends[which] - (size - 2))[:, None] + np.arange(size - 2)] = fans
+    return triangles
+
+
+def _fans_fit(corners: np.ndarray) -> np.ndarray:
+    """(P,) bool for corners (P, n, 3): whether no triangle of the fan faces away from the polygon."""
+    arms = corners[:, 1:] - corners[:, :1]
+    crosses = np.cross(arms[:, :-1], arms[:, 1:])
+    normals = crosses.sum(axis=1)
+    facing = np.einsum("pnk,pk->pn", crosses, normals)
+    return (facing >= -1e-9 * np.einsum("pk,pk->p", normals, normals)[:, None]).all(axis=1)
+
+
+def _clip_ears(corners: np.ndarray) -> np.ndarray:
+    """(n - 2, 3) indices of the triangles of one polygon, corners (n, 3): as Meisters 1975.
+
+    Of a polygon that crosses itself no ear may be left; then any corner is cut, so that this ends.
+    """
+    arms = corners[1:] - corners[0]
+    normal = np.cross(arms[:-1], arms[1:]).sum(axis=0)
+    axis = int(np.argmax(np.abs(normal)))
+    flat = np.delete(np.roll(corners, -axis, axis=1), 0, axis=1)  # the plane that shows the polygon largest
+    flat = flat if normal[axis] > 0 else flat[:, ::-1]
+    left = list(range(len(corners)))
+    triangles = []
+    while len(left) > 3:
+        around = [(left[i - 1], left[i], left[(i + 1) % len(left)]) for i in range(len(left))]
+        ear = next((i for i, triangle in enumerate(around) if _is_ear(flat, triangle, left)), 0)
+        triangles.append(around[ear])
+        del left[ear]
+    return np.array([*triangles, left])
+
+
+def _is_ear(flat: np.ndarray, triangle: tuple[int, int, int], left: list[int]) -> bool:
+    """Whether the triangle turns left and holds no other corner that is left; flat (n, 2)."""
+    a, b, c = flat[list(triangle)]
+    if not _turn(a, b, c) > 0:
+        return False
+    others = flat[left]
+    inside = (_turn(a, b, others) >= 0) & (_turn(b, c, others) >= 0) & (_turn(c, a, others) >= 0)
+    at_corner = (others[:, None] == [a, b, c]).all(axis=2).any(axis=1)
+    return not (inside & ~at_corner).any()
+
+
+def _turn(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
+    """Twice the signed area of triangles a b c, each (..., 2)."""
+    u, v = b - a, c - a
+    return u[..., 0] * v[..., 1] - u[..., 1] * v[..., 0]
