@@ -133,9 +133,9 @@ def compare(scene: Scene, device: str = "cpu", slack: float = 1) -> None:
     """The operator in both precisions against the definition in float64 on the same numbers, away from knife edges.
 
     Values to 1e-9 and 1e-5; gradients to 1e-9 and 2e-5 of the largest there would be if no face hid another, because
-    the rounding of an exponent counts the same wherever it happens, while the true gradients of opaque pixels vanish. That
-    holds while the blur is at least 0.3 pixels; below, a pixel's rounded position counts for more, in proportion. All
-    that times `slack`.
+    the rounding of an exponent counts the same wherever it happens, while the true gradients of opaque pixels vanish.
+    That holds while the blur is at least 0.3 pixels; below, a pixel's rounded position counts for more, in proportion.
+    All that times `slack`.
     """
     scene = scene.settled(1e-6)
     exact = scene.inputs(torch.float64)
