@@ -10,7 +10,7 @@ import pytest
 import trimesh
 from fitting_scenes import ball, turned, views_of
 
-from softras import FitResult, InputError, Mesh, fit, fit_events, load_mesh, load_views
+from softras import FitResult, InputError, Mesh, View, fit, fit_events, load_mesh, load_views
 from softras.fitting.evaluate import evaluate
 
 SHORT = [
@@ -266,6 +266,9 @@ def test_two_hundred_thousand_faces_can_be_stopped(cow_views):
     assert result.status == "stopped" and len(result.mesh.faces) == len(fine.faces)
 
 
+STAGE = {"resolution": 64, "steps": 5}
+
+
 @pytest.mark.parametrize(
     "change, message",
     [
@@ -282,15 +285,46 @@ def test_two_hundred_thousand_faces_can_be_stopped(cow_views):
         ({"schedule": [{"resolution": 64}]}, "a stage needs at least resolution and steps"),
         ({"symmetry": "w"}, "symmetry cannot be 'w'"),
         ({"batch": 0}, "batch must be"),
-        ({"max_seconds": -1}, "max_seconds must be positive"),
+        ({"max_seconds": -1}, "max_seconds must be a positive number, not -1"),
         ({"lock": np.zeros(3, bool)}, "the lock mask has shape"),
         ({"device": "cuda:7"}, "device cannot be"),
+        ({"seed": -1}, "seed must be a whole number of at least 0, not -1"),
+        ({"seed": 0.5}, "seed must be a whole number"),
+        ({"max_seconds": "3"}, "max_seconds must be a positive number, not '3'"),
+        ({"max_seconds": float("nan")}, "max_seconds must be a positive number"),
+        ({"weights": {"iou": float("nan")}}, "the weight of iou must be a number of 0 or more, not nan"),
+        ({"weights": {"iou": -1}}, "the weight of iou must be"),
+        ({"weights": {"iou": "1"}}, "the weight of iou must be"),
+        ({"weights": ["iou"]}, "weights must be a dictionary"),
+        ({"weights": 3}, "weights must be a dictionary"),
+        ({"optimize": 3}, "optimize must be a list of names"),
+        ({"cull": "no"}, "cull must be true or false, not 'no'"),
+        ({"symmetry_frame": 3}, "symmetry_frame must be 16 finite numbers"),
+        ({"schedule": 3}, "schedule must be a list of stages"),
+        ({"schedule": [3]}, "a stage must be a dictionary"),
+        ({"schedule": [{"resolution": 64.5, "steps": 5}]}, "resolution of a stage must be a whole number"),
+        ({"schedule": [STAGE | {"blur": 0.3}]}, "blur of a stage must be two positive numbers"),
+        ({"schedule": [STAGE | {"rates": {"vertices": (0, 0)}}]}, "the rate of vertices must be a positive number"),
+        ({"schedule": [STAGE | {"rates": {"vertex": (1, 1)}}]}, "rates of a stage cannot be 'vertex'; choose from"),
+        ({"schedule": [STAGE | {"rates": [1, 1]}]}, "rates of a stage must be a dictionary"),
+        ({"schedule": [STAGE | {"edge": 0.1}]}, "refine keeps the mesh's faces; leave out edge"),
+        ({"mode": "reconstruct", "mesh": None, "symmetry": "x"}, "leave out symmetry"),
+        ({"mode": "reconstruct", "mesh": None, "lock": np.ones(3, bool)}, "nothing can be locked"),
+        ({"optimize": ("rigid", "vertices"), "lock": "one"}, "a rigid fit moves every vertex; leave out the lock"),
     ],
 )
 def test_what_cannot_be_used_is_refused_in_one_sentence(cow, cow_views, change, message):
+    if isinstance(change.get("lock"), str):
+        change = change | {"lock": np.arange(len(cow.vertices)) == 0}
     with pytest.raises(InputError, match=message) as error:
         fit(**({"mesh": cow, "views": cow_views} | change))
     assert "\n" not in str(error.value)
+
+
+def test_numbers_of_numpy_and_no_limit_are_fine(cow, cow_views):
+    stage = {key: np.int64(value) for key, value in STAGE.items()} | {"blur": [np.float32(1), 1]}
+    options = {"seed": np.int64(3), "batch": np.int32(2), "schedule": [stage], "max_seconds": float("inf")}
+    assert fit(cow, cow_views, **options, weights={"iou": np.float32(1)}).status == "finished"
 
 
 def test_all_views_of_weight_zero_are_refused(cow, cow_views):
@@ -321,3 +355,23 @@ def test_the_deformation_task_of_softras(data):
     ]
     result = fit(load_mesh(folder / "sphere_1352.obj"), load_views(folder), schedule=stages)
     assert result.mean_iou > 0.85
+
+
+def test_a_model_far_from_the_origin_is_measured_and_fitted_alike(cow, cow_views, start):
+    """As a scan in map coordinates is: half a million units away, where float32 steps by 3 % of a unit."""
+    away = np.array([5e5, -4e5, 3e5])
+
+    def moved(view: View) -> View:
+        matrix = view.camera.world_to_camera.copy()
+        matrix[:3, 3] -= matrix[:3, :3] @ away
+        return replace(view, camera=replace(view.camera, world_to_camera=matrix))
+
+    far_views = [moved(view) for view in cow_views]
+    np.testing.assert_allclose(evaluate(cow.vertices + away, cow.faces, far_views), 1, atol=2e-3)
+    result = fit(Mesh(start.vertices + away, start.faces), far_views, schedule=SHORT)
+    assert result.mean_iou > 0.97
+
+
+def test_a_mesh_at_one_point_is_refused(cow, cow_views):
+    with pytest.raises(InputError, match="at one point"):
+        fit(Mesh(np.zeros_like(cow.vertices), cow.faces), cow_views)

@@ -104,10 +104,15 @@ def resample(view: View, box: tuple[float, float, float, float], resolution: int
         (S, S) share of the cell that is known: inside the image and not ignored.
     """
     x0, y0, x1, y1 = box
-    known = np.ones(view.mask.shape, np.float32) if view.ignore is None else (~view.ignore).astype(np.float32)
     cell = (x1 - x0) * (y1 - y0) / resolution**2
-    known_area = _integrate(known, box, resolution)
-    mask_area = _integrate(view.mask * known, box, resolution)
+    if view.ignore is None:
+        known_area = np.outer(
+            _inside(y0, y1, resolution, len(view.mask)), _inside(x0, x1, resolution, view.camera.width)
+        )
+        mask_area = _integrate(view.mask, box, resolution)
+    else:
+        known_area = _integrate((~view.ignore).astype(np.float32), box, resolution)
+        mask_area = _integrate(np.where(view.ignore, 0, view.mask), box, resolution)
     mean = np.divide(mask_area, known_area, out=np.zeros_like(mask_area), where=known_area > 1e-6 * cell)
     return mean.clip(0, 1), (known_area / cell).clip(0, 1)
 
@@ -115,9 +120,16 @@ def resample(view: View, box: tuple[float, float, float, float], resolution: int
 def _integrate(image: np.ndarray, box: tuple[float, float, float, float], cells: int) -> np.ndarray:
     """(cells, cells) integral of a piecewise constant image over the cells of a box; 0 outside the image."""
     x0, y0, x1, y1 = box
-    top, bottom = int(np.clip(np.floor(y0), 0, len(image))), int(np.clip(np.ceil(y1), 0, len(image)))
-    rows = _integrate_columns(image[top:bottom], x0, x1, cells)
+    height, width = image.shape
+    left, right = int(np.clip(np.floor(x0), 0, width)), int(np.clip(np.ceil(x1), 0, width))
+    top, bottom = int(np.clip(np.floor(y0), 0, height)), int(np.clip(np.ceil(y1), 0, height))
+    rows = _integrate_columns(image[top:bottom, left:right], x0 - left, x1 - left, cells)
     return _integrate_columns(rows.T, y0 - top, y1 - top, cells).T
+
+
+def _inside(start: float, end: float, cells: int, size: int) -> np.ndarray:
+    """(cells,) lengths of the cells from start to end that lie in 0..size."""
+    return np.diff(np.linspace(start, end, cells + 1).clip(0, size))
 
 
 def _integrate_columns(image: np.ndarray, start: float, end: float, cells: int) -> np.ndarray:

@@ -9,6 +9,7 @@ import torch
 
 from ..render.silhouette import hard_silhouettes
 from ..views import View
+from .unit import UnitSpace
 
 PIXELS = 1 << 24  # rendered at once
 
@@ -25,7 +26,8 @@ def evaluate(
         vertices: (V, 3) world points.
         faces: (F, 3).
     """
-    points = torch.as_tensor(np.asarray(vertices), dtype=torch.float32, device=device)
+    unit = UnitSpace.around(np.asarray(vertices))  # float32 would not do for a model far from the world's origin
+    points = torch.as_tensor(unit.to_unit(np.asarray(vertices)), dtype=torch.float32, device=device)
     triangles = torch.as_tensor(np.asarray(faces), dtype=torch.int64, device=device)
     sizes: dict[tuple[int, int], list[int]] = {}
     for i, view in enumerate(views):
@@ -35,7 +37,9 @@ def evaluate(
         many = max(1, PIXELS // (height * width))
         for start in range(0, len(members), many):
             part = members[start : start + many]
-            silhouettes = hard_silhouettes(points, triangles, [views[i].camera for i in part]).cpu().numpy()
+            silhouettes = (
+                hard_silhouettes(points, triangles, [unit.camera(views[i].camera) for i in part]).cpu().numpy()
+            )
             for i, silhouette in zip(part, silhouettes, strict=True):
                 iou[i] = intersection_over_union(silhouette, views[i])
     return iou

@@ -23,9 +23,9 @@ class UnitSpace:
 
     @classmethod
     def around(cls, points: np.ndarray) -> UnitSpace:
-        """The unit space of the bounding box of (P, 3) points, not all at one place."""
+        """The unit space of the bounding box of (P, 3) points; of a single place, size 1."""
         low, high = points.min(axis=0), points.max(axis=0)
-        return cls((low + high) / 2, float((high - low).max()))
+        return cls((low + high) / 2, float((high - low).max()) or 1.0)
 
     def to_unit(self, points: np.ndarray) -> np.ndarray:
         """(..., 3) world points in this space."""
