@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 
 from .errors import InputError
 from .fitting import FitResult, Progress, fit_events
-from .fitting.settings import Settings
 from .job import Job
 
 __all__ = ["FitResult", "Progress", "run"]
@@ -21,8 +20,4 @@ def run(job: Job, stop: Callable[[], bool] | None = None) -> Iterator[Progress |
     """
     if misplaced := _NOT_SETTINGS & set(job.settings):
         raise InputError(f"'{misplaced.pop()}' cannot be a setting; it has its own place in a job.")
-    try:
-        Settings.of(**job.settings)
-    except (TypeError, AttributeError) as error:
-        raise InputError(f"a setting has a value of the wrong kind: {error}.") from error
     return fit_events(job.mesh, job.views, lock=job.lock, stop=stop, **job.settings)

@@ -82,6 +82,10 @@ class _Run:
         self.started = time.perf_counter()
         self.settings, self.views, self.stop = settings, views, stop
         self.lock = _checked_lock(lock, mesh)
+        if self.lock is not None and "rigid" in settings.optimize:
+            raise InputError("a rigid fit moves every vertex; leave out the lock mask, or optimize only vertices.")
+        if lock is not None and settings.mode == "reconstruct":
+            raise InputError("reconstruct makes a new mesh, so nothing can be locked; leave out the lock mask.")
         self.device = _device(settings.device)
         if not views:
             raise InputError("there are no views; add at least one camera with a mask.")

@@ -6,6 +6,9 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from ..errors import InputError
+from .checks import ends, mapping, positive, whole
+
+VARIABLES = ("vertices", "rigid")
 
 
 @dataclass(frozen=True)
@@ -36,18 +39,27 @@ class Stage:
     def of(cls, value: Stage | dict[str, Any]) -> Stage:
         """A stage from plain values. Raises InputError naming an unknown or missing one."""
         if isinstance(value, Stage):
-            return value
+            value = {f.name: getattr(value, f.name) for f in fields(cls)}
+        if not isinstance(value, dict):
+            raise InputError(f"a stage must be a dictionary with resolution and steps, not {value!r}.")
         known = {f.name for f in fields(cls)}
         for name in value:
             if name not in known:
                 raise InputError(f"a stage has no '{name}'; it has {', '.join(sorted(known))}.")
-        try:
-            stage = cls(**value)
-        except TypeError as error:
-            raise InputError("a stage needs at least resolution and steps.") from error
-        if stage.resolution < 1 or stage.steps < 1 or min(stage.blur) <= 0:
-            raise InputError("a stage needs a positive resolution, number of steps and blur.")
-        return stage
+        if not {"resolution", "steps"} <= set(value):
+            raise InputError("a stage needs at least resolution and steps.")
+        stage = cls(**value)
+        rates = mapping("rates of a stage", stage.rates, VARIABLES)
+        return cls(
+            resolution=whole("resolution of a stage", stage.resolution, 1),
+            steps=whole("steps of a stage", stage.steps, 1),
+            blur=ends("blur of a stage", stage.blur),
+            rates={name: ends(f"the rate of {name}", rate) for name, rate in rates.items()},
+            smoothing=positive("smoothing of a stage", stage.smoothing, zero=True),
+            stiffness=ends("stiffness of a stage", stage.stiffness),
+            edge=None if stage.edge is None else positive("edge of a stage", stage.edge),
+            remesh_every=whole("remesh_every of a stage", stage.remesh_every, 0),
+        )
 
 
 def default_schedule(mode: str, optimize: tuple[str, ...]) -> tuple[Stage, ...]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+import math
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from ..deform.mirror import AXES
 from ..errors import InputError
-from .schedule import Stage, default_schedule
+from .checks import flag, mapping, names, one_of, positive, whole
+from .schedule import VARIABLES, Stage, default_schedule
 
 MODES = ("refine", "reconstruct")
-VARIABLES = ("vertices", "rigid")
 TERMS = ("iou", "squared", "laplacian", "bilaplacian", "normal_consistency", "distortion", "edge_length")
 
 
@@ -62,42 +63,52 @@ class Settings:
         unknown = sorted(set(values) - known)
         if unknown:
             raise InputError(f"there is no setting '{unknown[0]}'; the settings are {', '.join(sorted(known))}.")
-        optimize = values.get("optimize", ("vertices",))
-        values["optimize"] = (optimize,) if isinstance(optimize, str) else tuple(optimize)
-        if values.get("symmetry_frame") is not None:
-            values["symmetry_frame"] = tuple(float(x) for x in values["symmetry_frame"])
-        stages = values.pop("schedule", None)
-        settings = cls(**values)
-        settings._check()
-        stages = tuple(map(Stage.of, stages)) if stages else default_schedule(settings.mode, settings.optimize)
-        object.__setattr__(settings, "schedule", stages)
+        settings = cls(**values)._checked()
+        settings._check_together()
         return settings
 
-    def _check(self) -> None:
-        _one_of("mode", self.mode, MODES)
-        _one_of("device", self.device, ("auto", "cpu", "cuda"))
-        _one_of("place", self.place, ("auto", "never"))
-        if self.symmetry is not None:
-            _one_of("symmetry", self.symmetry, AXES)
-        for name in self.optimize:
-            _one_of("optimize", name, VARIABLES)
-        for name in self.weights:
-            _one_of("weights", name, TERMS)
-        if not self.optimize:
-            raise InputError(f"optimize names nothing; choose from {', '.join(VARIABLES)}.")
+    def _checked(self) -> Settings:
+        """Every value by itself checked, and of its own type."""
+        mode = one_of("mode", self.mode, MODES)
+        optimize = names("optimize", self.optimize, VARIABLES)
+        weights = mapping("weights", self.weights, TERMS)
+        stages = self.schedule or default_schedule(mode, optimize)
+        if not isinstance(stages, list | tuple):
+            raise InputError(f"schedule must be a list of stages, not {stages!r}.")
+        endless = self.max_seconds is None or self.max_seconds == math.inf
+        return replace(
+            self,
+            optimize=optimize,
+            seed=whole("seed", self.seed, 0),
+            device=one_of("device", self.device, ("auto", "cpu", "cuda")),
+            place=one_of("place", self.place, ("auto", "never")),
+            symmetry=None if self.symmetry is None else one_of("symmetry", self.symmetry, AXES),
+            symmetry_frame=None if self.symmetry_frame is None else _frame(self.symmetry_frame),
+            cull=None if self.cull is None else flag("cull", self.cull),
+            preconditioned=flag("preconditioned", self.preconditioned),
+            batch=whole("batch", self.batch, 1),
+            weights={name: positive(f"the weight of {name}", value, zero=True) for name, value in weights.items()},
+            schedule=tuple(map(Stage.of, stages)),
+            max_seconds=None if endless else positive("max_seconds", self.max_seconds),
+            patience=whole("patience", self.patience, 1),
+            voxels=whole("voxels", self.voxels, 1),
+        )
+
+    def _check_together(self) -> None:
+        """No setting is left without effect."""
         if self.mode == "reconstruct" and self.optimize != ("vertices",):
             raise InputError("reconstruct makes a new mesh, so it can only optimize vertices.")
-        if self.symmetry_frame is not None and len(self.symmetry_frame) != 16:
-            raise InputError(f"symmetry_frame must be 16 numbers, not {len(self.symmetry_frame)}.")
-        for name in ("batch", "patience", "voxels"):
-            if not (isinstance(getattr(self, name), int) and getattr(self, name) >= 1):
-                raise InputError(f"{name} must be a whole number of at least 1, not {getattr(self, name)!r}.")
-        if not isinstance(self.seed, int):
-            raise InputError(f"seed must be a whole number, not {self.seed!r}.")
-        if self.max_seconds is not None and not self.max_seconds > 0:
-            raise InputError(f"max_seconds must be positive, not {self.max_seconds}.")
+        if self.mode == "reconstruct" and self.symmetry is not None:
+            raise InputError("reconstruct makes a mesh without symmetry; leave out symmetry, or choose mode 'refine'.")
+        if self.mode == "refine" and any(stage.edge is not None for stage in self.schedule):
+            raise InputError("refine keeps the mesh's faces; leave out edge, or choose mode 'reconstruct'.")
 
 
-def _one_of(name: str, value: Any, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise InputError(f"{name} cannot be {value!r}; choose from {', '.join(choices)}.")
+def _frame(value: Any) -> tuple[float, ...]:
+    try:
+        frame = tuple(float(x) for x in value)
+    except (TypeError, ValueError):
+        frame = ()
+    if len(frame) != 16 or not all(map(math.isfinite, frame)):
+        raise InputError(f"symmetry_frame must be 16 finite numbers, not {value!r}.")
+    return frame
