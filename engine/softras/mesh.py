@@ -23,15 +23,18 @@ class Mesh:
 
     def __post_init__(self) -> None:
         self.vertices = np.ascontiguousarray(self.vertices, dtype=np.float64)
-        self.faces = np.ascontiguousarray(self.faces, dtype=np.int32)
+        faces = np.asarray(self.faces)
         if self.vertices.ndim != 2 or self.vertices.shape[1] != 3:
             raise InputError(f"mesh vertices must have shape (V, 3), not {self.vertices.shape}.")
-        if self.faces.ndim != 2 or self.faces.shape[1] != 3:
-            raise InputError(f"mesh faces must have shape (F, 3), not {self.faces.shape}.")
-        if len(self.faces) == 0:
+        if faces.size == 0:
             raise InputError("the mesh has no faces; a silhouette needs at least one.")
+        if faces.ndim != 2 or faces.shape[1] != 3:
+            raise InputError(f"mesh faces must have shape (F, 3), not {faces.shape}.")
+        if faces.dtype.kind not in "iu":
+            raise InputError(f"mesh faces must be whole numbers, not {faces.dtype}; convert them to int32.")
         bad = ~np.isfinite(self.vertices).all(axis=1)
         if bad.any():
             raise InputError(f"the mesh has {bad.sum()} vertices with NaN or infinite coordinates.")
-        if self.faces.min() < 0 or self.faces.max() >= len(self.vertices):
+        if faces.min() < 0 or faces.max() >= len(self.vertices):
             raise InputError(f"mesh faces name vertices outside 0..{len(self.vertices) - 1}.")
+        self.faces = np.ascontiguousarray(faces, dtype=np.int32)

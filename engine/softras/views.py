@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 
 import numpy as np
@@ -42,8 +44,8 @@ class View:
             )
         if not (np.isfinite(self.mask).all() and self.mask.min() >= 0 and self.mask.max() <= 1):
             raise InputError(f"the mask of view '{self.name}' must hold values from 0 to 1.")
-        if not self.weight >= 0:
-            raise InputError(f"the weight of view '{self.name}' must be 0 or more, not {self.weight}.")
+        if not (isinstance(self.weight, Real) and math.isfinite(self.weight) and self.weight >= 0):
+            raise InputError(f"the weight of view '{self.name}' must be a number of 0 or more, not {self.weight!r}.")
         if self.ignore is not None:
             self.ignore = np.ascontiguousarray(self.ignore, dtype=bool)
             if self.ignore.shape != size:
@@ -52,11 +54,13 @@ class View:
                 )
         seen = self.mask if self.ignore is None else self.mask[~self.ignore]
         if seen.size == 0 or not (seen > 0.5).any():
+            brightest = f"its brightest pixel is {255 * seen.max():.0f} of 255" if seen.size else "all of it is ignored"
             raise InputError(
-                f"the mask of view '{self.name}' is empty; check its channel, threshold and invert settings."
+                f"the mask of view '{self.name}' is empty: {brightest}; "
+                "the object must be white (255) in the channel that is read, and not inverted."
             )
         if (seen > 0.5).all():
             raise InputError(
-                f"the mask of view '{self.name}' covers the whole image; "
-                "check its channel, threshold and invert settings."
+                f"the mask of view '{self.name}' covers the whole image: its darkest pixel is "
+                f"{255 * seen.min():.0f} of 255; the background must be black (0) in the channel that is read."
             )

@@ -84,7 +84,7 @@ def edit(folder: Path, change) -> None:
         (lambda d: d["views"][0]["camera"].update(K=[[float("nan")] * 3] * 3), "view 'along y': camera K holds NaN"),
         (lambda d: d["views"][0]["camera"].update(width=10**9), "must hold an array of 40 x 1000000000, not 40 x 48"),
         (lambda d: d["views"][0].update(weight="heavy"), "weight of view 'along y'"),
-        (lambda d: d["views"][0].update(weight=-1), "weight of view 'along y' must be 0 or more"),
+        (lambda d: d["views"][0].update(weight=-1), "weight of view 'along y' must be a number of 0 or more"),
         (lambda d: d["views"][0].update(ignore=True), "ignore/0000.npy: no such file"),
     ],
 )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..camera import Camera
+from ..errors import InputError
 from ..raster.ops import silhouettes
 
 HARD_SIGMA = 1e-10  # a blur of 1e-5 NDC: far below a pixel for any image size
@@ -24,12 +26,23 @@ def camera_tensors(cameras: Sequence[Camera], dtype: torch.dtype, device: torch.
 
 
 def render_silhouettes(
-    vertices: Tensor, faces: Tensor, cameras: Sequence[Camera], *, sigma: float = 1e-5, cull: bool = False
+    vertices: Tensor | np.ndarray,
+    faces: Tensor | np.ndarray,
+    cameras: Camera | Sequence[Camera],
+    *,
+    sigma: float = 1e-5,
+    cull: bool = False,
 ) -> Tensor:
     """Soft silhouettes (N, H, W) of a mesh in N cameras of one image size; differentiable to `vertices`.
 
-    Args and errors as :func:`softras.silhouettes`, which also differentiates cameras.
+    Args and errors as :func:`softras.silhouettes`, which also differentiates cameras. Arrays of numpy become
+    tensors, and one camera is a list of one.
     """
+    vertices = torch.as_tensor(vertices)
+    faces = torch.as_tensor(faces, device=vertices.device)
+    cameras = [cameras] if isinstance(cameras, Camera) else list(cameras)
+    if not cameras:
+        raise InputError("there are no cameras; give at least one.")
     sizes = {(c.height, c.width) for c in cameras}
     if len(sizes) != 1:
         raise ValueError(f"all cameras of one call must have one image size, not {sorted(sizes)}")
@@ -38,7 +51,9 @@ def render_silhouettes(
     return silhouettes(vertices, faces, height=height, width=width, sigma=sigma, cull=cull, **tensors)
 
 
-def hard_silhouettes(vertices: Tensor, faces: Tensor, cameras: Sequence[Camera]) -> Tensor:
-    """(N, H, W) bool: whether a face covers the pixel's centre. No gradient."""
+def hard_silhouettes(
+    vertices: Tensor | np.ndarray, faces: Tensor | np.ndarray, cameras: Camera | Sequence[Camera]
+) -> Tensor:
+    """(N, H, W) bool: whether a face covers the pixel's centre. No gradient. Args as `render_silhouettes`."""
     with torch.no_grad():
         return render_silhouettes(vertices, faces, cameras, sigma=HARD_SIGMA) > 0.5

@@ -1,0 +1,48 @@
+"""Meshes, views and rendering from Python: what is taken, and what is refused in one sentence."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from softras import Camera, InputError, Mesh, hard_silhouettes, render_silhouettes
+
+
+@pytest.mark.parametrize(
+    ("faces", "sentence"),
+    [
+        (np.array([[0, 1, 2.7]]), "whole numbers, not float64"),
+        (np.array([[0, 1, 2 + 2**32]]), "outside 0..7"),
+        (np.array([[0, 1, 2**32 - 1]], dtype=np.uint32), "outside 0..7"),
+        (np.array([[0, 1, -1]]), "outside 0..7"),
+        ([], "has no faces"),
+        ([[0, 1, 2, 3]], r"shape \(F, 3\)"),
+    ],
+)
+def test_faces_that_name_no_vertices_are_refused(cube, faces, sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        Mesh(cube.vertices, faces)
+
+
+@pytest.mark.parametrize("weight", [float("inf"), float("nan"), -1, "2"])
+def test_a_weight_is_a_number(square_views, weight) -> None:
+    with pytest.raises(InputError, match="the weight of view 'along y' must be a number of 0 or more"):
+        replace(square_views[0], weight=weight)
+
+
+def test_a_mask_of_zeros_and_ones_of_255_is_told_so(square_views) -> None:
+    with pytest.raises(InputError, match="is empty: its brightest pixel is 1 of 255; the object must be white"):
+        replace(square_views[0], mask=square_views[0].mask / 255)
+    with pytest.raises(InputError, match="is empty: all of it is ignored"):
+        replace(square_views[0], ignore=np.ones((40, 48), bool))
+
+
+def test_arrays_and_one_camera_render_as_tensors_and_a_list_do(cube, square_views) -> None:
+    camera: Camera = square_views[0].camera
+    vertices, faces = torch.from_numpy(cube.vertices), torch.from_numpy(cube.faces)
+    wanted = render_silhouettes(vertices, faces, [camera])
+    torch.testing.assert_close(render_silhouettes(cube.vertices, cube.faces, camera), wanted)
+    assert hard_silhouettes(cube.vertices, cube.faces, [camera]).sum() == 400
+    with pytest.raises(InputError, match="there are no cameras"):
+        render_silhouettes(cube.vertices, cube.faces, [])
