@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import nox
@@ -87,7 +88,7 @@ def engine_python(session: nox.Session, *more: str) -> str:
     """The interpreter of the engine's environment, with the checkout's engine installed."""
     python = str(ENGINE / ("Scripts/python.exe" if os.name == "nt" else "bin/python"))
     if not Path(python).exists():
-        session.run("python3.11", "-m", "venv", str(ENGINE), external=True)
+        session.run(sys.executable, "-m", "venv", str(ENGINE), external=True)
     pip = (python, "-m", "pip", "install", "-q", "--disable-pip-version-check")
     once(session, *pip, *PINNED, "torch", ".")
     if more:
