@@ -11,7 +11,7 @@ import trimesh
 from fitting_scenes import ball, turned, views_of
 
 from softras import FitResult, InputError, Mesh, View, fit, fit_events, load_mesh, load_views
-from softras.fitting.evaluate import evaluate
+from softras.fitting.evaluate import evaluate, thinned
 
 SHORT = [
     {"resolution": 64, "steps": 40, "blur": (0.6, 0.4), "rates": {"vertices": (0.05, 0.03)}, "smoothing": 0.1},
@@ -375,3 +375,15 @@ def test_a_model_far_from_the_origin_is_measured_and_fitted_alike(cow, cow_views
 def test_a_mesh_at_one_point_is_refused(cow, cow_views):
     with pytest.raises(InputError, match="at one point"):
         fit(Mesh(np.zeros_like(cow.vertices), cow.faces), cow_views)
+
+
+def test_camera_sized_masks_are_watched_in_part_and_judged_whole(cow, start):
+    views = views_of(cow, 3, 2000)
+    small = [thinned(view) for view in views]
+    assert {view.mask.shape for view in small} == {(666, 666)}
+    np.testing.assert_allclose(
+        evaluate(start.vertices, start.faces, small), evaluate(start.vertices, start.faces, views), atol=2e-3
+    )
+    assert evaluate(cow.vertices, cow.faces, small).min() > 0.9999
+    result = fit(start, views, schedule=SHORT[:1])
+    np.testing.assert_array_equal(result.iou, evaluate(result.mesh.vertices, result.mesh.faces, views))

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 
+from ..errors import InputError
 from ..render.silhouette import hard_silhouettes
 from ..views import View
 from .unit import UnitSpace
 
 PIXELS = 1 << 24  # rendered at once
+ENOUGH = 1 << 20  # pixels of a view that tell how a fit goes
 
 
 def evaluate(
@@ -43,6 +46,26 @@ def evaluate(
             for i, silhouette in zip(part, silhouettes, strict=True):
                 iou[i] = intersection_over_union(silhouette, views[i])
     return iou
+
+
+def thinned(view: View) -> View:
+    """The view with every third, fifth, ... pixel each way, so that it has about a megapixel at most.
+
+    An odd step, since the centre of the middle one of its pixels is a centre of the smaller image. A view whose mask
+    would be lost stays as it is.
+    """
+    height, width = view.mask.shape
+    step = int(np.ceil(np.sqrt(height * width / ENOUGH))) // 2 * 2 + 1
+    if height * width <= ENOUGH or step > min(height, width):
+        return view
+    part = np.s_[step // 2 : height // step * step : step, step // 2 : width // step * step : step]
+    mask, ignore = view.mask[part], None if view.ignore is None else view.ignore[part]
+    rows, columns = mask.shape
+    camera = view.camera.crop(0, 0, columns * step, rows * step, columns, rows)
+    try:
+        return replace(view, camera=camera, mask=mask, ignore=ignore)
+    except InputError:
+        return view
 
 
 def intersection_over_union(silhouette: np.ndarray, view: View) -> float:

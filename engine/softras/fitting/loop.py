@@ -16,7 +16,7 @@ from ..mesh import Mesh
 from ..raster import cuda
 from ..views import View
 from .crops import FINEST, Crops, crop_box, crop_views
-from .evaluate import evaluate
+from .evaluate import evaluate, thinned
 from .hull import carve
 from .model import DEFAULT_WEIGHTS, Model
 from .placement import check_cameras, needs_placement, place
@@ -105,6 +105,7 @@ class _Run:
         self.batch = settings.batch
         self.steps = sum(stage.steps for stage in settings.schedule)
         self.step = 0
+        self.watched = [thinned(view) for view in views]  # measured on the way; at the end the views themselves
         self.best_iou = np.zeros(len(views))
         self.best: Mesh | None = None
         self.shown = self.told = -np.inf
@@ -121,6 +122,8 @@ class _Run:
         if self.late and self.status == "finished":
             self.status = "out of time"
         notes = self.notes + _device_notes(self.device)
+        if any(view is not watched for view, watched in zip(self.views, self.watched, strict=True)):
+            self.best_iou = evaluate(self.best.vertices, self.best.faces, self.views, self.device)
         yield FitResult(self.best, self.best_iou, self.history, self.status, self.elapsed(), notes)
 
     def begin(self) -> None:
@@ -269,7 +272,7 @@ class _Run:
     def evaluated(self, stage: int, loss: dict[str, float]) -> Progress:
         """The event of this moment with its IoU; the best such state is kept."""
         vertices, faces = self.model.world_vertices(), self.model.mesh.faces
-        iou = evaluate(vertices, faces, self.views, self.device)
+        iou = evaluate(vertices, faces, self.watched, self.device)
         if self.best is None or self.weighted(iou) >= self.weighted(self.best_iou):
             self.best, self.best_iou = Mesh(vertices, faces), iou
         return self.event(stage, loss, iou, vertices)

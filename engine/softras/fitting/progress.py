@@ -18,7 +18,8 @@ class Progress:
         stage: index of the stage.
         loss: each term times its weight, by name; their sum is what was minimized at that moment.
         elapsed: seconds since the start.
-        iou: (N,) of the vertices in this event against all views, or None when not measured at this moment.
+        iou: (N,) of the vertices in this event against all views, of large images against every few pixels; None when
+            not measured at this moment.
         vertices: (V, 3) world points, or None when this event brings none.
         faces: (F, 3) of those vertices where the fit makes its own mesh, else None.
     """
