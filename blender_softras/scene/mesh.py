@@ -148,6 +148,21 @@ def _set_key_positions(key: bpy.types.ShapeKey, coordinates: np.ndarray) -> None
     key.points.foreach_set("co", np.ascontiguousarray(coordinates, np.float32).ravel())
 
 
+def _animates(owner: bpy.types.ID, *properties: str) -> bool:
+    """Whether drivers, keyframes or NLA strips set one of the owner's properties (the beginnings of their paths)."""
+    animation = owner.animation_data
+    if animation is None:
+        return False
+    curves = list(animation.drivers)
+    strips = [strip for track in animation.nla_tracks if not track.mute for strip in track.strips if not strip.mute]
+    for user in (animation, *strips):
+        for layer in user.action.layers if user.action and user.action_slot else ():
+            for strip in layer.strips:
+                bag = strip.channelbag(user.action_slot)
+                curves += bag.fcurves if bag else ()
+    return any(not curve.mute and curve.data_path.startswith(properties) for curve in curves)
+
+
 class _Vertices:
     """What the writers that move vertices share: which ones moved, and the user's own data to write into."""
 
@@ -180,6 +195,13 @@ class IntoShapeKey(_Vertices):
     """Shows fitted vertices as the object's shape key "Softras", at full value beside the other keys."""
 
     def __init__(self, target: bpy.types.Object) -> None:
+        """Raises InputError when the key would not keep its value."""
+        keys = target.data.shape_keys
+        if keys is not None and _animates(keys, f'key_blocks["{KEY_NAME}"].value'):
+            raise InputError(
+                f"the value of '{target.name}'s shape key '{KEY_NAME}' is driven or animated; "
+                "remove that or rename the key to fit."
+            )
         super().__init__(target)
         data = target.data
         self._had_keys = data.shape_keys is not None
@@ -268,6 +290,17 @@ class IntoTransform:
         """Raises InputError for an object that does not go where it is put."""
         if any(not constraint.mute for constraint in target.constraints):
             raise InputError(f"'{target.name}' is held by constraints; apply or mute them to fit its placement.")
+        if _animates(target, "location", "rotation", "scale", "delta_"):
+            raise InputError(
+                f"the transform of '{target.name}' is driven or animated; remove that to fit its placement."
+            )
+        parent = matrix_of(target) @ np.linalg.inv(np.array(target.matrix_basis, dtype=np.float64))
+        gram = parent[:3, :3].T @ parent[:3, :3]
+        if np.abs(gram / (gram.trace() / 3) - np.eye(3)).max() > 1e-3:  # turned in there it would need a shear
+            raise InputError(
+                f"the parent of '{target.name}' is scaled unevenly, so it cannot be turned freely; "
+                "apply the parent's scale or clear the parent to fit its placement."
+            )
         self._target = target
         self._start = to_world(_shown(target), matrix_of(target))
         self._world = matrix_of(target)

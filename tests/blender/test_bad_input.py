@@ -273,6 +273,37 @@ def test_placement_of_an_object_held_by_constraints(ball: bpy.types.Object) -> N
     refused("is held by constraints")
 
 
+@pytest.mark.parametrize("how", ["driver", "keyframes", "strip"])
+def test_placement_of_an_animated_object(ball: bpy.types.Object, how: str) -> None:
+    """It would not stay where the fit puts it."""
+    if how == "driver":
+        ball.driver_add("location", 0).driver.expression = "0.2"
+    else:
+        ball.keyframe_insert("rotation_euler")
+    if how == "strip":
+        animation = ball.animation_data
+        strip = animation.nla_tracks.new().strips.new("Turn", 1, animation.action)
+        assert strip.action_slot is not None
+        animation.action = None
+    bpy.context.scene.softras.mode = "RIGID"
+    refused("The transform of 'Icosphere' is driven or animated")
+
+
+def test_placement_below_an_unevenly_scaled_parent(ball: bpy.types.Object) -> None:
+    """Blender would drop the shear that a turned object has there."""
+    parent = ball.parent = bpy.data.objects.new("Parent", bpy.data.cameras.new("Parent"))
+    bpy.context.scene.collection.objects.link(parent)
+    parent.scale = (1.5, 1, 1)
+    bpy.context.scene.softras.mode = "RIGID"
+    refused("The parent of 'Icosphere' is scaled unevenly")
+
+
+def test_driven_shape_key(ball: bpy.types.Object) -> None:
+    ball.shape_key_add(name="Basis")
+    ball.shape_key_add(name="Softras").driver_add("value").driver.expression = "0.25"
+    refused("shape key 'Softras' is driven or animated")
+
+
 def test_second_fit_while_one_runs(ball: bpy.types.Object) -> None:
     running = part("session").FitSession(bpy.context)
     try:

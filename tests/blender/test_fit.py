@@ -111,6 +111,18 @@ def test_placement_moves_the_object_and_not_its_mesh(ball: bpy.types.Object) -> 
     assert ball.scale.y / ball.scale.x == pytest.approx(0.7, abs=1e-3)
 
 
+def test_placement_below_a_parent(ball: bpy.types.Object) -> None:
+    """A parent that is turned and evenly scaled, and keyframes of what is no transform, are no obstacle."""
+    parent = ball.parent = bpy.data.objects.new("Parent", None)
+    bpy.context.scene.collection.objects.link(parent)
+    parent.scale, parent.rotation_euler, parent.location = (2, 2, 2), (0.3, 0.2, 0.1), (0.1, 0, 0)
+    ball.scale = (0.5, 0.4, 0.5)
+    ball.keyframe_insert("hide_render")
+    bpy.context.scene.softras.mode = "RIGID"
+    fit()
+    assert np.abs(positions(ball).mean(axis=0)).max() < 0.05
+
+
 def test_quads_ngons_and_loose_vertices(ball: bpy.types.Object) -> None:
     """A ball of quads with an n-gon, a loose vertex and a loose edge: the faces move, the loose parts do not."""
     bpy.ops.mesh.primitive_uv_sphere_add(radius=0.65, segments=24, ring_count=12)
