@@ -89,8 +89,8 @@ class FitSession:
         except OSError as error:
             raise InputError(f"Blender's temporary folder cannot be written ({error.strerror}).") from None
         try:
-            document = job.Job(views, mesh, scene_mesh.read_lock(target, settings.lock), _settings(context, target))
-            document.save(self._folder)
+            lock = scene_mesh.read_lock(target, settings.lock) if settings.mode == "VERTICES" else None
+            job.Job(views, mesh, lock, _settings(context, target)).save(self._folder)
             self._engine = prefs.start_engine(context)
             if settings.mode == "RIGID":
                 self._writer = scene_mesh.IntoTransform(target)

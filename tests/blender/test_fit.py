@@ -102,6 +102,8 @@ def test_placement_moves_the_object_and_not_its_mesh(ball: bpy.types.Object) -> 
     ball.location = (0.2, 0.1, 0.05)
     ball.scale = (1.0, 0.7, 1.0)
     before = local_positions(ball)
+    ball.vertex_groups.new(name="Pinned").add([0], 1.0, "REPLACE")
+    bpy.context.scene.softras.lock = "Pinned"  # of vertices, which this mode does not move
     bpy.context.scene.softras.mode = "RIGID"
     bpy.context.scene.softras.seconds = 4
     fit()
