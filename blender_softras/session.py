@@ -179,7 +179,7 @@ class FitSession:
             raise EngineError(f"the engine's result cannot be read ({error}).") from None
         if vertices.shape != (self._vertex_count, 3) or not np.isfinite(vertices).all():
             raise EngineError("the engine's result does not belong to this mesh; nothing was changed.")
-        if len(self._target.data.vertices) != self._vertex_count:
+        if not self._writer.intact():
             raise InputError(f"'{self.target_name}' was edited while it was being fitted; nothing was changed.")
         self._writer.show(vertices)
 
@@ -197,11 +197,12 @@ class FitSession:
             except EngineError:
                 pass  # it stopped, which is what is wanted
         try:
-            if self._writer is not None:
+            if self._writer is not None and self._writer.intact():
                 self._writer.revert()
         except ReferenceError:
             pass  # the object is gone: there is nothing to put back
-        self.close()
+        finally:
+            self.close()
 
     def close(self) -> None:
         """Forget the job; the object keeps what it shows."""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import time
+import traceback
 from pathlib import Path
 
 import bpy
@@ -86,10 +87,12 @@ class SOFTRAS_OT_fit(bpy.types.Operator):
                 self._session.ask_to_stop()
             elif event.type == "TIMER" and self._session.step():
                 self._show(context)
-        except (InputError, EngineError) as error:
+        except Exception as error:  # whatever it is, the fit must not go on unseen
             if self._session is session.current:
                 self._session.revert()
             self._clear(context)
+            if not isinstance(error, (InputError, EngineError)):
+                traceback.print_exc()
             return self._fail(error)
         if self._session.finished:
             self._clear(context)

@@ -184,6 +184,10 @@ class _Vertices:
         fitted[self._used] = to_world(world[self._used], self._inverse)
         return fitted
 
+    def intact(self) -> bool:
+        """Whether the mesh is still what it was when the fit began, so that it can be shown and put back."""
+        return len(self._target.data.vertices) == len(self._start)
+
     def _restore_data(self) -> None:
         if self._shared is not None:
             copy = self._target.data
@@ -223,6 +227,11 @@ class IntoShapeKey(_Vertices):
         key.mute, key.vertex_group, key.slider_max = False, "", max(key.slider_max, 1.0)
         key.value = 1.0
         target.active_shape_key_index = data.shape_keys.key_blocks.find(KEY_NAME)
+
+    def intact(self) -> bool:
+        """As for every mesh; and the key is there."""
+        keys = self._target.data.shape_keys
+        return super().intact() and keys is not None and KEY_NAME in keys.key_blocks
 
     def show_coordinates(self, fitted: np.ndarray) -> None:
         """Put (V, 3) object-space positions into the key."""
@@ -305,6 +314,10 @@ class IntoTransform:
         self._start = to_world(_shown(target), matrix_of(target))
         self._world = matrix_of(target)
         self._before = {name: tuple(getattr(target, name)) for name in self._PARTS}
+
+    def intact(self) -> bool:
+        """Whether the mesh is still what it was when the fit began."""
+        return len(self._target.data.vertices) == len(self._start)
 
     def show(self, world: np.ndarray) -> None:
         """Give the object the similarity that takes its vertices to (V, 3) world-space positions."""

@@ -102,6 +102,17 @@ def test_a_fit_right_after_a_reverted_one(ball: bpy.types.Object) -> None:
     assert is_smaller(ball)
 
 
+def test_shape_keys_cleared_in_the_middle(ball: bpy.types.Object) -> None:
+    bpy.context.scene.softras.seconds = 0
+    fit = part("session").FitSession(bpy.context)
+    run_until(fit, lambda: fit.fraction > 0)
+    ball.shape_key_clear()
+    with pytest.raises(ValueError, match="'Icosphere' was edited while it was being fitted"):
+        run_until(fit, lambda: fit.finished)
+    bpy.context.scene.softras.seconds = 3
+    assert bpy.ops.softras.fit() == {"FINISHED"}
+
+
 def test_object_deleted_in_the_middle(ball: bpy.types.Object) -> None:
     bpy.context.scene.softras.seconds = 0
     fit = part("session").FitSession(bpy.context)
