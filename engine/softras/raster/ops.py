@@ -66,7 +66,7 @@ def silhouettes(
         return reference.silhouettes(*args)
     if torch.compiler.is_compiling() or type(vertices) not in (Tensor, torch.nn.Parameter):
         return _silhouettes(*args)[0]
-    return _Eager.apply(*args)[0]
+    return _Eager.apply(*args)
 
 
 def _check(
@@ -119,16 +119,13 @@ class _Eager(torch.autograd.Function):
     """The operator below without the dispatcher's 100 microseconds, for plain tensors outside a compiler."""
 
     @staticmethod
-    def forward(*inputs):
-        return _compute("silhouettes", *inputs)
+    def forward(ctx, *inputs):
+        outputs = _compute("silhouettes", *inputs)
+        _save(ctx, inputs, outputs)
+        return outputs[0]
 
     @staticmethod
-    def setup_context(ctx, inputs, output):
-        ctx.mark_non_differentiable(output[1])
-        _save(ctx, inputs, output)
-
-    @staticmethod
-    def backward(ctx, grad_alpha, _):
+    def backward(ctx, grad_alpha):
         gradients = _Gradients.apply if torch.is_grad_enabled() else functools.partial(_compute, "silhouettes_backward")
         return _gradients(ctx, grad_alpha, gradients)
 
@@ -137,12 +134,8 @@ class _Gradients(torch.autograd.Function):
     """The gradients where somebody may differentiate them again, which is refused."""
 
     @staticmethod
-    def forward(*inputs):
+    def forward(ctx, *inputs):
         return _compute("silhouettes_backward", *inputs)
-
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        pass
 
     @staticmethod
     def backward(ctx, *grads):
