@@ -163,7 +163,18 @@ def _animates(owner: bpy.types.ID, *properties: str) -> bool:
     return any(not curve.mute and curve.data_path.startswith(properties) for curve in curves)
 
 
-class _Vertices:
+class _Writer:
+    """What all writers share: the object, and its vertices (V, 3) when the fit began."""
+
+    _target: bpy.types.Object
+    _start: np.ndarray
+
+    def intact(self) -> bool:
+        """Whether the mesh is still what it was when the fit began, so that it can be shown and put back."""
+        return len(self._target.data.vertices) == len(self._start)
+
+
+class _Vertices(_Writer):
     """What the writers that move vertices share: which ones moved, and the user's own data to write into."""
 
     def __init__(self, target: bpy.types.Object) -> None:
@@ -183,10 +194,6 @@ class _Vertices:
         fitted = self._start.copy()
         fitted[self._used] = to_world(world[self._used], self._inverse)
         return fitted
-
-    def intact(self) -> bool:
-        """Whether the mesh is still what it was when the fit began, so that it can be shown and put back."""
-        return len(self._target.data.vertices) == len(self._start)
 
     def _restore_data(self) -> None:
         if self._shared is not None:
@@ -290,7 +297,7 @@ class IntoMesh(_Vertices):
         _set_positions(data, self._before + offset)
 
 
-class IntoTransform:
+class IntoTransform(_Writer):
     """Moves, turns and scales the object itself; its mesh stays as it is."""
 
     _PARTS = ("location", "rotation_euler", "rotation_quaternion", "rotation_axis_angle", "scale")
@@ -314,10 +321,6 @@ class IntoTransform:
         self._start = to_world(_shown(target), matrix_of(target))
         self._world = matrix_of(target)
         self._before = {name: tuple(getattr(target, name)) for name in self._PARTS}
-
-    def intact(self) -> bool:
-        """Whether the mesh is still what it was when the fit began."""
-        return len(self._target.data.vertices) == len(self._start)
 
     def show(self, world: np.ndarray) -> None:
         """Give the object the similarity that takes its vertices to (V, 3) world-space positions."""
