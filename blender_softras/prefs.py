@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -58,19 +59,15 @@ def get(context: bpy.types.Context) -> Any:
     return context.preferences.addons[__package__].preferences
 
 
-def user_folder() -> Path:
-    """The extension's own place for files of this user."""
-    return Path(bpy.utils.extension_path_user(__package__, create=False))
-
-
 def default_python() -> Path:
     """Where the engine's Python is expected when the preferences name none."""
-    return user_folder() / "venv" / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
+    user_folder = Path(bpy.utils.extension_path_user(__package__, create=False))
+    return user_folder / "venv" / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
 
 
 def log_path() -> Path:
-    """The engine's log."""
-    return user_folder() / "engine.log"
+    """The engine's log, in the folder that Blender keeps for its temporary files while it runs."""
+    return Path(bpy.app.tempdir or tempfile.gettempdir()) / "softras-engine.log"
 
 
 def package_folder() -> Path:

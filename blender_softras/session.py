@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from .engine.softras import InputError, job
 from .engine_client import EngineError
 from .props import target_of
 from .scene import mesh as scene_mesh
+from .scene.background import shown_elsewhere
 from .scene.views import enabled_views, read_views
 
 _WRITERS = {"SHAPE_KEY": scene_mesh.IntoShapeKey, "MESH": scene_mesh.IntoMesh}
@@ -76,6 +78,7 @@ class FitSession:
         self.notes: list[str] = []
         if any(modifier.show_viewport for modifier in target.modifiers):
             self.notes.append(f"'{target.name}' has modifiers; the fit is of the mesh without them.")
+        self.notes += _background_notes(self._scene)
         self._target = target
         self._items = enabled_views(self._scene)
         self._vertex_count = len(mesh.vertices)
@@ -120,6 +123,31 @@ class FitSession:
             return "Reading the job"
         mean = f", IoU {sum(self.iou) / len(self.iou):.3f}" if self.iou else ""
         return f"Step {self.progress['step']} of {self.progress['steps']}{mean}"
+
+    @property
+    def summary(self) -> str:
+        """What the finished fit reached, in one sentence."""
+        mean = (self.result or {}).get("mean_iou")
+        measured = f", mean IoU {mean:.3f}" if isinstance(mean, float) else ""
+        return f"Fitted '{self.target_name}' to {self.view_count} views{measured}."
+
+    def wait(self) -> None:
+        """Step until finished, with a line of progress on the terminal now and then; for scripts.
+
+        Raises like `step`, and InputError when it is interrupted from the keyboard.
+        """
+        shown = 0.0
+        try:
+            while not self.finished:
+                if not self.step():
+                    time.sleep(0.01)
+                elif time.monotonic() - shown > 0.5:
+                    shown = time.monotonic()
+                    print(f"Softras: {self.text}", flush=True)
+        except KeyboardInterrupt:
+            if current is self:
+                self.revert()
+            raise InputError("the fit was interrupted; nothing was changed.") from None
 
     def step(self) -> bool:
         """Take what the engine sent and show it; True when there was something new. Never waits.
@@ -211,6 +239,22 @@ class FitSession:
         shutil.rmtree(self._folder, ignore_errors=True)
         if current is self:
             current = None
+
+
+def _background_notes(scene: bpy.types.Scene) -> list[str]:
+    """What the artist should know who placed a camera by its background image."""
+    cameras = [
+        item.camera.name
+        for item in enabled_views(scene)
+        if shown_elsewhere(item.camera, tuple(item.image.size), scene.render)
+    ]
+    if not cameras:
+        return []
+    more = f" and of {len(cameras) - 1} more" if len(cameras) > 1 else ""
+    return [
+        f"The background image of camera '{cameras[0]}'{more} is not shown where the fit has it, which is the camera's "
+        "whole frame; give the render the image's aspect, and the background a scale of 1 and no offset, turn or flip."
+    ]
 
 
 def _settings(context: bpy.types.Context, target: bpy.types.Object) -> dict[str, Any]:

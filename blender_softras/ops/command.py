@@ -9,12 +9,19 @@ from pathlib import Path
 import bpy
 
 from .. import prefs
+from ..engine.softras import InputError
+from ..engine_client import EngineError
+from ..scene.views import enabled_views
+from ..session import FitSession
 
 _handle = None
 
 
 def main(arguments: list[str]) -> int:
-    """Fit the mesh of a .blend file as its Softras panel says and save it; returns the exit status."""
+    """Fit the mesh of a .blend file as its Softras panel says and save it.
+
+    The exit status is 0, 1 when the engine failed, or 2 when something given cannot be used.
+    """
     parser = argparse.ArgumentParser(prog="blender --command softras_fit", description=main.__doc__)
     parser.add_argument("file", type=Path, help="a .blend file with a filled Views list")
     parser.add_argument("--output", type=Path, help="where to save the result; default: FILE itself")
@@ -22,35 +29,43 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--report", type=Path, help="write a report with pictures into this folder")
     parser.add_argument("--engine-python", help="the engine's interpreter; default: as the preferences say")
     options = parser.parse_args(arguments)
-    if not options.file.is_file():
-        return _refuse(f"there is no file {options.file}.")
-    output = (options.output or options.file).absolute()
-    if not output.parent.is_dir():
-        return _refuse(f"cannot write {output}: its folder does not exist.")
     try:
-        bpy.ops.wm.open_mainfile(filepath=str(options.file.absolute()))
-        if options.engine_python:
-            prefs.get(bpy.context).python = options.engine_python
-        if options.object:
-            target = bpy.context.scene.objects.get(options.object)
-            if target is None or target.type != "MESH":
-                return _refuse(f"the scene has no mesh object '{options.object}'.")
-            bpy.context.scene.softras.target = target
-        report = str(options.report.absolute()) if options.report else ""
-        if bpy.ops.softras.fit(report_folder=report) != {"FINISHED"}:
-            return 1
-        bpy.ops.wm.save_as_mainfile(filepath=str(output), copy=True)
-    except RuntimeError as error:  # how operators hand their reports to scripts
-        return _refuse(str(error).removeprefix("Error: ").strip())
-    for item in bpy.context.scene.softras.views:
-        if item.enabled and item.camera:
-            print(f"IoU {item.iou:.4f}  {item.camera.name}")
+        _fit(options)
+    except EngineError as error:
+        return _refuse(str(error), 1)
+    except InputError as error:
+        return _refuse(str(error), 2)
+    except RuntimeError as error:  # how Blender's operators hand their reports to scripts
+        return _refuse(str(error).removeprefix("Error: ").strip(), 2)
     return 0
 
 
-def _refuse(text: str) -> int:
+def _fit(options: argparse.Namespace) -> None:
+    if not options.file.is_file():
+        raise InputError(f"there is no file {options.file}.")
+    output = (options.output or options.file).absolute()
+    if not output.parent.is_dir():
+        raise InputError(f"cannot write {output}: its folder does not exist.")
+    bpy.ops.wm.open_mainfile(filepath=str(options.file.absolute()))
+    if options.engine_python:
+        prefs.get(bpy.context).python = options.engine_python
+    if options.object:
+        target = bpy.context.scene.objects.get(options.object)
+        if target is None or target.type != "MESH":
+            raise InputError(f"the scene has no mesh object '{options.object}'.")
+        bpy.context.scene.softras.target = target
+    fit = FitSession(bpy.context, report=options.report and options.report.absolute())
+    fit.wait()
+    bpy.ops.wm.save_as_mainfile(filepath=str(output), copy=True)
+    for sentence in (*fit.notes, fit.summary):
+        print(f"softras_fit: {sentence}")
+    for item in enabled_views(bpy.context.scene):
+        print(f"IoU {item.iou:.4f}  {item.camera.name}")
+
+
+def _refuse(text: str, status: int) -> int:
     print(f"softras_fit: {text}")
-    return 2
+    return status
 
 
 def register() -> None:

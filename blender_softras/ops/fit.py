@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import time
 import traceback
 from pathlib import Path
 
@@ -48,19 +47,10 @@ class SOFTRAS_OT_fit(bpy.types.Operator):
         """Fit and wait for the result; progress goes to the terminal."""
         if not self._begin(context):
             return {"CANCELLED"}
-        shown = 0.0
-        while not self._session.finished:
-            try:
-                news = self._session.step()
-            except (InputError, EngineError) as error:
-                return self._fail(error)
-            except KeyboardInterrupt:
-                return self._fail(InputError("the fit was interrupted; nothing was changed."))
-            if news and time.monotonic() - shown > 0.5:
-                shown = time.monotonic()
-                print(f"Softras: {self._session.text}", flush=True)
-            elif not news:
-                time.sleep(0.01)
+        try:
+            self._session.wait()
+        except (InputError, EngineError) as error:
+            return self._fail(error)
         return self._end(context)
 
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
@@ -122,10 +112,7 @@ class SOFTRAS_OT_fit(bpy.types.Operator):
         fit = self._session
         for note in fit.notes:
             self.report({"WARNING"}, note)
-        result = fit.result or {}
-        mean = result.get("mean_iou")
-        measured = f", mean IoU {mean:.3f}" if isinstance(mean, float) else ""
-        self.report({"INFO"}, f"Fitted '{fit.target_name}' to {fit.view_count} views{measured}.")
+        self.report({"INFO"}, fit.summary)
         redraw(context)
         return {"FINISHED"}
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import bpy
 import numpy as np
@@ -11,8 +12,12 @@ from bpy.props import IntProperty, StringProperty
 
 from ..engine.softras import InputError
 from ..engine.softras.io.views import ListedView, list_views
+from ..scene.background import background_image, show_behind
 from ..scene.camera import camera_to_blender
-from ..scene.views import background_image
+from ..scene.masks import looks_like_photo, mask_channel
+
+if TYPE_CHECKING:
+    from ..props import SOFTRAS_PG_scene, SOFTRAS_PG_view
 
 _COLLECTION = "Softras Views"
 
@@ -28,10 +33,10 @@ class SOFTRAS_OT_view_add(bpy.types.Operator):
         """Add one item and make it the active one."""
         settings = context.scene.softras
         camera = context.active_object
-        item = settings.views.add()
         if camera is not None and camera.type == "CAMERA":
-            item.camera = camera
-            item.image = background_image(camera)
+            _warn_of_photos(self, [_add_camera(settings, camera)])
+        else:
+            settings.views.add()
         settings.active_view = len(settings.views) - 1
         return {"FINISHED"}
 
@@ -72,18 +77,12 @@ class SOFTRAS_OT_views_from_cameras(bpy.types.Operator):
         settings = context.scene.softras
         listed = {item.camera for item in settings.views}
         cameras = [ob for ob in context.scene.objects if ob.type == "CAMERA" and ob not in listed]
-        added = 0
-        for camera in sorted(cameras, key=lambda ob: ob.name):
-            image = background_image(camera)
-            if image is not None:
-                item = settings.views.add()
-                item.camera, item.image = camera, image
-                item.channel = mask_channel(image)
-                added += 1
-        if not added:
+        cameras = [camera for camera in cameras if background_image(camera) is not None]
+        if not cameras:
             self.report({"WARNING"}, "No other camera has a background image; give one to each camera, or use Add.")
             return {"CANCELLED"}
-        self.report({"INFO"}, f"Added {added} views.")
+        _warn_of_photos(self, [_add_camera(settings, camera) for camera in sorted(cameras, key=lambda ob: ob.name)])
+        self.report({"INFO"}, f"Added {len(cameras)} views.")
         return {"FINISHED"}
 
 
@@ -156,13 +155,25 @@ class SOFTRAS_OT_look_through(bpy.types.Operator):
         return {"FINISHED"}
 
 
-def mask_channel(image: bpy.types.Image) -> str:
-    """Where the image's mask probably is: in its alpha if that says anything, else in its brightness."""
-    if image.channels != 4 or image.size[0] == 0 or image.alpha_mode == "NONE":
-        return "LUMINANCE"
-    flat = np.empty(image.size[0] * image.size[1] * 4, dtype=np.float32)
-    image.pixels.foreach_get(flat)
-    return "ALPHA" if flat[3::4].min() < 0.5 else "LUMINANCE"
+def _add_camera(settings: SOFTRAS_PG_scene, camera: bpy.types.Object) -> SOFTRAS_PG_view:
+    """A new item of the Views list for a camera and its background image, if it has one."""
+    item = settings.views.add()
+    item.camera, item.image = camera, background_image(camera)
+    if item.image is not None:
+        item.channel = mask_channel(item.image)
+    return item
+
+
+def _warn_of_photos(operator: bpy.types.Operator, items: list[SOFTRAS_PG_view]) -> None:
+    """Say so when images were taken as masks that look like the photographs themselves."""
+    photos = [
+        item.image.name for item in items if item.image is not None and looks_like_photo(item.image, item.channel)
+    ]
+    if photos:
+        more = f" and {len(photos) - 1} more" if len(photos) > 1 else ""
+        operator.report(
+            {"WARNING"}, f"'{photos[0]}'{more} looks like a photograph, not a mask; choose the view's mask image."
+        )
 
 
 def _add_view(scene: bpy.types.Scene, view: ListedView) -> bpy.types.Object:
@@ -174,7 +185,7 @@ def _add_view(scene: bpy.types.Scene, view: ListedView) -> bpy.types.Object:
     except InputError:
         bpy.data.cameras.remove(camera.data)
         raise
-    _show_behind(camera, photo, view, scene.render)
+    show_behind(camera, photo, (view.camera.width, view.camera.height), scene.render)
     item = scene.softras.views.add()
     item.camera, item.image, item.weight = camera, mask, view.weight
     item.channel = mask_channel(mask)
@@ -194,26 +205,6 @@ def _load_image(path: Path, view: ListedView) -> bpy.types.Image:
             "use an image of the camera's size."
         )
     return image
-
-
-def _show_behind(
-    camera: bpy.types.Object, image: bpy.types.Image, view: ListedView, render: bpy.types.RenderSettings
-) -> None:
-    """Show the image behind the scene, so that it lies where the camera sees it with today's render size.
-
-    The camera's sensor spans one side of the image; in the viewport it spans that side of the render frame.
-    """
-    camera.data.show_background_images = True
-    background = camera.data.background_images.new()
-    background.image = image
-    background.alpha = 0.5
-    background.frame_method = "FIT"
-    aspect = render.pixel_aspect_y / render.pixel_aspect_x
-    frame = np.array([render.resolution_x, render.resolution_y * aspect])
-    size = np.array([view.camera.width, view.camera.height * aspect])
-    fitted = size * (frame / size).min()
-    side = 0 if camera.data.sensor_fit == "HORIZONTAL" else 1
-    background.scale = frame[side] / fitted[side]
 
 
 register, unregister = bpy.utils.register_classes_factory(

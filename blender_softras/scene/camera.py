@@ -26,13 +26,9 @@ def camera_from_blender(camera: bpy.types.Object, width: int, height: int, rende
         raise InputError(f"'{camera.name}' is not a camera; choose a camera object for this view.")
     if data.type not in {"PERSP", "ORTHO"}:
         raise InputError(f"camera '{camera.name}' is panoramic; make it perspective or orthographic.")
-    ax, ay = render.pixel_aspect_x, render.pixel_aspect_y
-    aspect = ay / ax
-    fit = data.sensor_fit
-    if fit == "AUTO":
-        fit = "HORIZONTAL" if ax * width >= ay * height else "VERTICAL"
+    aspect = render.pixel_aspect_y / render.pixel_aspect_x
     sensor = data.sensor_height if data.sensor_fit == "VERTICAL" else data.sensor_width
-    side = width if fit == "HORIZONTAL" else aspect * height  # of the image, that the sensor size spans, in pixels
+    side = spanned_side(data, width, height, aspect)
     focal = side / data.ortho_scale if data.type == "ORTHO" else data.lens / sensor * side
     K = np.array(
         [
@@ -55,6 +51,14 @@ def camera_from_blender(camera: bpy.types.Object, width: int, height: int, rende
     )
 
 
+def spanned_side(data: bpy.types.Camera, width: int, height: int, aspect: float) -> float:
+    """The side of an image that the camera's sensor spans, in pixels of unit width and height `aspect`."""
+    fit = data.sensor_fit
+    if fit == "AUTO":
+        fit = "HORIZONTAL" if width >= aspect * height else "VERTICAL"
+    return width if fit == "HORIZONTAL" else aspect * height
+
+
 def camera_to_blender(camera: Camera, name: str, render: bpy.types.RenderSettings) -> bpy.types.Object:
     """A new camera object, linked to no collection, that sees what `camera` sees in an image of its size.
 
@@ -68,7 +72,7 @@ def camera_to_blender(camera: Camera, name: str, render: bpy.types.RenderSetting
         )
     data = bpy.data.cameras.new(name)
     data.sensor_fit = "HORIZONTAL" if width >= aspect * height else "VERTICAL"
-    side = width if data.sensor_fit == "HORIZONTAL" else aspect * height
+    side = spanned_side(data, width, height, aspect)
     focal = (K[0, 0] + K[1, 1] * aspect) / 2
     if camera.orthographic:
         data.type = "ORTHO"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
+from numbers import Integral, Real
 
 import numpy as np
 
@@ -40,8 +42,12 @@ class Camera:
             if not np.isfinite(value).all():
                 raise InputError(f"camera {name} holds NaN or infinite numbers.")
             object.__setattr__(self, name, value)
-        if self.width < 1 or self.height < 1:
-            raise InputError(f"a camera needs an image of at least 1 x 1 pixels, not {self.width} x {self.height}.")
+        for name in ("width", "height"):
+            value = getattr(self, name)
+            if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
+                raise InputError(f"camera {name} must be a whole number of pixels of at least 1, not {value!r}.")
+        if not isinstance(self.near, Real) or not math.isfinite(self.near):
+            raise InputError(f"the near distance of a camera must be a finite number, not {self.near!r}.")
         if not self.orthographic and not self.near > 0:
             raise InputError(f"the near distance of a perspective camera must be positive, not {self.near}.")
 

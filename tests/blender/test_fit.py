@@ -159,6 +159,16 @@ def test_modifiers_are_left_out_and_named(ball: bpy.types.Object, capfd: pytest.
     assert is_smaller(ball)
 
 
+def test_a_background_image_elsewhere_than_the_fit_has_it_is_named(
+    ball: bpy.types.Object, capfd: pytest.CaptureFixture
+) -> None:
+    item = bpy.context.scene.softras.views[1]
+    item.camera.data.show_background_images = True
+    item.camera.data.background_images.new().image = item.image  # 64 x 48 behind a frame of 1920 x 1080
+    fit()
+    assert "background image of camera 'Camera 1' is not shown where the fit has it" in capfd.readouterr().out
+
+
 def test_a_mesh_shared_with_another_object_leaves_that_one_alone(ball: bpy.types.Object) -> None:
     twin = bpy.data.objects.new("Twin", ball.data)
     bpy.context.scene.collection.objects.link(twin)

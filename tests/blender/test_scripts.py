@@ -19,6 +19,7 @@ def blend(ball: bpy.types.Object, tmp_path: Path) -> Path:
     """A saved file that is ready to fit, its images packed."""
     for item in bpy.context.scene.softras.views:
         item.image.pack()
+    ball.modifiers.new("Smooth", "SMOOTH").factor = 0
     path = tmp_path / "ball.blend"
     bpy.ops.wm.save_as_mainfile(filepath=str(path))
     return path
@@ -28,7 +29,10 @@ def test_command(blend: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> 
     output = tmp_path / "fitted.blend"
     report = tmp_path / "report"
     assert part("ops.command").main([str(blend), "--output", str(output), "--report", str(report)]) == 0
-    assert len(re.findall(r"^IoU [01]\.", capsys.readouterr().out, re.MULTILINE)) == 3
+    said = capsys.readouterr().out
+    assert len(re.findall(r"^IoU [01]\.", said, re.MULTILINE)) == 3
+    assert re.search(r"^softras_fit: Fitted 'Icosphere' to 3 views, mean IoU [01]\.", said, re.MULTILINE)
+    assert "softras_fit: 'Icosphere' has modifiers; the fit is of the mesh without them." in said
     assert (report / "report.html").is_file()
     bpy.ops.wm.open_mainfile(filepath=str(output))
     assert is_smaller(bpy.data.objects["Icosphere"])
@@ -55,7 +59,16 @@ def test_command_hands_on_what_is_wrong_with_the_views(blend: Path, capsys: pyte
     bpy.context.scene.softras.views[0].image.pack()
     bpy.ops.wm.save_mainfile()
     assert part("ops.command").main([str(blend)]) == 2
-    assert "the mask of view 'Camera 0' is empty" in capsys.readouterr().out.replace("The", "the")
+    assert "softras_fit: the mask of view 'Camera 0' is empty" in capsys.readouterr().out
+    bpy.context.scene.softras.views.clear()
+    bpy.ops.wm.save_mainfile()
+    assert part("ops.command").main([str(blend)]) == 2
+    assert "softras_fit: There are no views; add a camera" in capsys.readouterr().out
+
+
+def test_command_tells_a_broken_engine_from_bad_input(blend: Path, capsys: pytest.CaptureFixture) -> None:
+    assert part("ops.command").main([str(blend), "--engine-python", "/bin/true"]) == 1
+    assert "softras_fit: the engine did not start" in capsys.readouterr().out
 
 
 def test_demonstration(addon_zip: Path, engine_python: str, tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def test_every_channel_the_right_way_up(scene: bpy.types.Scene, channel: str, in
     pixels = gradient()
     index = ["RED", "GREEN", "BLUE", "ALPHA"].index(channel) if channel != "LUMINANCE" else None
     values = pixels[..., index] if index is not None else pixels[..., :3] @ (0.2126, 0.7152, 0.0722)
-    mask = part("scene.views").read_mask(image_of(pixels), channel, 0.33, invert)
+    mask = part("scene.masks").read_mask(image_of(pixels), channel, 0.33, invert)
     np.testing.assert_array_equal(mask, (values > 0.33) != invert)
     assert mask.dtype == np.float32
 
@@ -62,7 +62,7 @@ def test_colour_space_plays_no_part_and_stays(scene: bpy.types.Scene, tmp_path: 
         (tmp_path / "grey.png").unlink()
     assert image.is_float == (depth == "16")
     count = len(bpy.data.images)
-    mask = part("scene.views").read_mask(image, "LUMINANCE", 0.5, invert=False)
+    mask = part("scene.masks").read_mask(image, "LUMINANCE", 0.5, invert=False)
     np.testing.assert_array_equal(mask, [[0, 1], [1, 0]])
     assert image.colorspace_settings.name == "sRGB"
     assert len(bpy.data.images) == count
@@ -70,7 +70,7 @@ def test_colour_space_plays_no_part_and_stays(scene: bpy.types.Scene, tmp_path: 
 
 def test_grey_images_have_no_alpha(scene: bpy.types.Scene) -> None:
     image = bpy.data.images.load(str(SPOT / "masks" / "00.png"))
-    read = part("scene.views").read_mask
+    read = part("scene.masks").read_mask
     mask = read(image, "LUMINANCE", 0.5, invert=False)
     assert mask.shape == (image.size[1], image.size[0])
     assert 0.05 < mask.mean() < 0.95
@@ -141,3 +141,61 @@ def test_add_and_remove(scene: bpy.types.Scene) -> None:
     with pytest.raises(RuntimeError, match="The Views list is empty"):
         bpy.ops.softras.view_remove()
     assert camera.name in scene.objects
+
+
+def with_background(name: str, image: bpy.types.Image) -> bpy.types.Object:
+    """A camera in the scene with the image behind it, as an artist adds one."""
+    camera = bpy.data.objects.new(name, bpy.data.cameras.new(name))
+    bpy.context.scene.collection.objects.link(camera)
+    camera.data.show_background_images = True
+    camera.data.background_images.new().image = image
+    return camera
+
+
+def test_masks_are_told_from_photographs(scene: bpy.types.Scene, capfd: pytest.CaptureFixture) -> None:
+    """Alpha if it says anything, else brightness; a picture of many greys is a photograph, and said to be one."""
+    with_background("Cut out", image_of(gradient()))
+    with_background("Mask", bpy.data.images.load(str(SPOT / "masks" / "00.png")))
+    bpy.ops.softras.views_from_cameras()
+    assert [item.channel for item in scene.softras.views] == ["ALPHA", "LUMINANCE"]
+    assert "looks like a photograph" not in capfd.readouterr().out
+    opaque = gradient()
+    opaque[..., 3] = 1
+    bpy.context.view_layer.objects.active = with_background("Photo", image_of(opaque))
+    bpy.ops.softras.view_add()
+    assert scene.softras.views[2].channel == "LUMINANCE"
+    assert "looks like a photograph, not a mask" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("change", "elsewhere"),
+    [
+        (lambda background, render: None, False),
+        (lambda background, render: setattr(render, "resolution_percentage", 50), False),
+        (lambda background, render: setattr(background, "frame_method", "CROP"), False),
+        (lambda background, render: setattr(background, "scale", 1.1), True),
+        (lambda background, render: setattr(background, "offset", (0, 0.02)), True),
+        (lambda background, render: setattr(background, "rotation", 0.1), True),
+        (lambda background, render: setattr(background, "use_flip_x", True), True),
+        (lambda background, render: setattr(render, "resolution_x", 2 * render.resolution_x), True),
+        (lambda background, render: setattr(render, "pixel_aspect_x", 2), False),
+    ],
+)
+def test_a_background_that_is_shown_elsewhere_is_noticed(scene: bpy.types.Scene, change, elsewhere: bool) -> None:
+    image = bpy.data.images.load(str(SPOT / "photos" / "00.jpg"))
+    scene.render.resolution_x, scene.render.resolution_y = 2 * image.size[0], 2 * image.size[1]
+    camera = with_background("Camera", image)
+    change(camera.data.background_images[0], scene.render)
+    assert part("scene.background").shown_elsewhere(camera, tuple(image.size), scene.render) is elsewhere
+    camera.data.show_background_images = False
+    assert not part("scene.background").shown_elsewhere(camera, tuple(image.size), scene.render)
+
+
+def test_backgrounds_of_imported_views_are_shown_where_the_fit_has_them(scene: bpy.types.Scene) -> None:
+    scene.render.resolution_x, scene.render.resolution_y = 900, 1100
+    bpy.ops.softras.views_import(directory=str(SPOT))
+    for item in scene.softras.views:
+        size = tuple(item.image.size)
+        assert not part("scene.background").shown_elsewhere(item.camera, size, scene.render)
+    scene.render.resolution_x = 1700
+    assert part("scene.background").shown_elsewhere(item.camera, size, scene.render)

@@ -25,6 +25,22 @@ def test_faces_that_name_no_vertices_are_refused(cube, faces, sentence: str) -> 
         Mesh(cube.vertices, faces)
 
 
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"width": 48.5}, "camera width must be a whole number"),
+        ({"height": 0}, "camera height must be a whole number"),
+        ({"near": float("nan"), "orthographic": True}, "near distance of a camera must be a finite number, not nan"),
+        ({"near": 0.0, "orthographic": False}, "near distance of a perspective camera must be positive"),
+        ({"K": np.eye(4)}, r"camera K must have shape \(3, 3\)"),
+        ({"world_to_camera": np.full((4, 4), np.inf)}, "camera world_to_camera holds NaN"),
+    ],
+)
+def test_a_camera_is_made_of_numbers_that_make_sense(square_views, change: dict, sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        replace(square_views[0].camera, **change)
+
+
 @pytest.mark.parametrize("weight", [float("inf"), float("nan"), -1, "2"])
 def test_a_weight_is_a_number(square_views, weight) -> None:
     with pytest.raises(InputError, match="the weight of view 'along y' must be a number of 0 or more"):

@@ -69,3 +69,10 @@ def test_a_mesh_behind_a_camera_is_named(cow_views):
     behind = Mesh(ball(1).vertices + cow_views[2].camera.centre * 3, ball(1).faces)
     with pytest.raises(InputError, match="behind the camera of view '2'"):
         check_cameras(behind, [cow_views[2]])
+
+
+def test_a_mesh_before_the_near_distance_is_named(cow, cow_views):
+    view = cow_views[2]
+    far = replace(view, camera=replace(view.camera, near=100.0))
+    with pytest.raises(InputError, match=r"all of the mesh is nearer to the camera of view '2' than .* distance \(100"):
+        check_cameras(cow, [far])

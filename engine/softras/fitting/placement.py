@@ -88,17 +88,23 @@ def camera_inside(camera: Camera, mesh: Mesh) -> bool:
 
 
 def check_cameras(mesh: Mesh, views: Sequence[View]) -> None:
-    """Raises InputError naming the first view whose camera is inside the mesh or has all of it behind."""
+    """Raises InputError naming the first view whose camera is inside the mesh or sees none of it in front of `near`."""
     for view in views:
         if camera_inside(view.camera, mesh):
             raise InputError(
                 f"the camera of view '{view.name}' is inside the mesh; "
                 "move the mesh or the camera, or leave that view out."
             )
-        if not (view.camera.to_camera(mesh.vertices)[:, 2] > view.camera.near).any():
+        depth = view.camera.to_camera(mesh.vertices)[:, 2].max()
+        if depth <= min(view.camera.near, 0):
             raise InputError(
                 f"the mesh is behind the camera of view '{view.name}'; "
                 "move the mesh or turn the camera, or leave that view out."
+            )
+        if depth <= view.camera.near:
+            raise InputError(
+                f"all of the mesh is nearer to the camera of view '{view.name}' than the camera's near distance "
+                f"({view.camera.near:.3g}; in Blender: Clip Start); make that smaller, or move the mesh."
             )
 
 
