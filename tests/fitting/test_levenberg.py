@@ -92,7 +92,7 @@ def test_a_curved_valley_is_followed_to_its_end_or_its_bound(upper: float, expec
 
 
 def test_a_step_is_never_longer_than_its_cap() -> None:
-    model, _, vector = random_model(2, 3, 0)
+    model = random_model(2, 3, 0)[0]
     model.gradient.frames[:] *= 1e4
     start = Parameters(np.zeros((2, 3)), np.zeros(0))
     endless = Parameters(np.full((2, 3), np.inf), np.zeros(0))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
@@ -103,7 +104,8 @@ def solve_chain(blocks: np.ndarray, links: np.ndarray, right: np.ndarray) -> np.
         links: (F - 1, P) diagonals of the blocks beside them.
         right: (F, P, K).
     """
-    factors, rest = [], []
+    factors: list[Any] = []
+    rest: list[np.ndarray] = []
     for f, block in enumerate(blocks):
         now, matrix = right[f], block
         if f and links[f - 1].any():
