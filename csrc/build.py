@@ -69,7 +69,7 @@ def write_ninja(path: Path, libraries: list[str]) -> None:
     for library in libraries:
         target, levels = TARGETS[library]
         objects = []
-        jobs = [("softras_cpu", isa, cpu) for isa, cpu in levels.items()]
+        jobs = [(source, isa, cpu) for source in ("softras_cpu", "softras_jacobian") for isa, cpu in levels.items()]
         jobs.append(("dispatch", "none", next(iter(levels.values()))))
         for source, isa, cpu in jobs:
             obj = f"{library}.{source}.{isa}.o"

@@ -150,6 +150,36 @@ struct Cells {
     }
   }
 
+  // The edges as the search for the nearest point of the outline needs them.
+  template <int n>
+  struct OutlineEdges : LaneEdges<n> {
+    V rate[n], middle[n], nx[n], ny[n];
+
+    explicit OutlineEdges(const LocalEdges<T4>& e) : LaneEdges<n>(e) {
+#pragma clang loop unroll(full)
+      for (int k = 0; k < n; k++) rate[k] = e.r[k], middle[k] = e.t[k], nx[k] = e.nx[k], ny[k] = e.ny[k];
+    }
+  };
+
+  // x of a run's pixels. Calls take(k, closer, across, past, t) for each edge in turn: `closer` marks the pixels that it is
+  // nearer to than those before it; t is where its nearest point is, from 0 at corner k to 1 at corner k + 1.
+  template <int n, class Take>
+  static V search(const OutlineEdges<n>& edge, const Run& run, Take take) {
+    const T* start = (const T*)&run.start;
+    V squared, outside;
+#pragma clang loop unroll(full)
+    for (int k = 0; k < n; k++) {
+      const V across = edge.across[k] + start[k], position = edge.position[k] + start[4 + k];
+      const V along = nearest_along(position, edge.half[k]), past = position - along, s = squared_distance(across, past);
+      const V t = along * edge.rate[k] + edge.middle[k];
+      const I closer = k == 0 ? ~I(0) : comparable(s) < comparable(squared);
+      squared = k == 0 ? s : smaller(s, squared);
+      outside = k == 0 ? across : (V)((I)across | (I)outside);
+      take(k, closer, across, past, t);
+    }
+    return flip_sign<T>(squared, outside);
+  }
+
   // The outline's point nearest to a pixel: the normal of its edge, the pixel's distance across and past that edge, and
   // the corners' shares in the point.
   template <int n>
@@ -161,11 +191,7 @@ struct Cells {
   // Adds the gradient of a face's corners. weight: |dL/d(squared)| / D at each pixel, zero where it counts for nothing.
   template <int n>
   static void accumulate(const Cell& cell, const T* weight, Vec2* gradient) {
-    const LaneEdges<n> edge(cell.edges);
-    V rate[n], middle[n], nx[n], ny[n];
-    for (int k = 0; k < n; k++) {
-      rate[k] = cell.edges.r[k], middle[k] = cell.edges.t[k], nx[k] = cell.edges.nx[k], ny[k] = cell.edges.ny[k];
-    }
+    const OutlineEdges<n> edge(cell.edges);
     Nearest<n> nearest[kRuns];
     int count = 0;
     for (const Run* run = cell.runs; run < cell.runs + cell.count; run++) {
@@ -173,25 +199,15 @@ struct Cells {
       out.weight = weight + run->pixel;
       if (!any_lane<T>(load<T>(out.weight) != T(0))) continue;
       count++;
-      const T* start = (const T*)&run->start;
-      V squared, outside;
-#pragma clang loop unroll(full)
-      for (int k = 0; k < n; k++) {
-        const V across = edge.across[k] + start[k], position = edge.position[k] + start[4 + k];
-        const V along = nearest_along(position, edge.half[k]), past = position - along, s = squared_distance(across, past);
-        const V t = along * rate[k] + middle[k];
-        const I closer = k == 0 ? ~I(0) : comparable(s) < comparable(squared);
-        squared = k == 0 ? s : smaller(s, squared);
-        outside = k == 0 ? across : (V)((I)across | (I)outside);
-        out.nx = closer ? nx[k] : out.nx, out.ny = closer ? ny[k] : out.ny;
+      out.x = search(edge, *run, [&](int k, I closer, V across, V past, V t) {
+        out.nx = closer ? edge.nx[k] : out.nx, out.ny = closer ? edge.ny[k] : out.ny;
         out.across = closer ? across : out.across, out.past = closer ? past : out.past;
 #pragma clang loop unroll(full)
         for (int j = 0; j < n; j++) {
           const V mine = j == k ? T(1) - t : j == (k + 1) % n ? t : V(T(0));
           out.share[j] = closer ? mine : out.share[j];
         }
-      }
-      out.x = flip_sign<T>(squared, outside);
+      });
     }
     for (int i = 0; i < count; i++) {
       const V e = exponential(nearest[i].x);
@@ -209,6 +225,40 @@ struct Cells {
     sum_lanes<T>(sum_x[0], sum_x[1], sum_x[2], sum_x[3], x);
     sum_lanes<T>(sum_y[0], sum_y[1], sum_y[2], sum_y[3], y);
     for (int k = 0; k < n; k++) gradient[k].x += x[k], gradient[k].y += y[k];
+  }
+
+  // How a run's pixels follow a face: alpha moves by first * one motion + second * another, where the pair k of motions is
+  // those of corners k and k + 1 along the normal of edge k (a pixel nearest to an edge follows its line), and the pair
+  // n + k those of corner k in x and in y.
+  struct Pull {
+    V first, second;
+    I pair;
+    int64_t pixel;
+  };
+
+  // The pulls on the pixels of a cell where weight, which is d alpha / d(squared) / D or zero, is not zero; how many runs.
+  template <int n>
+  static int pull(const Cell& cell, const T* weight, Pull* pulls) {
+    const OutlineEdges<n> edge(cell.edges);
+    int count = 0;
+    for (const Run* run = cell.runs; run < cell.runs + cell.count; run++) {
+      const V w = load<T>(weight + run->pixel);
+      if (!any_lane<T>(w != T(0))) continue;
+      V nx, ny, across, past, t;
+      I nearest = I(0), next = I(0);
+      const V x = search(edge, *run, [&](int k, I closer, V a, V beyond, V at) {
+        nx = closer ? edge.nx[k] : nx, ny = closer ? edge.ny[k] : ny;
+        across = closer ? a : across, past = closer ? beyond : past, t = closer ? at : t;
+        nearest = closer ? I(k) : nearest, next = closer ? I((k + 1) % n) : next;
+      });
+      const V e = exponential(x), g = flip_sign<T>(w * e / (e + T(1)), x);
+      const Vector2<V> move = nearest_point_gradient(g, across, past, nx, ny);
+      const V line = -2 * g * across;
+      const I corner = past != T(0);
+      pulls[count++] = {corner ? move.x : line * (T(1) - t), corner ? move.y : line * t,
+                        corner ? n + (t < T(0.5) ? nearest : next) : nearest, run->pixel};
+    }
+    return count;
   }
 };
 

@@ -30,17 +30,23 @@ static int highest() {
 static int highest() { return 0; }
 #endif
 
-#define DECLARE(isa)                                               \
-  extern "C" int softras_silhouettes_float32_##isa(const softras_call*); \
-  extern "C" int softras_silhouettes_float64_##isa(const softras_call*);
+#define DECLARE(isa)                                                                        \
+  extern "C" int softras_silhouettes_float32_##isa(const softras_call*);                    \
+  extern "C" int softras_silhouettes_float64_##isa(const softras_call*);                    \
+  extern "C" int softras_silhouettes_jacobian_float32_##isa(const softras_jacobian_call*);  \
+  extern "C" int softras_silhouettes_jacobian_float64_##isa(const softras_jacobian_call*);
 LEVELS(DECLARE)
 
-typedef int (*Function)(const softras_call*);
-#define FLOAT32(isa) softras_silhouettes_float32_##isa,
-#define FLOAT64(isa) softras_silhouettes_float64_##isa,
+// The entry points of one instruction set.
+struct Functions {
+  int (*silhouettes[2])(const softras_call*);  // float32, float64
+  int (*jacobian[2])(const softras_jacobian_call*);
+};
+#define FUNCTIONS(isa)                                                        \
+  {{softras_silhouettes_float32_##isa, softras_silhouettes_float64_##isa},    \
+   {softras_silhouettes_jacobian_float32_##isa, softras_silhouettes_jacobian_float64_##isa}},
+static const Functions functions[] = {LEVELS(FUNCTIONS)};
 #define NAME(isa) #isa,
-static const Function float32[] = {LEVELS(FLOAT32)};
-static const Function float64[] = {LEVELS(FLOAT64)};
 static const char* const names[] = {LEVELS(NAME)};
 
 // Asked once: a virtual machine takes its time to answer.
@@ -56,6 +62,10 @@ static int level() {
   return found;
 }
 
-extern "C" int softras_silhouettes_float32(const softras_call* call) { return float32[level()](call); }
-extern "C" int softras_silhouettes_float64(const softras_call* call) { return float64[level()](call); }
-extern "C" const char* softras_instruction_set(void) { return names[level()]; }
+extern "C" {
+int softras_silhouettes_float32(const softras_call* call) { return functions[level()].silhouettes[0](call); }
+int softras_silhouettes_float64(const softras_call* call) { return functions[level()].silhouettes[1](call); }
+int softras_silhouettes_jacobian_float32(const softras_jacobian_call* call) { return functions[level()].jacobian[0](call); }
+int softras_silhouettes_jacobian_float64(const softras_jacobian_call* call) { return functions[level()].jacobian[1](call); }
+const char* softras_instruction_set(void) { return names[level()]; }
+}

@@ -25,6 +25,17 @@ typedef struct {
   void *grad_positions, *grad_intrinsics, *grad_world_to_camera; /* out: written, not added to */
 } softras_call;
 
+/* The derivatives of some pixels' alpha with respect to parameters that move the vertices and the cameras. */
+typedef struct {
+  softras_call scene;    /* its transmittance: in; alpha and the gradients are not used */
+  int32_t parameters;    /* P */
+  int64_t count;         /* M */
+  const int64_t *pixels; /* (M): places in alpha, ascending */
+  /* derivatives, each null for zero: (V,3,P) or (N,V,3,P) as the positions are, (N,3,3,P), (N,4,4,P) */
+  const void *d_positions, *d_intrinsics, *d_world_to_camera;
+  void *rows; /* (M,P): out */
+} softras_jacobian_call;
+
 enum {
   SOFTRAS_OK = 0,
   SOFTRAS_BAD_POSITIONS,       /* NaN or infinite */
@@ -42,6 +53,8 @@ enum {
 
 SOFTRAS_API int softras_silhouettes_float32(const softras_call *call);
 SOFTRAS_API int softras_silhouettes_float64(const softras_call *call);
+SOFTRAS_API int softras_silhouettes_jacobian_float32(const softras_jacobian_call *call);
+SOFTRAS_API int softras_silhouettes_jacobian_float64(const softras_jacobian_call *call);
 SOFTRAS_API const char *softras_instruction_set(void); /* the one chosen for this processor */
 
 #ifdef __cplusplus

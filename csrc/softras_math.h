@@ -123,6 +123,26 @@ SR_HD void corner_backward(const Vec3 v[3], Corner c, Vec3 g, Vec3 gv[3]) {
   gv[c.b].z -= c.s * gs;
 }
 
+// How the pixel of a corner moves: the gradients of its u and its v with respect to the triangle's vertices in the world,
+// to rows 0 and 1 of K, and to rows 0 to 2 of world_to_camera. The reverse mode, once for u and once for v.
+struct CornerSlope {
+  Vec3 vertex[2][3];
+  double k[2][6], m[2][12];
+};
+
+// world, v: the triangle in the world and in camera space; point: the corner in camera space.
+SR_HD CornerSlope corner_slope(const Camera& camera, const Vec3 world[3], const Vec3 v[3], Corner corner, Vec3 point) {
+  CornerSlope slope = {};
+  for (int axis = 0; axis < 2; axis++) {
+    Vec3 g[3] = {};
+    const Vec2 unit = {axis == 0 ? 1.0 : 0.0, axis == 0 ? 0.0 : 1.0};
+    corner_backward(v, corner, project_backward(camera, point, unit, slope.k[axis]), g);
+    for (int k = 0; k < 3; k++)
+      if (k == corner.a || k == corner.b) slope.vertex[axis][k] = to_camera_backward(camera, world[k], g[k], slope.m[axis]);
+  }
+  return slope;
+}
+
 // ---------------------------------------------------------------------------------------------- polygon
 
 // The outline of a face in one view: 0, 3 or 4 corners and their pixels.

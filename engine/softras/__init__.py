@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .fitting import FitResult, Progress, fit, fit_events
     from .io.meshes import load_mesh, save_mesh
     from .io.views import load_views
+    from .raster.jacobian import Jacobian, silhouettes_jacobian
     from .raster.ops import silhouettes
     from .render.silhouette import hard_silhouettes, render_silhouettes
 
@@ -22,6 +23,7 @@ __version__ = "0.1.0"
 
 _LAZY = {
     "FitResult": ".fitting",
+    "Jacobian": ".raster.jacobian",
     "Progress": ".fitting",
     "fit": ".fitting",
     "fit_events": ".fitting",
@@ -31,6 +33,7 @@ _LAZY = {
     "render_silhouettes": ".render.silhouette",
     "save_mesh": ".io.meshes",
     "silhouettes": ".raster.ops",
+    "silhouettes_jacobian": ".raster.jacobian",
 }
 __all__ = ["Camera", "InputError", "Mesh", "View", "__version__", *sorted(_LAZY)]
 

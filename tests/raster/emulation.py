@@ -23,7 +23,7 @@ FLAGS = (
 )
 
 
-_COMPUTE = ops._compute
+_COMPUTE = ops.compute
 
 
 class EmulatedGpu(cuda.Gpu):
@@ -71,7 +71,7 @@ def emulated(library: ctypes.CDLL, gpu: EmulatedGpu | None = None) -> Iterator[E
         patch.setattr(cuda, "WARPS", 1)
         patch.setattr(cuda, "gpu", lambda index: gpu)
         patch.setattr(cuda, "_index", lambda device: 0)
-        patch.setattr(ops, "_compute", lambda name, *args: getattr(cuda, name)(*args))
+        patch.setattr(ops, "compute", lambda name, *args: getattr(cuda, name)(*args))
         yield gpu
 
 
@@ -79,7 +79,7 @@ def emulated(library: ctypes.CDLL, gpu: EmulatedGpu | None = None) -> Iterator[E
 def native() -> Iterator[None]:
     """Within it, the rasterizer takes CPU tensors for what they are again."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ops, "_compute", _COMPUTE)
+        patch.setattr(ops, "compute", _COMPUTE)
         yield
 
 

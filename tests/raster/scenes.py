@@ -93,21 +93,21 @@ class Scene:
         """sigma in squared pixels."""
         return self.sigma * (min(self.height, self.width) / 2) ** 2
 
-    def sum_of_coverages(self, inputs: list[Tensor], weight: Tensor) -> Tensor:
-        """Sum of weight * D over pixels and faces."""
+    def sum_of_coverages(self, inputs: list[Tensor]) -> Tensor:
+        """(N, H, W): the sum of D over the faces."""
         v, K, w = inputs
         ys, xs = torch.meshgrid(torch.arange(self.height) + 0.5, torch.arange(self.width) + 0.5, indexing="ij")
         pixels = torch.stack([xs, ys], -1).reshape(-1, 2).double()
-        total = (v.sum() + K.sum() + w.sum()) * 0
+        sums = []
         for n in range(len(K)):
             camera = (v if v.dim() == 2 else v[n]) @ w[n, :3, :3].T + w[n, :3, 3]
             corners = reference.clip_near(camera[self.faces.long()], self.near[n])
             polygons = reference.project(corners, K[n], bool(self.orthographic[n]))
             polygons = polygons[reference.visible(polygons, self.cull)]
-            for pixel, up in zip(pixels.split(2000), weight[n].view(-1).split(2000), strict=True):
+            for pixel in pixels.split(2000):
                 x, counts = reference.exponents(polygons, pixel, self.sigma_pixels)
-                total = total + (torch.where(counts, torch.sigmoid(x), 0) * up[:, None]).sum()
-        return total
+                sums.append(torch.where(counts, torch.sigmoid(x), 0).sum(1))
+        return torch.cat(sums).reshape(len(K), self.height, self.width) + 0 * (v.sum() + K.sum() + w.sum())
 
 
 def small_scene(seed: int = 0, views: int = 2) -> Scene:
@@ -146,7 +146,7 @@ def compare(scene: Scene, device: str = "cpu", slack: float = 1) -> None:
     upstream = noise.masked_fill(edges, 0)
     if expected.requires_grad:
         theirs = torch.autograd.grad(expected, exact, upstream, allow_unused=True, materialize_grads=True)
-        unhidden = torch.autograd.grad(scene.sum_of_coverages(exact, upstream.abs()), exact)
+        unhidden = torch.autograd.grad(scene.sum_of_coverages(exact), exact, upstream.abs())
     else:  # nothing in front of any camera
         theirs = unhidden = tuple(torch.zeros_like(x) for x in exact)
     sharp = max(1.0, 0.3 / scene.sigma_pixels**0.5)

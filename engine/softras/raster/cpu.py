@@ -36,6 +36,17 @@ class _Call(ctypes.Structure):
     ]
 
 
+class _JacobianCall(ctypes.Structure):
+    """`softras_jacobian_call` of csrc/softras.h."""
+
+    _fields_ = [
+        ("scene", _Call),
+        ("parameters", ctypes.c_int32),
+        ("count", ctypes.c_int64),
+        *[(name, ctypes.c_void_p) for name in ("pixels", "d_positions", "d_intrinsics", "d_world_to_camera", "rows")],
+    ]
+
+
 def library_path() -> Path:
     """Where the library of this machine belongs (it may not be there)."""
     machine = platform.machine().lower()
@@ -54,8 +65,9 @@ def _load() -> tuple[ctypes.CDLL | None, str]:
     try:
         library = ctypes.CDLL(str(path))
         library.softras_instruction_set.restype = ctypes.c_char_p
-        library.softras_silhouettes_float32.argtypes = [ctypes.POINTER(_Call)]
-        library.softras_silhouettes_float64.argtypes = [ctypes.POINTER(_Call)]
+        for scalar in ("float32", "float64"):
+            getattr(library, "softras_silhouettes_" + scalar).argtypes = [ctypes.POINTER(_Call)]
+            getattr(library, "softras_silhouettes_jacobian_" + scalar).argtypes = [ctypes.POINTER(_JacobianCall)]
         return library, library.softras_instruction_set().decode()
     except (OSError, AttributeError) as error:
         return None, f"the native library {path.name} does not load: {error}"
@@ -89,8 +101,8 @@ def silhouettes(
     """Alpha and transmittance; arguments as :func:`softras.raster.ops.silhouettes`, checked there."""
     alpha = vertices.new_empty(K.shape[0], height, width)
     transmittance = torch.empty_like(alpha)
-    inputs = (vertices, faces, K, world_to_camera, orthographic, near)
-    _run(*inputs, sigma, cull, alpha=alpha, transmittance=transmittance)
+    scene = _Scene(vertices, faces, K, world_to_camera, orthographic, near)
+    _run("silhouettes", vertices.dtype, scene.call(sigma, cull, transmittance, alpha=alpha))
     return alpha, transmittance
 
 
@@ -109,52 +121,80 @@ def silhouettes_backward(
     """Gradients to vertices, K and world_to_camera."""
     dense = torch.contiguous_format
     grads = [torch.empty_like(x, memory_format=dense) for x in (vertices, K, world_to_camera)]
-    inputs = (vertices, faces, K, world_to_camera, orthographic, near)
-    _run(*inputs, sigma, cull, transmittance=transmittance, grad_alpha=grad_alpha.contiguous(), grads=grads)
+    scene, grad_alpha = _Scene(vertices, faces, K, world_to_camera, orthographic, near), grad_alpha.contiguous()
+    _run("silhouettes", vertices.dtype, scene.call(sigma, cull, transmittance, grad_alpha=grad_alpha, grads=grads))
     return grads[0], grads[1], grads[2]
 
 
-def _run(
+def silhouettes_jacobian(
+    transmittance: Tensor,
+    pixels: Tensor,
     vertices: Tensor,
     faces: Tensor,
     K: Tensor,
     world_to_camera: Tensor,
+    sigma: float,
     orthographic: Tensor,
     near: Tensor,
-    sigma: float,
     cull: bool,
-    *,
-    transmittance: Tensor,
-    alpha: Tensor | None = None,
-    grad_alpha: Tensor | None = None,
-    grads: Sequence[Tensor] = (),
-) -> None:
+    parameters: int,
+    d_vertices: Tensor | None,
+    d_K: Tensor | None,
+    d_world_to_camera: Tensor | None,
+) -> Tensor:
+    """Rows of the Jacobian; arguments as :func:`softras.raster.jacobian.silhouettes_jacobian`, checked there."""
+    rows = vertices.new_empty(len(pixels), parameters)
+    if not rows.numel():
+        return rows
+    scene = _Scene(vertices, faces, K, world_to_camera, orthographic, near)
+    tangents = [None if x is None else x.contiguous() for x in (d_vertices, d_K, d_world_to_camera)]
+    pixels = pixels.contiguous()
+    pointers = [None if x is None else x.data_ptr() for x in (pixels, *tangents, rows)]
+    call = _JacobianCall(scene.call(sigma, cull, transmittance), parameters, len(pixels), *pointers)
+    _run("silhouettes_jacobian", vertices.dtype, call)
+    return rows
+
+
+class _Scene:
+    """The tensors of a call, dense; they must live while the library works."""
+
+    def __init__(self, *inputs: Tensor) -> None:
+        self._inputs = [x.contiguous() for x in inputs]  # vertices, faces, K, world_to_camera, orthographic, near
+
+    def call(
+        self,
+        sigma: float,
+        cull: bool,
+        transmittance: Tensor,
+        alpha: Tensor | None = None,
+        grad_alpha: Tensor | None = None,
+        grads: Sequence[Tensor] = (),
+    ) -> _Call:
+        vertices, faces = self._inputs[:2]
+        views, height, width = transmittance.shape
+        return _Call(
+            views,
+            vertices.shape[-2],
+            faces.shape[0],
+            height,
+            width,
+            torch.get_num_threads(),
+            vertices.dim() == 2,
+            faces.dtype == torch.int64,
+            cull,
+            sigma,
+            *[x.data_ptr() for x in self._inputs],
+            None if alpha is None else alpha.data_ptr(),
+            transmittance.data_ptr(),
+            None if grad_alpha is None else grad_alpha.data_ptr(),
+            *[x.data_ptr() for x in grads],
+        )
+
+
+def _run(function: str, dtype: torch.dtype, call: ctypes.Structure) -> None:
     library = _load()[0]
     assert library is not None
-    if vertices.dtype == torch.float32:
-        function = library.softras_silhouettes_float32
-    else:
-        function = library.softras_silhouettes_float64
-    inputs = [x.contiguous() for x in (vertices, faces, K, world_to_camera, orthographic, near)]  # alive until the end
-    views, height, width = transmittance.shape
-    call = _Call(
-        views,
-        vertices.shape[-2],
-        faces.shape[0],
-        height,
-        width,
-        torch.get_num_threads(),
-        vertices.dim() == 2,
-        faces.dtype == torch.int64,
-        cull,
-        sigma,
-        *[x.data_ptr() for x in inputs],
-        None if alpha is None else alpha.data_ptr(),
-        transmittance.data_ptr(),
-        None if grad_alpha is None else grad_alpha.data_ptr(),
-        *[x.data_ptr() for x in grads],
-    )
-    status = function(ctypes.byref(call))
+    status = getattr(library, f"softras_{function}_{str(dtype).removeprefix('torch.')}")(ctypes.byref(call))
     if status:
         kind, message = STATUS[status]
         raise kind(message)

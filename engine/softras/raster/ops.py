@@ -51,6 +51,28 @@ def silhouettes(
     Raises:
         ValueError: a wrong shape, dtype or device, a face index out of range, NaN or infinite input, sigma <= 0.
     """
+    args = checked(vertices, faces, K, world_to_camera, height, width, sigma, orthographic, near, cull)
+    if not computes(vertices):
+        check_values(vertices, faces, K, world_to_camera)
+        return reference.silhouettes(*args)
+    if dispatches(vertices):
+        return _silhouettes(*args)[0]
+    return _Eager.apply(*args)
+
+
+def checked(
+    vertices: Tensor,
+    faces: Tensor,
+    K: Tensor,
+    world_to_camera: Tensor,
+    height: int,
+    width: int,
+    sigma: float,
+    orthographic: Tensor | None,
+    near: Tensor | float,
+    cull: bool,
+) -> tuple:
+    """The arguments of `silhouettes` checked and with their defaults, as the operators take them."""
     n = _check(vertices, faces, K, world_to_camera, height, width, sigma)
     device = vertices.device
     if orthographic is None:
@@ -60,13 +82,17 @@ def silhouettes(
     if orthographic.shape != (n,):
         raise ValueError(f"orthographic must have shape ({n},), not {tuple(orthographic.shape)}")
     orthographic, near = orthographic.to(device, torch.bool), near.to(device, torch.float64).expand(n)
-    args = (vertices, faces, K, world_to_camera, height, width, float(sigma), orthographic, near, cull)
-    if not cpu.available() and not _on_gpu(vertices):
-        _check_values(vertices, faces, K, world_to_camera)
-        return reference.silhouettes(*args)
-    if torch.compiler.is_compiling() or type(vertices) not in (Tensor, torch.nn.Parameter):
-        return _silhouettes(*args)[0]
-    return _Eager.apply(*args)
+    return vertices, faces, K, world_to_camera, height, width, float(sigma), orthographic, near, cull
+
+
+def computes(tensor: Tensor) -> bool:
+    """Whether a backend is there for the tensor; else the definition itself runs."""
+    return cpu.available() or _on_gpu(tensor)
+
+
+def dispatches(tensor: Tensor) -> bool:
+    """Whether torch's dispatcher must see the operator: inside a compiler, or for tensors that are not plain."""
+    return torch.compiler.is_compiling() or type(tensor) not in (Tensor, torch.nn.Parameter)
 
 
 def _check(
@@ -102,7 +128,7 @@ def _on_gpu(tensor: Tensor) -> bool:
     return tensor.device.type == "cuda" and cuda.available(tensor.device)
 
 
-def _compute(name: str, *args):
+def compute(name: str, *args):
     """The function of that name of the backend that the tensors are for."""
     if args[0].device.type == "cpu":
         return getattr(cpu, name)(*args)
@@ -112,7 +138,10 @@ def _compute(name: str, *args):
 def _on_cpu(name: str, *args):
     """The same by the CPU's backend, on copies of the tensors."""
     copies = [x.cpu() if isinstance(x, Tensor) else x for x in args]
-    return tuple(x.to(args[0].device) for x in getattr(cpu, name)(*copies))
+    results = getattr(cpu, name)(*copies)
+    if isinstance(results, Tensor):
+        return results.to(args[0].device)
+    return tuple(x.to(args[0].device) for x in results)
 
 
 class _Eager(torch.autograd.Function):
@@ -120,13 +149,13 @@ class _Eager(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, *inputs):
-        outputs = _compute("silhouettes", *inputs)
+        outputs = compute("silhouettes", *inputs)
         _save(ctx, inputs, outputs)
         return outputs[0]
 
     @staticmethod
     def backward(ctx, grad_alpha):
-        gradients = _Gradients.apply if torch.is_grad_enabled() else functools.partial(_compute, "silhouettes_backward")
+        gradients = _Gradients.apply if torch.is_grad_enabled() else functools.partial(compute, "silhouettes_backward")
         return _gradients(ctx, grad_alpha, gradients)
 
 
@@ -135,7 +164,7 @@ class _Gradients(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, *inputs):
-        return _compute("silhouettes_backward", *inputs)
+        return compute("silhouettes_backward", *inputs)
 
     @staticmethod
     def backward(ctx, *grads):
@@ -159,7 +188,7 @@ def _silhouettes(
     near: Tensor,
     cull: bool,
 ) -> tuple[Tensor, Tensor]:
-    return _compute("silhouettes", vertices, faces, K, world_to_camera, height, width, sigma, orthographic, near, cull)
+    return compute("silhouettes", vertices, faces, K, world_to_camera, height, width, sigma, orthographic, near, cull)
 
 
 @_silhouettes.register_fake
@@ -181,7 +210,7 @@ def _silhouettes_backward(
     cull: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     inputs = (vertices, faces, K, world_to_camera, sigma, orthographic, near, cull)
-    return _compute("silhouettes_backward", grad_alpha, transmittance, *inputs)
+    return compute("silhouettes_backward", grad_alpha, transmittance, *inputs)
 
 
 @_silhouettes_backward.register_fake
@@ -212,7 +241,7 @@ def _backward(ctx, grad_alpha, grad_transmittance):  # nobody is given the trans
 _silhouettes.register_autograd(_backward, setup_context=_save)
 
 
-def _check_values(vertices: Tensor, faces: Tensor, K: Tensor, world_to_camera: Tensor) -> None:
+def check_values(vertices: Tensor, faces: Tensor, K: Tensor, world_to_camera: Tensor) -> None:
     """What the native kernel finds out on its way: finite inputs and face indices in range."""
     for name, tensor in (("vertices", vertices), ("K", K), ("world_to_camera", world_to_camera)):
         if not torch.isfinite(tensor).all():

@@ -17,9 +17,11 @@ d^2 < CUTOFF sigma, that is D > 1e-4 (its `dist_eps`). Faces whose projection ha
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.utils.checkpoint import checkpoint
 
 CUTOFF = math.log(1 / 1e-4 - 1)  # in d^2 / sigma
@@ -50,6 +52,24 @@ def silhouettes(
         polygons = polygons[visible(polygons, cull)]
         views.append(coverage(polygons, height, width, sigma * (min(height, width) / 2) ** 2))
     return torch.stack(views) if views else vertices.new_zeros(0, height, width)
+
+
+def silhouettes_jacobian(pixels: Tensor, args: tuple, parameters: int, tangents: Sequence[Tensor | None]) -> Tensor:
+    """(M, P) derivatives of alpha at `pixels`, by torch's forward mode, one parameter after another.
+
+    args: those of `silhouettes`; tangents: the derivatives (..., P) of vertices, K and world_to_camera, None for zero.
+    """
+    vertices, faces, K, world_to_camera, *modes = args
+    given = list(zip((vertices, K, world_to_camera), tangents, strict=True))
+    rows = vertices.new_zeros(len(pixels), parameters)
+    for p in range(parameters):
+        with forward_ad.dual_level():
+            v, k, w = (x if d is None else forward_ad.make_dual(x, d[..., p].contiguous()) for x, d in given)
+            alpha = silhouettes(v, faces, k, w, *modes)
+            column = forward_ad.unpack_dual(alpha).tangent
+            if column is not None:  # else no face counts anywhere
+                rows[:, p] = column.flatten()[pixels]
+    return rows
 
 
 def clip_near(triangles: Tensor, near: Tensor) -> Tensor:

@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: MIT
+// One mesh in its views: what drawing silhouettes and taking their derivatives share. Vertices become pixels and faces
+// polygons; a team of threads shares the views, or the phases and bands of rows of each.
+#pragma once
+#include <stdlib.h>
+#include <string.h>
+
+#include "cells.h"
+#include "softras.h"
+#include "team.h"
+
+namespace softras::SOFTRAS_ISA {
+
+constexpr size_t kAlign = 64;
+#if defined(_WIN32)
+inline void* allocate(size_t bytes) { return _aligned_malloc(bytes, kAlign); }
+inline void release(void* p) { _aligned_free(p); }
+#else
+inline void* allocate(size_t bytes) {
+  void* p;
+  return posix_memalign(&p, kAlign, bytes) == 0 ? p : nullptr;
+}
+inline void release(void* p) { free(p); }
+#endif
+
+// Growable memory without initialisation.
+template <class X>
+struct Buffer {
+  X* data = nullptr;
+  int64_t capacity = 0;
+  ~Buffer() { release(data); }
+  bool reserve(int64_t n) {
+    if (n <= capacity) return true;
+    release(data);
+    data = (X*)allocate((size_t)n * sizeof(X));
+    capacity = data ? n : 0;
+    return data != nullptr;
+  }
+  X& operator[](int64_t i) { return data[i]; }
+};
+
+struct Projected {
+  Vec2 pixel;  // where z > near
+  double z;
+};
+
+struct Rows {
+  int32_t y0, y1;  // inclusive; y0 > y1: none
+};
+
+// What a team keeps of one view.
+struct InView {
+  Buffer<Projected> projected;  // V
+  Buffer<Rows> rows;            // F: the rows each face reaches
+  int64_t next_band = 0;
+};
+
+enum Kind : int32_t { kUnseen, kWhole, kClipped };
+
+struct Face {
+  int64_t vertex[3];
+  Outline outline;  // of a whole face only the pixels
+  Kind kind;
+  Bounds bounds;
+  Rect rect;
+};
+
+template <class T>
+struct Scene {
+  using C = Cells<T>;
+
+  const softras_call& call;
+  int status = SOFTRAS_OK;
+  Blur<T> blur;
+  int64_t stride;  // of a padded image
+
+  explicit Scene(const softras_call& c)
+      : call(c), blur(blur_of<T>(c.sigma, c.height, c.width)), stride(c.width + C::lanes) {}
+
+  void fail(int code) {
+    int expected = SOFTRAS_OK;
+    __atomic_compare_exchange_n(&status, &expected, code, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+  }
+
+  int64_t index(int64_t i) const {
+    return call.wide_indices ? ((const int64_t*)call.face_indices)[i] : ((const int32_t*)call.face_indices)[i];
+  }
+  // Where a vertex is among the positions of a view.
+  int64_t place(int view, int64_t v) const { return v + (call.shared_vertices ? 0 : (int64_t)view * call.vertices); }
+  Vec3 position(int view, int64_t v) const {
+    const T* p = (const T*)call.positions + 3 * place(view, v);
+    return {p[0], p[1], p[2]};
+  }
+  Camera camera(int view) const {
+    Camera c;
+    const T* k = (const T*)call.intrinsics + 9 * view;
+    const T* m = (const T*)call.world_to_camera + 16 * view;
+    for (int i = 0; i < 6; i++) c.k[i] = k[i];
+    for (int i = 0; i < 12; i++) c.m[i] = m[i];
+    c.near = call.near_planes[view];
+    c.orthographic = call.orthographic[view] != 0;
+    return c;
+  }
+
+  // ------------------------------------------------------------------------------------------ the team's work
+
+  // All views: a view a member where there are enough, else all members on one after another. render(view, workspace,
+  // team, rank) says whether to go on; the members meet at its barriers, and then call finish(rank, size).
+  template <class Workspace, class Render, class Finish>
+  void run(int64_t work, Render render, Finish finish) {
+    Team team;
+    team.size = members(work);
+    Workspace shared;
+    int64_t next_view = 0;
+    auto member = [&](int rank) {
+      if (team.size <= call.views) {
+        Team alone;
+        Workspace own;
+        for (int64_t view; (view = take(next_view)) < call.views && render((int)view, own, alone, 0);) {
+        }
+      } else {
+        for (int view = 0; view < call.views && render(view, shared, team, rank); view++) {
+        }
+      }
+      if (!team.barrier(status)) finish(rank, team.size);
+    };
+    run_team(team, member);
+  }
+
+  // What there is to do, in faces.
+  int64_t size() const { return call.views * (call.faces + (int64_t)call.height * call.width / 8); }
+
+  // Threads that pay: starting one costs about as much as two thousand small faces.
+  int members(int64_t work) const {
+    const int64_t most = work / 2048;
+    int n = call.threads < kMaxThreads ? call.threads : kMaxThreads;
+    if (n > most) n = (int)most;
+    return n < 1 ? 1 : n;
+  }
+
+  // The bands of rows of a view, of which each is one member's.
+  int bands(const Team& team) const {
+    return team.size == 1 ? 1 : (int)min(int64_t(call.height + 7) / 8, int64_t(8 * team.size));
+  }
+
+  void check_camera(const Camera& c) {
+    for (double k : c.k)
+      if (!__builtin_isfinite(k)) fail(SOFTRAS_BAD_INTRINSICS);
+    for (double m : c.m)
+      if (!__builtin_isfinite(m)) fail(SOFTRAS_BAD_WORLD_TO_CAMERA);
+  }
+
+  void transform(int view, const Camera& cam, InView& w, Share s) {
+    bool finite = true;
+    for (int64_t v = s.begin; v < s.end; v++) {
+      const Vec3 p = position(view, v), c = to_camera(cam, p);
+      finite &= __builtin_isfinite(p.x) && __builtin_isfinite(p.y) && __builtin_isfinite(p.z);
+      w.projected[v] = {project(cam, c), c.z};
+    }
+    if (!finite) fail(SOFTRAS_BAD_POSITIONS);
+  }
+
+  // Calls draw(band, skip) for the member's bands of a transformed view; skip: the rows of its faces are known.
+  // False: something failed.
+  template <class Draw>
+  bool draw_bands(int view, const Camera& cam, InView& w, Team& team, int rank, Draw draw) {
+    const int count = bands(team);
+    if (team.barrier(status)) return false;
+    if (count > 1) {
+      find_rows(view, cam, w, share(call.faces, rank, team.size));
+      if (team.barrier(status)) return false;
+    }
+    for (int64_t band; (band = take(w.next_band)) < count;) draw(share(call.height, (int)band, count), count > 1);
+    return !team.barrier(status);
+  }
+
+  void find_rows(int view, const Camera& cam, InView& w, Share s) {
+    Face face;
+    for (int64_t f = s.begin; f < s.end; f++) {
+      const bool found = find(view, cam, w, f, face);
+      w.rows[f] = found ? Rows{face.rect.y0, face.rect.y1} : Rows{1, 0};
+    }
+  }
+
+  // Calls visit(face's number, face, polygon, cell) for the cells of a band, of all faces that count; skip: see above.
+  template <class Visit>
+  void walk_band(int view, const Camera& cam, InView& w, Share band, bool skip, Visit visit) {
+    Face face;
+    Polygon p;
+    for (int64_t f = 0; f < call.faces; f++) {
+      if (skip && (w.rows[f].y1 < band.begin || w.rows[f].y0 >= band.end)) continue;
+      if (!find(view, cam, w, f, face) || !polygon(face, p)) continue;
+      C::walk(p, (int)band.begin, (int)band.end, blur, stride,
+              [&](const typename C::Cell& cell) { visit(f, face, p, cell); });
+    }
+  }
+
+  // ------------------------------------------------------------------------------------------ one face
+
+  // False: it reaches no pixel, or its vertices do not exist.
+  bool find(int view, const Camera& cam, InView& w, int64_t face, Face& f) {
+    Outline& o = f.outline;
+    f.kind = kWhole;
+    for (int k = 0; k < 3; k++) {
+      const int64_t i = index(3 * face + k);
+      if (i < 0 || i >= call.vertices) return fail(SOFTRAS_BAD_FACE_INDEX), false;
+      f.vertex[k] = i;
+      o.pixel[k] = w.projected[i].pixel;
+      if (!(w.projected[i].z > cam.near)) f.kind = kClipped;
+    }
+    o.corners = 3;
+    if (f.kind == kClipped) {
+      Vec3 point[3];
+      corners(view, cam, f, point);
+      o = clipped_outline(cam, point);
+      if (o.corners < 3) return false;
+    }
+    f.bounds = bounds_of(o.pixel, o.corners);
+    return reach(f.bounds, blur.radius, call.width, call.height, f.rect);
+  }
+
+  void corners(int view, const Camera& cam, const Face& f, Vec3* point) const {
+    for (int k = 0; k < 3; k++) point[k] = to_camera(cam, position(view, f.vertex[k]));
+  }
+
+  // False: it counts nowhere.
+  bool polygon(const Face& f, Polygon& p) const {
+    const Outline& o = f.outline;
+    const double area2 = doubled_area(o.pixel, o.corners);
+    if (!visible(area2, f.bounds, call.cull != 0)) return false;
+    p.corners = o.corners, p.rect = f.rect;
+    const Vec2 *q = o.pixel, last = o.pixel[o.corners == 4 ? 3 : 0];
+    const D4 ax = {q[0].x, q[1].x, q[2].x, last.x}, ay = {q[0].y, q[1].y, q[2].y, last.y};
+    const D4 bx = {q[1].x, q[2].x, last.x, q[0].x}, by = {q[1].y, q[2].y, last.y, q[0].y};
+    p.edges = make_edges(ax, ay, bx, by, area2 < 0 ? -1.0 : 1.0);
+    return true;
+  }
+};
+
+}  // namespace softras::SOFTRAS_ISA
+
+// The name of an entry point in this instruction set.
+#define SR_JOIN_(a, b) a##b
+#define SR_JOIN(a, b) SR_JOIN_(a, b)
+#define SR_ENTRY(name) SR_JOIN(name##_, SOFTRAS_ISA)

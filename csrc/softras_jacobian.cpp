@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: MIT
+// The forward mode on the CPU: rows of the Jacobian of alpha, for the pixels asked for. Bands of rows of the image, each
+// by one thread, face after face: a face's corners' motions are found once, and each pixel that it reaches adds two of
+// them, which the processor does for several parameters at once.
+// Compiled once for every instruction set, as softras_cpu.cpp is; any number of threads gives the same bits.
+#include "scene.h"
+
+namespace softras::SOFTRAS_ISA {
+namespace {
+
+// What one team needs of one view: padded images.
+template <class T>
+struct Pixels : InView {
+  Buffer<T> weight;     // see Cells::pull; zero where a pixel has no row
+  Buffer<int32_t> row;  // of the pixels that have one, from the first of their band
+};
+
+template <class T>
+struct Jacobian : Scene<T> {
+  using C = Cells<T>;
+  using V = typename C::V;
+  using Scene<T>::call, Scene<T>::stride, Scene<T>::fail, Scene<T>::position;
+
+  const softras_jacobian_call& jacobian;
+  const int64_t P;
+
+  explicit Jacobian(const softras_jacobian_call& j) : Scene<T>(j.scene), jacobian(j), P(j.parameters) {}
+
+  void run() {
+    const int64_t work = this->size() + jacobian.count * (1 + P / 32);
+    Scene<T>::template run<Pixels<T>>(
+        work, [&](int view, Pixels<T>& w, Team& team, int rank) { return render(view, w, team, rank); }, [](int, int) {});
+  }
+
+  bool render(int view, Pixels<T>& w, Team& team, int rank) {
+    const Camera cam = this->camera(view);
+    if (rank == 0) {
+      this->check_camera(cam);
+      if (!w.projected.reserve(call.vertices) || !w.rows.reserve(call.faces) || !w.weight.reserve(stride * call.height) ||
+          !w.row.reserve(stride * call.height))
+        fail(SOFTRAS_OUT_OF_MEMORY);
+      w.next_band = 0;
+    }
+    if (team.barrier(this->status)) return false;
+    this->transform(view, cam, w, share(call.vertices, rank, team.size));
+    return this->draw_bands(view, cam, w, team, rank, [&](Share band, bool skip) { draw(view, cam, w, band, skip); });
+  }
+
+  // The rows of the pixels of one band; skip: the faces' rows of pixels are known.
+  void draw(int view, const Camera& cam, Pixels<T>& w, Share band, bool skip) {
+    const int64_t image = (int64_t)view * call.height * call.width;
+    const int64_t begin = find_pixel(image + band.begin * call.width), end = find_pixel(image + band.end * call.width);
+    if (begin == end) return;
+    T* rows = (T*)jacobian.rows + begin * P;
+    memset(rows, 0, (end - begin) * P * sizeof(T));
+    mark(image, w, band, begin, end);
+    Buffer<T> motion;
+    if (!motion.reserve(16 * P)) return fail(SOFTRAS_OUT_OF_MEMORY);
+    int64_t known = -1;  // the face whose motions are known
+    typename C::Pull pulls[C::kRuns];
+    this->walk_band(view, cam, w, band, skip, [&](int64_t f, const Face& face, const Polygon& p, const typename C::Cell& cell) {
+      const int count = p.corners == 3 ? C::template pull<3>(cell, w.weight.data, pulls)
+                                       : C::template pull<4>(cell, w.weight.data, pulls);
+      if (count > 0 && f != known) motions(view, cam, face, cell.edges, motion.data), known = f;
+      for (int i = 0; i < count; i++) {
+        const typename C::Pull& pull = pulls[i];
+        for (int l = 0; l < C::lanes; l++)
+          if (pull.first[l] != 0 || pull.second[l] != 0)  // so the pixel has a row
+            add(rows + w.row[pull.pixel + l] * P, motion.data + 2 * pull.pair[l] * P, pull.first[l], pull.second[l]);
+      }
+    });
+  }
+
+  // The first of the pixels asked for that is not before this one.
+  int64_t find_pixel(int64_t pixel) const {
+    int64_t low = 0, high = jacobian.count;
+    while (low < high) {
+      const int64_t middle = (low + high) / 2;
+      jacobian.pixels[middle] < pixel ? low = middle + 1 : high = middle;
+    }
+    return low;
+  }
+
+  // Weights and rows of a band's pixels: ln2 transmittance, as in the backward pass zero where the forward pass stopped early.
+  void mark(int64_t image, Pixels<T>& w, Share band, int64_t begin, int64_t end) {
+    const int64_t width = call.width;
+    memset(w.weight.data + band.begin * stride, 0, (band.end - band.begin) * stride * sizeof(T));
+    for (int64_t i = begin; i < end; i++) {
+      const int64_t pixel = jacobian.pixels[i], y = (pixel - image) / width, x = (pixel - image) % width;
+      if (y < band.begin || y >= band.end) continue;  // they are not ascending
+      const T left = ((const T*)call.transmittance)[pixel];
+      w.weight[y * stride + x] = left * kSaturated<T> > T(1) ? T(kLn2) * left : T(0);
+      w.row[y * stride + x] = (int32_t)(i - begin);
+    }
+  }
+
+  // The pairs of motions that Cells::pull names, P numbers each.
+  void motions(int view, const Camera& cam, const Face& face, const LocalEdges<typename C::T4>& edges, T* out) const {
+    const int n = face.outline.corners;
+    Vec3 world[3], point[3];
+    for (int k = 0; k < 3; k++) world[k] = position(view, face.vertex[k]), point[k] = to_camera(cam, world[k]);
+    const Outline o = face.kind == kWhole ? whole_outline(point, face.outline.pixel) : face.outline;
+    T* corner = out + 2 * n * P;
+    for (int k = 0; k < n; k++) {
+      const CornerSlope slope = corner_slope(cam, world, point, o.corner[k], o.point[k]);
+      for (int axis = 0; axis < 2; axis++) move(view, face, o.corner[k], slope, axis, corner + (2 * k + axis) * P);
+    }
+    for (int k = 0; k < n; k++) {
+      const T *a = corner + 2 * k * P, *b = corner + 2 * ((k + 1) % n) * P;
+      T* along = out + 2 * k * P;
+      const T nx = edges.nx[k], ny = edges.ny[k];
+      for (int64_t p = 0; p < P; p++) along[p] = nx * a[p] + ny * a[P + p], along[P + p] = nx * b[p] + ny * b[P + p];
+    }
+  }
+
+  // How a corner's x or y moves with each parameter.
+  void move(int view, const Face& face, Corner corner, const CornerSlope& slope, int axis, T* __restrict out) const {
+    memset(out, 0, P * sizeof(T));
+    if (jacobian.d_positions) {
+      const T* d = (const T*)jacobian.d_positions;
+      for (int k = 0; k < 3; k++) {
+        if (k != corner.a && k != corner.b) continue;
+        const Vec3 g = slope.vertex[axis][k];
+        const double c[3] = {g.x, g.y, g.z};
+        combine<3>(c, d + 3 * P * this->place(view, face.vertex[k]), out);
+      }
+    }
+    if (jacobian.d_intrinsics) combine<6>(slope.k[axis], (const T*)jacobian.d_intrinsics + 9 * P * view, out);
+    if (jacobian.d_world_to_camera) combine<12>(slope.m[axis], (const T*)jacobian.d_world_to_camera + 16 * P * view, out);
+  }
+
+  // Adds c[0] rows[0] + c[1] rows[1] + ..., P numbers each.
+  template <int n>
+  void combine(const double* c, const T* __restrict rows, T* __restrict out) const {
+    T by[n];
+    for (int i = 0; i < n; i++) by[i] = T(c[i]);
+    for (int64_t p = 0; p < P; p++) {
+      T sum = out[p];
+#pragma clang loop unroll(full)
+      for (int i = 0; i < n; i++) sum += by[i] * rows[i * P + p];
+      out[p] = sum;
+    }
+  }
+
+  // Adds first * one motion + second * the next to a row. The last vector overlaps the one before: both hold the same
+  // numbers where they do, since it is loaded before anything is stored.
+  void add(T* row, const T* motion, T first, T second) const {
+    constexpr int lanes = C::lanes;
+    auto sum = [&](int64_t p) { return load<T>(row + p) + (load<T>(motion + p) * first + load<T>(motion + P + p) * second); };
+    if (P < lanes) {
+      for (int64_t p = 0; p < P; p++) row[p] += motion[p] * first + motion[P + p] * second;
+      return;
+    }
+    const V last = sum(P - lanes);
+    for (int64_t p = 0; p + lanes <= P; p += lanes) store(row + p, sum(p));
+    store(row + P - lanes, last);
+  }
+};
+
+template <class T>
+int jacobian(const softras_jacobian_call* call) {
+  Jacobian<T> renderer(*call);
+  renderer.run();
+  return renderer.status;
+}
+
+}  // namespace
+}  // namespace softras::SOFTRAS_ISA
+
+extern "C" int SR_ENTRY(softras_silhouettes_jacobian_float32)(const softras_jacobian_call* call) {
+  return softras::SOFTRAS_ISA::jacobian<float>(call);
+}
+extern "C" int SR_ENTRY(softras_silhouettes_jacobian_float64)(const softras_jacobian_call* call) {
+  return softras::SOFTRAS_ISA::jacobian<double>(call);
+}

@@ -1,0 +1,256 @@
+"""The forward mode against its definition, the reverse mode and finite differences."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+from scenes import Scene, scenes, small_scene
+from torch import Tensor
+from torch.autograd import forward_ad
+
+import softras
+from softras.raster import cpu, reference
+
+QUICK = settings(deadline=None, max_examples=25, suppress_health_check=list(HealthCheck), derandomize=True)
+NAMES = ("vertices", "K", "world_to_camera")
+
+
+def tangents(scene: Scene, parameters: int, seed: int = 0) -> list[Tensor]:
+    """Random derivatives of vertices, K and world_to_camera: numbers of float32, the same for both precisions."""
+    g = torch.Generator().manual_seed(seed)
+    inputs = (scene.vertices, scene.K, scene.world_to_camera)
+    return [torch.randn(*x.shape, parameters, generator=g) * x.abs().max() for x in inputs]
+
+
+def jacobian(
+    scene: Scene, moves: list[Tensor | None], dtype: torch.dtype = torch.float64, device: str = "cpu", **modes
+) -> softras.Jacobian:
+    """Of a scene, with such derivatives of vertices, K and world_to_camera."""
+    v, K, w = (x.detach() for x in scene.inputs(dtype, device))
+    d = [None if x is None else x.to(device, dtype) for x in moves]
+    modes = {"sigma": scene.sigma, "orthographic": scene.orthographic, "near": scene.near, "cull": scene.cull, **modes}
+    return softras.silhouettes_jacobian(v, scene.faces.to(device), K, w, scene.height, scene.width, *d, **modes)
+
+
+def define(scene: Scene, pixels: Tensor, moves: list[Tensor]) -> Tensor:
+    """The definition's rows in float64."""
+    v, K, w = (x.detach() for x in scene.inputs(torch.float64))
+    args = (v, scene.faces, K, w, scene.height, scene.width, scene.sigma, scene.orthographic, scene.near, scene.cull)
+    return reference.silhouettes_jacobian(pixels, args, moves[0].shape[-1], [x.double() for x in moves])
+
+
+def unhidden(scene: Scene, moves: list[Tensor]) -> float:
+    """The largest derivative there would be if no face hid another: how large rounding can be (see scenes.compare)."""
+    largest = 1e-30
+    for p in range(moves[0].shape[-1]):
+        with forward_ad.dual_level():
+            inputs = zip((scene.vertices, scene.K, scene.world_to_camera), moves, strict=True)
+            sums = scene.sum_of_coverages([forward_ad.make_dual(x, d[..., p].double()) for x, d in inputs])
+            largest = max(largest, float(forward_ad.unpack_dual(sums).tangent.abs().max().detach()))
+    return largest
+
+
+def compare(scene: Scene, parameters: int, device: str = "cpu", slack: float = 1) -> None:
+    """Both precisions against the definition in float64, away from knife edges; tolerances as for the gradients."""
+    scene = scene.settled(1e-6)
+    edges = scene.knife_edges(1e-6).flatten()
+    assert edges.float().mean() < 0.2, "too much of the scene is on a knife edge to be compared"
+    moves = tangents(scene, parameters)
+    theirs, scale = define(scene, torch.arange(edges.numel()), moves), unhidden(scene, moves)
+    sharp = max(1.0, 0.3 / scene.sigma_pixels**0.5)
+    for dtype, tolerance in ((torch.float64, 1e-9), (torch.float32, 2e-5)):
+        got = jacobian(scene, moves, dtype, device)
+        assert got.rows.dtype == dtype and got.rows.shape == (len(got.pixels), parameters)
+        assert torch.isfinite(got.rows).all()
+        pixels = got.pixels.cpu()
+        error = (got.rows.cpu().double() - theirs[pixels])[~edges[pixels]].abs()
+        assert error.numel() == 0 or error.max() <= slack * sharp * tolerance * scale, (
+            f"{dtype} rows differ by {float(error.max() / scale):.2e} of the largest"
+        )
+
+
+@QUICK
+@given(
+    scenes(faces=st.integers(1, 50), sizes=st.tuples(st.integers(1, 64), st.integers(1, 48))),
+    st.sampled_from([1, 2, 9]),
+)
+def test_it_agrees_with_the_definition(scene, parameters):
+    compare(scene, parameters)
+
+
+def clipped(scene: Scene) -> Scene:
+    """The same with the near plane amid its faces."""
+    scene.near = torch.full_like(scene.near, 2.0)
+    depth = scene.in_front(0)[0][scene.faces, 2]
+    assert {1, 2} & set((depth > 2).sum(1).tolist())
+    return scene
+
+
+SMALL = {
+    "whole and clipped": lambda: small_scene(1),
+    "many clipped": lambda: clipped(small_scene(2)),
+    "culled": lambda: Scene(**{**vars(clipped(small_scene(3))), "cull": True}),
+    "vertices of each view": lambda: Scene(**{
+        **vars(small_scene(4)),
+        "vertices": torch.stack([small_scene(4).vertices, 0.9 * small_scene(4).vertices]),
+    }),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("parameters", [1, 7, 69])
+@pytest.mark.parametrize("kind", SMALL)
+def test_it_is_the_reverse_mode_contracted(kind, parameters):
+    """upstream @ rows = gradient . tangents, for every parameter."""
+    scene = SMALL[kind]()
+    moves = tangents(scene, parameters)
+    got = jacobian(scene, moves)
+    inputs = scene.inputs(torch.float64)
+    alpha = scene.render(inputs)
+    assert torch.equal(got.alpha, alpha.detach())
+    upstream = torch.randn(len(got.pixels), dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    gradients = torch.autograd.grad(alpha.flatten()[got.pixels], inputs, upstream)
+    expected = sum(torch.einsum("...,...p->p", g, d.double()) for g, d in zip(gradients, moves, strict=True))
+    assert torch.allclose(upstream @ got.rows, expected, rtol=1e-10, atol=1e-10 * float(got.rows.abs().max()))
+
+
+@pytest.mark.parametrize("kind", SMALL)
+def test_it_is_what_finite_differences_give(kind):
+    scene = SMALL[kind]()
+    moves, step = tangents(scene, 3), 1e-6
+    got = jacobian(scene, moves)
+    inputs = [scene.vertices, scene.K, scene.world_to_camera]
+    for p in range(3):
+        ahead, behind = (
+            scene.render([x + sign * step * d[..., p].double() for x, d in zip(inputs, moves, strict=True)])
+            for sign in (1, -1)
+        )
+        measured = ((ahead - behind) / (2 * step)).flatten()[got.pixels]
+        assert (got.rows[:, p] - measured).abs().max() <= 1e-6 * measured.abs().max()
+
+
+@pytest.mark.parametrize("which", range(3))
+def test_what_does_not_move_may_be_left_out(which):
+    """Only vertices, only K, only world_to_camera: the same as with zeros for the others."""
+    scene = clipped(small_scene(2))
+    moves = tangents(scene, 7)
+    alone = [d if k == which else None for k, d in enumerate(moves)]
+    zeros = [d if k == which else torch.zeros_like(d) for k, d in enumerate(moves)]
+    got = jacobian(scene, alone)
+    assert got.rows.abs().max() > 1e-3
+    assert torch.allclose(got.rows, jacobian(scene, zeros).rows, rtol=1e-12)
+
+
+def test_unused_rows_of_the_cameras_do_not_count():
+    scene = small_scene()
+    moves = tangents(scene, 2)
+    others = [d.clone() for d in moves]
+    others[1][:, 2] += 1
+    others[2][:, 3] += 1
+    assert torch.equal(jacobian(scene, moves).rows, jacobian(scene, others).rows)
+
+
+def test_alpha_and_the_pixels_between():
+    scene = small_scene()
+    inputs = scene.inputs(torch.float32)
+    alpha = scene.render(inputs).detach()
+    got = jacobian(scene, tangents(scene, 2), torch.float32, low=0.2, high=0.7)
+    assert torch.equal(got.alpha, alpha)
+    assert torch.equal(got.pixels, ((alpha > 0.2) & (alpha < 0.7)).flatten().nonzero()[:, 0])
+    everywhere = jacobian(scene, tangents(scene, 2), torch.float32, low=-1, high=2)
+    assert torch.equal(everywhere.pixels, torch.arange(alpha.numel()))
+    assert torch.equal(everywhere.rows[got.pixels], got.rows)
+
+
+def test_where_the_forward_pass_stopped_early_nothing_moves():
+    scene = small_scene()
+    scene.faces = scene.faces.repeat(40, 1)
+    got = jacobian(scene, tangents(scene, 2), torch.float32, low=-1, high=2)
+    v, K, w = (x.detach() for x in scene.inputs(torch.float32))
+    modes = (scene.sigma, scene.orthographic, scene.near, False)
+    transmittance = torch.ops.softras.silhouettes(v, scene.faces, K, w, scene.height, scene.width, *modes)[1]
+    opaque = transmittance.flatten() <= 1e-8
+    assert opaque.any() and (got.rows[opaque] == 0).all()
+
+
+def test_no_pixels_no_rows():
+    scene = small_scene()
+    got = jacobian(scene, tangents(scene, 5), low=0.5, high=0.5)
+    assert got.pixels.shape == (0,) and got.rows.shape == (0, 5)
+    scene.faces = scene.faces[:0]
+    got = jacobian(scene, tangents(scene, 5), torch.float32, low=-1)
+    assert len(got.pixels) == got.alpha.numel() and (got.rows == 0).all() and (got.alpha == 0).all()
+
+
+@settings(QUICK, max_examples=12)
+@given(scenes(), st.sampled_from([1, 6, 69]))
+def test_any_number_of_threads_gives_the_same_bits(scene, parameters):
+    moves = tangents(scene, parameters)
+    results = []
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2, 7):
+            torch.set_num_threads(threads)
+            results.append(jacobian(scene, moves, torch.float32))
+    finally:
+        torch.set_num_threads(before)
+    assume(len(results[0].pixels))
+    for other in results[1:]:
+        assert torch.equal(other.pixels, results[0].pixels) and torch.equal(other.rows, results[0].rows)
+
+
+def test_it_records_nothing_and_takes_any_layout():
+    scene = small_scene()
+    moves = [x.double() for x in tangents(scene, 7)]
+    expected = jacobian(scene, moves)
+    odd = [x.mT.contiguous().mT.requires_grad_() for x in moves]
+    got = jacobian(scene, odd)
+    assert not odd[0].is_contiguous() and not got.rows.requires_grad and not got.alpha.requires_grad
+    assert torch.equal(got.rows, expected.rows)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"d_vertices": None, "d_K": None, "d_world_to_camera": None}, "give d_vertices, d_K or d_world_to_camera"),
+        ({"d_vertices": torch.zeros(20, 3)}, r"d_vertices must have shape \(20, 3, "),
+        ({"d_vertices": torch.zeros(2, 20, 3, 4)}, r"d_vertices must have shape \(20, 3, 4\)"),
+        ({"d_K": torch.zeros(2, 3, 3, 5)}, r"d_K must have shape \(2, 3, 3, 4\)"),
+        ({"d_world_to_camera": torch.zeros(1, 4, 4, 4)}, r"d_world_to_camera must have shape \(2, 4, 4, 4\)"),
+        ({"d_K": torch.zeros(2, 3, 3, 4, dtype=torch.float64)}, "d_K is torch.float64"),
+        ({"d_K": torch.zeros(2, 3, 3, 4, device="meta")}, "d_K must be on the device of vertices"),
+        ({"vertices": torch.zeros(20, 4)}, r"vertices must have shape \(V, 3\)"),
+        ({"vertices": torch.full((20, 3), float("nan"))}, "^vertices holds NaN"),
+        ({"sigma": 0.0}, "sigma must be positive"),
+    ],
+)
+def test_wrong_input_is_refused_by_name(change, message):
+    scene = small_scene()
+    v, K, w = (x.detach() for x in scene.inputs(torch.float32))
+    args = {"vertices": v, "faces": scene.faces, "K": K, "world_to_camera": w, "height": 18, "width": 24}
+    args |= dict(zip([f"d_{name}" for name in NAMES], tangents(scene, 4), strict=True))
+    with pytest.raises(ValueError, match=message):
+        softras.silhouettes_jacobian(**{**args, **change})
+
+
+def test_without_a_native_library_the_definition_runs(monkeypatch):
+    scene = small_scene()
+    moves = tangents(scene, 2)
+    expected = jacobian(scene, moves)
+    monkeypatch.setattr(cpu, "available", lambda: False)
+    got = jacobian(scene, moves)
+    assert torch.equal(got.pixels, expected.pixels)
+    assert torch.allclose(got.rows, expected.rows, atol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("moving", [(0, 1, 2), (0,), (1, 2)])
+def test_opcheck(dtype, moving):
+    scene = small_scene()
+    moves = [d.to(dtype) if k in moving else None for k, d in enumerate(tangents(scene, 3))]
+    got = jacobian(scene, moves, dtype)
+    v, K, w = (x.detach() for x in scene.inputs(dtype))
+    modes = (scene.sigma, scene.orthographic, scene.near, False)
+    args = ((1 - got.alpha), got.pixels, v, scene.faces, K, w, *modes, 3, *moves)
+    torch.library.opcheck(torch.ops.softras.silhouettes_jacobian.default, args)
