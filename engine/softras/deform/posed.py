@@ -1,0 +1,177 @@
+"""A rig as a function of parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from ..rig import LOCKED, Rig, Transform
+from .shape_keys import ShapeKeys
+from .skeleton import Skeleton
+from .transforms import Transforms
+
+PARTS = ("object", "pose", "shape_keys")
+
+
+class PosedRig:
+    """The vertices of a rig for any of its poses.
+
+    Parameters are changes from the rig as given: 0 is the rig as it is. `deform.transforms` and `deform.shape_keys` say
+    what they mean.
+
+    Attributes:
+        count: P.
+        slices: which parameters are of which part ("object", "pose", "shape_keys").
+        names: P labels such as "pose.Arm.rotation.x".
+        bounds: (P, 2) least and greatest of each parameter, infinite where there are none.
+        units: (P,) a typical size of each: 1 for radians and log scales, the object's size for locations, the whole
+            range for shape keys.
+    """
+
+    def __init__(
+        self,
+        rig: Rig,
+        optimize: Sequence[str] = PARTS,
+        *,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        """Raises InputError when nothing of the parts to optimize may change."""
+        for part in optimize:
+            if part not in PARTS:
+                raise InputError(f"a rig has no part '{part}' to optimize; choose from {', '.join(PARTS)}.")
+
+        def tensor(values: np.ndarray) -> Tensor:
+            return torch.as_tensor(values, device=device, dtype=dtype)
+
+        self._given = rig
+        self._vertices = tensor(rig.mesh.vertices)
+        self._parent = tensor(rig.parent)
+        count = len(rig.mesh.vertices)
+        self._object = Transforms(
+            [rig.transform if "object" in optimize else _held(rig.transform)], device=device, dtype=dtype
+        )
+        keys = [key if "shape_keys" in optimize else replace(key, free=False) for key in rig.shape_keys]
+        self._keys = ShapeKeys(keys, count, device=device, dtype=dtype)
+        armature = rig.armature
+        bones = armature.bones if armature else ()
+        poses = [bone.pose if "pose" in optimize else _held(bone.pose) for bone in bones]
+        self._pose = Transforms(poses, device=device, dtype=dtype)
+        self._skeleton = Skeleton(armature, count, device=device, dtype=dtype) if armature else None
+        # The mesh into armature space, and armature space into the mover's.
+        into = armature.follows if armature else np.eye(4)
+        self._follows = tensor(np.linalg.inv(into) @ rig.follows)
+        self._armature = tensor(into)
+
+        counts = {"object": self._object.count, "pose": self._pose.count, "shape_keys": self._keys.count}
+        ends = np.cumsum(list(counts.values()))
+        self.slices = {part: slice(int(end) - n, int(end)) for (part, n), end in zip(counts.items(), ends, strict=True)}
+        self.count = int(ends[-1])
+        if self.count == 0:
+            raise InputError(f"nothing of {' or '.join(optimize)} may change; unlock something to optimize.")
+        channels = [("object", channel) for channel in self._object.channels]
+        channels += [
+            (f"pose.{bones[owner].name}", channel)
+            for owner, channel in zip(self._pose.owners, self._pose.channels, strict=True)
+        ]
+        self.names = [".".join(filter(None, (owner, *channel))) for owner, channel in channels]
+        self.names += [f"shape_keys.{name}" for name in self._keys.names]
+        self.bounds = np.concatenate([self._object.bounds, self._pose.bounds, self._keys.bounds])
+        size = float(np.ptp(rig.vertices(), axis=0).max())
+        sizes = {"object": _scale_of(rig.parent), "pose": _scale_of(rig.parent @ rig.transform.matrix() @ into)}
+        units = [size / sizes[owner.split(".")[0]] if kind == "location" else 1.0 for owner, (kind, _) in channels]
+        self.units = np.concatenate([units, np.ptp(self._keys.bounds, axis=1)])
+
+    def vertices(self, parameters: Tensor) -> Tensor:
+        """(V, 3) world positions for parameters (P,); differentiable, also forwards and by vmap."""
+        points = _apply(self._follows, self._keyed(parameters))
+        if self._skeleton is not None:
+            points = self._skeleton.skin(self._skeleton.poses(self._channels(parameters)), points)
+        return _apply(self._world(parameters), points)
+
+    def joints(self, parameters: Tensor) -> Tensor:
+        """(B, 3) heads of the bones in the world."""
+        if self._skeleton is None:
+            return self._vertices.new_zeros(0, 3)
+        return _apply(self._world(parameters), self._skeleton.poses(self._channels(parameters))[:, :3, 3])
+
+    def jacobian(self, parameters: Tensor) -> Tensor:
+        """(V, 3, P) exact derivative of `vertices`, much faster than by automatic differentiation."""
+        world = self._world(parameters)
+        rest = _apply(self._follows, self._keyed(parameters))
+        blocks = []
+        blend = None
+        points = rest
+        if self._skeleton is not None:
+            channels = self._channels(parameters)
+            blend = self._skeleton.blend(self._skeleton.poses(channels))
+            points = (blend[:, :, :3] @ rest[:, :, None])[..., 0] + blend[:, :, 3]
+        if self._object.count:
+            tangents = self._parent @ self._object.tangents(parameters[self.slices["object"]]) @ self._armature
+            moved = torch.cat([points, torch.ones_like(points[:, :1])], dim=1)
+            blocks.append(torch.einsum("pij,vj->vip", tangents[:, :3], moved))
+        if self._skeleton is not None and self._pose.count:
+            owners = torch.as_tensor(self._pose.owners, device=world.device)
+            tangents = self._skeleton.pose_tangents(
+                channels, self._pose.tangents(parameters[self.slices["pose"]]), owners
+            )
+            blocks.append(self._skeleton.skin_tangents(world @ tangents, rest))
+        if self._keys.count:
+            linear = (world @ self._follows)[:3, :3]
+            if blend is not None:
+                linear = world[:3, :3] @ blend[:, :, :3] @ self._follows[:3, :3]
+            blocks.append(linear @ self._keys.offsets.permute(1, 2, 0))
+        return torch.cat(blocks, dim=2)
+
+    def rig(self, parameters: Tensor) -> Rig:
+        """The rig at the parameters: new transforms and shape key values, in the modes and ranges of the given ones.
+
+        What is not optimized keeps its own locks.
+        """
+        rig, slices = self._given, self.slices
+        (transform,) = self._object.moved(parameters[slices["object"]])
+        armature = rig.armature
+        if armature is not None:
+            poses = self._pose.moved(parameters[slices["pose"]])
+            bones = [
+                replace(bone, pose=_freed(pose, bone.pose)) for bone, pose in zip(armature.bones, poses, strict=True)
+            ]
+            armature = replace(armature, bones=tuple(bones))
+        keys = [
+            replace(key, value=moved.value)
+            for key, moved in zip(rig.shape_keys, self._keys.moved(parameters[slices["shape_keys"]]), strict=True)
+        ]
+        return replace(rig, transform=_freed(transform, rig.transform), armature=armature, shape_keys=tuple(keys))
+
+    def _keyed(self, parameters: Tensor) -> Tensor:
+        return self._keys.apply(parameters[self.slices["shape_keys"]], self._vertices)
+
+    def _channels(self, parameters: Tensor) -> Tensor:
+        return self._pose.matrices(parameters[self.slices["pose"]])
+
+    def _world(self, parameters: Tensor) -> Tensor:
+        """(4, 4) armature space (the mover's where there is no armature) to world."""
+        return self._parent @ self._object.matrices(parameters[self.slices["object"]])[0] @ self._armature
+
+
+def _held(transform: Transform) -> Transform:
+    return replace(transform, free_location=LOCKED, free_rotation=LOCKED, free_scale=False, limits=None)
+
+
+def _freed(moved: Transform, given: Transform) -> Transform:
+    """The moved transform with the locks of the given one."""
+    return replace(given, location=moved.location, rotation=moved.rotation, scale=moved.scale)
+
+
+def _apply(matrix: Tensor, points: Tensor) -> Tensor:
+    return points @ matrix[:3, :3].T + matrix[:3, 3]
+
+
+def _scale_of(matrix: np.ndarray) -> float:
+    """By how much lengths grow, on average over directions."""
+    return float(np.cbrt(np.abs(np.linalg.det(matrix[:3, :3]))))

@@ -1,0 +1,55 @@
+"""Shape keys: values that add offsets to the mesh."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..rig import ShapeKey
+
+
+class ShapeKeys:
+    """The shape keys of a mesh; the parameters are what is added to the values of the free ones.
+
+    Attributes:
+        count: P.
+        names: of the free keys.
+        bounds: (P, 2) least and greatest of each parameter, so that values stay in their ranges.
+        offsets: (P, V, 3) of the free keys.
+    """
+
+    def __init__(
+        self,
+        keys: Sequence[ShapeKey],
+        count: int,
+        *,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        """count: V of the mesh."""
+        self._given = list(keys)
+        free = [key for key in keys if key.free]
+        self.count = len(free)
+        self.names = [key.name for key in free]
+        self.bounds = np.array([(key.low - key.value, key.high - key.value) for key in free]).reshape(-1, 2)
+        constant = sum((key.value * key.offsets for key in keys), start=np.zeros((count, 3)))
+        self._constant = torch.as_tensor(constant, device=device, dtype=dtype)
+        offsets = np.array([key.offsets for key in free]).reshape(-1, count, 3)
+        self.offsets = torch.as_tensor(offsets, device=device, dtype=dtype)
+
+    def apply(self, parameters: Tensor, vertices: Tensor) -> Tensor:
+        """(V, 3) vertices plus all keys at the parameters (P,)."""
+        changed = vertices + self._constant
+        return changed + torch.einsum("p,pvi->vi", parameters, self.offsets) if self.count else changed
+
+    def moved(self, parameters: Tensor) -> list[ShapeKey]:
+        """The keys with their values at the parameters, within their ranges."""
+        change = iter(parameters.detach().double().cpu().tolist())
+        return [
+            replace(key, value=min(max(key.value + next(change), key.low), key.high)) if key.free else key
+            for key in self._given
+        ]

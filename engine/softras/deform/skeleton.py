@@ -1,0 +1,189 @@
+"""Bones: their pose matrices from their channels, and linear blend skinning."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..rig import Armature, Bone
+from .transforms import affine
+
+
+class Skeleton:
+    """The bones of an armature, evaluated level by level (all bones of one depth at once).
+
+    Memory is a dense (V, B) matrix of skin weights: products with it are faster than gathers up to some hundred bones.
+    """
+
+    def __init__(
+        self, armature: Armature, count: int, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+    ) -> None:
+        """count: V of the mesh."""
+
+        def tensor(values: np.ndarray | list, kind: torch.dtype = dtype) -> Tensor:
+            return torch.as_tensor(np.array(values), device=device, dtype=kind)
+
+        bones = armature.bones
+        depth = np.zeros(len(bones), dtype=int)
+        for number, bone in enumerate(bones):
+            depth[number] = 0 if bone.parent < 0 else depth[bone.parent] + 1
+        # Within a level, bones that inherit alike stand together.
+        kinds = [(int(d), _kind(bone)) for d, bone in zip(depth, bones, strict=True)]
+        order = sorted(range(len(bones)), key=lambda number: kinds[number])
+        place = np.argsort(order)
+        rest = np.array([bone.rest for bone in bones])
+        groups: dict[tuple[int, tuple[bool, str, bool]], list[int]] = {}
+        for number in order:
+            groups.setdefault(kinds[number], []).append(number)
+        self._groups = []
+        for (level, kind), members in groups.items():
+            parents = np.array([bones[number].parent for number in members])
+            above = rest[parents] if level else np.tile(np.eye(4), (len(members), 1, 1))
+            offset = np.linalg.inv(above) @ rest[members]
+            index = tensor(place[parents], torch.int64) if level else None
+            self._groups.append((kind, tensor(members, torch.int64), index, tensor(above), tensor(offset)))
+        self._order = tensor(place, torch.int64)
+        self.inverse_rest = tensor(np.linalg.inv(rest))
+
+        below = np.eye(len(bones), dtype=bool)  # [a, b]: b is a or below it
+        for number, bone in enumerate(bones):
+            if bone.parent >= 0:
+                below[:, number] |= below[:, bone.parent]
+        self._below = tensor(below)
+        # Where every bone takes its parent's whole motion, what moves a bone moves all below it alike.
+        self._carried = all(bone.parent < 0 or _kind(bone)[:2] == (True, "FULL") for bone in bones)
+
+        vertices, entries, weights = armature.weights(count)
+        dense = np.zeros((count, len(bones)))
+        np.add.at(dense, (vertices, entries), weights)
+        self.weights = tensor(dense)  # (V, B), rows sum to 1, or to 0 for vertices that stay
+        self._stays = tensor(dense.sum(axis=1) == 0)[:, None, None] * torch.eye(4, device=device, dtype=dtype)[:3]
+
+    def poses(self, channels: Tensor) -> Tensor:
+        """(B, 4, 4) bone space to armature space for channel matrices (B, 4, 4); as Blender evaluates a pose."""
+        return self._evaluate(channels)[0]
+
+    def pose_tangents(self, channels: Tensor, tangents: Tensor, owners: Tensor) -> Tensor:
+        """(P, B, 4, 4) derivatives of the pose matrices.
+
+        Args:
+            channels: (B, 4, 4).
+            tangents: (P, 4, 4) what each parameter changes of its own bone's channel matrix.
+            owners: (P,) that bone.
+        """
+        if not self._carried:
+            own_bone = torch.nn.functional.one_hot(owners, len(channels)).to(channels)
+            full = own_bone[:, :, None, None] * tangents[:, None]
+
+            def push(tangent: Tensor) -> Tensor:
+                return torch.func.jvp(self.poses, (channels,), (tangent,))[1]
+
+            return torch.func.vmap(push)(full)
+        poses, turns, places = self._evaluate(channels)
+        # Of a bone's pose to its own channels, its parent staying.
+        linear = (turns[owners] @ tangents)[:, :3, :3]
+        location = (places[owners, :3, :3] @ tangents[:, :3, 3:])[..., 0]
+        own = torch.nn.functional.pad(torch.cat([linear, location[:, :, None]], dim=2), (0, 0, 0, 1))
+        motion = own @ torch.linalg.inv(poses)[owners]
+        return torch.einsum("pb,pij,bjk->pbik", self._below[owners], motion, poses)
+
+    def skin(self, poses: Tensor, points: Tensor) -> Tensor:
+        """(V, 3) points of armature space (at rest) moved by the pose matrices (B, 4, 4)."""
+        blend = self.blend(poses)
+        return (blend[:, :, :3] @ points[:, :, None])[..., 0] + blend[:, :, 3]
+
+    def blend(self, poses: Tensor) -> Tensor:
+        """(V, 3, 4) the matrix that moves each vertex: the weighted mean of its bones' matrices."""
+        deform = (poses @ self.inverse_rest)[:, :3].flatten(1)
+        return (self.weights @ deform).unflatten(1, (3, 4)) + self._stays
+
+    def skin_tangents(self, tangents: Tensor, points: Tensor) -> Tensor:
+        """(V, 3, P) derivatives of the skinned points (V, 3) for tangents (P, B, 4, 4) of the pose matrices.
+
+        One product of each vertex's weighted positions at rest, (V, B * 4), with the tangents, (B * 4, 3 * P).
+        """
+        local = torch.cat([points, torch.ones_like(points[:, :1])], dim=1)
+        left = (self.weights[:, :, None] * local[:, None, :]).flatten(1)
+        right = (tangents[:, :, :3] @ self.inverse_rest).permute(1, 3, 2, 0).reshape(left.shape[1], -1)
+        return (left @ right).unflatten(1, (3, -1))
+
+    def _evaluate(self, channels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Poses (B, 4, 4), and what they are of channels: rotation and scale by the second, location by the third."""
+        poses = turns = places = channels[:0]
+        for (rotates, scale, local), members, parents, rest, offset in self._groups:
+            channel = channels[members]
+            after = None
+            if parents is None:
+                above, turn = rest, offset
+                place = turn
+            else:
+                above = poses[parents]
+                place = above @ offset
+                turn = place
+                if not (rotates and scale == "FULL"):
+                    turn, after = _inherit(rotates, scale, rest, above, offset)
+            if not local:
+                place = torch.cat([above[:, :, :3], place[:, :, 3:]], dim=2)
+            linear = turn[:, :3, :3] @ channel[:, :3, :3]
+            if after is not None:
+                linear = linear * after[:, None, :]
+            location = (place[:, :3] @ channel[:, :, 3:])[..., 0]
+            pose = affine(linear, location)
+            poses, turns, places = (
+                torch.cat(pair)
+                for pair in ((poses, pose), (turns, turn.expand_as(pose)), (places, place.expand_as(pose)))
+            )
+        return poses[self._order], turns[self._order], places[self._order]
+
+
+def _kind(bone: Bone) -> tuple[bool, str, bool]:
+    return bone.inherit_rotation, bone.inherit_scale, bone.local_location
+
+
+def _inherit(rotates: bool, mode: str, rest: Tensor, above: Tensor, offset: Tensor) -> tuple[Tensor, Tensor | None]:
+    """What parents' poses give to their children's rotation and scale: (m, 4, 4), and a scale (m, 3) that comes last.
+
+    `softras.rig` has the same for one bone, with its arguments explained.
+    """
+    after = None
+    linear = above[:, :3, :3] if rotates else rest[:, :3, :3]
+    size = above[:, :3, :3].norm(dim=1)
+    x, y, z = above[:, :3, :3].unbind(2)
+    # Not linalg.det: forward mode within two vmaps gets it wrong (PyTorch 2.13).
+    volume = (torch.linalg.cross(x, y) * z).sum(1).abs()
+    even = size * (volume / size.prod(1)).pow(1 / 3)[:, None]
+    if rotates:
+        if mode in ("NONE", "AVERAGE", "ALIGNED"):
+            linear = _orthogonal(linear)
+            length = linear.norm(dim=1)
+            linear = linear / length[:, None, :]
+            after = length if mode == "ALIGNED" else None
+        elif mode == "NONE_LEGACY":
+            linear = linear / size[:, None, :]
+    elif mode == "FULL":
+        linear = linear * size[:, None, :]
+    elif mode == "FIX_SHEAR":
+        linear = linear * even[:, None, :]
+    elif mode == "ALIGNED":
+        after = even
+    if mode == "AVERAGE":
+        linear = linear * volume.pow(1 / 3)[:, None, None]
+    turn = linear @ offset[:, :3, :3]
+    if mode == "FIX_SHEAR":
+        turn = _orthogonal(turn)
+    return affine(turn, above[:, :3, 3]), after
+
+
+def _orthogonal(matrices: Tensor) -> Tensor:
+    """(m, 3, 3) without shear and of the same volume: y stays, x and z turn by the same angle."""
+    x, y, z = matrices.unbind(2)
+    square = (y * y).sum(1, keepdim=True)
+    x = x - y * ((x * y).sum(1, keepdim=True) / square)
+    z = z - y * ((z * y).sum(1, keepdim=True) / square)
+    x_length, z_length = x.norm(dim=1, keepdim=True), z.norm(dim=1, keepdim=True)
+    x, z = x / x_length, z / z_length
+    area = torch.linalg.cross(x, z).norm(dim=1, keepdim=True)
+    between, across = (v / v.norm(dim=1, keepdim=True) for v in (x + z, x - z))
+    scale = (area / 2).sqrt()
+    return torch.stack([x_length * scale * (between + across), y, z_length * scale * (between - across)], dim=2)

@@ -1,0 +1,206 @@
+"""Transforms as functions of parameters: rotations, locations and scales of many objects or bones at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..rig import Transform
+from ..rotations import axes_of, rotation_matrix, rotation_numbers
+
+
+class Transforms:
+    """n transforms and what of them may change.
+
+    The parameters are changes from the transforms as given, transform by transform: location (added), rotation, log of
+    the scale factor. A rotation that is free about all axes and has no limits moves by a rotation vector in the
+    transform's own frame (radians, given rotation @ exp of it); others by their free Euler angles (added).
+
+    Attributes:
+        count: P.
+        owners: (P,) the transform that each parameter belongs to.
+        channels: what each parameter is: ("rotation", "x") and so on, ("scale", "") for a scale.
+        bounds: (P, 2) least and greatest of each parameter, infinite where there are none.
+    """
+
+    def __init__(
+        self, transforms: Sequence[Transform], *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+    ) -> None:
+        self._given = list(transforms)
+        n = len(self._given)
+        euler = np.array([any(t.free_rotation) and not t.turns_freely for t in self._given], dtype=bool)
+        start = [t.angles() for t in self._given]
+
+        owners: list[int] = []
+        self.channels: list[tuple[str, str]] = []
+        bounds: list[tuple[float, float]] = []
+        absent = -1  # replaced by the index of a zero behind the parameters
+        index = np.full((n, 7), absent)  # location, rotation, scale
+        for number, transform in enumerate(self._given):
+            free = (*transform.free_location, *transform.free_rotation, transform.free_scale)
+            for slot in np.flatnonzero(free):
+                index[number, slot] = len(owners)
+                owners.append(number)
+                kind = ("location", "rotation", "scale")[slot // 3]
+                self.channels.append((kind, "" if kind == "scale" else "xyz"[slot % 3]))
+                if kind == "rotation" and transform.limits is not None:
+                    low, high = transform.limits[slot - 3] - start[number][slot - 3]
+                    bounds.append((min(low, 0.0), max(high, 0.0)))
+                else:
+                    bounds.append((-np.inf, np.inf))
+        self.count = len(owners)
+        self.owners = np.array(owners, dtype=np.int64)
+        self.bounds = np.array(bounds).reshape(-1, 2)
+        slots = np.nonzero(index != absent)[1]
+        index[index == absent] = self.count
+
+        def tensor(values: np.ndarray | list, kind: torch.dtype = dtype) -> Tensor:
+            return torch.as_tensor(np.array(values), device=device, dtype=kind)
+
+        self._index, self._slots = tensor(index, torch.int64), tensor(slots, torch.int64)
+        self._owner = tensor(self.owners, torch.int64)
+        self._location = tensor([t.location for t in self._given])
+        self._scale = tensor([t.scale for t in self._given])
+        # Rotations by rotation vectors, and rotations that stay, come before those by Euler angles.
+        plain, by_angle = np.flatnonzero(~euler), np.flatnonzero(euler)
+        self._plain, self._by_angle = tensor(plain, torch.int64), tensor(by_angle, torch.int64)
+        self._order = tensor(np.argsort(np.concatenate([plain, by_angle])), torch.int64)
+        given = [rotation_matrix(self._given[i].rotation, self._given[i].mode) for i in plain]
+        self._given_rotation = tensor(np.array(given).reshape(-1, 3, 3))
+        self._start = tensor(np.array([start[i] for i in by_angle]).reshape(-1, 3))
+        self._axes = tensor(np.array([axes_of(self._given[i].mode) for i in by_angle]).reshape(-1, 3), torch.int64)
+        self._cross = tensor(_CROSS)
+        self._eye = torch.eye(3, device=device, dtype=dtype)
+
+    def matrices(self, parameters: Tensor) -> Tensor:
+        """(n, 4, 4) translation @ rotation @ scale for parameters (P,); differentiable, also forwards and by vmap."""
+        change = self._changes(parameters)
+        linear = self._rotations(change[:, 3:6]) * (self._scale * change[:, 6:].exp())[:, None, :]
+        return affine(linear, self._location + change[:, :3])
+
+    def tangents(self, parameters: Tensor) -> Tensor:
+        """(P, 4, 4) derivative of each parameter's own transform's matrix to it, in closed form."""
+        change = self._changes(parameters)
+        rotations = self._rotations(change[:, 3:6])
+        scale = self._scale * change[:, 6:].exp()
+        # d R = R [w]x with one w (in the transform's own frame) for each of the three angles.
+        vectors = change[:, 3:6]
+        axes = torch.cat([_right_jacobian(vectors[self._plain], self._cross), self._euler_axes(vectors)])[self._order]
+        turned = torch.einsum("nij,nka,ajl->nkil", rotations, axes.transpose(1, 2), self._cross)
+        scaled = (rotations * scale[:, None, :])[:, None]
+        linear = torch.cat([torch.zeros_like(turned), turned * scale[:, None, None, :], scaled], dim=1)
+        location = torch.cat([self._eye, self._eye.new_zeros(4, 3)]).expand(len(rotations), 7, 3)
+        tangents = torch.nn.functional.pad(torch.cat([linear, location[..., None]], dim=3), (0, 0, 0, 1))
+        return tangents[self._owner, self._slots]
+
+    def moved(self, parameters: Tensor) -> list[Transform]:
+        """The transforms at the parameters, in their own rotation modes, as close to the given ones as can be."""
+        change = self._changes(parameters).detach().double().cpu().numpy()
+        result = []
+        for transform, delta in zip(self._given, change, strict=True):
+            rotation = transform.rotation
+            if delta[3:6].any():
+                if transform.turns_freely:
+                    matrix = rotation_matrix(rotation, transform.mode) @ _exponential(delta[3:6])
+                    rotation = rotation_numbers(matrix, transform.mode, rotation)
+                elif len(rotation) == 3:
+                    rotation = rotation + delta[3:6]
+                else:
+                    matrix = rotation_matrix(transform.angles() + delta[3:6], "XYZ")
+                    rotation = rotation_numbers(matrix, transform.mode, rotation)
+            location, scale = transform.location + delta[:3], transform.scale * np.exp(delta[6])
+            result.append(replace(transform, location=location, rotation=rotation, scale=scale))
+        return result
+
+    def _changes(self, parameters: Tensor) -> Tensor:
+        """(n, 7) changes of location, rotation and log scale, 0 where nothing may change."""
+        return torch.cat([parameters, parameters.new_zeros(1)])[self._index]
+
+    def _rotations(self, change: Tensor) -> Tensor:
+        """(n, 3, 3) for (n, 3) changes."""
+        turned = self._given_rotation @ rotations_of(change[self._plain])
+        if not len(self._by_angle):
+            return turned
+        first, second, third = self._axis_rotations(change)
+        return torch.cat([turned, third @ second @ first])[self._order]
+
+    def _axis_rotations(self, change: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The three turns (m, 3, 3) of the m transforms that turn by Euler angles, first turn first."""
+        angles = (self._start + change[self._by_angle]).gather(1, self._axes)
+        axis = self._cross[self._axes]  # (m, 3, 3, 3)
+        sine, versine = angles.sin()[..., None, None], (1 - angles.cos())[..., None, None]
+        turns = self._eye + sine * axis + versine * (axis @ axis)
+        return turns[:, 0], turns[:, 1], turns[:, 2]
+
+    def _euler_axes(self, change: Tensor) -> Tensor:
+        """(m, 3, 3) columns: the axis, in the transform's own frame, about which the angle of x, y, z turns."""
+        first, second, _ = self._axis_rotations(change)
+        own = self._eye[self._axes]  # (m, 3 turns, 3)
+        back = torch.stack(
+            [
+                own[:, 0],
+                (first.transpose(1, 2) @ own[:, 1, :, None])[..., 0],
+                (first.transpose(1, 2) @ second.transpose(1, 2) @ own[:, 2, :, None])[..., 0],
+            ],
+            dim=2,
+        )
+        return back.gather(2, self._axes.argsort(1)[:, None, :].expand(-1, 3, -1))
+
+
+_CROSS = np.zeros((3, 3, 3))  # [axis] is the cross-product matrix of the axis
+for _a, _b, _c in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):
+    _CROSS[_a, _c, _b], _CROSS[_a, _b, _c] = 1.0, -1.0
+
+
+def rotations_of(vectors: Tensor) -> Tensor:
+    """(n, 3, 3) matrix exponentials of the cross-product matrices of rotation vectors (n, 3), radians (Rodrigues).
+
+    Exact with all derivatives at 0, where the quotients are replaced by their series.
+    """
+    x, y, z = vectors.unbind(1)
+    zero = torch.zeros_like(x)
+    cross = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=1).unflatten(1, (3, 3))
+    sine, versine, _ = _quotients((vectors * vectors).sum(1)[:, None, None])
+    eye = torch.eye(3, dtype=vectors.dtype, device=vectors.device)
+    return eye + sine * cross + versine * (cross @ cross)
+
+
+def _quotients(square: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """sin t / t, (1 - cos t) / t² and (t - sin t) / t³ of t² (Taylor below 0.01, where they would lose digits)."""
+    small = square < 0.01
+    safe = torch.where(small, torch.ones_like(square), square)
+    t = safe.sqrt()
+    half = (t / 2).sin() / (t / 2)
+    sine = torch.where(small, 1 - square / 6 * (1 - square / 20 * (1 - square / 42 * (1 - square / 72))), t.sin() / t)
+    versine = torch.where(
+        small, 0.5 - square / 24 * (1 - square / 30 * (1 - square / 56 * (1 - square / 90))), half * half / 2
+    )
+    third = torch.where(
+        small,
+        (1 - square / 20 * (1 - square / 42 * (1 - square / 72 * (1 - square / 110)))) / 6,
+        (t - t.sin()) / (safe * t),
+    )
+    return sine, versine, third
+
+
+def _right_jacobian(vectors: Tensor, cross: Tensor) -> Tensor:
+    """(n, 3, 3) J with d exp(v) = exp(v) [J dv]x for rotation vectors (n, 3)."""
+    k = torch.einsum("na,aij->nij", vectors, cross)
+    _, versine, third = _quotients((vectors * vectors).sum(1)[:, None, None])
+    return torch.eye(3, dtype=k.dtype, device=k.device) - versine * k + third * (k @ k)
+
+
+def affine(linear: Tensor, location: Tensor) -> Tensor:
+    """(n, 4, 4) of (n, 3, 3) and (n, 3)."""
+    top = torch.cat([linear, location[:, :, None]], dim=2)
+    last = torch.tensor([0.0, 0.0, 0.0, 1.0], dtype=linear.dtype, device=linear.device)
+    return torch.cat([top, last.expand(len(linear), 1, 4)], dim=1)
+
+
+def _exponential(vector: np.ndarray) -> np.ndarray:
+    """(3, 3) rotation by a rotation vector (3,)."""
+    return rotation_matrix([float(np.linalg.norm(vector)), *vector], "AXIS_ANGLE")

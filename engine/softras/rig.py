@@ -1,0 +1,375 @@
+"""A rig: a mesh with the object transform, the bones and the shape keys that move it, as an artist has them.
+
+Spaces: the mesh and its shape keys are in the space of the mesh object, bones in the space of the armature object. One
+object, the mover, carries both: the armature object where there is one, else the mesh object. The inheritance of bones,
+rotation modes and skinning are Blender's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from .errors import InputError
+from .mesh import Mesh
+from .rotations import ROTATION_MODES, rotation_matrix, rotation_numbers
+
+INHERIT_SCALE = ("FULL", "FIX_SHEAR", "ALIGNED", "AVERAGE", "NONE", "NONE_LEGACY")
+LEAST_WEIGHT = 1e-4  # a vertex whose weights sum to no more than this stays: Blender's armature deformation
+
+Axes = tuple[bool, bool, bool]
+LOCKED: Axes = (False, False, False)
+
+
+@dataclass(frozen=True, eq=False)
+class Transform:
+    """Location, rotation and scale, and which of them may change.
+
+    Attributes:
+        location: (3,).
+        rotation: (4,) QUATERNION (w, x, y, z) or AXIS_ANGLE (radians, x, y, z); (3,) radians about x, y, z (Euler).
+        scale: (3,), no zeros.
+        mode: one of ROTATION_MODES.
+        free_location: which of x, y, z may change.
+        free_rotation: which angles may change: of the Euler angles, XYZ for a mode that has none.
+        free_scale: whether all three may change by one factor.
+        limits: (3, 2) least and greatest of the same angles, radians, or None.
+    """
+
+    location: np.ndarray = field(default_factory=lambda: np.zeros(3))
+    rotation: np.ndarray = field(default_factory=lambda: np.array([1.0, 0.0, 0.0, 0.0]))
+    scale: np.ndarray = field(default_factory=lambda: np.ones(3))
+    mode: str = "QUATERNION"
+    free_location: Axes = LOCKED
+    free_rotation: Axes = LOCKED
+    free_scale: bool = False
+    limits: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        if self.mode not in ROTATION_MODES:
+            raise InputError(f"a rotation mode must be one of {', '.join(ROTATION_MODES)}, not '{self.mode}'.")
+        count = 4 if self.mode in ("QUATERNION", "AXIS_ANGLE") else 3
+        _set(self, "location", _array("a location", self.location, (3,)))
+        _set(self, "rotation", _array(f"a rotation of mode {self.mode}", self.rotation, (count,)))
+        _set(self, "scale", _array("a scale", self.scale, (3,)))
+        if self.mode == "QUATERNION" and np.linalg.norm(self.rotation) < 1e-12:
+            raise InputError("a rotation quaternion must not be zero; clear the rotation.")
+        if np.abs(self.scale).min() < 1e-9:
+            raise InputError("a scale must not be zero; give it another.")
+        for name in ("free_location", "free_rotation"):
+            axes = tuple(bool(axis) for axis in getattr(self, name))
+            if len(axes) != 3:
+                raise InputError(f"{name} must say of x, y and z whether they may change, not of {len(axes)} axes.")
+            _set(self, name, axes)
+        if self.limits is not None:
+            _set(self, "limits", _array("the limits of a rotation", self.limits, (3, 2)))
+            if (self.limits[:, 0] > self.limits[:, 1]).any():
+                raise InputError("the lower limit of a rotation must not be above its upper limit.")
+            angles = self.angles()
+            if (angles < self.limits[:, 0] - 1e-5).any() or (angles > self.limits[:, 1] + 1e-5).any():
+                raise InputError("a rotation must be within its limits.")
+
+    def angles(self) -> np.ndarray:
+        """(3,) the Euler angles that locks and limits are about: the mode's own, XYZ for a mode that has none."""
+        if len(self.rotation) == 3:
+            return self.rotation
+        return rotation_numbers(rotation_matrix(self.rotation, self.mode), "XYZ", np.zeros(3))
+
+    @property
+    def turns_freely(self) -> bool:
+        """Whether it may take any rotation."""
+        return all(self.free_rotation) and self.limits is None
+
+    def matrix(self) -> np.ndarray:
+        """(4, 4) translation @ rotation @ scale."""
+        matrix = np.eye(4)
+        matrix[:3, :3] = rotation_matrix(self.rotation, self.mode) * self.scale
+        matrix[:3, 3] = self.location
+        return matrix
+
+
+@dataclass(frozen=True, eq=False)
+class Bone:
+    """A bone.
+
+    Attributes:
+        name: what the artist calls it.
+        parent: index of its parent, an earlier bone of the armature; -1 for none.
+        rest: (4, 4) rest matrix in armature space (Blender: bone.matrix_local); rigid.
+        pose: its pose channels.
+        inherit_rotation: whether it turns with its parent.
+        inherit_scale: how its parent's scale acts on it, one of INHERIT_SCALE.
+        local_location: whether its location is along its own rest axes, not the armature's.
+    """
+
+    name: str
+    parent: int
+    rest: np.ndarray
+    pose: Transform = field(default_factory=Transform)
+    inherit_rotation: bool = True
+    inherit_scale: str = "FULL"
+    local_location: bool = True
+
+    def __post_init__(self) -> None:
+        _set(self, "rest", _affine(f"the rest matrix of bone '{self.name}'", self.rest))
+        if np.abs(self.rest[:3, :3].T @ self.rest[:3, :3] - np.eye(3)).max() > 1e-3:
+            raise InputError(f"the rest matrix of bone '{self.name}' must have no scale; apply the armature's scale.")
+        if self.inherit_scale not in INHERIT_SCALE:
+            raise InputError(
+                f"bone '{self.name}' inherits scale as '{self.inherit_scale}', not one of {', '.join(INHERIT_SCALE)}."
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Armature:
+    """Bones, and how much each vertex follows each of them.
+
+    Attributes:
+        bones: parents before their children.
+        skin_vertices: (n,) vertex of each entry of the skin.
+        skin_bones: (n,) bone of each entry.
+        skin_weights: (n,) weight of each entry, not negative; a vertex's weights need not sum to 1.
+        follows: (4, 4) armature space to the space of the mover; the identity where the armature object is the mover.
+    """
+
+    bones: tuple[Bone, ...]
+    skin_vertices: np.ndarray
+    skin_bones: np.ndarray
+    skin_weights: np.ndarray
+    follows: np.ndarray = field(default_factory=lambda: np.eye(4))
+
+    def __post_init__(self) -> None:
+        _set(self, "bones", tuple(self.bones))
+        if not self.bones:
+            raise InputError("the armature has no bones; add one or remove the armature.")
+        for number, bone in enumerate(self.bones):
+            if not -1 <= bone.parent < number:
+                raise InputError(
+                    f"the parent of bone '{bone.name}' must come before it; look for a missing parent or a cycle."
+                )
+        _set(self, "follows", _affine("the matrix of the armature object", self.follows))
+        _set(self, "skin_weights", _array("the weights of the skin", self.skin_weights, (None,)))
+        entries = (len(self.skin_weights),)
+        _set(self, "skin_vertices", _indices("the vertices of the skin", self.skin_vertices, entries))
+        _set(self, "skin_bones", _indices("the bones of the skin", self.skin_bones, entries))
+        if (self.skin_bones >= len(self.bones)).any():
+            raise InputError(f"the skin names bones outside 0..{len(self.bones) - 1}.")
+        if (self.skin_weights < 0).any():
+            raise InputError("the weights of the skin must not be negative.")
+
+    def weights(self, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(vertices, bones, weights) of the skin of `count` vertices with each vertex's weights summing to 1.
+
+        Vertices that stay, whose weights sum to LEAST_WEIGHT or less, have no entries.
+        """
+        total = np.bincount(self.skin_vertices, self.skin_weights, count)[self.skin_vertices]
+        used = (total > LEAST_WEIGHT) & (self.skin_weights > 0)
+        return self.skin_vertices[used], self.skin_bones[used], self.skin_weights[used] / total[used]
+
+    def carries(self) -> np.ndarray:
+        """(B,) bool: whether the bone or one below it has weight."""
+        carries = np.bincount(self.skin_bones, self.skin_weights, len(self.bones)) > 0
+        for number in range(len(self.bones) - 1, -1, -1):
+            if carries[number] and self.bones[number].parent >= 0:
+                carries[self.bones[number].parent] = True
+        return carries
+
+    def pose_matrices(self) -> np.ndarray:
+        """(B, 4, 4) bone space to armature space in the present pose (Blender: pose_bone.matrix)."""
+        poses: list[np.ndarray] = []
+        for bone in self.bones:
+            if bone.parent < 0:
+                turn = place = bone.rest
+                after = np.ones(3)
+                frame = np.eye(4)
+            else:
+                above = self.bones[bone.parent]
+                frame = poses[bone.parent]
+                offset = np.linalg.inv(above.rest) @ bone.rest
+                turn, after = _inherit(bone, above.rest, frame, offset)
+                place = frame @ offset
+            if not bone.local_location:
+                place = np.block([[frame[:3, :3], place[:3, 3:]], [np.eye(4)[3:]]])
+            channel = bone.pose.matrix()
+            pose = turn @ channel
+            pose[:3, :3] *= after
+            pose[:3, 3] = (place @ channel[:, 3])[:3]
+            poses.append(pose)
+        return np.array(poses)
+
+
+@dataclass(frozen=True, eq=False)
+class ShapeKey:
+    """A shape key.
+
+    Attributes:
+        name: what the artist calls it.
+        offsets: (V, 3) what value 1 adds, object space: relative to its relative key, times its vertex group.
+        value: how much of them is added.
+        low, high: the least and the greatest value it may take.
+        free: whether the value may change.
+    """
+
+    name: str
+    offsets: np.ndarray
+    value: float = 0.0
+    low: float = 0.0
+    high: float = 1.0
+    free: bool = True
+
+    def __post_init__(self) -> None:
+        _set(self, "offsets", _array(f"shape key '{self.name}'", self.offsets, (None, 3)))
+        if not np.isfinite([self.value, self.low, self.high]).all():
+            raise InputError(f"shape key '{self.name}' has a value or a range that is not a number.")
+        if not self.low <= self.value <= self.high:
+            raise InputError(
+                f"the value of shape key '{self.name}' must be in its range, {self.low:g} to {self.high:g}."
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Rig:
+    """A mesh and what moves it.
+
+    Attributes:
+        mesh: object space, with neither shape keys nor pose.
+        transform: of the mover, the object that carries mesh and bones.
+        parent: (4, 4) the mover's world matrix is parent @ transform.matrix().
+        follows: (4, 4) mesh object space to the space of the mover; the identity where the mesh object is the mover.
+        shape_keys: without the basis.
+        armature: or None.
+    """
+
+    mesh: Mesh
+    transform: Transform = field(default_factory=Transform)
+    parent: np.ndarray = field(default_factory=lambda: np.eye(4))
+    follows: np.ndarray = field(default_factory=lambda: np.eye(4))
+    shape_keys: tuple[ShapeKey, ...] = ()
+    armature: Armature | None = None
+
+    def __post_init__(self) -> None:
+        _set(self, "shape_keys", tuple(self.shape_keys))
+        _set(self, "parent", _affine("the matrix of the parent", self.parent))
+        _set(self, "follows", _affine("the matrix of the mesh object", self.follows))
+        count = len(self.mesh.vertices)
+        for key in self.shape_keys:
+            if len(key.offsets) != count:
+                raise InputError(
+                    f"shape key '{key.name}' has {len(key.offsets)} vertices but the mesh has {count}; make it anew."
+                )
+        if self.armature is not None and (self.armature.skin_vertices >= count).any():
+            raise InputError(f"the skin names vertices outside 0..{count - 1}.")
+
+    @property
+    def matrix(self) -> np.ndarray:
+        """(4, 4) mesh object space to world."""
+        return self.parent @ self.transform.matrix() @ self.follows
+
+    def vertices(self) -> np.ndarray:
+        """(V, 3) float64 world positions: shape keys, then linear blend skinning, then the object's transform.
+
+        The definition that everything faster is tested against.
+        """
+        points = self.mesh.vertices.copy()
+        for key in self.shape_keys:
+            points += key.value * key.offsets
+        points = _apply(self.follows, points)
+        armature = self.armature
+        if armature is not None:
+            deform = armature.pose_matrices() @ np.linalg.inv([bone.rest for bone in armature.bones])
+            deform = armature.follows @ deform @ np.linalg.inv(armature.follows)
+            vertices, bones, weights = armature.weights(len(points))
+            blend = np.zeros((len(points), 4, 4))
+            np.add.at(blend, vertices, weights[:, None, None] * deform[bones])
+            blend[np.setdiff1d(np.arange(len(points)), vertices)] = np.eye(4)
+            points = (blend[:, :3, :3] @ points[:, :, None])[:, :, 0] + blend[:, :3, 3]
+        return _apply(self.parent @ self.transform.matrix(), points)
+
+
+def _inherit(bone: Bone, rest: np.ndarray, above: np.ndarray, offset: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What a parent's pose gives to a bone's rotation and scale: a (4, 4) matrix, and a (3,) scale that comes last.
+
+    Args:
+        bone: the bone.
+        rest: (4, 4) rest matrix of its parent.
+        above: (4, 4) pose matrix of its parent.
+        offset: (4, 4) rest matrix of the bone in its parent's space.
+    """
+    mode = bone.inherit_scale
+    after = np.ones(3)
+    size = np.linalg.norm(above[:3, :3], axis=0)
+    volume = np.abs(np.linalg.det(above[:3, :3]))
+    frame = above.copy() if bone.inherit_rotation else rest.copy()
+    linear = frame[:3, :3]
+    if bone.inherit_rotation:
+        if mode in ("NONE", "AVERAGE", "ALIGNED"):
+            linear[:] = _orthogonal(linear)
+            length = np.linalg.norm(linear, axis=0)
+            linear /= length
+            after = length if mode == "ALIGNED" else after
+        elif mode == "NONE_LEGACY":
+            linear /= size
+    elif mode == "FULL":
+        linear *= size
+    elif mode == "FIX_SHEAR":
+        linear *= size * np.cbrt(volume / size.prod())
+    elif mode == "ALIGNED":
+        after = size * np.cbrt(volume / size.prod())
+    if mode == "AVERAGE":
+        linear *= np.cbrt(volume)
+    turn = frame @ offset
+    if mode == "FIX_SHEAR":
+        turn[:3, :3] = _orthogonal(turn[:3, :3])
+    return turn, after
+
+
+def _orthogonal(matrix: np.ndarray) -> np.ndarray:
+    """(3, 3) the matrix without shear and of the same volume: y stays, x and z turn by the same angle."""
+    x, y, z = matrix.T
+    x, z = x - y * (x @ y) / (y @ y), z - y * (z @ y) / (y @ y)
+    lengths = np.linalg.norm(x), np.linalg.norm(z)
+    x, z = x / lengths[0], z / lengths[1]
+    area = np.linalg.norm(np.cross(x, z))
+    between, across = (v / np.linalg.norm(v) for v in (x + z, x - z))
+    scale = np.sqrt(area / 2)
+    return np.column_stack([lengths[0] * scale * (between + across), y, lengths[1] * scale * (between - across)])
+
+
+def _apply(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
+    return points @ matrix[:3, :3].T + matrix[:3, 3]
+
+
+def _set(owner: Any, name: str, value: Any) -> None:
+    object.__setattr__(owner, name, value)  # the classes are frozen: set once, while they are made
+
+
+def _array(what: str, value: Any, shape: Sequence[int | None]) -> np.ndarray:
+    try:
+        array = np.array(value, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{what} must hold numbers.") from error
+    if array.ndim != len(shape) or any(n is not None and n != m for n, m in zip(shape, array.shape, strict=True)):
+        wanted = ", ".join("any" if n is None else str(n) for n in shape)
+        raise InputError(f"{what} must have shape ({wanted}), not {array.shape}.")
+    if not np.isfinite(array).all():
+        raise InputError(f"{what} must hold no NaN and no infinite numbers.")
+    return array
+
+
+def _affine(what: str, value: Any) -> np.ndarray:
+    matrix = _array(what, value, (4, 4))
+    if np.abs(matrix[3] - [0, 0, 0, 1]).max() > 1e-9 or np.linalg.cond(matrix[:3, :3]) > 1e6:
+        raise InputError(f"{what} must be affine and must not be scaled to nothing.")
+    return matrix
+
+
+def _indices(what: str, value: Any, shape: tuple[int]) -> np.ndarray:
+    array = np.array(value)
+    if array.size == 0:
+        array = array.astype(np.int64)
+    if array.shape != shape or array.dtype.kind not in "iu" or (array.size and array.min() < 0):
+        raise InputError(f"{what} must be {shape[0]} whole numbers, none of them negative.")
+    return array.astype(np.int64)
