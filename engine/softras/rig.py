@@ -114,6 +114,8 @@ class Bone:
     local_location: bool = True
 
     def __post_init__(self) -> None:
+        if not isinstance(self.parent, int | np.integer):
+            raise InputError(f"the parent of bone '{self.name}' must be the index of a bone, or -1.")
         _set(self, "rest", _affine(f"the rest matrix of bone '{self.name}'", self.rest))
         if np.abs(self.rest[:3, :3].T @ self.rest[:3, :3] - np.eye(3)).max() > 1e-3:
             raise InputError(f"the rest matrix of bone '{self.name}' must have no scale; apply the armature's scale.")

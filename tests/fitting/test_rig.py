@@ -211,6 +211,7 @@ def bad_rig(**change: object) -> Rig:
         (lambda: Bone("Hip", -1, np.diag([2.0, 2, 2, 1])), "bone 'Hip' must have no scale"),
         (lambda: Bone("Hip", -1, np.eye(3)), r"bone 'Hip' must have shape \(4, 4\)"),
         (lambda: Bone("Hip", -1, np.eye(4), inherit_scale="HALF"), "bone 'Hip' inherits scale as 'HALF'"),
+        (lambda: Bone("Hip", 0.5, np.eye(4)), "parent of bone 'Hip' must be the index"),
         (lambda: bad_armature(bones=()), "no bones"),
         (lambda: bad_armature(bones=(Bone("Hip", 1, np.eye(4)), Bone("Leg", 0, np.eye(4)))), "parent of bone 'Hip'"),
         (lambda: bad_armature(bones=(Bone("Hip", -2, np.eye(4)),)), "missing parent"),

@@ -107,3 +107,38 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InputError(f"{path} must hold a JSON object.")
     return value
+
+
+def inside(folder: Path, name: str) -> Path:
+    """The file name in folder; a link that leads out of the folder is refused."""
+    path = folder / name
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise InputError(f"{path} leads out of its folder; put the file itself there.")
+    return path
+
+
+def read_array(
+    folder: Path, name: str, shape: tuple[int | None, ...], kinds: str, itemsize: int | None = None
+) -> np.ndarray:
+    """The array in the .npy file name of folder; its header is checked before any memory is taken.
+
+    Args:
+        folder: where it lies.
+        name: of the file.
+        shape: what it must have; None for any length.
+        kinds: dtype.kind letters that it may be of.
+        itemsize: bytes of a number, or None for any.
+    """
+    path = inside(folder, name)
+    try:
+        array = np.lib.format.open_memmap(path, mode="r")  # reads .npy only: no pickle, no archive
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {(error.strerror or str(error)).lower()}.") from error
+    except (ValueError, OverflowError) as error:
+        raise InputError(f"{path} is damaged or not a .npy file; write it anew.") from error
+    wanted = " x ".join("any" if n is None else str(n) for n in shape)
+    if array.ndim != len(shape) or any(n is not None and n != m for n, m in zip(shape, array.shape, strict=True)):
+        raise InputError(f"{path} must hold an array of {wanted}, not {' x '.join(map(str, array.shape))}.")
+    if array.dtype.kind not in kinds or (itemsize and array.dtype.itemsize != itemsize):
+        raise InputError(f"{path} holds numbers of type {array.dtype}, which do not belong there.")
+    return np.array(array)
