@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -14,6 +16,7 @@ class Skeleton:
     """The bones of an armature, evaluated level by level (all bones of one depth at once).
 
     Memory is a dense (V, B) matrix of skin weights: products with it are faster than gathers up to some hundred bones.
+    Its tangents take a sparse product, for each parameter has a column of its own.
     """
 
     def __init__(
@@ -58,20 +61,25 @@ class Skeleton:
         dense = np.zeros((count, len(bones)))
         np.add.at(dense, (vertices, entries), weights)
         self.weights = tensor(dense)  # (V, B), rows sum to 1, or to 0 for vertices that stay
+        rows, columns = np.nonzero(dense)
+        self._entry_vertices, self._entry_weights = tensor(rows, torch.int64), tensor(dense[rows, columns])
+        starts = 4 * np.searchsorted(rows, np.arange(count + 1))
+        self._pattern = tensor(starts, torch.int64), tensor(4 * columns[:, None] + np.arange(4), torch.int64).flatten()
         self._stays = tensor(dense.sum(axis=1) == 0)[:, None, None] * torch.eye(4, device=device, dtype=dtype)[:3]
 
     def poses(self, channels: Tensor) -> Tensor:
         """(B, 4, 4) bone space to armature space for channel matrices (B, 4, 4); as Blender evaluates a pose."""
         return self._evaluate(channels)[0]
 
-    def pose_tangents(self, channels: Tensor, tangents: Tensor, owners: Tensor) -> Tensor:
-        """(P, B, 4, 4) derivatives of the pose matrices.
+    def pose_tangents(self, channels: Tensor, tangents: Tensor, owners: Tensor) -> tuple[Tensor, Tensor]:
+        """The pose matrices (B, 4, 4) and their derivatives (P, B, 4, 4).
 
         Args:
             channels: (B, 4, 4).
             tangents: (P, 4, 4) what each parameter changes of its own bone's channel matrix.
             owners: (P,) that bone.
         """
+        poses, turns, places = self._evaluate(channels)
         if not self._carried:
             own_bone = torch.nn.functional.one_hot(owners, len(channels)).to(channels)
             full = own_bone[:, :, None, None] * tangents[:, None]
@@ -79,14 +87,15 @@ class Skeleton:
             def push(tangent: Tensor) -> Tensor:
                 return torch.func.jvp(self.poses, (channels,), (tangent,))[1]
 
-            return torch.func.vmap(push)(full)
-        poses, turns, places = self._evaluate(channels)
+            return poses, torch.func.vmap(push)(full)
         # Of a bone's pose to its own channels, its parent staying.
-        linear = (turns[owners] @ tangents)[:, :3, :3]
-        location = (places[owners, :3, :3] @ tangents[:, :3, 3:])[..., 0]
-        own = torch.nn.functional.pad(torch.cat([linear, location[:, :, None]], dim=2), (0, 0, 0, 1))
+        own = turns[owners] @ tangents
+        if turns is not places:
+            location = (places[owners, :3, :3] @ tangents[:, :3, 3:])[..., 0]
+            own = torch.nn.functional.pad(torch.cat([own[:, :3, :3], location[:, :, None]], dim=2), (0, 0, 0, 1))
         motion = own @ torch.linalg.inv(poses)[owners]
-        return torch.einsum("pb,pij,bjk->pbik", self._below[owners], motion, poses)
+        moved = (motion.flatten(0, 1) @ poses.permute(1, 0, 2).flatten(1)).unflatten(0, (-1, 4)).unflatten(2, (-1, 4))
+        return poses, moved.transpose(1, 2) * self._below[owners][:, :, None, None]
 
     def skin(self, poses: Tensor, points: Tensor) -> Tensor:
         """(V, 3) points of armature space (at rest) moved by the pose matrices (B, 4, 4)."""
@@ -101,40 +110,42 @@ class Skeleton:
     def skin_tangents(self, tangents: Tensor, points: Tensor) -> Tensor:
         """(V, 3, P) derivatives of the skinned points (V, 3) for tangents (P, B, 4, 4) of the pose matrices.
 
-        One product of each vertex's weighted positions at rest, (V, B * 4), with the tangents, (B * 4, 3 * P).
+        One sparse product of each vertex's weighted positions at rest, (V, B * 4), with the tangents, (B * 4, 3 * P).
         """
         local = torch.cat([points, torch.ones_like(points[:, :1])], dim=1)
-        left = (self.weights[:, :, None] * local[:, None, :]).flatten(1)
-        right = (tangents[:, :, :3] @ self.inverse_rest).permute(1, 3, 2, 0).reshape(left.shape[1], -1)
+        values = (self._entry_weights[:, None] * local[self._entry_vertices]).flatten()
+        size = len(points), 4 * len(self.inverse_rest)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+            left = torch.sparse_csr_tensor(*self._pattern, values, size, check_invariants=False)
+        right = (tangents[:, :, :3] @ self.inverse_rest).permute(1, 3, 2, 0).reshape(size[1], -1)
         return (left @ right).unflatten(1, (3, -1))
 
     def _evaluate(self, channels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Poses (B, 4, 4), and what they are of channels: rotation and scale by the second, location by the third."""
-        poses = turns = places = channels[:0]
+        poses = channels[:0]
+        turns, places = [], []
         for (rotates, scale, local), members, parents, rest, offset in self._groups:
             channel = channels[members]
-            after = None
-            if parents is None:
-                above, turn = rest, offset
-                place = turn
-            else:
+            above, after = rest, None
+            turn = place = offset
+            if parents is not None:
                 above = poses[parents]
-                place = above @ offset
-                turn = place
+                turn = place = above @ offset
                 if not (rotates and scale == "FULL"):
                     turn, after = _inherit(rotates, scale, rest, above, offset)
             if not local:
                 place = torch.cat([above[:, :, :3], place[:, :, 3:]], dim=2)
-            linear = turn[:, :3, :3] @ channel[:, :3, :3]
-            if after is not None:
-                linear = linear * after[:, None, :]
-            location = (place[:, :3] @ channel[:, :, 3:])[..., 0]
-            pose = affine(linear, location)
-            poses, turns, places = (
-                torch.cat(pair)
-                for pair in ((poses, pose), (turns, turn.expand_as(pose)), (places, place.expand_as(pose)))
-            )
-        return poses[self._order], turns[self._order], places[self._order]
+            pose = turn @ channel
+            if turn is not place:
+                linear = pose[:, :3, :3] if after is None else pose[:, :3, :3] * after[:, None, :]
+                pose = affine(linear, (place[:, :3] @ channel[:, :, 3:])[..., 0])
+            poses = torch.cat([poses, pose])
+            turns.append(turn.expand_as(pose))
+            places.append(place.expand_as(pose) if turn is not place else turns[-1])
+        turned = torch.cat(turns)[self._order]
+        alike = all(turn is place for turn, place in zip(turns, places, strict=True))
+        return poses[self._order], turned, turned if alike else torch.cat(places)[self._order]
 
 
 def _kind(bone: Bone) -> tuple[bool, str, bool]:

@@ -53,7 +53,6 @@ class Transforms:
                 else:
                     bounds.append((-np.inf, np.inf))
         self.count = len(owners)
-        self.owners = np.array(owners, dtype=np.int64)
         self.bounds = np.array(bounds).reshape(-1, 2)
         slots = np.nonzero(index != absent)[1]
         index[index == absent] = self.count
@@ -62,7 +61,7 @@ class Transforms:
             return torch.as_tensor(np.array(values), device=device, dtype=kind)
 
         self._index, self._slots = tensor(index, torch.int64), tensor(slots, torch.int64)
-        self._owner = tensor(self.owners, torch.int64)
+        self.owners = tensor(np.array(owners, dtype=np.int64), torch.int64)
         self._location = tensor([t.location for t in self._given])
         self._scale = tensor([t.scale for t in self._given])
         # Rotations by rotation vectors, and rotations that stay, come before those by Euler angles.
@@ -82,20 +81,23 @@ class Transforms:
         linear = self._rotations(change[:, 3:6]) * (self._scale * change[:, 6:].exp())[:, None, :]
         return affine(linear, self._location + change[:, :3])
 
-    def tangents(self, parameters: Tensor) -> Tensor:
-        """(P, 4, 4) derivative of each parameter's own transform's matrix to it, in closed form."""
+    def matrices_and_tangents(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        """(n, 4, 4) the matrices, and (P, 4, 4) the derivative of each parameter's own transform's matrix to it."""
         change = self._changes(parameters)
-        rotations = self._rotations(change[:, 3:6])
-        scale = self._scale * change[:, 6:].exp()
-        # d R = R [w]x with one w (in the transform's own frame) for each of the three angles.
         vectors = change[:, 3:6]
-        axes = torch.cat([_right_jacobian(vectors[self._plain], self._cross), self._euler_axes(vectors)])[self._order]
-        turned = torch.einsum("nij,nka,ajl->nkil", rotations, axes.transpose(1, 2), self._cross)
-        scaled = (rotations * scale[:, None, :])[:, None]
-        linear = torch.cat([torch.zeros_like(turned), turned * scale[:, None, None, :], scaled], dim=1)
+        rotations = self._rotations(vectors)
+        scale = (self._scale * change[:, 6:].exp())[:, None, :]
+        matrices = affine(rotations * scale, self._location + change[:, :3])
+        # d R = R [w]x with one w (in the transform's own frame) for each of the three angles.
+        axes = _right_jacobian(vectors[self._plain], self._cross)
+        if len(self._by_angle):
+            axes = torch.cat([axes, self._euler_axes(vectors)])[self._order]
+        crosses = (axes.transpose(1, 2) @ self._cross.flatten(1)).unflatten(2, (3, 3))  # (n, 3 angles, 3, 3)
+        turned = rotations[:, None] @ crosses * scale[:, None]
+        linear = torch.cat([torch.zeros_like(turned), turned, matrices[:, None, :3, :3]], dim=1)
         location = torch.cat([self._eye, self._eye.new_zeros(4, 3)]).expand(len(rotations), 7, 3)
         tangents = torch.nn.functional.pad(torch.cat([linear, location[..., None]], dim=3), (0, 0, 0, 1))
-        return tangents[self._owner, self._slots]
+        return matrices, tangents[self.owners, self._slots]
 
     def moved(self, parameters: Tensor) -> list[Transform]:
         """The transforms at the parameters, in their own rotation modes, as close to the given ones as can be."""
