@@ -102,8 +102,7 @@ struct Jacobian : Scene<T> {
     const Outline o = face.kind == kWhole ? whole_outline(point, face.outline.pixel) : face.outline;
     T* corner = out + 2 * n * P;
     for (int k = 0; k < n; k++) {
-      const CornerSlope slope = corner_slope(cam, world, point, o.corner[k], o.point[k]);
-      for (int axis = 0; axis < 2; axis++) move(view, face, o.corner[k], slope, axis, corner + (2 * k + axis) * P);
+      move(view, face, o.corner[k], corner_slope(cam, world, point, o.corner[k], o.point[k]), corner + 2 * k * P);
     }
     for (int k = 0; k < n; k++) {
       const T *a = corner + 2 * k * P, *b = corner + 2 * ((k + 1) % n) * P;
@@ -113,32 +112,31 @@ struct Jacobian : Scene<T> {
     }
   }
 
-  // How a corner's x or y moves with each parameter.
-  void move(int view, const Face& face, Corner corner, const CornerSlope& slope, int axis, T* __restrict out) const {
-    memset(out, 0, P * sizeof(T));
+  // How a corner's x, and how its y moves with each parameter.
+  void move(int view, const Face& face, Corner corner, const CornerSlope& slope, T* out) const {
+    memset(out, 0, 2 * P * sizeof(T));
     if (jacobian.d_positions) {
-      const T* d = (const T*)jacobian.d_positions;
       for (int k = 0; k < 3; k++) {
         if (k != corner.a && k != corner.b) continue;
-        const Vec3 g = slope.vertex[axis][k];
-        const double c[3] = {g.x, g.y, g.z};
-        combine<3>(c, d + 3 * P * this->place(view, face.vertex[k]), out);
+        const Vec3 u = slope.vertex[0][k], v = slope.vertex[1][k];
+        const double by[2][3] = {{u.x, u.y, u.z}, {v.x, v.y, v.z}};
+        combine(by, (const T*)jacobian.d_positions + 3 * P * this->place(view, face.vertex[k]), out, out + P);
       }
     }
-    if (jacobian.d_intrinsics) combine<6>(slope.k[axis], (const T*)jacobian.d_intrinsics + 9 * P * view, out);
-    if (jacobian.d_world_to_camera) combine<12>(slope.m[axis], (const T*)jacobian.d_world_to_camera + 16 * P * view, out);
+    if (jacobian.d_intrinsics) combine(slope.k, (const T*)jacobian.d_intrinsics + 9 * P * view, out, out + P);
+    if (jacobian.d_world_to_camera) combine(slope.m, (const T*)jacobian.d_world_to_camera + 16 * P * view, out, out + P);
   }
 
-  // Adds c[0] rows[0] + c[1] rows[1] + ..., P numbers each.
+  // Adds by[0] * rows to x and by[1] * rows to y: n rows of P numbers.
   template <int n>
-  void combine(const double* c, const T* __restrict rows, T* __restrict out) const {
-    T by[n];
-    for (int i = 0; i < n; i++) by[i] = T(c[i]);
+  void combine(const double (&by)[2][n], const T* __restrict rows, T* __restrict x, T* __restrict y) const {
+    T u[n], v[n];
+    for (int i = 0; i < n; i++) u[i] = T(by[0][i]), v[i] = T(by[1][i]);
     for (int64_t p = 0; p < P; p++) {
-      T sum = out[p];
+      T sum_u = x[p], sum_v = y[p];
 #pragma clang loop unroll(full)
-      for (int i = 0; i < n; i++) sum += by[i] * rows[i * P + p];
-      out[p] = sum;
+      for (int i = 0; i < n; i++) sum_u += u[i] * rows[i * P + p], sum_v += v[i] * rows[i * P + p];
+      x[p] = sum_u, y[p] = sum_v;
     }
   }
 
