@@ -3,8 +3,8 @@
     python benchmarks/raster_jacobian.py [--threads 2] [--repeat 15] [--parameters 69] [--out FILE.json]
 
 One Levenberg-Marquardt step needs the silhouettes, the rows of the Jacobian, J^T J and J^T r; a gradient step needs
-silhouettes and their backward pass. Both through Python, on the CPU, of the same culled meshes (spot if SOFTRAS_DATA has
-it) in 4 views; rounds alternate. Medians in milliseconds, and the step's and the rows' multiple of forward + backward.
+silhouettes and their backward pass. Both through Python, on the CPU, of the same culled meshes (spot if SOFTRAS_DATA
+has it) in 4 views; rounds alternate. Medians in milliseconds, and the step's and the rows' multiple of forward + backward.
 """
 
 from __future__ import annotations
@@ -83,7 +83,8 @@ def main() -> None:
         forward, both, jacobian, step = times = medians(calls, args.repeat)
         rows.append({"mesh": name, "size": size, "sigma": sigma, "pixels": pixels, "milliseconds": times})
         print(
-            f"{name:12} {size:4}², sigma {sigma:5g}: {pixels:6} pixels; forward {forward:7.3f}, + backward {both:7.3f}, "
+            f"{name:12} {size:4}², sigma {sigma:5g}: {pixels:6} pixels; "
+            f"forward {forward:7.3f}, + backward {both:7.3f}, "
             f"Jacobian {jacobian:7.3f} ({jacobian / both:4.2f}), with JᵀJ {step:7.3f} ({step / both:4.2f})",
             flush=True,
         )

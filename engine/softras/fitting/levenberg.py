@@ -2,16 +2,18 @@
 
 The damped Gauss-Newton steps of Marquardt (1963), with bounds. Frames are coupled to their neighbours only, so the
 equations are solved by elimination along the chain: the cost is linear in the number of frames.
+
+What takes long is solved by torch, whose threads the rasterizer's other half uses too: those of numpy's library would
+wait for the same processors.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve
+import torch
 
 CAP = 0.6  # a step moves no parameter by more units than this
 ACCEPTED, REFUSED = 1 / 4, 5.0  # what the damping is multiplied by
@@ -90,8 +92,9 @@ class Model:
         if not len(corner):
             return Parameters(minus, np.zeros(0))
         left = corner - np.einsum("fpc,fpd->cd", self.arrow, inverse)
-        shared = np.linalg.solve(left, -self.gradient.shared - np.einsum("fpc,fp->c", self.arrow, minus))
-        return Parameters(minus - inverse @ shared, shared)
+        right = -self.gradient.shared - np.einsum("fpc,fp->c", self.arrow, minus)
+        shared = torch.linalg.solve(torch.from_numpy(left), torch.from_numpy(right)).numpy()
+        return Parameters(minus - np.einsum("fpc,c->fp", inverse, shared), shared)
 
 
 def solve_chain(blocks: np.ndarray, links: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -104,23 +107,27 @@ def solve_chain(blocks: np.ndarray, links: np.ndarray, right: np.ndarray) -> np.
         links: (F - 1, P) diagonals of the blocks beside them.
         right: (F, P, K).
     """
-    factors: list[Any] = []
+    factors: list[np.ndarray] = []
     rest: list[np.ndarray] = []
     for f, block in enumerate(blocks):
         now, matrix = right[f], block
         if f and links[f - 1].any():
             before = links[f - 1][:, None]
-            matrix = block - before * cho_solve(factors[-1], np.diag(links[f - 1]))
-            now = now - before * cho_solve(factors[-1], rest[-1])
-        factors.append(cho_factor(matrix) if len(block) else None)
+            matrix = block - before * _solved(factors[-1], np.diag(links[f - 1]))
+            now = now - before * _solved(factors[-1], rest[-1])
+        factors.append(torch.linalg.cholesky(torch.from_numpy(matrix)).numpy())
         rest.append(now)
     out = np.empty_like(right)
     for f in reversed(range(len(blocks))):
         now = rest[f]
         if f + 1 < len(blocks) and links[f].any():
             now = now - links[f][:, None] * out[f + 1]
-        out[f] = cho_solve(factors[f], now) if len(now) else now
+        out[f] = _solved(factors[f], now)
     return out
+
+
+def _solved(factor: np.ndarray, right: np.ndarray) -> np.ndarray:
+    return torch.cholesky_solve(torch.from_numpy(right), torch.from_numpy(factor)).numpy()
 
 
 class LevenbergMarquardt:

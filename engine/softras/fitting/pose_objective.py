@@ -1,0 +1,215 @@
+"""What a posed rig's silhouettes cost in a sequence of frames, and how that changes with its parameters.
+
+Half the sum of squares of: silhouettes minus masks, distances of landmarks, the way from a pose, and the change from
+frame to frame. See `levenberg.py` for who minimizes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..deform.cameras import COUNT, CameraMoves
+from ..deform.posed import PosedRig
+from ..raster.jacobian import silhouettes_jacobian
+from ..raster.ops import silhouettes
+from .crops import Crops
+from .levenberg import Model, Parameters
+from .pins import Arrays, Pins
+from .unit import UnitSpace
+
+
+@dataclass(frozen=True)
+class FrameViews:
+    """The views of one frame.
+
+    Attributes:
+        crops: what they show.
+        weights: (N,) of the views.
+        cameras: (N,) index of each view's camera among all cameras.
+    """
+
+    crops: Crops
+    weights: np.ndarray
+    cameras: np.ndarray
+
+
+class PoseObjective:
+    """The sum of squares at one resolution and blur."""
+
+    def __init__(
+        self,
+        figure: PosedRig,
+        faces: np.ndarray,
+        unit: UnitSpace,
+        frames: Sequence[FrameViews],
+        *,
+        sigma: float,
+        cull: bool,
+        moves: CameraMoves | None = None,
+        home: np.ndarray | None = None,
+        prior: float = 0.0,
+        smoothness: float = 0.0,
+        camera_prior: float = 0.0,
+        pins: Sequence[Pins | None] | None = None,
+    ) -> None:
+        """Of `frames` that follow one another.
+
+        Args:
+            figure: of float64, on the CPU.
+            faces: (F, 3) of its mesh.
+            home: (P,) pose that the prior pulls to; zeros for the rig as given.
+            prior, smoothness: weights of the squared way from home and from the frame before, in units.
+            camera_prior: weight of the squared way of the cameras from where they were.
+        """
+        self.figure, self.unit, self.frames, self.moves = figure, unit, list(frames), moves
+        self.sigma, self.cull = sigma, cull
+        self.prior, self.smoothness, self.camera_prior = prior, smoothness, camera_prior
+        self.home = np.zeros(figure.count) if home is None else home
+        self.pins: list[Pins | None] = [None] * len(self.frames) if pins is None else list(pins)
+        device = self.frames[0].crops.masks.device
+        self._faces = torch.as_tensor(faces, dtype=torch.int64, device=device)
+        self._scales = [_pixel_scales(frame).to(device) for frame in self.frames]
+
+    def cost(self, x: Parameters) -> float:
+        """Half the sum of squares."""
+        total = self._ways(x, None)
+        for f, frame in enumerate(self.frames):
+            vertices, cameras = self.seen(f, x)
+            with torch.no_grad():
+                alpha = silhouettes(vertices, self._faces, **self._render(frame), **cameras)
+            total += 0.5 * float(self._residuals(f, alpha).double().square().sum())
+            if pins := self.pins[f]:
+                pinned = pins.residuals(_array(vertices), arrays(cameras), frame.crops.resolution)
+                total += 0.5 * float((pinned**2).sum())
+        return total
+
+    def model(self, x: Parameters) -> Model:
+        """Cost, gradient and Gauss-Newton matrix."""
+        model = Model.empty(len(self.frames), self.figure.count, len(x.shared))
+        model.cost = self._ways(x, model)
+        for f, frame in enumerate(self.frames):
+            vertices, cameras = self.seen(f, x)
+            d_vertices, *of_cameras = self._derivatives(f, x)
+            found = silhouettes_jacobian(
+                vertices,
+                self._faces,
+                d_vertices=d_vertices,
+                d_K=of_cameras[0],
+                d_world_to_camera=of_cameras[1],
+                **self._render(frame),
+                **cameras,
+            )
+            residuals = self._residuals(f, found.alpha)
+            model.cost += 0.5 * float(residuals.double().square().sum())
+            rows = found.rows * self._scales[f].flatten()[found.pixels, None]
+            picked = residuals.flatten()[found.pixels]
+            counts = torch.bincount(found.pixels // found.alpha[0].numel(), minlength=len(found.alpha)).tolist()
+            for n, (part, rest) in enumerate(zip(rows.split(counts), picked.split(counts), strict=True)):
+                self._add(model, f, frame.cameras[n], _array(part.T @ part), _array(part.T @ rest))
+            if pins := self.pins[f]:
+                scene = (_array(vertices), arrays(cameras), frame.crops.resolution)
+                pinned = pins.residuals(*scene)
+                d_K, d_matrix = (None if x is None else _array(x) for x in of_cameras)
+                pinned_rows = pins.rows(*scene, _array(d_vertices), d_K, d_matrix)
+                model.cost += 0.5 * float((pinned**2).sum())
+                for n in np.unique(pins.views):
+                    part = torch.from_numpy(pinned_rows[pins.views == n]).flatten(0, 1)
+                    rest = torch.from_numpy(pinned[pins.views == n]).flatten()
+                    self._add(model, f, frame.cameras[n], _array(part.T @ part), _array(part.T @ rest))
+        return model
+
+    def seen(self, f: int, x: Parameters) -> tuple[Tensor, dict[str, Any]]:
+        """Vertices (V, 3) in unit space, and the cameras that see them in the frame's crops."""
+        with torch.no_grad():
+            world = self.figure.vertices(torch.as_tensor(x.frames[f], dtype=torch.float64))
+        vertices = self._tensor((world.cpu().numpy() - self.unit.centre) / self.unit.size)
+        cameras = self.frames[f].crops.cameras
+        if self.moves is None:
+            return vertices, cameras
+        given = arrays(cameras)["K"]
+        K, matrix = self.moves.moved(self.frames[f].cameras, given, x.shared.reshape(-1, COUNT))
+        return vertices, {**cameras, "K": self._tensor(K), "world_to_camera": self._tensor(matrix)}
+
+    def _add(self, model: Model, f: int, camera: int, square: np.ndarray, slope: np.ndarray) -> None:
+        """Add J^T J and J^T r of one view, whose columns are the frame's parameters and then its camera's."""
+        own = self.figure.count
+        model.blocks[f] += square[:own, :own]
+        model.gradient.frames[f] += slope[:own]
+        if self.moves is not None:
+            start = COUNT * int(self.moves.groups[camera])
+            at = slice(start, start + COUNT)
+            model.arrow[f][:, at] += square[:own, own:]
+            model.corner[at, at] += square[own:, own:]
+            model.gradient.shared[at] += slope[own:]
+
+    def _ways(self, x: Parameters, model: Model | None) -> float:
+        """The cost of the ways from home, from frame to frame, and of the cameras; adds their model."""
+        units = self.figure.units
+        away, change = (x.frames - self.home) / units, np.diff(x.frames, axis=0) / units
+        if model is not None:
+            weight = self.prior / units**2
+            diagonal = np.einsum("fii->fi", model.blocks)
+            diagonal += weight
+            model.gradient.frames += self.prior * away / units
+            link = self.smoothness / units**2
+            diagonal[1:] += link
+            diagonal[:-1] += link
+            model.links -= link
+            slope = self.smoothness * change / units
+            model.gradient.frames[1:] += slope
+            model.gradient.frames[:-1] -= slope
+            model.corner += self.camera_prior * np.eye(len(x.shared))
+            model.gradient.shared += self.camera_prior * x.shared
+        squares = self.prior * (away**2).sum() + self.smoothness * (change**2).sum()
+        return 0.5 * float(squares + self.camera_prior * (x.shared**2).sum())
+
+    def _residuals(self, f: int, alpha: Tensor) -> Tensor:
+        """(N, S, S) scaled difference of silhouettes and masks, zero where nothing is known."""
+        masks = self.frames[f].crops.masks
+        return self._scales[f] * alpha - self._scales[f] * masks[:, 0] / masks[:, 1].clamp_min(1e-6)
+
+    def _render(self, frame: FrameViews) -> dict[str, Any]:
+        size = frame.crops.resolution
+        return {"height": size, "width": size, "sigma": self.sigma, "cull": self.cull}
+
+    def _derivatives(self, f: int, x: Parameters) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """(V, 3, Q), (N, 3, 3, Q) and (N, 4, 4, Q): what vertices and cameras follow, a frame's parameters and then, if
+        cameras move, those of each view's own."""
+        with torch.no_grad():
+            derivatives = self.figure.jacobian(torch.as_tensor(x.frames[f], dtype=torch.float64))
+        d_vertices = (derivatives / self.unit.size).to(self._faces.device, torch.float32)
+        if self.moves is None:
+            return d_vertices, None, None
+        frame, own = self.frames[f], self.figure.count
+        given = arrays(frame.crops.cameras)["K"]
+        of_cameras = self.moves.derivatives(frame.cameras, given, x.shared.reshape(-1, COUNT))
+        pad = torch.nn.functional.pad
+        d_K, d_matrix = (pad(self._tensor(derivative), (own, 0)) for derivative in of_cameras)
+        return pad(d_vertices, (0, COUNT)), d_K, d_matrix
+
+    def _tensor(self, x: np.ndarray) -> Tensor:
+        return torch.as_tensor(x, dtype=torch.float32, device=self._faces.device)
+
+
+def arrays(cameras: dict[str, Tensor]) -> Arrays:
+    """The same on the CPU, numbers in double precision."""
+    return {name: _array(x) if x.is_floating_point() else x.cpu().numpy() for name, x in cameras.items()}
+
+
+def _array(x: Tensor) -> np.ndarray:
+    return x.cpu().numpy().astype(np.float64)
+
+
+def _pixel_scales(frame: FrameViews) -> Tensor:
+    """(N, S, S) roots of what a squared difference counts at each pixel: a view counts by its weight, relative to the
+    area of its mask."""
+    masks = frame.crops.masks
+    area = masks[:, 0].sum(dim=(1, 2)).clamp_min(1e-6)
+    weights = torch.as_tensor(frame.weights / frame.weights.sum(), dtype=masks.dtype, device=masks.device)
+    return (weights / area).sqrt()[:, None, None] * masks[:, 1]
