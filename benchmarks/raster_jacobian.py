@@ -4,7 +4,7 @@
 
 One Levenberg-Marquardt step needs the silhouettes, the rows of the Jacobian, J^T J and J^T r; a gradient step needs
 silhouettes and their backward pass. Both through Python, on the CPU, of the same culled meshes (spot if SOFTRAS_DATA
-has it) in 4 views; rounds alternate. Medians in milliseconds, and the step's and the rows' multiple of forward + backward.
+has it) in 4 views; rounds alternate. Medians in milliseconds, and the multiples of forward + backward.
 """
 
 from __future__ import annotations
