@@ -246,7 +246,8 @@ def _read_shape_keys(target: bpy.types.Object, optimize: Sequence[str]) -> tuple
         offsets = _coordinates(key.points) - _coordinates(key.relative_key.points)
         if key.vertex_group and (group := target.vertex_groups.get(key.vertex_group)):
             offsets *= group_weights(target, group.index)[:, None]
-        free = wanted and not driven and key.name != KEY_NAME and bool(offsets.any())
+        moves = bool(offsets.any()) and key.slider_min < key.slider_max
+        free = wanted and not driven and key.name != KEY_NAME and moves
         read.append(ShapeKey(key.name, offsets, key.value, key.slider_min, key.slider_max, free))
     if wanted and not any(key.free for key in read):
         raise InputError(f"'{target.name}' has no shape keys to fit that are neither muted nor driven.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import os
 import subprocess
 from pathlib import Path
@@ -233,6 +235,30 @@ def test_locks_and_limits(snake, tmp_path, engine_python):
     assert not any(read(snake, ALL).armature.bones[1].pose.free_rotation)
 
 
+@pytest.mark.parametrize("limited", ["x", "y", "z", "xy", "xz"])
+@pytest.mark.parametrize("mode", ["XYZ", "YZX", "QUATERNION"])
+def test_a_limit_rotation_constraint_changes_nothing_within_the_limits_that_are_read(snake, mode, limited):
+    bone = armature_of(snake).pose.bones["Bone 1"]
+    bone.rotation_mode = mode
+    constraint = bone.constraints.new("LIMIT_ROTATION")
+    constraint.owner_space = "LOCAL"
+    for axis in limited:
+        setattr(constraint, f"use_limit_{axis}", True)
+        setattr(constraint, f"min_{axis}", -0.2)
+        setattr(constraint, f"max_{axis}", 2.5 if len(limited) > 1 else 0.3)
+    rig = read(snake, ("pose",))
+    moved = next(bone for bone in rig.armature.bones if bone.name == "Bone 1")
+    module = part("engine.softras.rotations")
+    for corner in itertools.product(*(moved.pose.limits * 0.999)):
+        matrix = module.rotation_matrix(corner, "XYZ" if mode == "QUATERNION" else mode)
+        rotation = module.rotation_numbers(matrix, mode, moved.pose.rotation) if mode == "QUATERNION" else corner
+        pose = dataclasses.replace(moved.pose, rotation=rotation)
+        bones = [dataclasses.replace(bone, pose=pose) if bone is moved else bone for bone in rig.armature.bones]
+        turned = dataclasses.replace(rig, armature=dataclasses.replace(rig.armature, bones=tuple(bones)))
+        part("scene.rig").write_rig(snake, turned)
+        assert_same(turned.vertices(), snake)
+
+
 def test_a_pose_that_is_held_is_read_as_it_is_shown(snake, tmp_path, engine_python):
     armature = armature_of(snake)
     randomize(armature, np.random.default_rng(3))
@@ -374,6 +400,14 @@ def refusals():
 
         return change
 
+    def free_end(target, armature):  # it carries nothing, but its chain does
+        target.vertex_groups.remove(target.vertex_groups["Side"])
+        constrain("IK", bone="Side")(target, armature)
+
+    def two_limits(target, armature):
+        for _ in range(2):
+            constrain("LIMIT_ROTATION", owner_space="LOCAL")(target, armature)
+
     def bendy(target, armature):
         armature.data.bones["Bone 1"].bbone_segments = 4
 
@@ -436,6 +470,8 @@ def refusals():
         (constrain("LIMIT_ROTATION"), "constraint 'Limit Rotation'"),
         (constrain("LIMIT_ROTATION", owner_space="LOCAL", influence=0.5), "constraint 'Limit Rotation'"),
         (constrain("IK", bone="Bone 3"), "bone 'Bone 3': constraint 'IK'"),
+        (free_end, "bone 'Side': constraint 'IK'"),
+        (two_limits, "constraint 'Limit Rotation.001'"),
         (bendy, "'Bone 1' is a bendy bone"),
         (envelope, "bone 'Bone 1' multiplies"),
         (driver, "bone 'Bone 1': its pose is driven"),

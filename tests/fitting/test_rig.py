@@ -143,6 +143,15 @@ def test_locks_and_limits_hold():
     np.testing.assert_allclose(keys.units, [1, 3])
 
 
+def test_vertices_of_next_to_no_weight_stay():
+    leg = Bone("Leg", -1, np.eye(4), Transform(location=[1, 0, 0], free_rotation=ALL))
+    armature = Armature((leg,), skin_vertices=[0, 1, 1], skin_bones=[0, 0, 0], skin_weights=[9e-5, 9e-5, 9e-5])
+    rig = small_rig(armature=armature)
+    expected = rig.mesh.vertices + np.array([[0, 0, 0], [1, 0, 0], [0, 0, 0]])
+    np.testing.assert_allclose(rig.vertices(), expected)
+    np.testing.assert_allclose(PosedRig(rig).vertices(torch.zeros(3)), expected)
+
+
 def test_bones_without_weight_move_no_vertex():
     rig = random_rig(6)
     armature = rig.armature
@@ -187,13 +196,13 @@ def test_gimbal_lock_is_read_too(mode):
     np.testing.assert_allclose(rotation_matrix(rotation_numbers(matrix, mode, angles), mode), matrix, atol=1e-7)
 
 
-def bad_armature(**change: object) -> Armature:
+def small_armature(**change: object) -> Armature:
     bones = change.pop("bones", (Bone("Hip", -1, np.eye(4)), Bone("Leg", 0, np.eye(4))))
     entries = {"skin_vertices": [0, 1], "skin_bones": [0, 1], "skin_weights": [1.0, 0.5], **change}
     return Armature(bones, **entries)
 
 
-def bad_rig(**change: object) -> Rig:
+def small_rig(**change: object) -> Rig:
     return Rig(**{"mesh": Mesh(np.eye(3), [[0, 1, 2]]), **change})
 
 
@@ -212,21 +221,21 @@ def bad_rig(**change: object) -> Rig:
         (lambda: Bone("Hip", -1, np.eye(3)), r"bone 'Hip' must have shape \(4, 4\)"),
         (lambda: Bone("Hip", -1, np.eye(4), inherit_scale="HALF"), "bone 'Hip' inherits scale as 'HALF'"),
         (lambda: Bone("Hip", 0.5, np.eye(4)), "parent of bone 'Hip' must be the index"),
-        (lambda: bad_armature(bones=()), "no bones"),
-        (lambda: bad_armature(bones=(Bone("Hip", 1, np.eye(4)), Bone("Leg", 0, np.eye(4)))), "parent of bone 'Hip'"),
-        (lambda: bad_armature(bones=(Bone("Hip", -2, np.eye(4)),)), "missing parent"),
-        (lambda: bad_armature(skin_bones=[0, 2]), "bones outside 0..1"),
-        (lambda: bad_armature(skin_weights=[1, -1]), "not be negative"),
-        (lambda: bad_armature(skin_weights=[1, np.inf]), "no NaN"),
-        (lambda: bad_armature(skin_vertices=[0.5, 1]), "whole numbers"),
+        (lambda: small_armature(bones=()), "no bones"),
+        (lambda: small_armature(bones=(Bone("Hip", 1, np.eye(4)), Bone("Leg", 0, np.eye(4)))), "parent of bone 'Hip'"),
+        (lambda: small_armature(bones=(Bone("Hip", -2, np.eye(4)),)), "missing parent"),
+        (lambda: small_armature(skin_bones=[0, 2]), "bones outside 0..1"),
+        (lambda: small_armature(skin_weights=[1, -1]), "not be negative"),
+        (lambda: small_armature(skin_weights=[1, np.inf]), "no NaN"),
+        (lambda: small_armature(skin_vertices=[0.5, 1]), "whole numbers"),
         (lambda: ShapeKey("Smile", np.zeros((3, 2))), "shape key 'Smile'"),
         (lambda: ShapeKey("Smile", np.zeros((3, 3)), value=2), "'Smile' must be in its range"),
         (
-            lambda: bad_rig(shape_keys=[ShapeKey("Smile", np.zeros((4, 3)))]),
+            lambda: small_rig(shape_keys=[ShapeKey("Smile", np.zeros((4, 3)))]),
             "'Smile' has 4 vertices but the mesh has 3",
         ),
-        (lambda: bad_rig(armature=bad_armature(skin_vertices=[0, 3])), "vertices outside 0..2"),
-        (lambda: bad_rig(parent=np.zeros((4, 4))), "scaled to nothing"),
+        (lambda: small_rig(armature=small_armature(skin_vertices=[0, 3])), "vertices outside 0..2"),
+        (lambda: small_rig(parent=np.zeros((4, 4))), "scaled to nothing"),
     ],
 )
 def test_bad_rigs_are_refused_in_a_sentence(make, sentence):
