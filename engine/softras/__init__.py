@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from .camera import Camera
 from .errors import InputError
 from .mesh import Mesh
-from .views import View
+from .rig import Armature, Bone, Rig, ShapeKey, Transform
+from .views import Landmark, View
 
 if TYPE_CHECKING:
     from .fitting import FitResult, Progress, fit, fit_events
@@ -35,7 +36,8 @@ _LAZY = {
     "silhouettes": ".raster.ops",
     "silhouettes_jacobian": ".raster.jacobian",
 }
-__all__ = ["Camera", "InputError", "Mesh", "View", "__version__", *sorted(_LAZY)]
+_NOUNS = ("Armature", "Bone", "Camera", "InputError", "Landmark", "Mesh", "Rig", "ShapeKey", "Transform", "View")
+__all__ = [*_NOUNS, "__version__", *sorted(_LAZY)]
 
 
 def __getattr__(name: str) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 
@@ -76,3 +77,34 @@ class Camera:
         scale = np.diag([width / (x1 - x0), height / (y1 - y0), 1.0])
         shift = np.array([[1.0, 0.0, -x0], [0.0, 1.0, -y0], [0.0, 0.0, 1.0]])
         return replace(self, K=scale @ shift @ self.K, width=width, height=height)
+
+
+def camera_to_json(camera: Camera) -> dict[str, Any]:
+    """The camera as JSON values; `camera_from_json` reads them back without loss."""
+    return {
+        "K": camera.K.tolist(),
+        "world_to_camera": camera.world_to_camera.tolist(),
+        "width": int(camera.width),
+        "height": int(camera.height),
+        "orthographic": bool(camera.orthographic),
+        "near": float(camera.near),
+    }
+
+
+def camera_from_json(value: Any) -> Camera:
+    """The camera that `camera_to_json` wrote."""
+    try:
+        return Camera(
+            K=np.array(value["K"], dtype=np.float64),
+            world_to_camera=np.array(value["world_to_camera"], dtype=np.float64),
+            width=int(value["width"]),
+            height=int(value["height"]),
+            orthographic=bool(value["orthographic"]),
+            near=float(value["near"]),
+        )
+    except KeyError as error:
+        raise InputError(f"a camera lacks {error}.") from error
+    except (TypeError, ValueError, OverflowError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"a camera must hold numbers: {error}.") from error

@@ -8,21 +8,24 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .camera import Camera
+from .camera import camera_from_json, camera_to_json
 from .errors import InputError
-from .io.files import make_folder, read_json, remove, write_array, write_json
+from .io.files import inside, make_folder, read_array, read_json, remove, write_array, write_json
+from .io.rigs import load_rig, save_rig
 from .mesh import Mesh
-from .views import View
+from .rig import Rig
+from .views import Landmark, View
 
 PROTOCOL = 1
 MAX_LINE = 1 << 20  # bytes of one message; arrays travel as files
 BEST, BEST_FACES, PREVIEW, RESULT = "best.npy", "best_faces.npy", "preview.npy", "result.json"
+BEST_RIG, BEST_POSES, PREVIEW_POSES = "best_rig.npy", "best_poses.json", "preview_poses.json"
 
 
 @dataclass
@@ -31,22 +34,27 @@ class Job:
 
     Attributes:
         views: what the mesh should look like. A photo is remembered by its path only: pictures show it where it exists.
-        mesh: the start, or None to reconstruct without one.
+        mesh: the start; None with a rig, and to reconstruct without one.
         lock: (V,) bool, True for vertices that must not move, or None.
         settings: keyword arguments of `softras.fit` (mode, optimize, seed, ...), JSON values only.
+        rig: the start where it has a pose, shape keys or a transform of its own, or None.
     """
 
     views: list[View]
     mesh: Mesh | None = None
     lock: np.ndarray | None = None
     settings: dict[str, Any] = field(default_factory=dict)
+    rig: Rig | None = None
 
     def __post_init__(self) -> None:
         if not self.views:
             raise InputError("the job has no views; add at least one camera with a mask.")
+        if self.mesh is not None and self.rig is not None:
+            raise InputError("a job starts from a mesh or from a rig, not from both.")
         if self.lock is not None:
             self.lock = np.ascontiguousarray(self.lock, dtype=bool)
-            count = 0 if self.mesh is None else len(self.mesh.vertices)
+            mesh = self.rig.mesh if self.rig is not None else self.mesh
+            count = 0 if mesh is None else len(mesh.vertices)
             if self.lock.shape != (count,):
                 raise InputError(f"the lock mask has shape {self.lock.shape} but the mesh has {count} vertices.")
 
@@ -56,7 +64,7 @@ class Job:
         Raises InputError when the folder cannot be written.
         """
         folder = make_folder(folder)
-        remove(folder, "job.json", BEST, BEST_FACES, PREVIEW, RESULT)
+        remove(folder, "job.json", BEST, BEST_FACES, BEST_RIG, BEST_POSES, PREVIEW, PREVIEW_POSES, RESULT)
         make_folder(folder / "masks")
         entries = []
         for number, view in enumerate(self.views):
@@ -70,12 +78,16 @@ class Job:
                     "weight": float(view.weight),
                     "ignore": view.ignore is not None,
                     "photo": None if view.photo is None else str(Path(view.photo).absolute()),
+                    "frame": view.frame,
+                    "landmarks": [asdict(landmark) for landmark in view.landmarks],
                     "camera": camera_to_json(view.camera),
                 }
             )
         if self.mesh is not None:
             write_array(folder / "vertices.npy", self.mesh.vertices)
             write_array(folder / "faces.npy", self.mesh.faces)
+        if self.rig is not None:
+            save_rig(folder / "rig", self.rig)
         if self.lock is not None:
             write_array(folder / "lock.npy", self.lock)
         try:
@@ -84,6 +96,7 @@ class Job:
                 {
                     "protocol": PROTOCOL,
                     "mesh": self.mesh is not None,
+                    "rig": self.rig is not None,
                     "lock": self.lock is not None,
                     "settings": self.settings,
                     "views": entries,
@@ -100,7 +113,7 @@ class Job:
         folder = Path(folder)
         if not (folder / "job.json").is_file():
             raise InputError(f"{folder} is not a job folder: it has no job.json.")
-        document = read_json(_inside(folder, "job.json"))
+        document = read_json(inside(folder, "job.json"))
         check_protocol(document.get("protocol"))
         entries, settings = document.get("views"), document.get("settings", {})
         if not isinstance(entries, list) or not isinstance(settings, dict):
@@ -109,15 +122,22 @@ class Job:
         mesh = lock = None
         if document.get("mesh"):
             mesh = Mesh(
-                _load_array(folder, "vertices.npy", (None, 3), "fiu"), _load_array(folder, "faces.npy", (None, 3), "iu")
+                read_array(folder, "vertices.npy", (None, 3), "fiu"), read_array(folder, "faces.npy", (None, 3), "iu")
             )
         if document.get("lock"):
-            lock = _load_array(folder, "lock.npy", (None,), "b")
-        return cls(views=views, mesh=mesh, lock=lock, settings=settings)
+            lock = read_array(folder, "lock.npy", (None,), "b")
+        rig = load_rig(inside(folder, "rig")) if document.get("rig") else None
+        return cls(views, mesh, lock, settings, rig)
+
+    @property
+    def start(self) -> Mesh | Rig | None:
+        """What the fit starts from."""
+        return self.mesh if self.rig is None else self.rig
 
     def new_faces(self, fitted: Mesh) -> np.ndarray | None:
         """(F, 3) the faces of a fitted mesh, or None where they are those of the start."""
-        kept = self.mesh is not None and np.array_equal(fitted.faces, self.mesh.faces)
+        start = self.mesh if self.rig is None else self.rig.mesh
+        kept = start is not None and np.array_equal(fitted.faces, start.faces)
         return None if kept else fitted.faces
 
 
@@ -134,37 +154,6 @@ def save_best(folder: Path, vertices: np.ndarray, faces: np.ndarray | None) -> d
         write_array(folder / BEST_FACES, faces)
     write_array(folder / BEST, np.asarray(vertices, dtype=np.float64))
     return files
-
-
-def camera_to_json(camera: Camera) -> dict[str, Any]:
-    """The camera as JSON values; `camera_from_json` reads them back without loss."""
-    return {
-        "K": camera.K.tolist(),
-        "world_to_camera": camera.world_to_camera.tolist(),
-        "width": int(camera.width),
-        "height": int(camera.height),
-        "orthographic": bool(camera.orthographic),
-        "near": float(camera.near),
-    }
-
-
-def camera_from_json(value: Any) -> Camera:
-    """The camera that `camera_to_json` wrote."""
-    try:
-        return Camera(
-            K=np.array(value["K"], dtype=np.float64),
-            world_to_camera=np.array(value["world_to_camera"], dtype=np.float64),
-            width=int(value["width"]),
-            height=int(value["height"]),
-            orthographic=bool(value["orthographic"]),
-            near=float(value["near"]),
-        )
-    except KeyError as error:
-        raise InputError(f"a camera lacks {error}.") from error
-    except (TypeError, ValueError, OverflowError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"a camera must hold numbers: {error}.") from error
 
 
 def encode(message: dict[str, Any]) -> bytes:
@@ -215,36 +204,14 @@ def _load_view(folder: Path, number: int, entry: Any) -> View:
     except (TypeError, ValueError) as error:
         raise InputError(f"the weight of view '{name}' must be a number.") from error
     size = (camera.height, camera.width)
-    mask = _load_array(folder, _view_file("masks", number), size, "u", itemsize=1)
-    ignore = _load_array(folder, _view_file("ignore", number), size, "b") if entry.get("ignore") else None
+    mask = read_array(folder, _view_file("masks", number), size, "u", itemsize=1)
+    ignore = read_array(folder, _view_file("ignore", number), size, "b") if entry.get("ignore") else None
     photo = Path(entry["photo"]) if isinstance(entry.get("photo"), str) else None
     if photo is not None and not photo.is_file():
         photo = None
-    return View(name, camera, mask.astype(np.float32) / 255, photo, weight, ignore)
-
-
-def _inside(folder: Path, name: str) -> Path:
-    """The file name in folder; a link that leads out of the folder is refused."""
-    path = folder / name
-    if not path.resolve().is_relative_to(folder.resolve()):
-        raise InputError(f"{path} leads out of the job folder; put the file itself there.")
-    return path
-
-
-def _load_array(
-    folder: Path, name: str, shape: tuple[int | None, ...], kinds: str, itemsize: int | None = None
-) -> np.ndarray:
-    """The array in the job's file name; its header is checked before any memory is taken."""
-    path = _inside(folder, name)
     try:
-        array = np.lib.format.open_memmap(path, mode="r")  # reads .npy only: no pickle, no archive
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {(error.strerror or str(error)).lower()}.") from error
-    except (ValueError, OverflowError) as error:
-        raise InputError(f"{path} is damaged or not a .npy file; write the job anew.") from error
-    wanted = " x ".join("any" if n is None else str(n) for n in shape)
-    if array.ndim != len(shape) or any(n is not None and n != m for n, m in zip(shape, array.shape, strict=True)):
-        raise InputError(f"{path} must hold an array of {wanted}, not {' x '.join(map(str, array.shape))}.")
-    if array.dtype.kind not in kinds or (itemsize and array.dtype.itemsize != itemsize):
-        raise InputError(f"{path} holds numbers of type {array.dtype}, which do not belong there.")
-    return np.array(array)
+        landmarks = tuple(Landmark(**landmark) for landmark in entry.get("landmarks", ()))
+    except TypeError as error:
+        raise InputError(f"a landmark of view '{name}' needs a vertex and a pixel.") from error
+    mask = mask.astype(np.float32) / 255
+    return View(name, camera, mask, photo, weight, ignore, entry.get("frame", 0), landmarks)

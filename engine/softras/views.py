@@ -1,16 +1,44 @@
-"""A view: a camera and the mask it should see."""
+"""A view: a camera and the mask it should see at a moment, and landmarks in it."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from numbers import Real
+from numbers import Integral, Real
 from pathlib import Path
 
 import numpy as np
 
 from .camera import Camera
 from .errors import InputError
+
+
+@dataclass(frozen=True)
+class Landmark:
+    """A vertex of the mesh and where a view should see it.
+
+    Attributes:
+        vertex: its index.
+        pixel: (x, y) in the view's image, (0, 0) at the top-left corner; may lie outside the image.
+        weight: factor of its squared distance, >= 0.
+    """
+
+    vertex: int
+    pixel: tuple[float, float]
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.vertex, Integral) or isinstance(self.vertex, bool) or self.vertex < 0:
+            raise InputError(f"a landmark needs the index of a vertex, not {self.vertex!r}.")
+        try:
+            x, y = map(float, self.pixel)
+            weight = float(self.weight)
+        except (TypeError, ValueError):
+            x = y = weight = math.nan
+        if not (math.isfinite(x) and math.isfinite(y) and math.isfinite(weight) and weight >= 0):
+            raise InputError(f"the landmark of vertex {self.vertex} needs a pixel (x, y) and a weight of 0 or more.")
+        for name, value in (("vertex", int(self.vertex)), ("pixel", (x, y)), ("weight", weight)):
+            object.__setattr__(self, name, value)
 
 
 @dataclass
@@ -24,6 +52,8 @@ class View:
         photo: the picture to show behind the outline in reports, if any.
         weight: this view's factor in the objective, >= 0.
         ignore: (H, W) bool, True where the mask has no opinion, or None.
+        frame: the moment of a sequence that it shows; each has a pose of its own.
+        landmarks: vertices and where the image shows them.
     """
 
     name: str
@@ -32,8 +62,13 @@ class View:
     photo: Path | None = None
     weight: float = 1.0
     ignore: np.ndarray | None = None
+    frame: int = 0
+    landmarks: tuple[Landmark, ...] = ()
 
     def __post_init__(self) -> None:
+        if not isinstance(self.frame, Integral) or isinstance(self.frame, bool):
+            raise InputError(f"the frame of view '{self.name}' must be a whole number, not {self.frame!r}.")
+        self.frame, self.landmarks = int(self.frame), tuple(self.landmarks)
         self.mask = np.ascontiguousarray(self.mask, dtype=np.float32)
         size = (self.camera.height, self.camera.width)
         if self.mask.shape != size:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from softras import InputError, Mesh, View
+from softras import InputError, Landmark, Mesh, View
 from softras.job import MAX_LINE, Job, check_protocol, decode, encode
 
 
@@ -18,7 +18,8 @@ def job(cube: Mesh, square_views: list[View]) -> Job:
     square_views[1].name = "a/b ../../ö\\c"
     square_views[2].ignore = np.eye(40, 48, dtype=bool)
     square_views[0].mask[12, 16:32] = 100 / 255
-    return Job(square_views, cube, np.arange(8) < 3, {"mode": "refine", "seed": 3, "optimize": ["rigid"]})
+    square_views[2].frame, square_views[2].landmarks = 7, (Landmark(4, (-1.5, 20)), Landmark(0, (3, 4), 0.5))
+    return Job(square_views, cube, np.arange(8) < 3, {"mode": "refine", "seed": 3, "optimize": ["object"]})
 
 
 @pytest.fixture
@@ -35,7 +36,8 @@ def test_a_job_comes_back_as_it_was_saved(job: Job, folder: Path) -> None:
     np.testing.assert_array_equal(loaded.mesh.faces, job.mesh.faces)
     np.testing.assert_array_equal(loaded.lock, job.lock)
     for got, want in zip(loaded.views, job.views, strict=True):
-        assert (got.name, got.weight) == (want.name, want.weight)
+        for name in ("name", "weight", "frame", "landmarks"):
+            assert getattr(got, name) == getattr(want, name)
         np.testing.assert_array_equal(got.mask, want.mask)
         np.testing.assert_array_equal(got.camera.K, want.camera.K)
         np.testing.assert_array_equal(got.camera.world_to_camera, want.camera.world_to_camera)
@@ -157,7 +159,7 @@ def test_a_header_that_promises_terabytes_takes_no_memory(folder: Path) -> None:
 def test_links_that_lead_out_of_the_folder_are_refused(folder: Path, tmp_path: Path, name: str) -> None:
     os.rename(folder / name, tmp_path / "elsewhere")
     (folder / name).symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(InputError, match="leads out of the job folder"):
+    with pytest.raises(InputError, match="leads out of its folder"):
         Job.load(folder)
 
 
