@@ -7,8 +7,8 @@ Needs PyTorch with CUDA, numpy and pytest (the tests also hypothesis, the fits w
 in SOFTRAS_DATA; the CPU's times its native library, which csrc/build.py makes). What is missing is said and left out.
 In turn: the kernels are compiled; the rasterizer's tests run on the device; compute-sanitizer watches a small case;
 times, memory and the limits that bytes and operations set, beside a plain CUDA transcription of SoftRas's published
-algorithm (published.cu) and our CPU backend; how many warps to launch; seconds of two fits. docs/performance.md keeps
-what was measured.
+algorithm (published.cu) and our CPU backend; the Jacobian's times; how many warps to launch; seconds of two fits.
+docs/performance.md keeps what was measured.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ DATA = Path(os.environ.get("SOFTRAS_DATA", REPOSITORY.parent / "shared" / "data"
 SIGMA = 1e-5
 LEVELS, SIZES, VIEWS = (3, 4, 5, 6, 7), (64, 256, 512, 1024), (1, 8, 64)
 MAIN = (4, 512, 8)  # the level, size and views that the targets are about
+PARAMETERS = 69  # of the Jacobian
 FORWARD, BACKWARD = 54, 86  # operations of a (face, pixel) pair, see docs/cuda.md
 LONGEST = 1.5  # seconds of one call beyond which a backend is not timed at larger sizes
 
@@ -76,6 +77,15 @@ class Case:
     def both(self) -> tuple[torch.Tensor, torch.Tensor]:
         alpha = self.forward()
         return alpha.detach(), torch.autograd.grad(alpha, self.vertices, self.upstream)[0]
+
+    def moves(self) -> torch.Tensor:
+        """Derivatives of the vertices with respect to PARAMETERS parameters: the same numbers on every device."""
+        generator = torch.Generator().manual_seed(0)
+        return torch.randn(*self.vertices.shape, PARAMETERS, generator=generator).to(self.vertices)
+
+    def jacobian(self, moves: torch.Tensor, **between: float) -> softras.Jacobian:
+        modes = {"height": self.size, "width": self.size, "sigma": SIGMA, **self.tensors, **between}
+        return softras.silhouettes_jacobian(self.vertices, self.faces, d_vertices=moves, **modes)
 
     def limit(self, rates: dict[str, float]) -> dict[str, float]:
         """Bytes and operations of forward + backward that no implementation can avoid, and the time they take."""
@@ -250,11 +260,33 @@ def line(row: dict) -> str:
     return text + f" | memory {row['memory']:.2f} of inputs and outputs"
 
 
+def time_jacobians(clock: Clock) -> list[dict]:
+    say(f"\nms forward + backward | Jacobian by {PARAMETERS} parameters | the same on our CPU, as called")
+    return [time_jacobian(clock, *case) for case in ([(3, 256, 4), MAIN] if clock.real else [(0, 16, 1)])]
+
+
+def time_jacobian(clock: Clock, level: int, size: int, views: int) -> dict[str, Any]:
+    """No CUDA graph can hold it: how many pixels have rows shows only in the middle of a call."""
+    case = Case(level, size, views, clock.device)
+    moves = case.moves()
+    row: dict[str, Any] = {"faces": len(case.faces), "size": size, "views": views}
+    row["pixels"] = len(case.jacobian(moves).pixels)
+    row["both"], row["jacobian"] = clock.called(case.both), clock.called(lambda: case.jacobian(moves))
+    if cpu.available():
+        with on_cpu(not clock.real):
+            here, moved = Case(level, size, views, "cpu"), moves.cpu()
+            row["cpu"] = Clock("cpu").called(lambda: here.jacobian(moved))
+    say(str(row))
+    return row
+
+
 def agree(device: str, published: Published) -> dict[str, float]:
     """The largest differences from the CPU backend in float64, and of the published algorithm's image."""
+    everywhere = {"low": -1, "high": 2}
     level, size = (0, 16) if device == "cpu" else (3, 64)
     case = Case(level, size, 2, device)
     alpha, gradient = case.both()
+    rows = case.jacobian(case.moves(), **everywhere).rows
     with on_cpu(device == "cpu"):
         exact = Case(level, size, 2, "cpu")
         exact.vertices = exact.vertices.detach().double().requires_grad_()
@@ -262,9 +294,11 @@ def agree(device: str, published: Published) -> dict[str, float]:
         exact.tensors = {name: x.double() if name in double else x for name, x in exact.tensors.items()}
         exact.upstream = exact.upstream.double()
         expected, slope = exact.both()
+        slopes = exact.jacobian(exact.moves(), **everywhere).rows
     return {
         "alpha": float((alpha.cpu() - expected).abs().max()),
         "gradient": float((gradient.cpu() - slope).abs().max() / slope.abs().max()),
+        "jacobian": float((rows.cpu() - slopes).abs().max() / slopes.abs().max()),
         "published": float((published.both(case).cpu() - expected).abs().max()),
     }
 
@@ -285,7 +319,7 @@ def run_tests(seconds: float) -> str:
     """The rasterizer's tests on the device, in a process of their own; the last line of what they say."""
     if missing := [name for name in ("pytest", "hypothesis") if importlib.util.find_spec(name) is None]:
         return f"left out, {' and '.join(missing)} not installed"
-    files = ["test_silhouettes.py", "test_cuda.py::test_a_gpu_agrees_with_the_definition"]
+    files = ["test_silhouettes.py", "test_jacobian.py", "test_cuda.py::test_a_gpu_agrees_with_the_definition"]
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-k", "cuda"]
     return outcome([*command, *[str(REPOSITORY / "tests" / "raster" / name) for name in files]], seconds)
 
@@ -373,12 +407,14 @@ def check(args: argparse.Namespace, device: str) -> int:
             say(f"compute-sanitizer: {report['compute-sanitizer']}")
         report["rates"] = rates(clock)
         report["rows"] = time_cases(clock, report["rates"], published, deadline - 0.15 * args.seconds)
+        report["jacobian"] = time_jacobians(clock)
         report["milliseconds by warps"] = sweep(clock)
         report["fits"] = time_fits(device) if device == "cuda" else {"left out": "emulated"}
         say(f"milliseconds by warps a multiprocessor: {report['milliseconds by warps']}\nfits: {report['fits']}")
     if args.out:
         args.out.write_text(json.dumps(report, indent=1))
-    good = report["agreement"]["alpha"] < 1e-5 and report["agreement"]["gradient"] < 1e-4
+    limits = {"alpha": 1e-5, "gradient": 1e-4, "jacobian": 1e-4}
+    good = all(report["agreement"][name] < limit for name, limit in limits.items())
     good = good and not any("FAILED" in str(report.get(part)) for part in ("tests", "compute-sanitizer"))
     say(f"{time.monotonic() - started:.0f} s; {'all is well' if good else 'SOMETHING IS WRONG, see above'}")
     return 0 if good else 1
@@ -425,7 +461,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=450, help="when to stop (default 450)")
     parser.add_argument("--emulate", action="store_true", help="run on the emulator at tiny sizes")
     parser.add_argument(
-        "--small", action="store_true", help="one small forward and backward pass, for compute-sanitizer"
+        "--small", action="store_true", help="one small forward and backward pass and Jacobian, for compute-sanitizer"
     )
     args = parser.parse_args()
     if args.emulate:
@@ -444,7 +480,9 @@ def main() -> int:
         say(f"the kernels do not run: {cuda.failure(0)}")
         return 1
     if args.small:
-        Case(1, 48, 2, "cuda").both()
+        case = Case(1, 48, 2, "cuda")
+        case.both()
+        case.jacobian(case.moves())
         torch.cuda.synchronize()
         return 0
     return check(args, "cuda")

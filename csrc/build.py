@@ -21,7 +21,7 @@ from pathlib import Path
 SOURCES = Path(__file__).resolve().parent
 OUT = SOURCES.parent / "engine" / "softras" / "_native"
 
-CUDA_SOURCES = ("softras_cuda.cu", "softras_math.h")  # see engine/softras/raster/nvrtc.py
+CUDA_SOURCES = ("softras_cuda.cu", "cuda_faces.h", "cuda_jacobian.h", "softras_math.h")  # those of raster/nvrtc.py
 
 # -ffast-math is not used: it would set flush-to-zero for the whole process, and NaN checks must work.
 # -Wno-psabi: vectors wider than the instruction set's are split, and none crosses an object file.

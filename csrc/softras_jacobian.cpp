@@ -97,13 +97,9 @@ struct Jacobian : Scene<T> {
   // The pairs of motions that Cells::pull names, P numbers each.
   void motions(int view, const Camera& cam, const Face& face, const LocalEdges<typename C::T4>& edges, T* out) const {
     const int n = face.outline.corners;
-    Vec3 world[3], point[3];
-    for (int k = 0; k < 3; k++) world[k] = position(view, face.vertex[k]), point[k] = to_camera(cam, world[k]);
-    const Outline o = face.kind == kWhole ? whole_outline(point, face.outline.pixel) : face.outline;
     T* corner = out + 2 * n * P;
-    for (int k = 0; k < n; k++) {
-      move(view, face, o.corner[k], corner_slope(cam, world, point, o.corner[k], o.point[k]), corner + 2 * k * P);
-    }
+    for (int k = 0; k < n; k++)
+      move(view, cam, face, face.kind == kWhole ? Corner{k, k, 0.0} : face.outline.corner[k], corner + 2 * k * P);
     for (int k = 0; k < n; k++) {
       const T *a = corner + 2 * k * P, *b = corner + 2 * ((k + 1) % n) * P;
       T* along = out + 2 * k * P;
@@ -113,25 +109,29 @@ struct Jacobian : Scene<T> {
   }
 
   // How a corner's x, and how its y moves with each parameter.
-  void move(int view, const Face& face, Corner corner, const CornerSlope& slope, T* out) const {
+  void move(int view, const Camera& cam, const Face& face, Corner corner, T* out) const {
+    const T* d_positions = (const T*)jacobian.d_positions;
+    const T* d_intrinsics = (const T*)jacobian.d_intrinsics;
+    const T* d_world_to_camera = (const T*)jacobian.d_world_to_camera;
+    const int64_t a = face.vertex[corner.a], b = face.vertex[corner.b];
+    T u[kSlope] = {}, v[kSlope] = {};
+    corner_slope(cam, 0, corner, position(view, a), position(view, b), u);
+    corner_slope(cam, 1, corner, position(view, a), position(view, b), v);
     memset(out, 0, 2 * P * sizeof(T));
-    if (jacobian.d_positions) {
-      for (int k = 0; k < 3; k++) {
-        if (k != corner.a && k != corner.b) continue;
-        const Vec3 u = slope.vertex[0][k], v = slope.vertex[1][k];
-        const double by[2][3] = {{u.x, u.y, u.z}, {v.x, v.y, v.z}};
-        combine(by, (const T*)jacobian.d_positions + 3 * P * this->place(view, face.vertex[k]), out, out + P);
-      }
-    }
-    if (jacobian.d_intrinsics) combine(slope.k, (const T*)jacobian.d_intrinsics + 9 * P * view, out, out + P);
-    if (jacobian.d_world_to_camera) combine(slope.m, (const T*)jacobian.d_world_to_camera + 16 * P * view, out, out + P);
+    if (d_positions) combine<3>(u, v, d_positions + 3 * P * this->place(view, a), out, out + P);
+    if (d_positions && corner.a != corner.b)
+      combine<3>(u + 3, v + 3, d_positions + 3 * P * this->place(view, b), out, out + P);
+    if (d_intrinsics)
+      combine<6>(u + kSlopeIntrinsics, v + kSlopeIntrinsics, d_intrinsics + 9 * P * view, out, out + P);
+    if (d_world_to_camera)
+      combine<12>(u + kSlopeMatrix, v + kSlopeMatrix, d_world_to_camera + 16 * P * view, out, out + P);
   }
 
-  // Adds by[0] * rows to x and by[1] * rows to y: n rows of P numbers.
+  // Adds by_u * rows to x and by_v * rows to y: n rows of P numbers.
   template <int n>
-  void combine(const double (&by)[2][n], const T* __restrict rows, T* __restrict x, T* __restrict y) const {
+  void combine(const T* by_u, const T* by_v, const T* __restrict rows, T* __restrict x, T* __restrict y) const {
     T u[n], v[n];
-    for (int i = 0; i < n; i++) u[i] = T(by[0][i]), v[i] = T(by[1][i]);
+    for (int i = 0; i < n; i++) u[i] = by_u[i], v[i] = by_v[i];
     for (int64_t p = 0; p < P; p++) {
       T sum_u = x[p], sum_v = y[p];
 #pragma clang loop unroll(full)

@@ -59,7 +59,8 @@ SR_HD Vec3 to_camera(const Camera& c, Vec3 p) {
 }
 
 // Gradient g of the camera-space point -> of the world point, added to gm (3 x 4).
-SR_HD Vec3 to_camera_backward(const Camera& c, Vec3 p, Vec3 g, double* gm) {
+template <class S>
+SR_HD Vec3 to_camera_backward(const Camera& c, Vec3 p, Vec3 g, S* gm) {
   const double row[3] = {g.x, g.y, g.z};
   for (int r = 0; r < 3; r++) {
     gm[4 * r] += row[r] * p.x, gm[4 * r + 1] += row[r] * p.y, gm[4 * r + 2] += row[r] * p.z, gm[4 * r + 3] += row[r];
@@ -75,7 +76,8 @@ SR_HD Vec2 project(const Camera& c, Vec3 p) {
 }
 
 // Gradient g of the pixel -> of the camera-space point, added to gk (6).
-SR_HD Vec3 project_backward(const Camera& c, Vec3 p, Vec2 g, double* gk) {
+template <class S>
+SR_HD Vec3 project_backward(const Camera& c, Vec3 p, Vec2 g, S* gk) {
   const double w = c.orthographic ? 1.0 : 1.0 / p.z;
   const double x = p.x * w, y = p.y * w;
   gk[0] += g.x * x, gk[1] += g.x * y, gk[2] += g.x;
@@ -107,13 +109,13 @@ SR_HD int clip_near(const Vec3 v[3], double near, Corner out[4]) {
   return n;
 }
 
-SR_HD Vec3 corner_point(const Vec3 v[3], Corner c) {
+SR_HD Vec3 corner_point(const Vec3* v, Corner c) {
   const Vec3 a = v[c.a], b = v[c.b];
   return {a.x + c.s * (b.x - a.x), a.y + c.s * (b.y - a.y), a.z + c.s * (b.z - a.z)};
 }
 
 // Gradient g of the corner, added to those of the triangle's corners.
-SR_HD void corner_backward(const Vec3 v[3], Corner c, Vec3 g, Vec3 gv[3]) {
+SR_HD void corner_backward(const Vec3* v, Corner c, Vec3 g, Vec3* gv) {
   const Vec3 a = v[c.a], b = v[c.b];
   gv[c.a].x += (1 - c.s) * g.x, gv[c.a].y += (1 - c.s) * g.y, gv[c.a].z += (1 - c.s) * g.z;
   if (c.a == c.b) return;
@@ -123,24 +125,24 @@ SR_HD void corner_backward(const Vec3 v[3], Corner c, Vec3 g, Vec3 gv[3]) {
   gv[c.b].z -= c.s * gs;
 }
 
-// How the pixel of a corner moves: the gradients of its u and its v with respect to the triangle's vertices in the world,
-// to rows 0 and 1 of K, and to rows 0 to 2 of world_to_camera. The reverse mode, once for u and once for v.
-struct CornerSlope {
-  Vec3 vertex[2][3];
-  double k[2][6], m[2][12];
-};
+// How the pixel of a corner moves in x or in y: the gradient with respect to vertices a and b in the world (x, y, z
+// each; none for b if it is a), to rows 0 and 1 of K, and to rows 0 to 2 of world_to_camera.
+constexpr int kSlopeIntrinsics = 6, kSlopeMatrix = 12, kSlope = 24;
 
-// world, v: the triangle in the world and in camera space; point: the corner in camera space.
-SR_HD CornerSlope corner_slope(const Camera& camera, const Vec3 world[3], const Vec3 v[3], Corner corner, Vec3 point) {
-  CornerSlope slope = {};
-  for (int axis = 0; axis < 2; axis++) {
-    Vec3 g[3] = {};
-    const Vec2 unit = {axis == 0 ? 1.0 : 0.0, axis == 0 ? 0.0 : 1.0};
-    corner_backward(v, corner, project_backward(camera, point, unit, slope.k[axis]), g);
-    for (int k = 0; k < 3; k++)
-      if (k == corner.a || k == corner.b) slope.vertex[axis][k] = to_camera_backward(camera, world[k], g[k], slope.m[axis]);
+// The reverse mode for one number. axis: 0 for x, 1 for y; a, b: those of the corner, in the world; slope: kSlope
+// numbers, zero before.
+template <class S>
+SR_HD void corner_slope(const Camera& camera, int axis, Corner corner, Vec3 a, Vec3 b, S* slope) {
+  const Vec3 world[2] = {a, b}, v[2] = {to_camera(camera, a), to_camera(camera, b)};
+  const int ends = corner.a == corner.b ? 1 : 2;
+  const Corner on_edge = {0, ends - 1, corner.s};
+  const Vec2 unit = {axis == 0 ? 1.0 : 0.0, axis == 0 ? 0.0 : 1.0};
+  Vec3 g[2] = {};
+  corner_backward(v, on_edge, project_backward(camera, corner_point(v, on_edge), unit, slope + kSlopeIntrinsics), g);
+  for (int k = 0; k < ends; k++) {
+    const Vec3 moved = to_camera_backward(camera, world[k], g[k], slope + kSlopeMatrix);
+    slope[3 * k] = S(moved.x), slope[3 * k + 1] = S(moved.y), slope[3 * k + 2] = S(moved.z);
   }
-  return slope;
 }
 
 // ---------------------------------------------------------------------------------------------- polygon

@@ -27,12 +27,14 @@ static const Named kernels[] = {BOTH(check),
                                 BOTH(faces_backward),
                                 BOTH(vertices_backward),
                                 BOTH(sum_gradients),
+                                BOTH(jacobian),
                                 NAMED(published_forward),
                                 NAMED(published_backward)};
 
 extern "C" {
 uint64_t emulator_seed = 1;
 uint64_t emulator_call_size = sizeof(softras::cuda::Call);
+uint64_t emulator_jacobian_call_size = sizeof(softras::cuda::JacobianCall);
 int cuCtxGetCurrent(void** context) { return *context = (void*)1, 0; }
 int cuModuleLoadData(void** module, const void* image) { return *module = (void*)1, image ? 0 : 1; }
 int cuGetErrorString(int, const char** words) { return *words = "the emulator does not know it", 0; }

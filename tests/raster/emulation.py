@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -47,18 +48,29 @@ class EmulatedGpu(cuda.Gpu):
         return lambda: int(number)
 
 
-def build(folder: Path, kernels: str | None = None) -> ctypes.CDLL:
-    """The emulated driver, compiled; `kernels`: another text of softras_cuda.cu."""
+def build(folder: Path, changed: dict[str, str] | None = None) -> ctypes.CDLL:
+    """The emulated driver, compiled; `changed`: other texts of some of the CUDA sources, by name."""
     pytest.importorskip("ziglang", reason="compiling the kernels for the CPU needs the package ziglang")
     if sys.platform != "linux":
         pytest.skip("the emulator's fibers are those of Linux")
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "softras_cuda.cu").write_text(kernels or (CSRC / "softras_cuda.cu").read_text())
+    for name in (nvrtc.SOURCE, *nvrtc.HEADERS):
+        (folder / name).write_text((changed or {}).get(name) or (CSRC / name).read_text())
     library = folder / "emulated_driver.so"
-    command = [sys.executable, "-m", "ziglang", "c++", *FLAGS.split(), "-shared", "-fPIC", f"-I{folder}", f"-I{CSRC}"]
+    command = [sys.executable, "-m", "ziglang", "c++", *FLAGS.split(), "-shared", "-fPIC", f"-I{folder}"]
     environment = {**os.environ, "ZIG_LOCAL_CACHE_DIR": str(folder / "zig")}
     subprocess.run([*command, str(HERE / "emulated_driver.cpp"), "-o", str(library)], check=True, env=environment)
     return driver.declared(ctypes.PyDLL(str(library)))  # one call at a time: the emulator has one GPU
+
+
+def build_without_barrier(folder: Path, source: str, before: str) -> ctypes.CDLL:
+    """The emulated driver with one barrier less: the one that follows this text."""
+    text = (CSRC / source).read_text()
+    broken, found = re.subn(f"({re.escape(before)}) *__sync(warp|threads)\\(\\);\n", r"\1", text)
+    assert found == 1
+    library = build(folder, {source: broken})
+    set_seed(library, 1)
+    return library
 
 
 @contextmanager

@@ -22,7 +22,7 @@ WORK = 1 << 22  # numbers of 8 bytes that one launch keeps beside its inputs and
 
 
 class Call(ctypes.Structure):
-    """`Call` of csrc/softras_cuda.cu."""
+    """`Call` of csrc/cuda_faces.h."""
 
     _fields_ = [
         *[(name, ctypes.c_int32) for name in ("views", "vertices", "faces", "height", "width")],
@@ -34,6 +34,16 @@ class Call(ctypes.Structure):
         *[(name, ctypes.c_void_p) for name in ("pixel_gradients", "point_gradients", "clipped_intrinsics")],
         *[(name, ctypes.c_void_p) for name in ("corner_gradients", "partial_gradients")],
         *[(name, ctypes.c_void_p) for name in ("grad_positions", "grad_intrinsics", "grad_world_to_camera")],
+    ]
+
+
+class JacobianCall(ctypes.Structure):
+    """`JacobianCall` of csrc/cuda_jacobian.h."""
+
+    _fields_ = [
+        ("scene", Call),
+        ("parameters", ctypes.c_int32),
+        *[(name, ctypes.c_void_p) for name in ("row_of", "d_positions", "d_intrinsics", "d_world_to_camera", "rows")],
     ]
 
 
@@ -207,6 +217,48 @@ def silhouettes_backward(
     return grads[0], grads[1], grads[2]
 
 
+def silhouettes_jacobian(
+    transmittance: Tensor,
+    pixels: Tensor,
+    vertices: Tensor,
+    faces: Tensor,
+    K: Tensor,
+    world_to_camera: Tensor,
+    sigma: float,
+    orthographic: Tensor,
+    near: Tensor,
+    cull: bool,
+    parameters: int,
+    d_vertices: Tensor | None,
+    d_K: Tensor | None,
+    d_world_to_camera: Tensor | None,
+) -> Tensor:
+    """Rows of the Jacobian. Atomic additions, so two runs may differ in the last bits."""
+    height, width = transmittance.shape[1:]
+    scene = _Scene(vertices, faces, K, world_to_camera, orthographic, near, sigma, cull, height, width)
+    d_vertices, d_K, d_world_to_camera = (
+        None if x is None else x.contiguous() for x in (d_vertices, d_K, d_world_to_camera)
+    )
+    with scene.gpu.current():
+        rows = vertices.new_zeros(len(pixels), parameters)
+        if not rows.numel():
+            return rows
+        row_of = torch.full(transmittance.shape, -1, dtype=torch.int32, device=vertices.device)
+        row_of.view(-1)[pixels] = torch.arange(len(pixels), dtype=torch.int32, device=vertices.device)
+        for part in scene.parts(1):
+            moves = [
+                d_vertices if d_vertices is None or vertices.dim() == 2 else d_vertices[part],
+                None if d_K is None else d_K[part],
+                None if d_world_to_camera is None else d_world_to_camera[part],
+            ]
+            tensors = (row_of[part], *moves, rows)
+            pointers = [None if x is None else x.data_ptr() for x in tensors]
+            inner = scene.call(part, transmittance=transmittance[part])
+            call = JacobianCall(inner, parameters, *pointers)
+            scene.launch("jacobian", call, *scene.face_blocks(part.stop - part.start, inner.splits))
+    return rows
+
+
 class _Scene:
     """The inputs of a call, dense, and how to launch kernels on them."""
 
@@ -257,7 +309,7 @@ class _Scene:
             setattr(call, name, None if tensor is None else tensor.data_ptr())
         return call
 
-    def launch(self, name: str, call: Call, x: int, y: int = 1, z: int = 1) -> None:
+    def launch(self, name: str, call: Call | JacobianCall, x: int, y: int = 1, z: int = 1) -> None:
         if x and y and z:
             kernel = f"softras_{name}_{str(self.vertices.dtype).removeprefix('torch.')}"
             self._module.launch(kernel, (x, y, z), THREADS, self.gpu.stream(), call)

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 SOURCE = "softras_cuda.cu"
-HEADER = "softras_math.h"
+HEADERS = ("cuda_faces.h", "cuda_jacobian.h", "softras_math.h")
 SOURCES = Path(__file__).resolve().parent.parent / "_native"  # csrc/build.py puts them there
 
 
@@ -28,7 +28,7 @@ class CompileError(RuntimeError):
 def sources() -> dict[str, str]:
     """The CUDA sources by name. Raises CompileError when they are not there."""
     try:
-        return {name: (SOURCES / name).read_text(encoding="utf-8") for name in (SOURCE, HEADER)}
+        return {name: (SOURCES / name).read_text(encoding="utf-8") for name in (SOURCE, *HEADERS)}
     except OSError as error:
         raise CompileError(
             f"the CUDA sources are missing ({error.filename}); 'python csrc/build.py' puts them there"

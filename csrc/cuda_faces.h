@@ -1,0 +1,344 @@
+// SPDX-License-Identifier: MIT
+// What the CUDA kernels share: the call, and a warp's walk over the pixels of its faces.
+#pragma once
+#define SOFTRAS_ISA cuda
+
+namespace softras::SOFTRAS_ISA {
+template <class T>
+__device__ inline T positive_part(T a) { return a > 0 ? a : T(0); }
+template <class T>
+__device__ inline T magnitude(T a) { return a < 0 ? -a : a; }
+}  // namespace softras::SOFTRAS_ISA
+
+#include "softras_math.h"
+
+namespace softras::SOFTRAS_ISA {
+
+constexpr int kWarp = 32, kBlock = 128, kWarps = kBlock / kWarp;  // threads
+constexpr unsigned kAll = 0xffffffffu;
+constexpr int kCell = 16;     // pixels a side; within a cell, coordinates are small enough for float
+constexpr int kPartial = 18;  // numbers of a camera's gradient: rows 0 and 1 of K, rows 0 to 2 of world_to_camera
+
+// The pixels' sums are in units of 2^-44: finer than float64 needs, and no sum of the additions that may be under way
+// at once, 54 each, overflows.
+typedef unsigned long long Sum;
+constexpr double kUnit = 1.0 / 17592186044416.0;
+template <class T>
+constexpr Sum kOpaque = Sum((sizeof(T) == 4 ? 26.575424759098897 : 53.150849518197795) / kUnit);  // log2 kSaturated
+
+// The arguments of the kernels (engine/softras/raster/cuda.py has the same); dense arrays of T unless typed here.
+struct Call {
+  int views, vertices, faces, height, width;
+  int shared_vertices, wide_indices, cull;
+  int splits;    // warps that share the cells of a face
+  int partials;  // blocks of a view in vertices_backward
+  int add;       // whether grad_positions is added to
+  double sigma;  // squared NDC
+  const void *positions, *face_indices, *intrinsics, *world_to_camera;
+  const unsigned char* orthographic;
+  const double* near_planes;
+  int* status;  // a bit for each SOFTRAS_BAD_... of softras.h
+  Sum* sums;    // (N,H,W)
+  void *alpha, *transmittance;
+  const void* grad_alpha;
+  double* pixel_gradients;       // (N,V,2): of a vertex's pixel, from faces whole in front of the near plane
+  double* point_gradients;       // (N,V,3): of its camera-space point, from clipped faces; later of its position
+  double* clipped_intrinsics;    // (N,6): of rows 0 and 1 of K, from clipped faces
+  double* corner_gradients;      // (N,F,21), or null: instead of all these, the terms of their sums; see Corner
+  double* partial_gradients;     // (N,partials,kPartial)
+  void *grad_positions, *grad_intrinsics, *grad_world_to_camera;
+};
+
+__device__ inline float exp2_of(float x) { return exp2f(x); }
+__device__ inline double exp2_of(double x) { return exp2(x); }
+__device__ inline float log2_of(float x) { return log2f(x); }
+__device__ inline double log2_of(double x) { return log2(x); }
+__device__ inline int rounded_up(float x) { return (int)ceilf(x); }
+__device__ inline int rounded_up(double x) { return (int)ceil(x); }
+__device__ inline int rounded_down(float x) { return (int)floorf(x); }
+__device__ inline int rounded_down(double x) { return (int)floor(x); }
+__device__ inline int lane_of_thread() { return threadIdx.x % kWarp; }
+__device__ inline int warp_of_thread() { return threadIdx.x / kWarp; }
+
+template <class T>
+__device__ inline T warp_sum(T v) {
+  for (int o = kWarp / 2; o > 0; o /= 2) v += __shfl_xor_sync(kAll, v, o);
+  return v;
+}
+
+// ---------------------------------------------------------------------------------------------- inputs
+
+__device__ inline long long vertex_of(const Call& call, long long corner) {
+  return call.wide_indices ? ((const long long*)call.face_indices)[corner] : ((const int*)call.face_indices)[corner];
+}
+
+// Where a vertex is among the positions of a view.
+__device__ inline long long place_of(const Call& call, int view, long long vertex) {
+  return vertex + (call.shared_vertices ? 0 : (long long)view * call.vertices);
+}
+
+template <class T>
+__device__ inline Vec3 position_of(const Call& call, int view, long long vertex) {
+  const T* p = (const T*)call.positions + 3 * place_of(call, view, vertex);
+  return {p[0], p[1], p[2]};
+}
+
+// The block must meet before it is used.
+template <class T>
+__device__ inline void load_camera(const Call& call, int view, Camera& camera) {
+  const int i = threadIdx.x;
+  if (i < 6) camera.k[i] = ((const T*)call.intrinsics)[9LL * view + i];
+  if (i < 12) camera.m[i] = ((const T*)call.world_to_camera)[16LL * view + i];
+  if (i == 0) camera.near = call.near_planes[view], camera.orthographic = call.orthographic[view] != 0;
+}
+
+// Sets the bits of `status`: is every number finite, does every vertex exist?
+template <class T>
+__device__ void check(const Call& call) {
+  const long long start = blockIdx.x * (long long)kBlock + threadIdx.x, step = gridDim.x * (long long)kBlock;
+  const long long positions = 3LL * call.vertices * (call.shared_vertices ? 1 : call.views);
+  int bad = 0;
+  for (long long i = start; i < positions; i += step)
+    if (!isfinite(((const T*)call.positions)[i])) bad |= 1 << 1;
+  for (long long i = start; i < 6LL * call.views; i += step)
+    if (!isfinite(((const T*)call.intrinsics)[9 * (i / 6) + i % 6])) bad |= 1 << 2;
+  for (long long i = start; i < 12LL * call.views; i += step)
+    if (!isfinite(((const T*)call.world_to_camera)[16 * (i / 12) + i % 12])) bad |= 1 << 3;
+  for (long long i = start; i < 3LL * call.faces; i += step) {
+    const long long v = vertex_of(call, i);
+    if (v < 0 || v >= call.vertices) bad |= 1 << 4;
+  }
+  if (bad) atomicOr(call.status, bad);
+}
+
+// ---------------------------------------------------------------------------------------------- faces
+
+// An edge about the middle of a cell (see LocalEdges), and 1 / nx.
+template <class T>
+struct alignas(16) Edge {
+  T nx, ny, c, e, h, r, t, inverse_nx;
+};
+
+// A part of a face's rectangle, from its first pixel (x, y); at the right and bottom they are smaller.
+struct Cell {
+  int x, y, width, height;
+};
+__device__ inline Cell cell_at(const Rect& r, int x, int y) {
+  return {x, y, min(kCell, r.x1 - x + 1), min(kCell, r.y1 - y + 1)};
+}
+
+template <class T>
+__device__ inline Edge<T> edge_about_middle(const Cell& cell, const Edges<double>& edge, const Blur<T>& blur) {
+  const double x = cell.x + cell.width / 2 + 0.5, y = cell.y + cell.height / 2 + 0.5;
+  const LocalEdges<double> e = localize(edge, x, y, blur.kappa, blur.inverse_kappa);
+  return {T(e.nx), T(e.ny), T(e.c), T(e.e), T(e.h), T(e.r), T(e.t), T(1) / T(e.nx)};
+}
+
+// A face in one view, in shared memory.
+template <class T>
+struct Face {
+  union {
+    Edges<double> edge[4];
+    Edge<T> single_edge[4];  // about the middle of its only cell
+  };
+  Rect rect;    // the pixels within the cut-off of its bounds
+  int corners;  // 3 or 4; 0: it counts nowhere
+  bool clipped, single;
+};
+
+template <class T>
+__device__ void set_up(const Call& call, const Camera& camera, const Blur<T>& blur, int view, long long face,
+                       Face<T>& out) {
+  out.corners = 0;
+  if (face >= call.faces) return;
+  Vec3 point[3];
+  Vec2 q[4];
+  bool whole = true;
+  for (int k = 0; k < 3; k++) {
+    const long long v = vertex_of(call, 3 * face + k);
+    if (v < 0 || v >= call.vertices) return;
+    point[k] = to_camera(camera, position_of<T>(call, view, v));
+    q[k] = project(camera, point[k]);
+    whole = whole && point[k].z > camera.near;
+  }
+  int n = 3;
+  if (!whole) {
+    const Vec3 copy[3] = {point[0], point[1], point[2]};  // which may be indexed, so that `point` stays in registers
+    const Outline outline = clipped_outline(camera, copy);
+    n = outline.corners;
+    if (n < 3) return;
+    for (int k = 0; k < 4; k++)
+      if (k < n) q[k] = outline.pixel[k];
+  }
+  if (n == 3) q[3] = q[0];  // which changes neither the bounds nor the area
+  const Bounds bounds = bounds_of(q, 4);
+  if (!reach(bounds, blur.radius, call.width, call.height, out.rect)) return;
+  const double area2 = doubled_area(q, 4);
+  if (!visible(area2, bounds, call.cull != 0)) return;
+  // In float32 most faces have one cell, and each lane takes its face's edges there; float64 has no room for that.
+  out.single = sizeof(T) == 4 && out.rect.x1 - out.rect.x0 < kCell && out.rect.y1 - out.rect.y0 < kCell;
+  const Cell cell = cell_at(out.rect, out.rect.x0, out.rect.y0);
+  for (int k = 0; k < 4; k++) out.edge[k].c = q[k].x, out.edge[k].e = q[k].y;  // so that the loop may index them
+#pragma unroll 1
+  for (int k = 0; k < n; k++) {
+    const Edges<double>& next = out.edge[(k + 1) % 4];
+    const Vec2 a = {out.edge[k].c, out.edge[k].e}, b = k + 1 < n ? Vec2{next.c, next.e} : q[0];
+    const Edges<double> edge = make_edges(a.x, a.y, b.x, b.y, area2 < 0 ? -1.0 : 1.0);
+    if (out.single) out.single_edge[k] = edge_about_middle(cell, edge, blur);
+    if (!out.single) out.edge[k] = edge;
+  }
+  out.clipped = !whole;
+  out.corners = n;
+}
+
+// ---------------------------------------------------------------------------------------------- pixels
+
+// What the warps of a block have in shared memory.
+template <class T>
+struct Shared {
+  Camera camera;
+  Blur<T> blur;
+  Face<T> face[kBlock];
+  Edge<T> edge[kWarps][4];  // of the warp's cell
+};
+
+// A pixel of a cell: its position from the cell's middle, and its place in the image.
+template <class T>
+struct Pixel {
+  T x, y;
+  long long index;
+  bool exists;  // false for lanes without a pixel
+};
+
+// The warp calls visit(pixel, edges) for the pixels of a face that no edge's line, moved out by the cut-off, leaves
+// behind: for 32 at once, in the cells first, first + step, ... of its rectangle. Each lane finds the interval of one
+// row of the cell (as cells.h does), and the intervals are dealt out to the lanes one after another.
+template <int n, class T, class Visit>
+__device__ void walk(const Call& call, Shared<T>& shared, const Face<T>& f, int view, int first, Visit visit) {
+  const int lane = lane_of_thread();
+  Edge<T>* local = shared.edge[warp_of_thread()];
+  const Blur<T>& blur = shared.blur;
+  const T flat = T(1e-6) * T(blur.kappa);
+  const int columns = (f.rect.x1 - f.rect.x0) / kCell + 1, rows = (f.rect.y1 - f.rect.y0) / kCell + 1;
+  for (int i = first; i < columns * rows; i += call.splits) {
+    const Cell cell = cell_at(f.rect, f.rect.x0 + i % columns * kCell, f.rect.y0 + i / columns * kCell);
+    const int middle_x = cell.width / 2, middle_y = cell.height / 2;
+    if (!f.single) {
+      __syncwarp();  // the edges of the cell before have been read
+      if (lane < n) local[lane] = edge_about_middle(cell, f.edge[lane], blur);
+      __syncwarp();
+    }
+    Edge<T> edge[n];
+    for (int k = 0; k < n; k++) edge[k] = f.single ? f.single_edge[k] : local[k];
+
+    T low = T(0), high = T(cell.width - 1);
+    for (int k = 0; k < n; k++) {
+      const T at = T(middle_x) - (edge[k].ny * T(lane - middle_y) + edge[k].c + blur.reach) * edge[k].inverse_nx;
+      if (edge[k].nx > flat) low = max(low, at);  // a flat edge's line bounds no row
+      if (edge[k].nx < -flat) high = min(high, at);
+    }
+    const int start = rounded_up(min(low, T(kCell))), stop = rounded_down(max(high, T(-1)));
+    const int count = lane < cell.height ? max(0, stop - start + 1) : 0;
+    int end = count;  // pixels of this row and those before
+    for (int o = 1; o < kCell; o *= 2) {
+      const int before = __shfl_up_sync(kAll, end, o);
+      if (lane >= o) end += before;
+    }
+    const int total = __shfl_sync(kAll, end, kCell - 1), from = start - (end - count);
+    for (int base = 0; base < total; base += kWarp) {
+      const int number = base + lane;
+      int row = 0;
+      for (int o = kCell / 2; o > 0; o /= 2)
+        if (__shfl_sync(kAll, end, row + o - 1) <= number) row += o;
+      const int column = number + __shfl_sync(kAll, from, row);
+      const bool exists = number < total;
+      const long long index = ((long long)view * call.height + cell.y + row) * call.width + cell.x + column;
+      visit(Pixel<T>{T(column - middle_x), T(row - middle_y), exists ? index : 0, exists}, edge);
+    }
+  }
+}
+
+// x = +-d^2 log2(e) / sigma of a pixel, positive inside.
+template <int n, class T>
+__device__ inline T exponent(const Pixel<T>& p, const Edge<T>* edge) {
+  T squared = 0, inside = 0;
+  for (int k = 0; k < n; k++) {
+    const Edge<T>& e = edge[k];
+    const T across = e.nx * p.x + e.ny * p.y + e.c;
+    const T s = squared_distance(across, e.ny * p.x - e.nx * p.y + e.e, e.h);
+    squared = k == 0 ? s : min(s, squared);
+    inside = k == 0 ? across : min(across, inside);
+  }
+  return inside < 0 ? -squared : squared;
+}
+
+// 2^x, zero where the face does not count.
+template <class T>
+__device__ inline T exponential(T x) {
+  return x > T(-kCutoffLog2) ? exp2_of(min(x, kMostExponent<T>)) : T(0);
+}
+
+// log2(1 + e) with what 1 + e loses of a small e, lest the losses of many faint faces add up.
+template <class T>
+__device__ inline T log2_of_one_more(T e) {
+  const T sum = T(1) + e;
+  return log2_of(sum) + (e < T(1) ? (e - (sum - T(1))) * T(kLog2e) : T(0));
+}
+
+// d alpha / d(squared) / D; zero where the forward pass stopped early.
+template <class T>
+__device__ inline T slope_of(const Call& call, long long pixel) {
+  const T left = ((const T*)call.transmittance)[pixel];
+  return left * kSaturated<T> > T(1) ? T(kLn2) * left : T(0);
+}
+
+// How a pixel follows a face: the derivative with respect to the point of the outline nearest to it, which is at t from
+// corner `edge` to the next.
+template <class T>
+struct Pull {
+  Vector2<T> move;
+  T t;
+  int edge;
+};
+
+// weight: |dL/d(squared)| / D.
+template <int n, class T>
+__device__ inline Pull<T> pull_of(const Pixel<T>& p, const Edge<T>* edge, T weight) {
+  T squared = 0, inside = 0, nx = 0, ny = 0, across = 0, past = 0, t = 0;
+  int nearest = 0;
+  for (int k = 0; k < n; k++) {
+    const Edge<T>& e = edge[k];
+    const T a = e.nx * p.x + e.ny * p.y + e.c, position = e.ny * p.x - e.nx * p.y + e.e;
+    const T along = nearest_along(position, e.h), beyond = position - along, s = squared_distance(a, beyond);
+    inside = k == 0 ? a : min(a, inside);
+    if (k == 0 || s < squared) {
+      squared = s, nearest = k, nx = e.nx, ny = e.ny, across = a, past = beyond, t = along * e.r + e.t;
+    }
+  }
+  const T e = exponential(inside < 0 ? -squared : squared), size = weight * e / (e + T(1));
+  return {nearest_point_gradient(inside < 0 ? -size : size, across, past, nx, ny), t, nearest};
+}
+
+// The share of corner k in that point.
+template <int n, class T>
+__device__ inline T share_of(const Pull<T>& pull, int k) {
+  return pull.edge == k ? T(1) - pull.t : pull.edge == (k + n - 1) % n ? pull.t : T(0);
+}
+
+// Sets up the warp's faces and calls work(face's number, face, first cell) for those that count somewhere.
+template <class T, class Work>
+__device__ void for_faces(const Call& call, Shared<T>& shared, int view, Work work) {
+  const int lane = lane_of_thread(), warp = warp_of_thread();
+  load_camera<T>(call, view, shared.camera);
+  if (threadIdx.x == 0) shared.blur = blur_of<T>(call.sigma, call.height, call.width);
+  __syncthreads();
+  const long long first = blockIdx.x * (long long)kBlock + warp * kWarp;
+  Face<T>* face = shared.face + warp * kWarp;
+  set_up(call, shared.camera, shared.blur, view, first + lane, face[lane]);
+  unsigned left = __ballot_sync(kAll, face[lane].corners > 0);
+  __syncwarp();
+  for (int i = 0; i < kWarp; i++)
+    if (left >> i & 1) work(first + i, face[i], (int)((blockIdx.y + (unsigned)first + i) % (unsigned)call.splits));
+}
+
+}  // namespace softras::SOFTRAS_ISA
