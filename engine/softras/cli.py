@@ -62,7 +62,9 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("--views", metavar="FOLDER", help="folder with a cameras.json and masks")
     fit.add_argument("--out", metavar="FILE", help="where to write the fitted mesh (.obj .ply .stl .off .glb)")
     fit.add_argument("--mode", choices=("refine", "reconstruct"), help="default: refine with a mesh, else reconstruct")
-    fit.add_argument("--optimize", metavar="WHAT", help="vertices (default), rigid, or rigid,vertices")
+    fit.add_argument(
+        "--optimize", metavar="WHAT", help="of vertices (default), object, pose, shape_keys, cameras; with commas"
+    )
     fit.add_argument("--report", metavar="DIR", help="write a report with pictures (report.html) there")
     fit.add_argument("--seed", type=int, metavar="N", help="start of the random numbers (default 0)")
     fit.add_argument("--device", choices=("auto", "cpu", "cuda"), help="where to compute (default auto)")
@@ -138,7 +140,7 @@ def _fit_until(stopped: list[int], options: argparse.Namespace) -> int:
     if options.report:
         from .io.report import write_report
 
-        write_report(options.report, job.views, job.mesh, result)
+        write_report(options.report, job.views, job.start, result)
     _print_result(job, result, options, time.monotonic() - started)
     return INTERRUPTED if stopped else OK
 
@@ -148,7 +150,8 @@ def _save_result(folder: Path, job: Job, result: FitResult, status: str) -> None
     from .io.files import write_json
     from .job import RESULT, save_best
 
-    files = save_best(folder, result.mesh.vertices, job.new_faces(result.mesh))
+    moved: dict[str, Any] = {"rigs": result.rigs, "cameras": result.cameras, "given": job.rig}
+    files = save_best(folder, result.mesh.vertices, job.new_faces(result.mesh), **moved if job.moves else {})
     iou = {"iou": [float(value) for value in result.iou], "mean_iou": result.mean_iou}
     write_json(folder / RESULT, {"status": status, **files, **iou, "elapsed": result.elapsed, "notes": result.notes})
 

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .camera import camera_from_json, camera_to_json
+from .camera import Camera, camera_from_json, camera_to_json
 from .errors import InputError
 from .io.files import inside, make_folder, read_array, read_json, remove, write_array, write_json
+from .io.poses import save_poses
 from .io.rigs import load_rig, save_rig
 from .mesh import Mesh
 from .rig import Rig
@@ -134,6 +136,12 @@ class Job:
         """What the fit starts from."""
         return self.mesh if self.rig is None else self.rig
 
+    @property
+    def moves(self) -> bool:
+        """Whether poses or cameras are fitted, not only vertices."""
+        optimize = self.settings.get("optimize", ())
+        return bool(set([optimize] if isinstance(optimize, str) else optimize) - {"vertices"})
+
     def new_faces(self, fitted: Mesh) -> np.ndarray | None:
         """(F, 3) the faces of a fitted mesh, or None where they are those of the start."""
         start = self.mesh if self.rig is None else self.rig.mesh
@@ -141,17 +149,33 @@ class Job:
         return None if kept else fitted.faces
 
 
-def save_best(folder: Path, vertices: np.ndarray, faces: np.ndarray | None) -> dict[str, str]:
+def save_best(
+    folder: Path,
+    vertices: np.ndarray,
+    faces: np.ndarray | None = None,
+    rigs: Mapping[int, Rig] | None = None,
+    cameras: Sequence[Camera] | None = None,
+    given: Rig | None = None,
+) -> dict[str, str]:
     """Put the best state of a fit into its job folder; returns the file names as a result names them.
 
     Args:
         vertices: (V, 3) world points.
         faces: (F, 3) where the fit made its own mesh, else None.
+        rigs: by frame, and the cameras of all views, where they may have moved, else None.
+        given: the rig before the fit; vertices of its mesh that changed are saved too.
     """
     files = {"vertices": BEST}
     if faces is not None:
         files["faces"] = BEST_FACES
         write_array(folder / BEST_FACES, faces)
+    if rigs or cameras:
+        files["poses"] = BEST_POSES
+        save_poses(folder / BEST_POSES, rigs or {}, cameras or ())
+    for rig in (rigs or {}).values():
+        if given is not None and not np.array_equal(rig.mesh.vertices, given.mesh.vertices):
+            files["rig_vertices"] = BEST_RIG
+            write_array(folder / BEST_RIG, rig.mesh.vertices)
     write_array(folder / BEST, np.asarray(vertices, dtype=np.float64))
     return files
 

@@ -275,20 +275,38 @@ class Rig:
 
         The definition that everything faster is tested against.
         """
-        points = self.mesh.vertices.copy()
-        for key in self.shape_keys:
-            points += key.value * key.offsets
-        points = _apply(self.follows, points)
+        linear, location = self._motions()
+        return np.einsum("vij,vj->vi", linear, self.mesh.vertices + self._offsets()) + location
+
+    def unposed(self, world: np.ndarray) -> np.ndarray:
+        """(V, 3) what `mesh.vertices` must be so that `vertices()` is `world`; where it is already, as they are."""
+        moved = world - self.vertices()
+        linear, _ = self._motions()
+        with np.errstate(divide="ignore", invalid="ignore"):
+            volume = np.abs(np.linalg.det(linear)) / np.linalg.norm(linear, axis=(1, 2)) ** 3
+        flat = ~(volume > 1e-6)  # bones that turn a vertex by half circles against one another leave it no space
+        linear[flat] = np.eye(3)
+        moved[flat] = 0
+        return self.mesh.vertices + np.linalg.solve(linear, moved[:, :, None])[:, :, 0]
+
+    def _offsets(self) -> np.ndarray:
+        """(V, 3) what the shape keys add, object space."""
+        return sum((key.value * key.offsets for key in self.shape_keys), start=np.zeros_like(self.mesh.vertices))
+
+    def _motions(self) -> tuple[np.ndarray, np.ndarray]:
+        """(V, 3, 3) and (V, 3): how pose and transform move each vertex from object space to the world."""
+        matrices = np.broadcast_to(np.eye(4), (len(self.mesh.vertices), 4, 4))
         armature = self.armature
         if armature is not None:
             deform = armature.pose_matrices() @ np.linalg.inv([bone.rest for bone in armature.bones])
             deform = armature.follows @ deform @ np.linalg.inv(armature.follows)
-            vertices, bones, weights = armature.weights(len(points))
-            blend = np.zeros((len(points), 4, 4))
+            vertices, bones, weights = armature.weights(len(matrices))
+            blend = np.zeros_like(matrices)
             np.add.at(blend, vertices, weights[:, None, None] * deform[bones])
-            blend[np.setdiff1d(np.arange(len(points)), vertices)] = np.eye(4)
-            points = (blend[:, :3, :3] @ points[:, :, None])[:, :, 0] + blend[:, :3, 3]
-        return _apply(self.parent @ self.transform.matrix(), points)
+            blend[np.setdiff1d(np.arange(len(matrices)), vertices)] = np.eye(4)
+            matrices = blend
+        matrices = self.parent @ self.transform.matrix() @ matrices @ self.follows
+        return matrices[:, :3, :3].copy(), matrices[:, :3, 3]
 
 
 def _inherit(bone: Bone, rest: np.ndarray, above: np.ndarray, offset: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -338,10 +356,6 @@ def _orthogonal(matrix: np.ndarray) -> np.ndarray:
     between, across = (v / np.linalg.norm(v) for v in (x + z, x - z))
     scale = np.sqrt(area / 2)
     return np.column_stack([lengths[0] * scale * (between + across), y, lengths[1] * scale * (between - across)])
-
-
-def _apply(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
-    return points @ matrix[:3, :3].T + matrix[:3, 3]
 
 
 def _set(owner: Any, name: str, value: Any) -> None:

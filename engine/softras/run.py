@@ -10,7 +10,7 @@ from .job import Job
 
 __all__ = ["FitResult", "Progress", "run"]
 
-_NOT_SETTINGS = {"mesh", "views", "lock", "stop"}  # arguments of fit_events that a job holds elsewhere
+_NOT_SETTINGS = {"start", "mesh", "rig", "views", "lock", "stop"}  # arguments of fit_events that a job holds elsewhere
 
 
 def run(job: Job, stop: Callable[[], bool] | None = None) -> Iterator[Progress | FitResult]:
@@ -20,4 +20,4 @@ def run(job: Job, stop: Callable[[], bool] | None = None) -> Iterator[Progress |
     """
     if misplaced := _NOT_SETTINGS & set(job.settings):
         raise InputError(f"'{misplaced.pop()}' cannot be a setting; it has its own place in a job.")
-    return fit_events(job.mesh, job.views, lock=job.lock, stop=stop, **job.settings)
+    return fit_events(job.start, job.views, lock=job.lock, stop=stop, **job.settings)

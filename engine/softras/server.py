@@ -19,7 +19,20 @@ import numpy as np
 from . import __version__
 from .errors import InputError
 from .io.files import write_array, write_json
-from .job import MAX_LINE, PREVIEW, PROTOCOL, RESULT, Job, check_protocol, decode, encode, finite, save_best
+from .io.poses import save_poses
+from .job import (
+    MAX_LINE,
+    PREVIEW,
+    PREVIEW_POSES,
+    PROTOCOL,
+    RESULT,
+    Job,
+    check_protocol,
+    decode,
+    encode,
+    finite,
+    save_best,
+)
 
 if TYPE_CHECKING:
     from .fitting import FitResult, Progress
@@ -100,7 +113,9 @@ class _Run:
 
     def _fit(self) -> None:
         job = Job.load(self._folder)
-        if job.mesh is not None:
+        if job.rig is not None:
+            self._keep(job.rig.vertices(), None, [])
+        elif job.mesh is not None:
             self._keep(job.mesh.vertices, None, [])
         from .run import FitResult, run  # slow the first time: not before the start is kept
 
@@ -116,17 +131,20 @@ class _Run:
         raise RuntimeError("the fit ended without a result")
 
     def _tell(self, job: Job, event: Progress) -> None:
-        """Send a progress message; vertices become the preview and, if they match the masks better, the best."""
+        """Send a progress message; what it shows becomes the preview and, if it matches the masks better, the best."""
         iou = _floats(event.iou)
-        preview = None
+        preview = poses = None
         if event.vertices is not None:
             score = float(np.average(iou, weights=[view.weight for view in job.views])) if iou else 0.0
             if score > self._best_score:
-                self._keep(event.vertices, event.faces, iou)
+                self._keep(event.vertices, event.faces, iou, rigs=event.rigs, cameras=event.cameras)
                 self._best_score = score
             if event.faces is None:
                 preview = PREVIEW
                 write_array(self._folder / PREVIEW, event.vertices)
+        if event.rigs or event.cameras:
+            poses = PREVIEW_POSES
+            save_poses(self._folder / PREVIEW_POSES, event.rigs, event.cameras or ())
         if self.answered.is_set():
             return
         self._answers.send(
@@ -141,28 +159,31 @@ class _Run:
                 "mean_iou": _mean(iou),
                 "elapsed": self._elapsed(),
                 "preview": preview,
+                "poses": poses,
             }
         )
 
     def _finish(self, job: Job, result: FitResult) -> None:
-        self._keep(result.mesh.vertices, job.new_faces(result.mesh), _floats(result.iou))
+        moved: dict[str, Any] = {"rigs": result.rigs, "cameras": result.cameras, "given": job.rig}
+        faces = job.new_faces(result.mesh)
+        self._keep(result.mesh.vertices, faces, _floats(result.iou), **moved if job.moves else {})
         cancelled = self.cancelled.is_set()
         notes = list(result.notes)
         if self._report and not cancelled:
             from .io.report import write_report
 
             try:
-                write_report(self._report, job.views, job.mesh, result)
+                write_report(self._report, job.views, job.start, result)
             except InputError as error:  # the fit is worth more than its pictures
                 notes.append(f"There is no report: {error}")
         self._answer_result("cancelled" if cancelled else "finished", notes)
 
-    def _keep(self, vertices: np.ndarray, faces: np.ndarray | None, iou: list[float]) -> None:
+    def _keep(self, vertices: np.ndarray, faces: np.ndarray | None, iou: list[float], **moved: Any) -> None:
         """Put the best state so far on disk, unless the request is answered: its files are the client's then."""
         with self._lock:
             if self.answered.is_set():
                 return
-            self._best = {**save_best(self._folder, vertices, faces), "iou": iou, "mean_iou": _mean(iou)}
+            self._best = {**save_best(self._folder, vertices, faces, **moved), "iou": iou, "mean_iou": _mean(iou)}
 
     def _answer_result(self, status: str, notes: Sequence[str] = ()) -> None:
         with self._lock:

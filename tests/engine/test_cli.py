@@ -66,10 +66,10 @@ def test_a_job_folder_runs_and_holds_its_result(softras, spot: Path, tmp_path: P
     assert best.shape == start.vertices.shape and (tmp_path / "job" / "result.json").is_file()
 
 
-def test_rigid_moves_the_mesh_as_one_piece(softras, spot: Path, tmp_path: Path) -> None:
+def test_an_object_moves_as_one_piece(softras, spot: Path, tmp_path: Path) -> None:
     done = softras(
         *("fit", "--mesh", spot / "start.obj", "--views", spot, "--out", tmp_path / "moved.obj"),
-        *("--optimize", "rigid", "--max-seconds", 20),
+        *("--optimize", "object", "--max-seconds", 20),
     )
     assert done.returncode == 0, done.stderr
     before, after = load_mesh(spot / "start.obj").vertices, load_mesh(tmp_path / "moved.obj").vertices

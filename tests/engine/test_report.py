@@ -76,7 +76,12 @@ def test_the_outline_lies_on_the_border_of_the_mesh(spot: Path, tmp_path: Path, 
     """Without a photograph the mask is the background: the outline of the true mesh runs along its edge."""
     views, _, result = fitted
     view = dataclasses.replace(views[0], photo=None)
-    write_report(tmp_path, [view], None, dataclasses.replace(result, mesh=load_mesh(spot / "spot.obj"), iou=[1.0]))
+    write_report(
+        tmp_path,
+        [view],
+        None,
+        dataclasses.replace(result, mesh=load_mesh(spot / "spot.obj"), iou=[1.0], cameras=[view.camera]),
+    )
     picture = np.asarray(Image.open(tmp_path / "000-outline.png")).astype(int)
     line = np.abs(picture - report.FIT_COLOUR).max(axis=-1) < 40
     inside = np.asarray(Image.open(tmp_path / "000-error.png"))[..., 0] == report.AGREE_COLOUR[0]

@@ -38,7 +38,7 @@ def test_rotations_and_their_derivatives(size: float) -> None:
 @pytest.mark.parametrize("free", [ALL, ("rotation", "focal")])
 def test_derivatives_of_the_cameras(together: bool, free: tuple[str, ...]) -> None:
     K, matrix = some_cameras()
-    moves = CameraMoves(matrix, free, together=together, middle=MIDDLE)
+    moves = CameraMoves(matrix, np.arange(len(matrix)), free, together=together, middle=MIDDLE)
     which = np.array([2, 0])
     at = np.where(moves.held, 0, 0.2 * np.random.default_rng(2).normal(size=moves.held.shape))
     d_K, d_matrix = moves.derivatives(which, K[which], at)
@@ -61,16 +61,20 @@ def test_cameras_turn_about_the_middle_or_their_eye() -> None:
     def eyes(matrix: np.ndarray) -> np.ndarray:
         return -np.einsum("nji,nj->ni", matrix[:, :3, :3], matrix[:, :3, 3])
 
-    travelling = CameraMoves(matrix, ALL, together=False, middle=MIDDLE).moved(which, K, turned)[1]
+    travelling = CameraMoves(matrix, np.arange(len(matrix)), ALL, together=False, middle=MIDDLE).moved(
+        which, K, turned
+    )[1]
     np.testing.assert_allclose(travelling @ [*MIDDLE, 1], matrix @ [*MIDDLE, 1], atol=1e-12)
-    standing = CameraMoves(matrix, ("rotation",), together=False, middle=MIDDLE).moved(which, K, turned)[1]
+    standing = CameraMoves(matrix, np.arange(len(matrix)), ("rotation",), together=False, middle=MIDDLE).moved(
+        which, K, turned
+    )[1]
     np.testing.assert_allclose(eyes(standing), eyes(matrix), atol=1e-12)
     assert np.abs(eyes(travelling) - eyes(matrix)).max() > 0.1
 
 
 def test_a_rig_of_cameras_is_one_body() -> None:
     K, matrix = some_cameras()
-    moves = CameraMoves(matrix, ALL, together=True, middle=MIDDLE)
+    moves = CameraMoves(matrix, np.arange(len(matrix)), ALL, together=True, middle=MIDDLE)
     at = 0.2 * np.random.default_rng(3).normal(size=moves.held.shape)
     moved = moves.moved(np.arange(3), K, at)[1]
     between = [a @ np.linalg.inv(b) for a, b in pairwise(matrix)]
@@ -80,5 +84,5 @@ def test_a_rig_of_cameras_is_one_body() -> None:
 
 
 def test_what_is_held() -> None:
-    moves = CameraMoves(some_cameras()[1], ("rotation", "shift"), together=False, middle=MIDDLE)
+    moves = CameraMoves(some_cameras()[1], np.arange(3), ("rotation", "shift"), together=False, middle=MIDDLE)
     assert moves.held.tolist() == [[True] * 3 + [False] * 3 + [True] + [False] * 2] * 3

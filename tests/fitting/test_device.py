@@ -8,7 +8,7 @@ from softras import InputError, fit
 from softras.fitting.crops import Crops
 from softras.raster import cuda
 
-SHORT = [{"resolution": 32, "steps": 6, "blur": (0.6, 0.4), "rates": {"vertices": (0.02, 0.01)}}]
+SHORT = [{"resolution": 32, "steps": 6, "blur": (0.6, 0.4), "rate": (0.02, 0.01)}]
 
 
 @pytest.fixture(scope="module")

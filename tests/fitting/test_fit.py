@@ -14,19 +14,13 @@ from softras import FitResult, InputError, Mesh, View, fit, fit_events, load_mes
 from softras.fitting.evaluate import evaluate, thinned
 
 SHORT = [
-    {"resolution": 64, "steps": 40, "blur": (0.6, 0.4), "rates": {"vertices": (0.05, 0.03)}, "smoothing": 0.1},
-    {"resolution": 128, "steps": 60, "blur": (0.35, 0.2), "rates": {"vertices": (0.02, 0.002)}, "smoothing": 0.05},
-]
-RIGID = [
-    {"resolution": 64, "steps": 50, "blur": (1.5, 1.0), "rates": {"rigid": (0.05, 0.02)}},
-    {"resolution": 128, "steps": 50, "blur": (0.6, 0.2), "rates": {"rigid": (0.02, 0.0005)}},
+    {"resolution": 64, "steps": 40, "blur": (0.6, 0.4), "rate": (0.05, 0.03), "smoothing": 0.1},
+    {"resolution": 128, "steps": 60, "blur": (0.35, 0.2), "rate": (0.02, 0.002), "smoothing": 0.05},
 ]
 NEW = {
     "mode": "reconstruct",
     "voxels": 48,
-    "schedule": [
-        {"resolution": 128, "steps": 60, "rates": {"vertices": (0.02, 0.002)}, "edge": 0.04, "remesh_every": 30}
-    ],
+    "schedule": [{"resolution": 128, "steps": 60, "rate": (0.02, 0.002), "edge": 0.04, "remesh_every": 30}],
 }
 
 
@@ -61,20 +55,26 @@ def test_a_far_start_does_not_crumple(cow_views):
     assert (found.face_angles.min(axis=1) < np.radians(5)).mean() < 0.002
 
 
-def test_a_rigid_transform_is_recovered(cow, cow_views):
+def test_where_an_object_is_is_found(cow, cow_views):
     away = turned(cow, 20, 1.25, 0.15)
-    result = fit(away, cow_views, optimize="rigid", schedule=RIGID)
+    result = fit(away, cow_views, optimize="object")
     assert result.mean_iou > 0.98
-    np.testing.assert_allclose(result.mesh.vertices, cow.vertices, atol=0.02)
+    np.testing.assert_allclose(result.mesh.vertices, cow.vertices, atol=0.005)
+    np.testing.assert_allclose(result.rigs[0].vertices(), result.mesh.vertices, atol=1e-9)
+    assert result.rigs[0].transform.scale == pytest.approx(1 / 1.25, rel=0.01)
 
 
-def test_rigid_and_vertices_together(cow_views, start):
-    stages = [stage | {"rates": stage["rates"] | {"rigid": (0.01, 0.001)}} for stage in SHORT]
-    assert fit(start, cow_views, optimize=("vertices", "rigid"), schedule=stages).mean_iou > 0.97
+def test_object_and_vertices_together(cow_views, start):
+    result = fit(start, cow_views, optimize=("vertices", "object"), schedule=SHORT)
+    assert result.mean_iou > 0.975
+    np.testing.assert_allclose(result.rigs[0].vertices(), result.mesh.vertices, atol=1e-9)
+    # The steps of both parts count on, and the object's come first.
+    steps = [event.step for event in result.history]
+    assert steps == sorted(steps) and "squares" in result.history[1].loss and "iou" in result.history[-1].loss
 
 
 def test_plain_steps_work_too(cow_views, start):
-    stages = [stage | {"rates": {"vertices": (0.01, 0.002)}} for stage in SHORT]
+    stages = [stage | {"rate": (0.01, 0.002)} for stage in SHORT]
     weights = {"laplacian": 0.1, "bilaplacian": 0.0, "normal_consistency": 0.0, "distortion": 0.0}
     result = fit(start, cow_views, preconditioned=False, weights=weights, schedule=stages)
     assert result.mean_iou > 0.9
@@ -130,10 +130,10 @@ def test_locked_and_loose_vertices_keep_their_coordinates_to_the_bit(cow_views, 
     assert (np.linalg.norm(result.mesh.vertices - vertices, axis=1)[~lock][:-1] > 1e-3).mean() > 0.9
 
 
-def test_loose_vertices_stay_through_rigid_fits_and_placement(cow, cow_views):
+def test_loose_vertices_stay_where_they_are_through_all(cow, cow_views):
     away = turned(cow, 10, 0.02, 9.0)
     vertices = np.concatenate([away.vertices, [[0.1, 8, 9]]])
-    result = fit(Mesh(vertices, away.faces), cow_views, optimize=["rigid"], schedule=RIGID[1:])
+    result = fit(Mesh(vertices, away.faces), cow_views, optimize=["object"])
     assert result.notes and result.mean_iou > 0.9
     np.testing.assert_array_equal(result.mesh.vertices[-1], vertices[-1])
 
@@ -162,7 +162,7 @@ def test_the_same_seed_gives_the_same_result_and_another_a_different_one(cow_vie
 
 def test_the_best_state_is_the_result(cow, cow_views):
     """From the truth, with steps far too long, nothing found is better than the start."""
-    result = fit(cow, cow_views, schedule=[{"resolution": 32, "steps": 10, "rates": {"vertices": (1.0, 1.0)}}])
+    result = fit(cow, cow_views, schedule=[{"resolution": 32, "steps": 10, "rate": (1.0, 1.0)}])
     np.testing.assert_array_equal(result.mesh.vertices, cow.vertices)
     assert result.mean_iou == 1
 
@@ -201,7 +201,7 @@ def test_progress_tells_steps_losses_and_vertices_with_their_iou(cow_views, star
     assert all(event.vertices is None for event in result.history)
 
 
-ENDLESS = [{"resolution": 128, "steps": 1_000_000, "rates": {"vertices": (0.01, 0.01)}}]
+ENDLESS = [{"resolution": 128, "steps": 1_000_000, "rate": (0.01, 0.01)}]
 
 
 def test_stop_ends_the_fit_with_its_best(cow_views, start):
@@ -245,7 +245,7 @@ def test_meshes_of_every_kind(cow_views):
     )
     flat = Mesh(np.array([[0, 0, 0], [0, 1, 0], [0, 2, 0], [1, 0, 0.0]]), np.array([[0, 1, 2], [0, 1, 3], [2, 2, 2]]))
     for mesh in (triangle, fan, flat):
-        for optimize in ("vertices", "rigid"):
+        for optimize in ("vertices", "object"):
             result = fit(mesh, cow_views, optimize=optimize, **quick)
             assert np.isfinite(result.mesh.vertices).all()
             np.testing.assert_array_equal(result.mesh.faces, mesh.faces)
@@ -273,7 +273,7 @@ STAGE = {"resolution": 64, "steps": 5}
     "change, message",
     [
         ({"views": []}, "there are no views"),
-        ({"mesh": None}, "there is no mesh to refine"),
+        ({"start": None}, "there is no mesh to refine"),
         ({"mode": "reconstruct"}, "leave out the given one"),
         ({"mode": "guess"}, "mode cannot be 'guess'; choose from refine, reconstruct"),
         ({"optimise": "vertices"}, "there is no setting 'optimise'"),
@@ -304,20 +304,24 @@ STAGE = {"resolution": 64, "steps": 5}
         ({"schedule": [3]}, "a stage must be a dictionary"),
         ({"schedule": [{"resolution": 64.5, "steps": 5}]}, "resolution of a stage must be a whole number"),
         ({"schedule": [STAGE | {"blur": 0.3}]}, "blur of a stage must be two positive numbers"),
-        ({"schedule": [STAGE | {"rates": {"vertices": (0, 0)}}]}, "the rate of vertices must be a positive number"),
-        ({"schedule": [STAGE | {"rates": {"vertex": (1, 1)}}]}, "rates of a stage cannot be 'vertex'; choose from"),
-        ({"schedule": [STAGE | {"rates": [1, 1]}]}, "rates of a stage must be a dictionary"),
+        ({"schedule": [STAGE | {"rate": (0, 0)}]}, "rate of a stage must be a positive number"),
         ({"schedule": [STAGE | {"edge": 0.1}]}, "refine keeps the mesh's faces; leave out edge"),
-        ({"mode": "reconstruct", "mesh": None, "symmetry": "x"}, "leave out symmetry"),
-        ({"mode": "reconstruct", "mesh": None, "lock": np.ones(3, bool)}, "nothing can be locked"),
-        ({"optimize": ("rigid", "vertices"), "lock": "one"}, "a rigid fit moves every vertex; leave out the lock"),
+        ({"mode": "reconstruct", "start": None, "symmetry": "x"}, "leave out symmetry"),
+        ({"mode": "reconstruct", "start": None, "lock": np.ones(3, bool)}, "nothing can be locked"),
+        ({"optimize": "object", "lock": "one"}, "a lock mask holds free vertices; leave it out"),
+        ({"optimize": "pose"}, "a mesh alone has no pose and no shape keys; give a rig"),
+        ({"optimize": "rigid"}, "optimize cannot be 'rigid'; choose from vertices, object"),
+        ({"optimize": "object", "symmetry": "x"}, "symmetry is of free vertices"),
+        ({"optimize": "cameras", "camera_parts": "zoom"}, "camera_parts cannot be 'zoom'; choose from location"),
+        ({"optimize": "object", "known_frame": 3}, "the known frame 3 has no view"),
+        ({"optimize": "object", "turns": -1}, "turns must be a whole number of at least 0"),
     ],
 )
 def test_what_cannot_be_used_is_refused_in_one_sentence(cow, cow_views, change, message):
     if isinstance(change.get("lock"), str):
         change = change | {"lock": np.arange(len(cow.vertices)) == 0}
     with pytest.raises(InputError, match=message) as error:
-        fit(**({"mesh": cow, "views": cow_views} | change))
+        fit(**({"start": cow, "views": cow_views} | change))
     assert "\n" not in str(error.value)
 
 
@@ -342,7 +346,7 @@ def test_a_camera_inside_the_mesh_is_told_by_name(cow, cow_views):
 @pytest.mark.parametrize("name, asked", [("oxford_dino", 0.97), ("ntust_teapot", 0.985)])
 def test_reconstruction_from_real_masks(data, name, asked):
     views = load_views(data / name)[:12]
-    stage = {"resolution": 256, "steps": 60, "blur": (0.35, 0.2), "rates": {"vertices": (0.02, 0.002)}, "edge": 0.03}
+    stage = {"resolution": 256, "steps": 60, "blur": (0.35, 0.2), "rate": (0.02, 0.002), "edge": 0.03}
     result = fit(None, views, mode="reconstruct", schedule=[stage | {"smoothing": 0.03}], voxels=64)
     assert result.mean_iou > asked
 
@@ -350,8 +354,8 @@ def test_reconstruction_from_real_masks(data, name, asked):
 def test_the_deformation_task_of_softras(data):
     folder = data / "softras_plane"
     stages = [
-        {"resolution": 64, "steps": 60, "blur": (1.0, 0.5), "rates": {"vertices": (0.07, 0.05)}, "smoothing": 0.15},
-        {"resolution": 128, "steps": 140, "blur": (0.5, 0.25), "rates": {"vertices": (0.04, 0.01)}, "smoothing": 0.08},
+        {"resolution": 64, "steps": 60, "blur": (1.0, 0.5), "rate": (0.07, 0.05), "smoothing": 0.15},
+        {"resolution": 128, "steps": 140, "blur": (0.5, 0.25), "rate": (0.04, 0.01), "smoothing": 0.08},
     ]
     result = fit(load_mesh(folder / "sphere_1352.obj"), load_views(folder), schedule=stages)
     assert result.mean_iou > 0.85

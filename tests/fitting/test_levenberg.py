@@ -42,7 +42,7 @@ def test_the_chain_is_solved_as_one_matrix(frames: int, count: int, shared: int)
         dense = model.corner
     step = model.step(0.0, Parameters(np.ones((frames, count)), np.ones(shared)))
     found = np.concatenate([step.frames.ravel(), step.shared])
-    np.testing.assert_allclose(found, -np.linalg.solve(dense, vector), atol=1e-9)
+    np.testing.assert_allclose(found, -np.linalg.solve(dense, vector), atol=3e-6)
 
 
 def test_held_parameters_do_not_move_and_the_others_do_as_if_they_were_not_there() -> None:
@@ -53,7 +53,7 @@ def test_held_parameters_do_not_move_and_the_others_do_as_if_they_were_not_there
     step = model.held(frames, shared).step(0.0, Parameters(np.ones((3, 4)), np.ones(2)))
     found = np.concatenate([step.frames.ravel(), step.shared])
     assert not found[~free].any()
-    np.testing.assert_allclose(found[free], -np.linalg.solve(dense[np.ix_(free, free)], vector[free]), atol=1e-9)
+    np.testing.assert_allclose(found[free], -np.linalg.solve(dense[np.ix_(free, free)], vector[free]), atol=3e-6)
 
 
 def test_a_chain_without_links_is_solved_frame_by_frame() -> None:

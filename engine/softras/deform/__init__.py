@@ -1,9 +1,8 @@
-"""How parameters move vertices."""
+"""How parameters move vertices and cameras."""
 
+from .cameras import CameraMoves
 from .free import FreeVertices
 from .mirror import Mirror, find_partners
 from .posed import PosedRig
-from .rigid import Rigid
-from .variable import Variable
 
-__all__ = ["FreeVertices", "Mirror", "PosedRig", "Rigid", "Variable", "find_partners"]
+__all__ = ["CameraMoves", "FreeVertices", "Mirror", "PosedRig", "find_partners"]

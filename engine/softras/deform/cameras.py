@@ -19,11 +19,15 @@ class CameraMoves:
 
     Attributes:
         held: (G, 9) bool, the parameters that do not move.
+        together: whether all are one rig.
+        middles: (N, 3) what each turns about, in its own space, or in the world where they are one rig.
+        units: (G, 9) typical sizes: 1 but for translations, whose unit is the distance from the middle.
     """
 
     def __init__(
         self,
         world_to_camera: np.ndarray,
+        groups: np.ndarray,
         free: Sequence[str],
         *,
         together: bool,
@@ -33,21 +37,26 @@ class CameraMoves:
 
         Args:
             world_to_camera: (N, 4, 4).
+            groups: (N,) which of G blocks of parameters moves each; of no account where they move together.
             free: the parts that may change, of PARTS.
             together: the cameras are one rigid body with one lens: one block moves them all.
             middle: (3,) about which cameras turn, in the world.
         """
-        self._given, self._together = world_to_camera, together
-        self.groups = np.zeros(len(world_to_camera), dtype=int) if together else np.arange(len(world_to_camera))
+        self._given, self.together = world_to_camera, together
+        self.groups = np.zeros(len(world_to_camera), dtype=int) if together else groups
         self.held = np.ones((int(self.groups.max()) + 1, COUNT), dtype=bool)
         for part in free:
             self.held[:, PARTS[part]] = False
+        self.units = np.ones(self.held.shape)
+        seen = world_to_camera[:, :3, :3] @ middle + world_to_camera[:, :3, 3]
+        for group in range(len(self.units)):
+            self.units[group, :3] = np.linalg.norm(seen[self.groups == group], axis=1).mean()
         if together:
-            self._middle = np.broadcast_to(middle, (len(world_to_camera), 3))
+            self.middles = np.broadcast_to(middle, (len(world_to_camera), 3))
         elif "location" in free:
-            self._middle = world_to_camera[:, :3, :3] @ middle + world_to_camera[:, :3, 3]
+            self.middles = seen
         else:
-            self._middle = np.zeros((len(world_to_camera), 3))
+            self.middles = np.zeros((len(world_to_camera), 3))
 
     def moved(self, which: np.ndarray, K: np.ndarray, parameters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(M, 3, 3) and (M, 4, 4): K of crops of the cameras of these indices (M,), and world_to_camera.
@@ -55,17 +64,22 @@ class CameraMoves:
         K: (M, 3, 3) of the crops as given; parameters: (G, 9).
         """
         block = parameters[self.groups[which]]
-        turn, middle, given = rotations(block[:, 3:6]), self._middle[which], self._given[which]
+        turn, middle, given = rotations(block[:, 3:6]), self.middles[which], self._given[which]
         motion = np.zeros((len(block), 4, 4))
         motion[:, :3, :3] = turn
         motion[:, :3, 3] = middle - np.einsum("nij,nj->ni", turn, middle) + block[:, :3]
         motion[:, 3, 3] = 1
-        return K @ _lens(block), given @ motion if self._together else motion @ given
+        return K @ _lens(block), given @ motion if self.together else motion @ given
+
+    def turned_about_eye(self, which: int, turn: np.ndarray) -> np.ndarray:
+        """(3,) the translation with which a camera turns by a rotation vector (3,) about its own eye."""
+        middle = self.middles[which]
+        return rotations(turn[None])[0] @ middle - middle
 
     def derivatives(self, which: np.ndarray, K: np.ndarray, parameters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(M, 3, 3, 9) and (M, 4, 4, 9) of those with respect to each camera's own block."""
         block = parameters[self.groups[which]]
-        middle, given = self._middle[which], self._given[which]
+        middle, given = self.middles[which], self._given[which]
         lens = np.zeros((len(block), 3, 3, COUNT))
         lens[:, 0, 0, 6] = lens[:, 1, 1, 6] = np.exp(block[:, 6])
         lens[:, 0, 2, 7] = lens[:, 1, 2, 8] = 1
@@ -73,7 +87,7 @@ class CameraMoves:
         motion[:, :3, 3, :3] = np.eye(3)
         motion[:, :3, :3, 3:6] = slopes = rotation_derivatives(block[:, 3:6])
         motion[:, :3, 3, 3:6] = -np.einsum("nijp,nj->nip", slopes, middle)
-        if self._together:
+        if self.together:
             moved = np.einsum("nij,njkp->nikp", given, motion)
         else:
             moved = np.einsum("nijp,njk->nikp", motion, given)

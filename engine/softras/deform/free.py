@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
 
 import numpy as np
 import scipy.sparse as sp
@@ -19,12 +18,11 @@ class FreeVertices:
     Vertices in no face and locked vertices stay exactly where they are. Vertices at one place (the two sides of a
     seam in a mesh that is not welded) move as one, so that seams do not open.
 
-    The parameters are displacements seen through an invertible linear map, which `precondition` sets: with the
-    identity they are the displacements themselves.
+    Attributes:
+        parameters: (M, 3), of the M places that can move, the leaf tensor to optimize: the displacements seen through
+            an invertible linear map, which `precondition` sets, the identity at first.
+        laplacian: (M, M) of the graph of the places.
     """
-
-    name = "vertices"
-    step_rule: Literal["uniform", "adam"] = "uniform"
 
     def __init__(
         self,
@@ -58,15 +56,11 @@ class FreeVertices:
         self._node = torch.as_tensor(node[node >= 0], device=device)
         self._mirror = mirror
         self._decode: Callable[[Tensor], Tensor] = _identity
-        self._parameters = torch.zeros(int(movable.sum()), 3, device=device, dtype=dtype, requires_grad=True)
-
-    def parameters(self) -> list[Tensor]:
-        """The one (M, 3) block of the M places that can move."""
-        return [self._parameters]
+        self.parameters = torch.zeros(int(movable.sum()), 3, device=device, dtype=dtype, requires_grad=True)
 
     def displacements(self) -> Tensor:
         """(M, 3) displacements of the places that can move."""
-        return self._decode(self._parameters)
+        return self._decode(self.parameters)
 
     def apply(self, vertices: Tensor) -> Tensor:
         """(V, 3) vertices plus their displacements."""
@@ -76,7 +70,7 @@ class FreeVertices:
     def precondition(self, encode: Callable[[Tensor], Tensor], decode: Callable[[Tensor], Tensor]) -> None:
         """Seen through encode(displacements) = parameters and its inverse; the shape stays as it is."""
         with torch.no_grad():
-            self._parameters.copy_(encode(self.displacements()))
+            self.parameters.copy_(encode(self.displacements()))
         self._decode = decode
 
 

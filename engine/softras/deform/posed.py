@@ -67,12 +67,14 @@ class PosedRig:
         into = armature.follows if armature else np.eye(4)
         self._follows = tensor(np.linalg.inv(into) @ rig.follows)
         self._armature = tensor(into)
+        still = self._parent @ self._object.matrices(tensor(np.zeros(self._object.count)))[0] @ self._armature
+        self._still = None if self._object.count else still
 
         counts = {"object": self._object.count, "pose": self._pose.count, "shape_keys": self._keys.count}
         ends = np.cumsum(list(counts.values()))
         self.slices = {part: slice(int(end) - n, int(end)) for (part, n), end in zip(counts.items(), ends, strict=True)}
         self.count = int(ends[-1])
-        if self.count == 0:
+        if self.count == 0 and optimize:
             raise InputError(f"nothing of {' or '.join(optimize)} may change; unlock something to optimize.")
         channels = [("object", channel) for channel in self._object.channels]
         channels += [
@@ -125,7 +127,7 @@ class PosedRig:
             blocks.append(posed)
         if self._keys.count:
             blocks.append(linear @ self._follows[:3, :3] @ self._keys.offsets.permute(1, 2, 0))
-        return torch.cat(blocks, dim=2) if len(blocks) > 1 else blocks[0]
+        return torch.cat([rest.new_zeros(len(rest), 3, 0), *blocks], dim=2)
 
     def rig(self, parameters: Tensor) -> Rig:
         """The rig at the parameters: new transforms and shape key values, in the modes and ranges of the given ones.
@@ -155,6 +157,8 @@ class PosedRig:
 
     def _world(self, parameters: Tensor) -> Tensor:
         """(4, 4) armature space (the mover's where there is no armature) to world."""
+        if self._still is not None:
+            return self._still
         return self._parent @ self._object.matrices(parameters[self.slices["object"]])[0] @ self._armature
 
 

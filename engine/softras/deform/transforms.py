@@ -166,33 +166,32 @@ def rotations_of(vectors: Tensor) -> Tensor:
     x, y, z = vectors.unbind(1)
     zero = torch.zeros_like(x)
     cross = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=1).unflatten(1, (3, 3))
-    sine, versine, _ = _quotients((vectors * vectors).sum(1)[:, None, None])
+    sine, versine = _quotients((vectors * vectors).sum(1)[:, None, None])
     eye = torch.eye(3, dtype=vectors.dtype, device=vectors.device)
     return eye + sine * cross + versine * (cross @ cross)
 
 
-def _quotients(square: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """sin t / t, (1 - cos t) / t² and (t - sin t) / t³ of t² (Taylor below 0.01, where they would lose digits)."""
+def _quotients(square: Tensor) -> tuple[Tensor, Tensor]:
+    """sin t / t and (1 - cos t) / t² of t² (Taylor below 0.01, where they would lose digits)."""
     small = square < 0.01
-    safe = torch.where(small, torch.ones_like(square), square)
-    t = safe.sqrt()
+    t = torch.where(small, 1.0, square).sqrt()
     half = (t / 2).sin() / (t / 2)
     sine = torch.where(small, 1 - square / 6 * (1 - square / 20 * (1 - square / 42 * (1 - square / 72))), t.sin() / t)
     versine = torch.where(
         small, 0.5 - square / 24 * (1 - square / 30 * (1 - square / 56 * (1 - square / 90))), half * half / 2
     )
-    third = torch.where(
-        small,
-        (1 - square / 20 * (1 - square / 42 * (1 - square / 72 * (1 - square / 110)))) / 6,
-        (t - t.sin()) / (safe * t),
-    )
-    return sine, versine, third
+    return sine, versine
 
 
 def _right_jacobian(vectors: Tensor, cross: Tensor) -> Tensor:
     """(n, 3, 3) J with d exp(v) = exp(v) [J dv]x for rotation vectors (n, 3)."""
     k = torch.einsum("na,aij->nij", vectors, cross)
-    _, versine, third = _quotients((vectors * vectors).sum(1)[:, None, None])
+    square = (vectors * vectors).sum(1)[:, None, None]
+    small = square < 0.01
+    t = torch.where(small, 1.0, square).sqrt()
+    series = (1 - square / 20 * (1 - square / 42 * (1 - square / 72 * (1 - square / 110)))) / 6
+    third = torch.where(small, series, (t - t.sin()) / t**3)  # (t - sin t) / t³
+    versine = _quotients(square)[1]
     return torch.eye(3, dtype=k.dtype, device=k.device) - versine * k + third * (k @ k)
 
 

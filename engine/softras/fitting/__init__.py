@@ -1,6 +1,6 @@
 """Fit a mesh to silhouettes."""
 
-from .loop import fit, fit_events
+from .fit import fit, fit_events
 from .progress import FitResult, Progress
 
 __all__ = ["FitResult", "Progress", "fit", "fit_events"]

@@ -25,14 +25,15 @@ def flag(name: str, value: Any) -> bool:
     return value
 
 
-def whole(name: str, value: Any, least: int) -> int:
+def whole(name: str, value: Any, least: int | None) -> int:
     """An integer of any type, numpy's too."""
     try:
         number = operator.index(value)
     except TypeError:
-        number = least - 1
-    if number < least:
-        raise InputError(f"{name} must be a whole number of at least {least}, not {value!r}.")
+        number = None
+    if number is None or (least is not None and number < least):
+        bound = "" if least is None else f" of at least {least}"
+        raise InputError(f"{name} must be a whole number{bound}, not {value!r}.")
     return number
 
 

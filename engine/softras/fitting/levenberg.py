@@ -10,13 +10,14 @@ wait for the same processors.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 CAP = 0.6  # a step moves no parameter by more units than this
 ACCEPTED, REFUSED = 1 / 4, 5.0  # what the damping is multiplied by
+FARTHER, LONGEST = 4.0, 64.0  # a step is lengthened by at most the one at once, to at most the other
 TRIES = 6  # steps of growing damping before a minimum is believed
 
 
@@ -30,6 +31,14 @@ class Parameters:
     def moved(self, step: Parameters) -> Parameters:
         """The sum of both."""
         return Parameters(self.frames + step.frames, self.shared + step.shared)
+
+    def times(self, factor: float) -> Parameters:
+        """All of them times a number."""
+        return Parameters(factor * self.frames, factor * self.shared)
+
+    def dot(self, other: Parameters) -> float:
+        """The sum of the products."""
+        return float((self.frames * other.frames).sum() + self.shared @ other.shared)
 
 
 @dataclass
@@ -79,13 +88,21 @@ class Model:
         np.fill_diagonal(out.corner, np.where(shared, 1, np.diagonal(out.corner)))
         return out
 
+    def times(self, step: Parameters) -> Parameters:
+        """The hessian times a step."""
+        frames = np.einsum("fpq,fq->fp", self.blocks, step.frames) + self.arrow @ step.shared
+        frames[:-1] += self.links * step.frames[1:]
+        frames[1:] += self.links * step.frames[:-1]
+        shared = np.einsum("fpc,fp->c", self.arrow, step.frames) + self.corner @ step.shared
+        return Parameters(frames, shared)
+
     def step(self, damping: float, units: Parameters) -> Parameters:
-        """The minimum of the model with its diagonal grown by `damping` of itself. (F, P) and (C,)."""
-        floor = 1e-6 * max(self.blocks.max(initial=0), self.corner.max(initial=0), 1e-300)
+        """The minimum of the model with its diagonal grown by `damping` of itself, and a little. (F, P) and (C,)."""
+        floor = 3e-7 * max(self.blocks.max(initial=0), self.corner.max(initial=0), 1e-300)
         blocks, corner = self.blocks.copy(), self.corner.copy()
         diagonal = np.einsum("fii->fi", blocks)
-        diagonal += damping * (diagonal + floor / units.frames**2)
-        np.fill_diagonal(corner, np.diagonal(corner) + damping * (np.diagonal(corner) + floor / units.shared**2))
+        diagonal += damping * diagonal + floor / units.frames**2
+        np.fill_diagonal(corner, np.diagonal(corner) * (1 + damping) + floor / units.shared**2)
         right = np.concatenate([self.arrow, self.gradient.frames[:, :, None]], axis=2)
         solved = solve_chain(blocks, self.links, right)
         inverse, minus = solved[:, :, :-1], -solved[:, :, -1]
@@ -133,6 +150,9 @@ def _solved(factor: np.ndarray, right: np.ndarray) -> np.ndarray:
 class LevenbergMarquardt:
     """Minimizes a sum of squares step by step.
 
+    Silhouettes sharper than a pixel bend the sum of squares ten times as much as what they are averaged over, so that
+    Gauss-Newton steps are many times too short in the right direction: steps are lengthened while that helps.
+
     Attributes:
         parameters: the best so far.
         cost: there; infinite before the first step.
@@ -144,6 +164,7 @@ class LevenbergMarquardt:
         """lower, upper: bounds, infinite for none; units: typical sizes of the parameters."""
         self.parameters, self.cost = parameters, np.inf
         self._lower, self._upper, self._units, self._damping = lower, upper, units, damping
+        self._stride = 1.0
 
     def step(self, model: Model, cost: Callable[[Parameters], float]) -> bool:
         """One step; False when there is none that lowers the cost.
@@ -155,23 +176,65 @@ class LevenbergMarquardt:
         self.cost = model.cost
         now = self.parameters
         held = [
-            ((x <= low) & (g > 0)) | ((x >= high) & (g < 0))
+            ((x <= low) & (g > 0)) | ((x >= high) & (g < 0)) | (low == high)
             for x, low, high, g in (
                 (now.frames, self._lower.frames, self._upper.frames, model.gradient.frames),
                 (now.shared, self._lower.shared, self._upper.shared, model.gradient.shared),
             )
         ]
-        model = model.held(*held)
         for _ in range(TRIES):
-            step = self._capped(model.step(self._damping, self._units))
-            trial = self._within(now.moved(step))
-            found = cost(trial)
+            try:
+                step = self._bounded(model, held)
+            except torch.linalg.LinAlgError:  # rounding left no curvature in some direction
+                self._damping = max(1e-4, self._damping * REFUSED)
+                continue
+            trial, found = self._tried(step, self._stride, cost)
             if found < self.cost:
-                self.parameters, self.cost = trial, found
+                self._lengthened(step, model.gradient.dot(step), trial, found, cost)
                 self._damping = max(self._damping * ACCEPTED, 1e-7)
                 return True
-            self._damping *= REFUSED
+            if self._stride > 1:
+                self._stride = max(1.0, self._stride / 4)
+            else:
+                self._damping *= REFUSED
         return False
+
+    def _tried(self, step: Parameters, stride: float, cost: Callable[[Parameters], float]) -> tuple[Parameters, float]:
+        """Where so many times the step leads to, and the cost there."""
+        trial = self._within(self.parameters.moved(self._capped(step.times(stride))))
+        return trial, cost(trial)
+
+    def _lengthened(
+        self, step: Parameters, slope: float, trial: Parameters, found: float, cost: Callable[[Parameters], float]
+    ) -> None:
+        """Take the trial; or where the parabola through both costs, with the slope at the start, has its minimum."""
+        stride = self._stride
+        bend = (found - self.cost - slope * stride) / stride**2
+        best = -slope / (2 * bend) if bend > 0 else np.inf
+        longer = min(best, FARTHER * stride, LONGEST)
+        if longer > 1.5 * stride:
+            further, cheaper = self._tried(step, longer, cost)
+            if cheaper < found:
+                trial, found, stride = further, cheaper, longer
+        self.parameters, self.cost = trial, found
+        self._stride = max(1.0, min(stride, best))
+
+    def _bounded(self, model: Model, held: list[np.ndarray]) -> Parameters:
+        """A step; what it would take over a bound goes to the bound, and the rest makes the best of that."""
+        step = self._capped(model.held(*held).step(self._damping, self._units))
+        goal = self.parameters.moved(step)
+        kept = self._within(goal)
+        over = [goal.frames != kept.frames, goal.shared != kept.shared]
+        if not (over[0].any() or over[1].any()):
+            return step
+        now = self.parameters
+        fixed = Parameters(
+            np.where(over[0], kept.frames - now.frames, 0.0), np.where(over[1], kept.shared - now.shared, 0.0)
+        )
+        bend = model.times(fixed)
+        left = replace(model, gradient=model.gradient.moved(bend))
+        rest = left.held(held[0] | over[0], held[1] | over[1]).step(self._damping, self._units)
+        return self._capped(rest).moved(fixed)
 
     def _capped(self, step: Parameters) -> Parameters:
         """Each frame's step, and the shared one, shortened to CAP."""

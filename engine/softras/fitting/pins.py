@@ -29,6 +29,14 @@ class Pins:
     weights: np.ndarray
 
     @classmethod
+    def none(cls) -> Pins:
+        """No pins."""
+        return cls(np.zeros(0, int), np.zeros((0, 3), int), np.zeros((0, 3)), np.zeros((0, 2)), np.zeros(0))
+
+    def __len__(self) -> int:
+        return len(self.views)
+
+    @classmethod
     def joined(cls, parts: Sequence[Pins]) -> Pins:
         """All of them."""
         names = ("views", "corners", "shares", "targets", "weights")

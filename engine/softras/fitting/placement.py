@@ -69,6 +69,11 @@ def place(vertices: np.ndarray, views: Sequence[View]) -> tuple[float, np.ndarra
     return float(np.exp(x[0])), pivot, size * x[1:]
 
 
+def moved_onto_masks(scale: float) -> str:
+    """What the user should know of a placement."""
+    return f"The mesh did not overlap the masks; it was moved onto them and scaled by {scale:.3g}."
+
+
 def camera_inside(camera: Camera, mesh: Mesh) -> bool:
     """Whether the eye of a perspective camera lies inside the mesh: its winding number there is not near 0.
 

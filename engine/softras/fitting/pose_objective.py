@@ -56,7 +56,7 @@ class PoseObjective:
         prior: float = 0.0,
         smoothness: float = 0.0,
         camera_prior: float = 0.0,
-        pins: Sequence[Pins | None] | None = None,
+        pins: Sequence[Pins] = (),
     ) -> None:
         """Of `frames` that follow one another.
 
@@ -69,22 +69,28 @@ class PoseObjective:
         """
         self.figure, self.unit, self.frames, self.moves = figure, unit, list(frames), moves
         self.sigma, self.cull = sigma, cull
-        self.prior, self.smoothness, self.camera_prior = prior, smoothness, camera_prior
+        self.prior, self.smoothness = prior, smoothness
+        self._camera_prior = np.zeros(0) if moves is None else camera_prior / moves.units.ravel() ** 2
         self.home = np.zeros(figure.count) if home is None else home
-        self.pins: list[Pins | None] = [None] * len(self.frames) if pins is None else list(pins)
+        self.pins = list(pins) or [Pins.none()] * len(self.frames)
         device = self.frames[0].crops.masks.device
         self._faces = torch.as_tensor(faces, dtype=torch.int64, device=device)
         self._scales = [_pixel_scales(frame).to(device) for frame in self.frames]
+        self._targets = [
+            scale * frame.crops.masks[:, 0] / frame.crops.masks[:, 1].clamp_min(1e-6)
+            for scale, frame in zip(self._scales, self.frames, strict=True)
+        ]
+        # A step that was taken is what the next model is of: what was last seen of each frame, and its silhouettes.
+        self._seen: list[tuple[bytes, Any]] = [(b"", None)] * len(self.frames)
+        self._rendered: list[tuple[bytes, Any]] = [(b"", None)] * len(self.frames)
 
     def cost(self, x: Parameters) -> float:
         """Half the sum of squares."""
         total = self._ways(x, None)
         for f, frame in enumerate(self.frames):
             vertices, cameras = self.seen(f, x)
-            with torch.no_grad():
-                alpha = silhouettes(vertices, self._faces, **self._render(frame), **cameras)
-            total += 0.5 * float(self._residuals(f, alpha).double().square().sum())
-            if pins := self.pins[f]:
+            total += 0.5 * float(self._residuals(f, self.silhouettes(f, x)).double().square().sum())
+            if len(pins := self.pins[f]):
                 pinned = pins.residuals(_array(vertices), arrays(cameras), frame.crops.resolution)
                 total += 0.5 * float((pinned**2).sum())
         return total
@@ -107,12 +113,17 @@ class PoseObjective:
             )
             residuals = self._residuals(f, found.alpha)
             model.cost += 0.5 * float(residuals.double().square().sum())
-            rows = found.rows * self._scales[f].flatten()[found.pixels, None]
+            rows = found.rows.mul_(self._scales[f].flatten()[found.pixels, None])
             picked = residuals.flatten()[found.pixels]
-            counts = torch.bincount(found.pixels // found.alpha[0].numel(), minlength=len(found.alpha)).tolist()
-            for n, (part, rest) in enumerate(zip(rows.split(counts), picked.split(counts), strict=True)):
+            # Views whose cameras move have columns of their own.
+            if self.moves is None:
+                parts = [len(rows)]
+            else:
+                views = found.pixels // found.alpha[0].numel()
+                parts = torch.bincount(views, minlength=len(found.alpha)).tolist()
+            for n, (part, rest) in enumerate(zip(rows.split(parts), picked.split(parts), strict=True)):
                 self._add(model, f, frame.cameras[n], _array(part.T @ part), _array(part.T @ rest))
-            if pins := self.pins[f]:
+            if len(pins := self.pins[f]):
                 scene = (_array(vertices), arrays(cameras), frame.crops.resolution)
                 pinned = pins.residuals(*scene)
                 d_K, d_matrix = (None if x is None else _array(x) for x in of_cameras)
@@ -124,8 +135,24 @@ class PoseObjective:
                     self._add(model, f, frame.cameras[n], _array(part.T @ part), _array(part.T @ rest))
         return model
 
+    def silhouettes(self, f: int, x: Parameters) -> Tensor:
+        """(N, S, S) of a frame."""
+        vertices, cameras = self.seen(f, x)
+        key = _key(f, x)
+        if self._rendered[f][0] != key:
+            with torch.no_grad():
+                alpha = silhouettes(vertices, self._faces, **self._render(self.frames[f]), **cameras)
+            self._rendered[f] = key, alpha
+        return self._rendered[f][1]
+
     def seen(self, f: int, x: Parameters) -> tuple[Tensor, dict[str, Any]]:
         """Vertices (V, 3) in unit space, and the cameras that see them in the frame's crops."""
+        key = _key(f, x)
+        if self._seen[f][0] != key:
+            self._seen[f] = key, self._look(f, x)
+        return self._seen[f][1]
+
+    def _look(self, f: int, x: Parameters) -> tuple[Tensor, dict[str, Any]]:
         with torch.no_grad():
             world = self.figure.vertices(torch.as_tensor(x.frames[f], dtype=torch.float64))
         vertices = self._tensor((world.cpu().numpy() - self.unit.centre) / self.unit.size)
@@ -164,15 +191,14 @@ class PoseObjective:
             slope = self.smoothness * change / units
             model.gradient.frames[1:] += slope
             model.gradient.frames[:-1] -= slope
-            model.corner += self.camera_prior * np.eye(len(x.shared))
-            model.gradient.shared += self.camera_prior * x.shared
+            model.corner += np.diag(self._camera_prior)
+            model.gradient.shared += self._camera_prior * x.shared
         squares = self.prior * (away**2).sum() + self.smoothness * (change**2).sum()
-        return 0.5 * float(squares + self.camera_prior * (x.shared**2).sum())
+        return 0.5 * float(squares + (self._camera_prior * x.shared**2).sum())
 
     def _residuals(self, f: int, alpha: Tensor) -> Tensor:
         """(N, S, S) scaled difference of silhouettes and masks, zero where nothing is known."""
-        masks = self.frames[f].crops.masks
-        return self._scales[f] * alpha - self._scales[f] * masks[:, 0] / masks[:, 1].clamp_min(1e-6)
+        return self._scales[f] * alpha - self._targets[f]
 
     def _render(self, frame: FrameViews) -> dict[str, Any]:
         size = frame.crops.resolution
@@ -213,3 +239,7 @@ def _pixel_scales(frame: FrameViews) -> Tensor:
     area = masks[:, 0].sum(dim=(1, 2)).clamp_min(1e-6)
     weights = torch.as_tensor(frame.weights / frame.weights.sum(), dtype=masks.dtype, device=masks.device)
     return (weights / area).sqrt()[:, None, None] * masks[:, 1]
+
+
+def _key(f: int, x: Parameters) -> bytes:
+    return x.frames[f].tobytes() + x.shared.tobytes()

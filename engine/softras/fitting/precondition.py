@@ -58,29 +58,28 @@ def _solve(solver, right: Tensor) -> Tensor:
 
 
 class Adam:
-    """Adam (Kingma and Ba 2015); `uniform` divides a block by the largest second moment in it (Nicolet et al., 3.3).
+    """Adam (Kingma and Ba 2015) of one block that is divided by the largest second moment in it (Nicolet et al., 3.3).
 
-    torch.optim would do, but loading it takes a second.
+    torch.optim would do without that, but loading it takes a second.
     """
 
-    def __init__(self, parameters: list[Tensor], *, uniform: bool) -> None:
-        self._parameters, self._uniform, self._steps = parameters, uniform, 0
-        self._moments = [(torch.zeros_like(p), torch.zeros_like(p)) for p in parameters]
+    def __init__(self, parameters: Tensor) -> None:
+        self._parameters, self._steps = parameters, 0
+        self._first, self._second = torch.zeros_like(parameters), torch.zeros_like(parameters)
 
     @torch.no_grad()
     def step(self, rate: float, b1: float = 0.9, b2: float = 0.999) -> None:
-        """One step of length `rate` along the gradients, which are then gone."""
+        """One step of length `rate` along the gradient, which is then gone."""
         self._steps += 1
-        for parameter, (first, second) in zip(self._parameters, self._moments, strict=True):
-            if parameter.grad is None:
-                continue
-            first.lerp_(parameter.grad, 1 - b1)
-            second.mul_(b2).addcmul_(parameter.grad, parameter.grad, value=1 - b2)
-            size = (second.max() if self._uniform else second) / (1 - b2**self._steps)
-            parameter -= rate / (1 - b1**self._steps) * first / size.sqrt().clamp_min(1e-30)
+        gradient = self._parameters.grad
+        if gradient is None:
+            return
+        self._first.lerp_(gradient, 1 - b1)
+        self._second.mul_(b2).addcmul_(gradient, gradient, value=1 - b2)
+        size = self._second.max() / (1 - b2**self._steps)
+        self._parameters -= rate / (1 - b1**self._steps) * self._first / size.sqrt().clamp_min(1e-30)
         self.forget()
 
     def forget(self) -> None:
-        """Drop the gradients."""
-        for parameter in self._parameters:
-            parameter.grad = None
+        """Drop the gradient."""
+        self._parameters.grad = None

@@ -13,8 +13,8 @@ from scipy.optimize import linear_sum_assignment
 from ..mesh import Mesh
 from .pins import Arrays, Pins, seen
 
-POINTS = 600  # of the surface
-PIXELS = 120  # of a view, at most
+POINTS = 200  # of the surface
+PIXELS = 30  # of a view, at most; others at each step
 SETTLED = 0.1  # sides of the crop: so much further may a point come from that sticks out than one that does not
 FAR = 0.15  # sides of the crop: distance that a pull fades with
 
@@ -40,8 +40,8 @@ class Surface:
         silhouettes: np.ndarray,
         weight: float,
         random: np.random.Generator,
-    ) -> Pins | None:
-        """Pins for what the masks of a frame's views have and the silhouettes lack; None when they lack nothing.
+    ) -> Pins:
+        """Pins for what the masks of a frame's views have and the silhouettes lack.
 
         Args:
             vertices: (V, 3).
@@ -51,25 +51,25 @@ class Surface:
             weight: of a view's squared distances, for a mask that is not covered at all.
         """
         points = np.einsum("kc,kci->ki", self.shares, vertices[self.corners])
-        parts = []
-        for n, (mask, silhouette) in enumerate(zip(masks, silhouettes, strict=True)):
-            known = mask[1] > 0.5
-            inside = (mask[0] > 0.5 * mask[1]) & known
-            missing = np.argwhere(inside & ~silhouette)[:, ::-1]
+        size = masks.shape[-1]
+        known = masks[:, 1] > 0.5
+        inside = known & (masks[:, 0] > 0.5 * masks[:, 1])
+        parts = [Pins.none()]
+        for n in range(len(masks)):
+            missing = np.flatnonzero(inside[n] & ~silhouettes[n])
             if not len(missing):
                 continue
-            part = weight * len(missing) / inside.sum()
+            part = weight * len(missing) / np.count_nonzero(inside[n])
             if len(missing) > PIXELS:
-                missing = missing[random.choice(len(missing), PIXELS, replace=False)]
-            size = len(known)
+                missing = random.choice(missing, PIXELS, replace=False)
             where = seen(points, cameras["world_to_camera"][n], cameras["orthographic"][n])[0] @ cameras["K"][n, :2].T
             column, row = where.clip(0, size - 1).astype(int).T
-            free = known[row, column] & ~inside[row, column]
-            targets = (missing + 0.5) / size
-            square = ((targets[:, None] - where / size) ** 2).sum(axis=2)
-            pixel, point = linear_sum_assignment(square + np.where(free, 0, SETTLED**2))
+            settled = np.where(known[n, row, column] & ~inside[n, row, column], 0, SETTLED**2)
+            targets = (np.column_stack([missing % size, missing // size]) + 0.5) / size
+            square = sum((targets[:, None, k] - where[:, k] / size) ** 2 for k in (0, 1))
+            pixel, point = linear_sum_assignment(square + settled)
             fading = (1 + square[pixel, point] / FAR**2) ** -2
             weights = part / len(missing) * fading
             views = np.full(len(pixel), n)
             parts.append(Pins(views, self.corners[point], self.shares[point], targets[pixel], weights))
-        return Pins.joined(parts) if parts else None
+        return Pins.joined(parts)

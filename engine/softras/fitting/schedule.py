@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 from ..errors import InputError
-from .checks import ends, mapping, positive, whole
+from .checks import ends, positive, whole
 
-VARIABLES = ("vertices", "rigid")
+VARIABLES = ("vertices", "object", "pose", "shape_keys", "cameras")
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One resolution of a fit. Lengths are in object sizes: the longest side of the object is 1.
+    """One resolution of a fit of free vertices. Lengths are in object sizes: the longest side of the object is 1.
 
     Attributes:
         resolution: side of the square crop around the object, pixels (fewer where the masks are coarser).
         steps: at most this many.
         blur: crop pixels of softness at the start and the end of the stage; sigma = (2 blur / resolution)^2.
-        rates: step length of each variable at the start and the end of the stage.
+        rate: step length at the start and the end of the stage.
         smoothing: length over which a preconditioned step is smooth.
         stiffness: factor of the mesh terms' weights at the start and the end of the stage.
         edge: edge length to remesh to (reconstruct only), or None.
@@ -29,7 +29,7 @@ class Stage:
     resolution: int
     steps: int
     blur: tuple[float, float] = (0.35, 0.35)
-    rates: dict[str, tuple[float, float]] = field(default_factory=dict)
+    rate: tuple[float, float] = (0.01, 0.001)
     smoothing: float = 0.05
     stiffness: tuple[float, float] = (1.0, 1.0)
     edge: float | None = None
@@ -49,12 +49,11 @@ class Stage:
         if not {"resolution", "steps"} <= set(value):
             raise InputError("a stage needs at least resolution and steps.")
         stage = cls(**value)
-        rates = mapping("rates of a stage", stage.rates, VARIABLES)
         return cls(
             resolution=whole("resolution of a stage", stage.resolution, 1),
             steps=whole("steps of a stage", stage.steps, 1),
             blur=ends("blur of a stage", stage.blur),
-            rates={name: ends(f"the rate of {name}", rate) for name, rate in rates.items()},
+            rate=ends("rate of a stage", stage.rate),
             smoothing=positive("smoothing of a stage", stage.smoothing, zero=True),
             stiffness=ends("stiffness of a stage", stage.stiffness),
             edge=None if stage.edge is None else positive("edge of a stage", stage.edge),
@@ -62,26 +61,61 @@ class Stage:
         )
 
 
-def default_schedule(mode: str, optimize: tuple[str, ...]) -> tuple[Stage, ...]:
-    """The stages that work without tuning."""
-    if mode == "reconstruct":
-        return RECONSTRUCT
-    return REFINE_VERTICES if "vertices" in optimize else REFINE_RIGID
+@dataclass(frozen=True)
+class PoseStage:
+    """One resolution of a search for poses. All steps are Levenberg and Marquardt's.
+
+    Attributes:
+        resolution: side of the square crop around the object, pixels (fewer where the masks are coarser).
+        steps: at most this many; a stage ends where steps hardly help any more.
+        blur: crop pixels of softness; sigma = (2 blur / resolution)^2.
+        prior: factor of the weight that holds the pose near the given one.
+        reach: weight of the pulls towards parts of the masks that nothing covers (see `reach.py`).
+    """
+
+    resolution: int
+    steps: int
+    blur: float
+    prior: float = 1.0
+    reach: float = 0.0
 
 
-RECONSTRUCT = (Stage(400, 200, (0.35, 0.16), {"vertices": (0.025, 0.0015)}, smoothing=0.028, edge=0.018),)
-
-# Stiff at first, so that nothing folds while the shape is found; then soft, so that detail gets in.
-REFINE_VERTICES = (
-    Stage(128, 60, (1.5, 0.7), {"vertices": (0.04, 0.03), "rigid": (0.02, 0.01)}, smoothing=0.12),
-    Stage(128, 120, (0.5, 0.35), {"vertices": (0.04, 0.025), "rigid": (0.01, 0.005)}, 0.08, stiffness=(1, 0.5)),
-    Stage(256, 130, (0.35, 0.25), {"vertices": (0.02, 0.01), "rigid": (0.005, 0.002)}, 0.04, stiffness=(0.5, 0.2)),
-    Stage(512, 90, (0.25, 0.2), {"vertices": (0.01, 0.001), "rigid": (0.002, 0.0002)}, 0.025, stiffness=(0.2, 0.08)),
+# A pose that is far; one from a pose nearby.
+POSE = (
+    PoseStage(96, 14, 0.83, reach=300),
+    PoseStage(96, 4, 0.48),
+    PoseStage(128, 4, 0.35),
+)
+POSE_NEAR = (PoseStage(96, 5, 0.83, reach=300), *POSE[1:])
+# A shape, or where an object is. A step goes as far as the blur, so that what is far takes coarse pixels.
+SHAPE = (
+    PoseStage(32, 6, 1.0, prior=0.1),
+    PoseStage(64, 6, 0.8, prior=0.1),
+    PoseStage(128, 6, 0.5, prior=0.03),
+)
+# The last bit, where the prior lets go.
+FINE = (PoseStage(128, 5, 0.3, prior=0.03), PoseStage(192, 5, 0.3, prior=0.03))
+FINEST = (PoseStage(256, 8, 0.3, prior=0.0), PoseStage(400, 10, 0.15, prior=0.0))
+# An object turned far: every rotation; the better ones; the best.
+OBJECT = (PoseStage(32, 5, 1.0), PoseStage(64, 6, 0.8), PoseStage(128, 6, 0.5))
+CAMERAS = (
+    PoseStage(96, 10, 0.83, reach=300),
+    PoseStage(128, 6, 0.6, reach=100),
+    PoseStage(256, 8, 0.3),
 )
 
-REFINE_RIGID = (
-    Stage(64, 60, (1.75, 1.0), {"rigid": (0.05, 0.03)}),
-    Stage(128, 60, (1.0, 0.7), {"rigid": (0.02, 0.01)}),
-    Stage(256, 60, (0.5, 0.3), {"rigid": (0.01, 0.003)}),
-    Stage(512, 40, (0.3, 0.2), {"rigid": (0.003, 0.0003)}),
+
+def default_schedule(mode: str) -> tuple[Stage, ...]:
+    """The stages of free vertices that work without tuning."""
+    return RECONSTRUCT if mode == "reconstruct" else REFINE
+
+
+RECONSTRUCT = (Stage(400, 200, (0.35, 0.16), (0.025, 0.0015), smoothing=0.028, edge=0.018),)
+
+# Stiff at first, so that nothing folds while the shape is found; then soft, so that detail gets in.
+REFINE = (
+    Stage(128, 60, (1.5, 0.7), (0.04, 0.03), smoothing=0.12),
+    Stage(128, 120, (0.5, 0.35), (0.04, 0.025), smoothing=0.08, stiffness=(1, 0.5)),
+    Stage(256, 130, (0.35, 0.25), (0.02, 0.01), smoothing=0.04, stiffness=(0.5, 0.2)),
+    Stage(512, 90, (0.25, 0.2), (0.01, 0.001), smoothing=0.025, stiffness=(0.2, 0.08)),
 )

@@ -12,7 +12,16 @@ from .checks import flag, mapping, names, one_of, positive, whole
 from .schedule import VARIABLES, Stage, default_schedule
 
 MODES = ("refine", "reconstruct")
-TERMS = ("iou", "squared", "laplacian", "bilaplacian", "normal_consistency", "distortion", "edge_length")
+TERMS = (
+    *("iou", "squared", "laplacian", "bilaplacian", "normal_consistency", "distortion", "edge_length"),
+    *("prior", "smoothness", "landmarks", "camera_prior"),
+)
+WEIGHTS = {
+    "refine": {"iou": 1.0, "squared": 0.2, "bilaplacian": 0.03, "normal_consistency": 1.5, "distortion": 0.035},
+    "reconstruct": {"iou": 1.0, "squared": 0.2, "bilaplacian": 0.2},
+}
+POSE_WEIGHTS = {"prior": 3e-3, "smoothness": 1e-4, "landmarks": 100.0, "camera_prior": 3e-3}
+CAMERA_PARTS = ("location", "rotation", "focal", "shift")
 
 
 @dataclass(frozen=True)
@@ -21,7 +30,12 @@ class Settings:
 
     Attributes:
         mode: "refine" keeps the mesh's topology and vertex order; "reconstruct" makes a new mesh from the masks.
-        optimize: the variables, of "vertices" and "rigid" (rotation, translation and uniform scale).
+        optimize: the variables: "object" (its location, rotation and uniform scale), "pose" (of its bones),
+            "shape_keys", "cameras" and "vertices". Of a rig, what is not locked. Vertices come last, on top.
+        camera_parts: what of the cameras may change, of "location", "rotation", "focal" and "shift".
+        cameras_together: the cameras keep their places among one another and have one lens.
+        known_frame: the frame in which the rig's pose is right as given, or None. Others start from it.
+        turns: how many rotations of the object are tried at first; 0 for the given one alone.
         seed: of the order in which views are visited; on the CPU the same seed gives the same result.
         device: "auto", "cpu" or "cuda".
         place: "auto" moves and scales the mesh onto the masks when it does not yet overlap them (unless a lock
@@ -33,8 +47,8 @@ class Settings:
             for closed, outward-oriented meshes whose vertices are not free.
         preconditioned: take smooth steps (Nicolet et al. 2021); otherwise plain steps of each vertex.
         batch: views in one step.
-        weights: factors of the terms that differ from the mode's defaults (`TERMS` are the names).
-        schedule: stages as dictionaries (see `Stage`), coarse to fine; None for the mode's default.
+        weights: factors of the terms that differ from the defaults (`TERMS` are the names; docs/fitting.md).
+        schedule: stages of the vertices as dictionaries (see `Stage`), coarse to fine; empty for the mode's default.
         max_seconds: stop after this time; every stage gets its share of it. None for no limit.
         patience: a stage goes on twice as fast after this many evaluations (of ten) without improvement.
         voxels: resolution of the carved hull that "reconstruct" starts from.
@@ -42,6 +56,10 @@ class Settings:
 
     mode: str = "refine"
     optimize: tuple[str, ...] = ("vertices",)
+    camera_parts: tuple[str, ...] = ("location", "rotation", "focal")
+    cameras_together: bool = False
+    known_frame: int | None = None
+    turns: int = 40
     seed: int = 0
     device: str = "auto"
     place: str = "auto"
@@ -67,18 +85,31 @@ class Settings:
         settings._check_together()
         return settings
 
+    @property
+    def moves(self) -> tuple[str, ...]:
+        """The variables of few parameters: all but the vertices."""
+        return tuple(name for name in self.optimize if name != "vertices")
+
+    def term_weights(self) -> dict[str, float]:
+        """The factor of every term."""
+        return WEIGHTS[self.mode] | POSE_WEIGHTS | self.weights
+
     def _checked(self) -> Settings:
         """Every value by itself checked, and of its own type."""
         mode = one_of("mode", self.mode, MODES)
         optimize = names("optimize", self.optimize, VARIABLES)
         weights = mapping("weights", self.weights, TERMS)
-        stages = self.schedule or default_schedule(mode, optimize)
+        stages = self.schedule or default_schedule(mode)
         if not isinstance(stages, list | tuple):
             raise InputError(f"schedule must be a list of stages, not {stages!r}.")
         endless = self.max_seconds is None or self.max_seconds == math.inf
         return replace(
             self,
             optimize=optimize,
+            camera_parts=names("camera_parts", self.camera_parts, CAMERA_PARTS),
+            cameras_together=flag("cameras_together", self.cameras_together),
+            known_frame=None if self.known_frame is None else whole("known_frame", self.known_frame, None),
+            turns=whole("turns", self.turns, 0),
             seed=whole("seed", self.seed, 0),
             device=one_of("device", self.device, ("auto", "cpu", "cuda")),
             place=one_of("place", self.place, ("auto", "never")),
@@ -102,6 +133,15 @@ class Settings:
             raise InputError("reconstruct makes a mesh without symmetry; leave out symmetry, or choose mode 'refine'.")
         if self.mode == "refine" and any(stage.edge is not None for stage in self.schedule):
             raise InputError("refine keeps the mesh's faces; leave out edge, or choose mode 'reconstruct'.")
+        if self.symmetry is not None and {"pose", "shape_keys"} & set(self.optimize):
+            raise InputError(
+                "a posed mesh is not symmetric; leave out symmetry, or optimize vertices and object alone."
+            )
+        if self.symmetry is not None and "vertices" not in self.optimize:
+            raise InputError("symmetry is of free vertices; leave it out, or optimize vertices too.")
+        weights = self.term_weights()
+        if not (weights["iou"] or weights["squared"]):
+            raise InputError("the weights of iou and squared are both 0, so no mask counts; give one of them a weight.")
 
 
 def _frame(value: Any) -> tuple[float, ...]:

@@ -22,6 +22,7 @@ from ..camera import Camera
 from ..fitting.evaluate import intersection_over_union
 from ..mesh import Mesh
 from ..render.silhouette import hard_silhouettes
+from ..rig import Rig
 from ..views import View
 from .files import make_folder, write_png, write_text
 from .masks import load_image
@@ -56,18 +57,26 @@ class _Window:
         return camera.crop(self.x0, self.y0, self.x1, self.y1, self.width * factor, self.height * factor)
 
 
-def write_report(folder: Path | str, views: Sequence[View], start: Mesh | None, result: FitResult) -> Path:
+def write_report(folder: Path | str, views: Sequence[View], start: Mesh | Rig | None, result: FitResult) -> Path:
     """Write report.html, overview.png and two PNGs per view into folder; returns the path of report.html.
 
     Args:
-        start: the mesh before the fit, or None if there was none.
+        views: as given, with the cameras before the fit.
+        start: the mesh or the rig before the fit, or None if there was none.
 
     Raises InputError when the folder cannot be written.
     """
     folder = make_folder(folder)
     size = PICTURE if len(views) <= MANY_VIEWS else SMALL_PICTURE
+    before = Mesh(start.vertices(), start.mesh.faces) if isinstance(start, Rig) else start
+    after = {view.frame: result.mesh_in(view.frame) for view in views}
+
+    def draw(pair: tuple[View, Camera]) -> _Pictures:
+        view, camera = pair
+        return _draw(view, before, after[view.frame], camera, size)
+
     with ThreadPoolExecutor() as pool:  # drawing and compressing let go of the interpreter
-        pictures = list(pool.map(lambda view: _draw(view, start, result.mesh, size), views))
+        pictures = list(pool.map(draw, zip(views, result.cameras, strict=True)))
         names = [f"{number:03d}" for number in range(len(views))]
         written = [
             pool.submit(write_png, folder / f"{name}-{kind}.png", pixels)
@@ -90,7 +99,7 @@ def write_report(folder: Path | str, views: Sequence[View], start: Mesh | None, 
         )
         for view, picture, iou, name, (outline, error) in zip(views, pictures, result.iou, names, embedded, strict=True)
     ]
-    write_text(folder / "report.html", page(cards, start, result, _legend(views, start)))
+    write_text(folder / "report.html", page(cards, before, result, _legend(views, before)))
     return folder / "report.html"
 
 
@@ -101,9 +110,10 @@ class _Pictures:
     start_iou: float | None
 
 
-def _draw(view: View, start: Mesh | None, fitted: Mesh, size: int) -> _Pictures:
+def _draw(view: View, start: Mesh | None, fitted: Mesh, camera: Camera, size: int) -> _Pictures:
+    """camera: the view's after the fit."""
     mask = view.mask > 0.5
-    covered = _silhouette(fitted, view.camera)
+    covered = _silhouette(fitted, camera)
     before = None if start is None else _silhouette(start, view.camera)
     window = _window(mask | covered, before, view.camera, size)
     picture = _background(view, window)
@@ -111,7 +121,7 @@ def _draw(view: View, start: Mesh | None, fitted: Mesh, size: int) -> _Pictures:
         picture = _stroke(
             picture, _silhouette(start, window.camera(view.camera, OVERSAMPLING)), START_COLOUR, size / 230
         )
-    picture = _stroke(picture, _silhouette(fitted, window.camera(view.camera, OVERSAMPLING)), FIT_COLOUR, size / 160)
+    picture = _stroke(picture, _silhouette(fitted, window.camera(camera, OVERSAMPLING)), FIT_COLOUR, size / 160)
     return _Pictures(
         outline=picture.round().astype(np.uint8),
         error=_error_map(mask, covered, view.ignore, window),

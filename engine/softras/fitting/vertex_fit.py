@@ -1,11 +1,9 @@
-"""The run of a fit."""
+"""The fit of free vertices."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -13,14 +11,14 @@ import torch
 from ..deform import find_partners
 from ..errors import InputError
 from ..mesh import Mesh
-from ..raster import cuda
 from ..views import View
 from .crops import FINEST, Crops, crop_box, crop_views
 from .evaluate import evaluate, thinned
 from .hull import carve
-from .model import DEFAULT_WEIGHTS, Model
-from .placement import check_cameras, needs_placement, place
-from .progress import FitResult, Progress
+from .model import Model
+from .placement import check_cameras, moved_onto_masks, needs_placement, place
+from .precondition import Adam
+from .progress import FitResult, Journal, Progress
 from .remesh import remesh
 from .schedule import Stage
 from .settings import Settings
@@ -28,103 +26,50 @@ from .unit import UnitSpace
 
 EVALUATIONS = 10  # in each stage
 IMPROVEMENT = 2e-4  # of the mean IoU, that counts as one
-EVENT_SECONDS = 0.1  # between progress events
-PREVIEW_SECONDS = 0.4  # between those with vertices
 
 
-def fit(
-    mesh: Mesh | None,
-    views: Sequence[View],
-    *,
-    lock: np.ndarray | None = None,
-    stop: Callable[[], bool] | None = None,
-    **settings: Any,
-) -> FitResult:
-    """Fit a mesh to the masks of its views.
+class VertexFit:
+    """One run: a mesh, or none, becomes one that matches its views."""
 
-    Args:
-        mesh: the start; None when mode is "reconstruct".
-        views: at least one, at least two for "reconstruct".
-        lock: (V,) bool, True where a vertex must not move.
-        stop: asked at every step; once it returns True the best state so far is the result.
-        settings: by name, see `Settings`: mode="refine", optimize=("vertices",), seed=0, device="auto", ...
-
-    Raises:
-        InputError: an unusable setting, no views, a camera inside the mesh, ...
-    """
-    for event in fit_events(mesh, views, lock=lock, stop=stop, **settings):
-        if isinstance(event, FitResult):
-            return event
-    raise RuntimeError("a fit always ends with its result")
-
-
-def fit_events(
-    mesh: Mesh | None,
-    views: Sequence[View],
-    *,
-    lock: np.ndarray | None = None,
-    stop: Callable[[], bool] | None = None,
-    **settings: Any,
-) -> Iterator[Progress | FitResult]:
-    """As `fit`, telling its progress; the last item is the FitResult. Closing the iterator ends the fit at once."""
-    return _Run(mesh, list(views), lock, stop or (lambda: False), Settings.of(**settings)).events()
-
-
-class _Run:
     def __init__(
         self,
         mesh: Mesh | None,
         views: list[View],
         lock: np.ndarray | None,
-        stop: Callable[[], bool],
         settings: Settings,
+        device: torch.device,
+        journal: Journal,
     ) -> None:
-        self.started = time.perf_counter()
-        self.settings, self.views, self.stop = settings, views, stop
-        self.lock = _checked_lock(lock, mesh)
-        if self.lock is not None and "rigid" in settings.optimize:
-            raise InputError("a rigid fit moves every vertex; leave out the lock mask, or optimize only vertices.")
-        if lock is not None and settings.mode == "reconstruct":
-            raise InputError("reconstruct makes a new mesh, so nothing can be locked; leave out the lock mask.")
-        self.device = _device(settings.device)
-        if not views:
-            raise InputError("there are no views; add at least one camera with a mask.")
-        if not any(view.weight > 0 for view in views):
-            raise InputError("all views have weight 0; give at least one of them a positive weight.")
-        if settings.mode == "refine" and mesh is None:
-            raise InputError("there is no mesh to refine; give one, or choose mode 'reconstruct'.")
-        if settings.mode == "reconstruct" and mesh is not None:
-            raise InputError("reconstruct makes a new mesh; leave out the given one, or choose mode 'refine'.")
-        self.start = mesh
-        self.weights = DEFAULT_WEIGHTS[settings.mode] | settings.weights
-        if not (self.weights["iou"] or self.weights["squared"]):
-            raise InputError("the weights of iou and squared are both 0, so no mask counts; give one of them a weight.")
+        self.start, self.views, self.lock = mesh, views, lock
+        self.settings, self.device, self.journal = settings, device, journal
+        self.weights = settings.term_weights()
         self.random = np.random.default_rng(settings.seed)
-        self.history: list[Progress] = []
-        self.notes: list[str] = []
         self.batch = settings.batch
-        self.steps = sum(stage.steps for stage in settings.schedule)
+        journal.begin(sum(stage.steps for stage in settings.schedule))
         self.step = 0
         self.watched = [thinned(view) for view in views]  # measured on the way; at the end the views themselves
         self.best_iou = np.zeros(len(views))
         self.best: Mesh | None = None
-        self.shown = self.told = -np.inf
-        self.status, self.late = "finished", False
+        self.late = False
 
     def events(self) -> Iterator[Progress | FitResult]:
+        """What happens; the last item is the result."""
         self.begin()
         yield self.evaluated(0, {})
         for number, stage in enumerate(self.settings.schedule):
             yield from self.run_stage(number, stage)
-            if self.status != "finished":
+            if self.journal.status != "finished":
                 break
         assert self.best is not None
-        if self.late and self.status == "finished":
-            self.status = "out of time"
-        notes = self.notes + _device_notes(self.device)
+        if self.late and self.journal.status == "finished":
+            self.journal.status = "out of time"
         if any(view is not watched for view, watched in zip(self.views, self.watched, strict=True)):
             self.best_iou = evaluate(self.best.vertices, self.best.faces, self.views, self.device)
-        yield FitResult(self.best, self.best_iou, self.history, self.status, self.elapsed(), notes)
+        journal = self.journal
+        cameras = [view.camera for view in self.views]
+        yield FitResult(
+            self.best, self.best_iou, journal.history, journal.status, journal.elapsed(), journal.notes, {}, cameras
+        )
 
     def begin(self) -> None:
         """Make or place the mesh, and build the model."""
@@ -154,24 +99,24 @@ class _Run:
             loose[mesh.faces] = False
             moved = scale * (mesh.vertices - pivot) + pivot + shift
             mesh = Mesh(np.where(loose[:, None], mesh.vertices, moved), mesh.faces)
-            self.notes.append(f"The mesh did not overlap the masks; it was moved onto them and scaled by {scale:.3g}.")
+            self.journal.notes.append(moved_onto_masks(scale))
         return mesh, mirror
 
     def build(self, mesh: Mesh) -> None:
+        """Begin anew with a mesh."""
         self.model = Model(
             mesh,
             self.unit,
-            self.settings.optimize,
             self.weights,
             keep_detail=self.settings.mode == "refine",
             lock=self.lock,
             mirror=self.partners,
             device=self.device,
         )
-        cull = self.settings.cull
-        self.cull = cull if cull is not None else "vertices" not in self.settings.optimize and _closed(mesh)
+        self.cull = bool(self.settings.cull)
 
     def remesh(self, edge: float) -> None:
+        """Even triangles of an edge length, the shape staying."""
         mesh = self.model.mesh
         vertices, faces = remesh(self.unit.to_unit(self.model.world_vertices()), mesh.faces, edge)
         self.build(Mesh(self.unit.to_world(vertices), faces))
@@ -183,19 +128,18 @@ class _Run:
         if stage.edge is not None:
             self.remesh(stage.edge)
         crops = crop_views(self.views, self.model.world_vertices(), self.unit, stage.resolution, self.device)
-        optimizers = self.model.optimizers(stage, self.settings.preconditioned)
+        optimizer = self.model.optimizer(stage, self.settings.preconditioned)
         batches = self.batches()
         first, done, pace, best, waited = self.step, 0.0, 1.0, 0.0, 0
         next_evaluation, next_remesh = 1 / EVALUATIONS, stage.remesh_every or np.inf
         while done < 1:
-            if self.stop():
-                self.status = "stopped"
+            if self.journal.stopped():
                 return
             if stage.edge is not None and self.step - first >= next_remesh:
                 next_remesh += stage.remesh_every
                 self.remesh(stage.edge)
-                optimizers = self.model.optimizers(stage, self.settings.preconditioned)
-            loss = self.step_within_memory(stage, crops, optimizers, next(batches), done)
+                optimizer = self.model.optimizer(stage, self.settings.preconditioned)
+            loss = self.step_within_memory(stage, crops, optimizer, next(batches), done)
             done += pace / stage.steps
             if deadline is not None:
                 spent = (time.perf_counter() - started) / max(1e-9, deadline - started)
@@ -211,7 +155,7 @@ class _Run:
                 best, waited = (mean, 0) if mean > best + IMPROVEMENT else (best, waited + 1)
                 if waited >= self.settings.patience:
                     pace, waited = 2 * pace, 0
-            elif self.elapsed() - self.told > EVENT_SECONDS:
+            elif self.journal.due():
                 yield self.event(number, loss)
 
     def deadline(self, number: int) -> float | None:
@@ -220,7 +164,7 @@ class _Run:
             return None
         finest = max(box[2] - box[0] for box in map(crop_box, self.views)) * FINEST
         costs = [s.steps * (100 + min(s.resolution, finest)) for s in self.settings.schedule[number:]]
-        left = max(0.0, self.settings.max_seconds - self.elapsed())
+        left = max(0.0, self.settings.max_seconds - self.journal.elapsed())
         return time.perf_counter() + left * costs[0] / sum(costs)
 
     def batches(self) -> Iterator[torch.Tensor]:
@@ -233,12 +177,12 @@ class _Run:
                 yield torch.as_tensor(part, device=self.device)
 
     def step_within_memory(
-        self, stage: Stage, crops: Crops, optimizers: list, batch: torch.Tensor, done: float
+        self, stage: Stage, crops: Crops, optimizer: Adam, batch: torch.Tensor, done: float
     ) -> dict[str, float]:
         """One step; where the GPU has not enough memory for its views, of half of them, from then on."""
         while True:
             try:
-                return self.take_step(stage, crops, optimizers, batch, done)
+                return self.take_step(stage, crops, optimizer, batch, done)
             except torch.cuda.OutOfMemoryError as error:
                 if len(batch) == 1:
                     raise InputError(
@@ -247,15 +191,15 @@ class _Run:
                     ) from error
             batch = batch[: len(batch) // 2]
             if self.batch == self.settings.batch:
-                self.notes.append("The GPU had not enough memory for all views of a step; it took fewer at once.")
+                note = "The GPU had not enough memory for all views of a step; it took fewer at once."
+                self.journal.notes.append(note)
             self.batch = len(batch)
-            for optimizer, _ in optimizers:
-                optimizer.forget()
+            optimizer.forget()
 
     def take_step(
-        self, stage: Stage, crops: Crops, optimizers: list, batch: torch.Tensor, done: float
+        self, stage: Stage, crops: Crops, optimizer: Adam, batch: torch.Tensor, done: float
     ) -> dict[str, float]:
-        """One step of all variables; returns the weighted value of each term."""
+        """One step; returns the weighted value of each term."""
         blur = _between(stage.blur, done)
         vertices = self.model.vertices()
         sigma = (2 * blur / crops.resolution) ** 2
@@ -265,8 +209,7 @@ class _Run:
         terms = objective.silhouette(alpha, crops.masks_of(batch), weights)
         terms |= objective.mesh(vertices, _between(stage.stiffness, done))
         torch.stack(list(terms.values())).sum().backward()
-        for optimizer, rates in optimizers:
-            optimizer.step(_between(rates, done))
+        optimizer.step(_between(stage.rate, done))
         return {name: float(value.detach()) for name, value in terms.items()}
 
     def evaluated(self, stage: int, loss: dict[str, float]) -> Progress:
@@ -278,67 +221,19 @@ class _Run:
         return self.event(stage, loss, iou, vertices)
 
     def weighted(self, iou: np.ndarray) -> float:
+        """The mean over the views by their weights."""
         return float(np.average(iou, weights=[view.weight for view in self.views]))
 
     def event(
         self, stage: int, loss: dict[str, float], iou: np.ndarray | None = None, vertices: np.ndarray | None = None
     ) -> Progress:
-        self.told = self.elapsed()
-        if vertices is None and self.told - self.shown > PREVIEW_SECONDS:
+        """The event of this moment."""
+        if vertices is None and self.journal.preview_due():
             vertices = self.model.world_vertices()
-        if vertices is not None:
-            self.shown = self.told
         faces = self.model.mesh.faces if vertices is not None and self.start is None else None
-        event = Progress(self.step, self.steps, stage, loss, self.told, iou, vertices, faces)
-        self.history.append(replace(event, vertices=None, faces=None))
-        return event
-
-    def elapsed(self) -> float:
-        return time.perf_counter() - self.started
+        return self.journal.event(self.step, stage, loss, iou=iou, vertices=vertices, faces=faces)
 
 
 def _between(ends: tuple[float, float], done: float) -> float:
     """Geometric interpolation from ends[0] (done = 0) to ends[1] (done = 1)."""
     return ends[0] * (ends[1] / ends[0]) ** min(1.0, max(0.0, done))
-
-
-def _closed(mesh: Mesh) -> bool:
-    """Whether every side of a face is met by exactly one face the other way round, and the normals point outwards.
-
-    Vertices at one place count as one, as they do in a fit.
-    """
-    place = np.unique(mesh.vertices, axis=0, return_inverse=True)[1].ravel()
-    sides = place[mesh.faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2)].astype(np.int64)
-    count = len(mesh.vertices)
-    forward, backward = np.sort(sides[:, 0] * count + sides[:, 1]), np.sort(sides[:, 1] * count + sides[:, 0])
-    if not np.array_equal(forward, backward) or (np.diff(forward) == 0).any():
-        return False
-    a, b, c = (mesh.vertices[mesh.faces[:, k]] - mesh.vertices.mean(axis=0) for k in range(3))
-    return float(np.einsum("ij,ij->i", a, np.cross(b, c)).sum()) > 0
-
-
-def _checked_lock(lock: np.ndarray | None, mesh: Mesh | None) -> np.ndarray | None:
-    if lock is None or mesh is None:
-        return None
-    lock = np.asarray(lock, dtype=bool)
-    if lock.shape != (len(mesh.vertices),):
-        raise InputError(f"the lock mask has shape {lock.shape} but the mesh has {len(mesh.vertices)} vertices.")
-    return lock if lock.any() else None
-
-
-def _device(name: str) -> torch.device:
-    """The device of that name; "auto" is a GPU whose rasterizer runs, else the CPU."""
-    if name == "cpu":
-        return torch.device("cpu")
-    problem = cuda.problem()
-    if name == "cuda" and problem:
-        raise InputError(f"device 'cuda' was asked for but cannot be used: {problem}; choose 'auto' or 'cpu'.")
-    return torch.device("cpu" if problem else "cuda")
-
-
-def _device_notes(device: torch.device) -> list[str]:
-    """Which device computes, where there was a choice."""
-    if not torch.cuda.is_available():
-        return []
-    name = torch.cuda.get_device_name(torch.cuda.current_device())
-    return [f"The fit ran on the {'GPU' if device.type == 'cuda' else 'CPU, not on the GPU'} ({name})."]

@@ -1,0 +1,181 @@
+"""Fits: what comes in is checked, the few parameters come first, free vertices last."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..errors import InputError
+from ..mesh import Mesh
+from ..raster import cuda
+from ..rig import Rig
+from ..views import View
+from .pose_fit import PoseFit
+from .progress import FitResult, Journal, Progress
+from .settings import Settings
+from .vertex_fit import VertexFit
+
+POSE_SHARE = 0.5  # of max_seconds, where free vertices follow
+
+
+def fit(
+    start: Mesh | Rig | None,
+    views: Sequence[View],
+    *,
+    lock: np.ndarray | None = None,
+    stop: Callable[[], bool] | None = None,
+    **settings: Any,
+) -> FitResult:
+    """Fit a mesh or a rig, and cameras, to the masks of views.
+
+    Args:
+        start: a mesh, or a rig with a transform, bones or shape keys of its own; None when mode is "reconstruct".
+        views: at least one, at least two for "reconstruct". Views of several frames show a sequence.
+        lock: (V,) bool, True where a vertex must not move by itself.
+        stop: asked at every step; once it returns True the best state so far is the result.
+        settings: by name, see `Settings`: mode="refine", optimize=("vertices",), seed=0, device="auto", ...
+
+    Raises:
+        InputError: an unusable setting, no views, a camera inside the mesh, ...
+    """
+    for event in fit_events(start, views, lock=lock, stop=stop, **settings):
+        if isinstance(event, FitResult):
+            return event
+    raise RuntimeError("a fit always ends with its result")
+
+
+def fit_events(
+    start: Mesh | Rig | None,
+    views: Sequence[View],
+    *,
+    lock: np.ndarray | None = None,
+    stop: Callable[[], bool] | None = None,
+    **settings: Any,
+) -> Iterator[Progress | FitResult]:
+    """As `fit`, telling its progress; the last item is the FitResult. Closing the iterator ends the fit at once."""
+    checked = Settings.of(**settings)
+    views = list(views)
+    lock = _checked_lock(lock, start)
+    _check(start, views, lock, checked)
+    return _events(start, views, lock, checked, Journal(stop, checked.max_seconds))
+
+
+def _events(
+    start: Mesh | Rig | None, views: list[View], lock: np.ndarray | None, settings: Settings, journal: Journal
+) -> Iterator[Progress | FitResult]:
+    device = _device(settings.device)
+    result: FitResult | None = None
+    vertices_too = "vertices" in settings.optimize
+    if settings.moves:
+        assert start is not None
+        share = POSE_SHARE if vertices_too else 1.0
+        for event in PoseFit(start, views, settings, device, journal, share * journal.max_seconds).events():
+            if isinstance(event, FitResult):
+                result = event
+            else:
+                yield event
+        assert result is not None
+    if result is None or (vertices_too and journal.status == "finished"):
+        mesh = Mesh(start.vertices(), start.mesh.faces) if isinstance(start, Rig) else start
+        if result is not None:
+            assert start is not None
+            mesh, views = result.mesh, result.fitted_views(views)
+            settings = _carried(settings, start, result)
+        for event in VertexFit(mesh, views, lock, settings, device, journal).events():
+            if isinstance(event, FitResult):
+                result = _on_top(event, start, result)
+            else:
+                yield event
+    assert result is not None
+    yield replace(result, notes=result.notes + _device_notes(device))
+
+
+def _on_top(fitted: FitResult, start: Mesh | Rig | None, before: FitResult | None) -> FitResult:
+    """The result of free vertices, which are those of the rig's mesh where there is a rig."""
+    rigs = before.rigs if before is not None else {0: start} if isinstance(start, Rig) else {}
+    rigs = {f: replace(rig, mesh=Mesh(rig.unposed(fitted.mesh.vertices), rig.mesh.faces)) for f, rig in rigs.items()}
+    return replace(fitted, rigs=rigs)
+
+
+def _carried(settings: Settings, start: Mesh | Rig, result: FitResult) -> Settings:
+    """The plane of symmetry goes with the object."""
+    if settings.symmetry is None or not result.rigs:
+        return settings
+    (rig,) = result.rigs.values()
+    # Where vertices 0, 1, ... were and are: one affine map, for nothing but the transform changed.
+    before = start.vertices() if isinstance(start, Rig) else start.vertices
+    used = np.unique(rig.mesh.faces)
+    local = np.column_stack([before[used], np.ones(len(used))])
+    moved = np.linalg.lstsq(local, rig.vertices()[used], rcond=None)[0]
+    frame = np.reshape(settings.symmetry_frame or np.eye(4).ravel(), (4, 4))
+    carried = np.vstack([moved.T, [0, 0, 0, 1]]) @ frame
+    return replace(settings, symmetry_frame=tuple(carried.ravel().tolist()))
+
+
+def _check(start: Mesh | Rig | None, views: list[View], lock: np.ndarray | None, settings: Settings) -> None:
+    if settings.mode == "reconstruct" and lock is not None:
+        raise InputError("reconstruct makes a new mesh, so nothing can be locked; leave out the lock mask.")
+    if lock is not None and "vertices" not in settings.optimize:
+        raise InputError("a lock mask holds free vertices; leave it out, or optimize vertices too.")
+    if not views:
+        raise InputError("there are no views; add at least one camera with a mask.")
+    if not any(view.weight > 0 for view in views):
+        raise InputError("all views have weight 0; give at least one of them a positive weight.")
+    if settings.mode == "refine" and start is None:
+        raise InputError("there is no mesh to refine; give one, or choose mode 'reconstruct'.")
+    if settings.mode == "reconstruct" and start is not None:
+        raise InputError("reconstruct makes a new mesh; leave out the given one, or choose mode 'refine'.")
+    frames = {view.frame for view in views}
+    if len(frames) > 1 and "vertices" in settings.optimize:
+        raise InputError(
+            f"the views are of {len(frames)} frames, but vertices have one shape for all; give views of one frame, or "
+            "optimize pose, object, shape_keys or cameras alone."
+        )
+    if settings.known_frame is not None and settings.known_frame not in frames:
+        raise InputError(f"the known frame {settings.known_frame} has no view; choose one of the views' frames.")
+    if isinstance(start, Mesh) and {"pose", "shape_keys"} & set(settings.optimize):
+        raise InputError("a mesh alone has no pose and no shape keys; give a rig, or optimize vertices or object.")
+    count = 0 if start is None else len((start.mesh if isinstance(start, Rig) else start).vertices)
+    for view in views:
+        for landmark in view.landmarks:
+            if landmark.vertex >= count:
+                raise InputError(
+                    f"a landmark of view '{view.name}' is of vertex {landmark.vertex}, but the mesh has {count}."
+                )
+        if view.landmarks and not settings.moves:
+            raise InputError(
+                f"view '{view.name}' has landmarks, which free vertices do not follow; optimize object, pose, "
+                "shape_keys or cameras too."
+            )
+
+
+def _checked_lock(lock: np.ndarray | None, start: Mesh | Rig | None) -> np.ndarray | None:
+    if lock is None or start is None:
+        return lock
+    count = len((start.mesh if isinstance(start, Rig) else start).vertices)
+    lock = np.asarray(lock, dtype=bool)
+    if lock.shape != (count,):
+        raise InputError(f"the lock mask has shape {lock.shape} but the mesh has {count} vertices.")
+    return lock if lock.any() else None
+
+
+def _device(name: str) -> torch.device:
+    """The device of that name; "auto" is a GPU whose rasterizer runs, else the CPU."""
+    if name == "cpu":
+        return torch.device("cpu")
+    problem = cuda.problem()
+    if name == "cuda" and problem:
+        raise InputError(f"device 'cuda' was asked for but cannot be used: {problem}; choose 'auto' or 'cpu'.")
+    return torch.device("cpu" if problem else "cuda")
+
+
+def _device_notes(device: torch.device) -> list[str]:
+    """Which device computes, where there was a choice."""
+    if not torch.cuda.is_available():
+        return []
+    name = torch.cuda.get_device_name(torch.cuda.current_device())
+    return [f"The fit ran on the {'GPU' if device.type == 'cuda' else 'CPU, not on the GPU'} ({name})."]

@@ -1,0 +1,79 @@
+"""The rotation of an object that is turned far from where the masks show it: many are tried, the best refined."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from .poses import Moment, PoseSearch
+from .schedule import PoseStage
+
+FARTHEST = np.radians(85)  # from the given rotation
+KEPT = (6, 2)  # candidates after the first stage, and after the second
+
+
+def search_turns(search: PoseSearch, frame: int, stages: Sequence[PoseStage], turns: int) -> Iterator[Moment]:
+    """The object's place in a frame, all else as it is: into `search.poses`.
+
+    Every rotation goes through the first stage, the best of them through the second, of those the best
+    through the rest.
+    """
+    given = search.poses[frame]
+    part = search.figure.slices["object"]
+    held = np.ones(given.shape, dtype=bool)
+    held[part] = False
+    candidates = [(np.inf, given)]
+    candidates += [(np.inf, pose) for pose in turned(search, given, turns)]
+    for number, stage in enumerate(stages):
+        if number <= len(KEPT) and number:
+            candidates = sorted(candidates, key=lambda found: found[0])[: KEPT[number - 1]]
+        for k, (_, pose) in enumerate(candidates):
+            for moment in search.minimize([frame], pose[None], stage, held[None]):
+                yield moment
+            candidates[k] = search.cost, moment[1][0]
+        search.costs[frame], search.poses[frame] = min(candidates, key=lambda found: found[0])
+
+
+def turned(search: PoseSearch, given: np.ndarray, count: int) -> list[np.ndarray]:
+    """Parameters (P,) of the object turned about the middle of its mesh in `count` ways, evenly spread."""
+    names = [name.removeprefix("object.") for name in search.figure.names[search.figure.slices["object"]]]
+    if not {"rotation.x", "rotation.y", "rotation.z"} <= set(names):
+        return []
+    transform = search.rig.transform
+    start = transform.matrix()
+    back = np.linalg.inv(search.rig.parent)
+    world = search.world(given)[np.unique(search.mesh.faces)]
+    middle = back[:3, :3] @ ((world.min(axis=0) + world.max(axis=0)) / 2) + back[:3, 3]
+    local = np.linalg.solve(start[:3, :3], middle - start[:3, 3])
+    found = []
+    for rotation in _spread(count):
+        pose = given.copy()
+        at = search.figure.slices["object"].start
+        linear = start[:3, :3] / transform.scale @ rotation.as_matrix() * transform.scale
+        change = dict(zip(("rotation.x", "rotation.y", "rotation.z"), rotation.as_rotvec(), strict=True))
+        # What is free of the location keeps the middle where it was.
+        shift = middle - linear @ local - start[:3, 3]
+        change |= dict(zip(("location.x", "location.y", "location.z"), shift, strict=True))
+        for k, name in enumerate(names):
+            pose[at + k] = change.get(name, 0.0)
+        found.append(pose)
+    return found
+
+
+def _spread(count: int) -> list[Rotation]:
+    """Rotations no farther than FARTHEST, evenly spread, by a super-Fibonacci spiral (Alexa, CVPR 2022)."""
+    phi, psi = np.sqrt(2), 1.533751168755204288118041
+    found: list[Rotation] = []
+    total = max(1, 4 * count)
+    while len(found) < count:  # of all rotations a share is near enough
+        s = np.arange(total) + 0.5
+        r, big = np.sqrt(s / total), np.sqrt(1 - s / total)
+        alpha, beta = 2 * np.pi * s / phi, 2 * np.pi * s / psi
+        every = Rotation.from_quat(
+            np.column_stack([r * np.sin(alpha), r * np.cos(alpha), big * np.sin(beta), big * np.cos(beta)])
+        )
+        found = [rotation for rotation in every if rotation.magnitude() < FARTHEST]
+        total = total * 5 // 4
+    return found[:count]
