@@ -25,7 +25,7 @@ from .schedule import CAMERAS, FINE, FINEST, OBJECT, POSE, POSE_NEAR, SHAPE
 from .settings import Settings
 from .turns import search_turns
 
-SWEEPS = 2  # of frames that try their neighbours' poses
+SWEEPS = 3  # of frames that try other poses
 MEASURE_SECONDS = 2.0  # between measurements of all that changed
 MATCHED = 0.9  # mean IoU of a start whose rotation is not searched for
 

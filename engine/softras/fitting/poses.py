@@ -24,6 +24,7 @@ from .unit import UnitSpace
 
 SLOW = 1e-3  # a step that lowers the cost by less than this share of it is slow; two end a stage
 BETTER = 0.98  # of the cost: what another start must reach to be taken
+FEW = 3  # frames
 SUSPECT = 1.3  # times the cost of the better frames: what may be a wrong pose
 
 CELL = 2.0  # crop pixels; finer parts of the mesh are left out
@@ -199,10 +200,13 @@ class PoseSearch:
     def exchange(
         self, frames: Sequence[int], stages: Sequence[PoseStage], sweeps: int, known: int | None = None
     ) -> Iterator[Moment]:
-        """Frames that match worse than others try the poses of those beside them, and their mean."""
+        """Frames that match worse than others try the poses of those beside them, their mean, and their own anew.
+
+        Of a few frames all do, for nothing tells which are worse than they could be.
+        """
         for _ in range(sweeps):
             changed = False
-            usual = float(np.quantile(self.costs[list(frames)], 0.25))
+            usual = float(np.quantile(self.costs[list(frames)], 0.25)) if len(frames) > FEW else 0.0
             for k in sorted(range(len(frames)), key=lambda k: -self.costs[frames[k]]):
                 f = frames[k]
                 if self.costs[f] < SUSPECT * usual:
@@ -212,6 +216,7 @@ class PoseSearch:
                 beside = [frames[j] for j in (k - 1, k + 1) if 0 <= j < len(frames)]
                 starts = [self.poses[g] for g in beside if self.costs[g] < self.costs[f]]
                 starts += [self.poses[beside].mean(axis=0)] if len(beside) == 2 else []
+                starts += [self.poses[f]] if len(frames) <= FEW else []
                 for start in starts:
                     pose = start
                     for _, (pose,) in self.through(f, start, stages):
