@@ -59,7 +59,7 @@ class Settings:
     camera_parts: tuple[str, ...] = ("location", "rotation", "focal")
     cameras_together: bool = False
     known_frame: int | None = None
-    turns: int = 40
+    turns: int = 30
     seed: int = 0
     device: str = "auto"
     place: str = "auto"
