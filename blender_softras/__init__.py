@@ -2,9 +2,9 @@
 """Softras for Blender: fit your own mesh to silhouettes in photographs. Registration only."""
 
 from . import panels, prefs, props
-from .ops import command, engine, fit, views
+from .ops import command, engine, fit, landmarks, views
 
-_MODULES = (props, prefs, engine, views, fit, panels, command)
+_MODULES = (props, prefs, engine, views, landmarks, fit, panels, command)
 
 
 def register() -> None:

@@ -9,6 +9,9 @@ import bpy
 
 from . import prefs, session
 from .props import NOT_MEASURED, target_of
+from .scene.choices import choice_problem, locks
+from .scene.job import chosen
+from .scene.masks import MOVING
 from .scene.views import enabled_views
 
 
@@ -42,6 +45,17 @@ class SOFTRAS_UL_views(bpy.types.UIList):
         row.operator("softras.look_through", text="", icon="HIDE_OFF", emboss=False).index = index
 
 
+class SOFTRAS_UL_landmarks(bpy.types.UIList):
+    """Rows of the landmarks of a view."""
+
+    def draw_item(self, context, layout, data, item, icon, active_data, active_property, index=0, flt_flag=0):
+        """Draw one row: vertex, Empty, weight."""
+        row = layout.row(align=True)
+        row.label(text=f"Vertex {item.vertex}", icon="VERTEXSEL")
+        row.prop(item, "empty", text="")
+        row.prop(item, "weight", text="", emboss=False)
+
+
 class _Panel:
     bl_space_type = "VIEW_3D"
     bl_region_type = "UI"
@@ -65,9 +79,8 @@ class SOFTRAS_PT_fit(_Panel, bpy.types.Panel):
         column.enabled = session.current is None
         target = target_of(context)
         column.prop(settings, "target", placeholder=target.name if target and target.type == "MESH" else "")
-        column.row().prop(settings, "mode", expand=True)
-        if settings.mode == "VERTICES":
-            column.row().prop(settings, "result", expand=True)
+        self._draw_choices(column, settings, target)
+        self._draw_sequence(column, settings)
         column.prop(settings, "seconds")
 
         button = layout.row()
@@ -85,6 +98,41 @@ class SOFTRAS_PT_fit(_Panel, bpy.types.Panel):
         if measured:
             row = layout.row()
             row.label(text=f"Last fit: mean IoU {sum(measured) / len(measured):.3f}, worst {min(measured):.3f}")
+        if settings.worst_frame_iou != NOT_MEASURED:
+            layout.label(text=f"Worst frame: {settings.worst_frame}, IoU {settings.worst_frame_iou:.3f}")
+
+    def _draw_choices(
+        self, column: bpy.types.UILayout, settings: bpy.types.PropertyGroup, target: bpy.types.Object | None
+    ) -> None:
+        """What may change, and what of it is locked; a grey choice says why."""
+        optimize = settings.optimize
+        boxes = column.column(heading="Optimize", align=True)
+        for name in ("vertices", "object", "pose", "shape_keys", "cameras"):
+            reason = choice_problem(name, target)
+            row = boxes.row()
+            row.enabled = not reason or getattr(optimize, name)  # what cannot be fitted can be unticked
+            if reason:
+                row.prop(optimize, name, text=reason.capitalize())
+            else:
+                row.prop(optimize, name)
+        if optimize.cameras:
+            boxes = column.column(heading="Cameras", align=True)
+            for name in ("location", "rotation", "focal", "shift", "together"):
+                boxes.prop(settings.cameras, name)
+        if target is not None and target.type == "MESH":
+            for text in locks(settings, target):
+                column.label(text=text, icon="LOCKED")
+        if optimize.vertices:
+            column.row().prop(settings, "result", expand=True)
+
+    def _draw_sequence(self, column: bpy.types.UILayout, settings: bpy.types.PropertyGroup) -> None:
+        column.prop(settings, "sequence")
+        if settings.sequence:
+            frames = column.column(align=True)
+            frames.prop(settings, "frame_first")
+            frames.prop(settings, "frame_last")
+            frames.prop(settings, "frame_step")
+            column.prop(settings, "known_pose")
 
     def _draw_engine(self, context: bpy.types.Context) -> None:
         text, icon = prefs.status()
@@ -136,7 +184,16 @@ class SOFTRAS_PT_views(_Panel, bpy.types.Panel):
         column.prop(item, "channel")
         column.prop(item, "threshold")
         column.prop(item, "invert")
+        if item.image is not None and item.image.source in MOVING:
+            column.prop(item, "frame_start")
+            column.prop(item, "frame_offset")
         column.prop(item, "weight")
+        layout.label(text="Landmarks")
+        row = layout.row()
+        row.template_list("SOFTRAS_UL_landmarks", "", item, "landmarks", item, "active_landmark", rows=2)
+        side = row.column(align=True)
+        side.operator("softras.landmark_add", text="", icon="ADD")
+        side.operator("softras.landmark_remove", text="", icon="REMOVE")
 
 
 class SOFTRAS_PT_options(_Panel, bpy.types.Panel):
@@ -155,16 +212,17 @@ class SOFTRAS_PT_options(_Panel, bpy.types.Panel):
         layout.enabled = session.current is None
         settings = context.scene.softras
         shape = layout.column()
-        shape.enabled = settings.mode == "VERTICES"
+        shape.enabled = "vertices" in chosen(settings)
         shape.prop(settings, "symmetry")
         target = target_of(context)
         if target is not None and target.type == "MESH":
             shape.prop_search(settings, "lock", target, "vertex_groups")
+        layout.prop(settings, "replace_keys")
         layout.prop(settings, "place")
         layout.prop(settings, "seed")
         layout.prop(prefs.get(context), "device")
 
 
 register, unregister = bpy.utils.register_classes_factory(
-    (SOFTRAS_UL_views, SOFTRAS_PT_fit, SOFTRAS_PT_views, SOFTRAS_PT_options)
+    (SOFTRAS_UL_views, SOFTRAS_UL_landmarks, SOFTRAS_PT_fit, SOFTRAS_PT_views, SOFTRAS_PT_options)
 )

@@ -17,6 +17,54 @@ from bpy.props import (
 NOT_MEASURED = -1.0
 
 
+class SOFTRAS_PG_optimize(bpy.types.PropertyGroup):
+    """The variables; named as the engine names them."""
+
+    vertices: BoolProperty(
+        name="Vertices", description="Move the vertices; faces, UVs and vertex order stay", default=True
+    )
+    object: BoolProperty(
+        name="Object",
+        description="Move, turn and scale the object as a whole, with the armature that carries it. What the object "
+        "locks stays",
+    )
+    pose: BoolProperty(
+        name="Pose",
+        description="Turn the bones, and move those without a parent. Locks and Limit Rotation constraints are kept",
+    )
+    shape_keys: BoolProperty(
+        name="Shape Keys", description="Set the values of the shape keys, within their ranges. Muted ones stay out"
+    )
+    cameras: BoolProperty(name="Cameras", description="Move the cameras of the views")
+
+
+class SOFTRAS_PG_cameras(bpy.types.PropertyGroup):
+    """What of the cameras may change; named as the engine names it."""
+
+    location: BoolProperty(name="Location", description="Where the cameras are", default=True)
+    rotation: BoolProperty(name="Rotation", description="Where the cameras look", default=True)
+    focal: BoolProperty(name="Focal Length", description="The focal length, or the scale of orthographic cameras")
+    shift: BoolProperty(name="Shift", description="The shift of the lens")
+    together: BoolProperty(
+        name="Move Together",
+        description="Keep the cameras' places among one another, as of cameras on one mount, and give them one lens",
+    )
+
+
+class SOFTRAS_PG_landmark(bpy.types.PropertyGroup):
+    """A vertex and where a view's image shows it."""
+
+    vertex: IntProperty(name="Vertex", description="Index of the vertex", min=0)
+    empty: PointerProperty(
+        name="Empty",
+        description="Seen through the view's camera it stands where the image shows the vertex. Animate it for a "
+        "sequence",
+        type=bpy.types.Object,
+        poll=lambda self, candidate: candidate.type == "EMPTY",
+    )
+    weight: FloatProperty(name="Weight", description="How much it counts", default=1.0, min=0.0, soft_max=10.0)
+
+
 class SOFTRAS_PG_view(bpy.types.PropertyGroup):
     """A camera and the image whose mask it should see."""
 
@@ -52,6 +100,16 @@ class SOFTRAS_PG_view(bpy.types.PropertyGroup):
         subtype="FACTOR",
     )
     invert: BoolProperty(name="Invert", description="Swap object and background")
+    frame_start: IntProperty(
+        name="Start Frame",
+        description="The frame of the scene in which an image sequence or a movie shows its first picture",
+        default=1,
+    )
+    frame_offset: IntProperty(
+        name="Offset", description="How many pictures of an image sequence or a movie are passed over at the start"
+    )
+    landmarks: CollectionProperty(type=SOFTRAS_PG_landmark)
+    active_landmark: IntProperty(name="Active landmark")
     weight: FloatProperty(name="Weight", description="How much this view counts", default=1.0, min=0.0, soft_max=10.0)
     enabled: BoolProperty(name="Enabled", description="Take part in the fit", default=True)
     iou: FloatProperty(
@@ -73,18 +131,31 @@ class SOFTRAS_PG_scene(bpy.types.PropertyGroup):
         type=bpy.types.Object,
         poll=lambda self, candidate: candidate.type == "MESH",
     )
-    mode: EnumProperty(
-        name="Fit",
-        description="What may change",
-        items=[
-            ("VERTICES", "Shape", "Move the vertices; faces, UVs and vertex order stay"),
-            ("RIGID", "Placement", "Move, turn and scale the object as a whole"),
-        ],
-        default="VERTICES",
+    optimize: PointerProperty(type=SOFTRAS_PG_optimize)
+    cameras: PointerProperty(type=SOFTRAS_PG_cameras)
+    sequence: BoolProperty(
+        name="Sequence",
+        description="Fit every frame from the first to the last, to the pictures that image sequences and movies show "
+        "in it; the result is keyframes. Otherwise the current frame is fitted",
     )
+    frame_first: IntProperty(name="First Frame", description="Where the sequence begins", default=1)
+    frame_last: IntProperty(name="Last", description="Where the sequence ends", default=250)
+    frame_step: IntProperty(name="Step", description="From one fitted frame to the next", default=1, min=1)
+    known_pose: BoolProperty(
+        name="Known Pose",
+        description="The pose of the current frame is right and stays, and the fit starts from it; otherwise it is "
+        "where the search starts for every frame",
+    )
+    replace_keys: BoolProperty(
+        name="Replace Keys",
+        description="Write into the actions that have keyframes already; otherwise into copies of them, and the "
+        "actions are kept",
+    )
+    worst_frame: IntProperty(name="Worst frame", options={"HIDDEN"})
+    worst_frame_iou: FloatProperty(name="IoU of the worst frame", default=NOT_MEASURED, options={"HIDDEN"})
     result: EnumProperty(
         name="Result",
-        description="Where the fitted shape goes",
+        description="Where fitted vertices go",
         items=[
             ("SHAPE_KEY", "Shape Key", "A shape key named Softras; your mesh stays as it is"),
             ("MESH", "Mesh", "The mesh itself"),
@@ -127,7 +198,13 @@ def target_of(context: bpy.types.Context) -> bpy.types.Object | None:
     return context.scene.softras.target or context.active_object
 
 
-_CLASSES = (SOFTRAS_PG_view, SOFTRAS_PG_scene)
+_CLASSES = (
+    SOFTRAS_PG_optimize,
+    SOFTRAS_PG_cameras,
+    SOFTRAS_PG_landmark,
+    SOFTRAS_PG_view,
+    SOFTRAS_PG_scene,
+)
 
 
 def register() -> None:

@@ -13,14 +13,18 @@ import bpy
 import numpy as np
 
 from . import prefs
-from .engine.softras import InputError, job
+from .engine.softras import InputError
+from .engine.softras.camera import Camera
+from .engine.softras.io.poses import load_poses
+from .engine.softras.rig import Rig
 from .engine_client import EngineError
-from .props import target_of
-from .scene import mesh as scene_mesh
-from .scene.background import shown_elsewhere
-from .scene.views import enabled_views, read_views
-
-_WRITERS = {"SHAPE_KEY": scene_mesh.IntoShapeKey, "MESH": scene_mesh.IntoMesh}
+from .props import NOT_MEASURED, target_of
+from .scene.choices import choices_problem
+from .scene.frames import in_words
+from .scene.job import read_job
+from .scene.mesh import target_problem
+from .scene.result import Result
+from .scene.views import enabled_views
 
 current: FitSession | None = None  # the one that runs, for the panel; there is never a second
 
@@ -29,7 +33,8 @@ def problem(context: bpy.types.Context) -> str | None:
     """Why no fit can start now, cheap enough for a poll; None when one can."""
     if current is not None:
         return "A fit is running; Enter keeps the best so far, Esc reverts."
-    trouble = scene_mesh.target_problem(target_of(context))
+    target = target_of(context)
+    trouble = target_problem(target) or choices_problem(context.scene.softras, target)
     if trouble:
         return trouble
     views = enabled_views(context.scene)
@@ -50,9 +55,9 @@ class FitSession:
 
     Attributes:
         progress: the engine's last progress message, empty before the first.
-        iou: per view, as last measured; empty before that.
+        iou: of each enabled view, the mean of its frames as last measured; empty before that.
         result: the engine's result message once `finished`.
-        notes: what the artist should know about how the scene was read.
+        notes: what the artist should know about how the scene was read and what was found.
     """
 
     def __init__(self, context: bpy.types.Context, report: Path | None = None) -> None:
@@ -61,44 +66,31 @@ class FitSession:
         report: a folder for the engine's picture report, or None.
         """
         global current
-        self._scene = context.scene
-        settings = self._scene.softras
-        target = target_of(context)
         trouble = problem(context)
+        target = target_of(context)
         if trouble or target is None:
             raise InputError(trouble or "")
         context.view_layer.update()  # matrices of what was moved by a script are of today
-        mesh = scene_mesh.read_mesh(target)
-        views = read_views(self._scene)
+        self._scene = context.scene
+        self._job = read_job(context.scene, target, prefs.get(context).device)
         self.target_name = target.name
-        self.view_count = len(views)
         self.progress: dict[str, Any] = {}
         self.iou: list[float] = []
         self.result: dict[str, Any] | None = None
-        self.notes: list[str] = []
-        if any(modifier.show_viewport for modifier in target.modifiers):
-            self.notes.append(f"'{target.name}' has modifiers; the fit is of the mesh without them.")
-        self.notes += _background_notes(self._scene)
-        self._target = target
+        self.notes = list(self._job.notes)
         self._items = enabled_views(self._scene)
-        self._vertex_count = len(mesh.vertices)
         self._request: int | None = None
         self._report = report
-        self._writer: Any = None
-        if scene_mesh.is_shared(target) and settings.mode == "VERTICES":
-            self.notes.append(f"'{target.name}' shared its mesh with other objects; it has its own copy now.")
+        self._shown: Result | None = None
         try:
             self._folder = Path(tempfile.mkdtemp(prefix="softras-", dir=bpy.app.tempdir or None))
         except OSError as error:
             raise InputError(f"Blender's temporary folder cannot be written ({error.strerror}).") from None
         try:
-            lock = scene_mesh.read_lock(target, settings.lock) if settings.mode == "VERTICES" else None
-            job.Job(views, mesh, lock, _settings(context, target)).save(self._folder)
+            self._job.job.save(self._folder)
+            self._job.job.views.clear()  # their masks are on disk now, and take memory
             self._engine = prefs.start_engine(context)
-            if settings.mode == "RIGID":
-                self._writer = scene_mesh.IntoTransform(target)
-            else:
-                self._writer = _WRITERS[settings.result](target)
+            self._shown = Result(self._scene, self._job)
         except BaseException:
             self.close()
             raise
@@ -121,7 +113,7 @@ class FitSession:
             return "Starting the engine"
         if not self.progress:
             return "Reading the job"
-        mean = f", IoU {sum(self.iou) / len(self.iou):.3f}" if self.iou else ""
+        mean = f", IoU {_mean(self.iou):.3f}" if self.iou else ""
         return f"Step {self.progress['step']} of {self.progress['steps']}{mean}"
 
     @property
@@ -129,7 +121,17 @@ class FitSession:
         """What the finished fit reached, in one sentence."""
         mean = (self.result or {}).get("mean_iou")
         measured = f", mean IoU {mean:.3f}" if isinstance(mean, float) else ""
-        return f"Fitted '{self.target_name}' to {self.view_count} views{measured}."
+        frames = f" in {in_words(self._job.frames)}" if self._scene.softras.sequence else ""
+        count = len({shot.item for shot in self._job.shots})
+        return f"Fitted '{self.target_name}' to {count} views{frames}{measured}."
+
+    def table(self) -> list[str]:
+        """What the finished fit reached: a line for each view, and in a sequence one for each frame."""
+        iou = (self.result or {}).get("iou") or []
+        lines = [f"IoU {item.iou:.4f}  {item.camera.name}" for item in self._items if item.iou != NOT_MEASURED]
+        if self._scene.softras.sequence and iou:
+            lines += [f"IoU {value:.4f}  frame {frame}" for frame, value in self._by_frame(iou).items()]
+        return lines
 
     def wait(self) -> None:
         """Step until finished, with a line of progress on the terminal now and then; for scripts.
@@ -148,6 +150,7 @@ class FitSession:
             if current is self:
                 self.revert()
             raise InputError("the fit was interrupted; nothing was changed.") from None
+        print(*self.table(), sep="\n", flush=True)
 
     def step(self) -> bool:
         """Take what the engine sent and show it; True when there was something new. Never waits.
@@ -156,9 +159,6 @@ class FitSession:
         """
         try:
             return self._step()
-        except ReferenceError:
-            self.close()  # the object is gone: there is nothing to put back
-            raise InputError(f"'{self.target_name}' was deleted while it was being fitted.") from None
         except BaseException:
             self.revert()
             raise
@@ -168,7 +168,7 @@ class FitSession:
         if self._request is None and self._engine.hello is not None:
             fields = {"report": str(self._report)} if self._report else {}
             self._request = self._engine.request("fit", job=str(self._folder), **fields)
-        preview = None
+        preview: dict[str, Any] = {}
         news = False
         for message in messages:
             if message.get("id") != self._request:
@@ -176,8 +176,9 @@ class FitSession:
             news = True
             if message["type"] == "progress":
                 self.progress = message
-                self.iou = message.get("iou") or self.iou
-                preview = message.get("preview") or preview
+                if message.get("iou"):
+                    self.iou = self._by_view(message["iou"])
+                preview |= {name: message[name] for name in ("preview", "poses") if message.get(name)}
             elif message["type"] == "error":
                 text = str(message.get("message"))
                 raise InputError(text) if message.get("kind") == "input" else EngineError(text)
@@ -185,31 +186,78 @@ class FitSession:
                 self._finish(message)
                 return True
         if preview:
-            self._show(preview)
+            self._check()
+            rigs, cameras = self._poses(preview.get("poses"))
+            self._shown.show(rigs, cameras, self._vertices(preview.get("preview")))
         return news
 
     def _finish(self, message: dict[str, Any]) -> None:
-        self._show(message.get("vertices"))
-        iou = message.get("iou")
-        if isinstance(iou, list) and len(iou) == len(self._items):
-            for item, value in zip(self._items, iou, strict=True):
-                item.iou = value
+        self._check()
+        rigs, cameras = self._poses(message.get("poses"))
+        unposed = bool(message.get("rig_vertices"))
+        vertices = self._vertices(message.get("rig_vertices") or message.get("vertices"))
+        if not message.get("poses"):  # nothing was better than the start, which a preview may have hidden
+            self._shown.start_again()
+        self._shown.show(rigs, cameras, vertices, unposed=unposed)
+        self.notes += self._shown.write(rigs, cameras)
+        self._tell(message.get("iou"))
         self.notes += map(str, message.get("notes", []))
         self.result = message
         self.close()
 
-    def _show(self, name: Any) -> None:
+    def _tell(self, iou: Any) -> None:
+        """Put what was reached where the panel finds it."""
+        if not isinstance(iou, list) or len(iou) != len(self._job.shots):
+            return
+        for item, value in zip(self._items, self._by_view(iou), strict=True):
+            item.iou = value
+        settings = self._scene.softras
+        by_frame = self._by_frame(iou)
+        settings.worst_frame = min(by_frame, key=by_frame.__getitem__)
+        settings.worst_frame_iou = by_frame[settings.worst_frame] if settings.sequence else NOT_MEASURED
+
+    def _by_view(self, iou: list[float]) -> list[float]:
+        """The means of the enabled views; NOT_MEASURED for one without a frame."""
+        values: list[list[float]] = [[] for _ in self._items]
+        for shot, value in zip(self._job.shots, iou, strict=True):
+            values[shot.item].append(value)
+        return [_mean(of_view) if of_view else NOT_MEASURED for of_view in values]
+
+    def _by_frame(self, iou: list[float]) -> dict[int, float]:
+        """The means of the frames."""
+        values: dict[int, list[float]] = {frame: [] for frame in self._job.frames}
+        for shot, value in zip(self._job.shots, iou, strict=True):
+            values[shot.frame].append(value)
+        return {frame: _mean(of_frame) for frame, of_frame in values.items()}
+
+    def _check(self) -> None:
+        if trouble := self._shown.problem():
+            raise InputError(trouble)
+
+    def _vertices(self, name: Any) -> np.ndarray | None:
+        if name is None:
+            return None
         # Only the file's last part: the engine writes into the job's folder and nowhere else.
         path = self._folder / Path(str(name)).name
         try:
             vertices = np.load(path, allow_pickle=False)
         except (OSError, ValueError) as error:
             raise EngineError(f"the engine's result cannot be read ({error}).") from None
-        if vertices.shape != (self._vertex_count, 3) or not np.isfinite(vertices).all():
+        start = self._job.job.mesh or self._job.job.rig.mesh
+        if vertices.shape != start.vertices.shape or not np.isfinite(vertices).all():
             raise EngineError("the engine's result does not belong to this mesh; nothing was changed.")
-        if not self._writer.intact():
-            raise InputError(f"'{self.target_name}' was edited while it was being fitted; nothing was changed.")
-        self._writer.show(vertices)
+        return vertices
+
+    def _poses(self, name: Any) -> tuple[dict[int, Rig], list[Camera]]:
+        if name is None:
+            return {}, []
+        try:
+            rigs, cameras = load_poses(self._folder / Path(str(name)).name, self._job.job.rig)
+        except InputError as error:
+            raise EngineError(f"the engine's result cannot be read ({error}).") from None
+        if cameras and len(cameras) != len(self._job.shots):
+            raise EngineError("the engine's result does not belong to these views; nothing was changed.")
+        return rigs, cameras
 
     def ask_to_stop(self) -> None:
         """Ask for the best result so far; it arrives in a later `step`. Raises EngineError like `step`."""
@@ -225,50 +273,19 @@ class FitSession:
             except EngineError:
                 pass  # it stopped, which is what is wanted
         try:
-            if self._writer is not None and self._writer.intact():
-                self._writer.revert()
-        except ReferenceError:
-            pass  # the object is gone: there is nothing to put back
+            if self._shown is not None:
+                self._shown.revert()
         finally:
             self.close()
 
     def close(self) -> None:
-        """Forget the job; the object keeps what it shows."""
+        """Forget the job; the scene keeps what it shows."""
         global current
-        self._writer = None
+        self._shown = None
         shutil.rmtree(self._folder, ignore_errors=True)
         if current is self:
             current = None
 
 
-def _background_notes(scene: bpy.types.Scene) -> list[str]:
-    """What the artist should know who placed a camera by its background image."""
-    cameras = [
-        item.camera.name
-        for item in enabled_views(scene)
-        if shown_elsewhere(item.camera, tuple(item.image.size), scene.render)
-    ]
-    if not cameras:
-        return []
-    more = f" and of {len(cameras) - 1} more" if len(cameras) > 1 else ""
-    return [
-        f"The background image of camera '{cameras[0]}'{more} is not shown where the fit has it, which is the camera's "
-        "whole frame; give the render the image's aspect, and the background a scale of 1 and no offset, turn or flip."
-    ]
-
-
-def _settings(context: bpy.types.Context, target: bpy.types.Object) -> dict[str, Any]:
-    """The keyword arguments of `softras.fit` that the panel's settings mean."""
-    settings = context.scene.softras
-    values: dict[str, Any] = {
-        "mode": "refine",
-        "optimize": ["rigid"] if settings.mode == "RIGID" else ["vertices"],
-        "seed": settings.seed,
-        "device": prefs.get(context).device,
-        "place": "auto" if settings.place else "never",
-        "max_seconds": settings.seconds or None,
-    }
-    if settings.symmetry != "NONE" and settings.mode == "VERTICES":
-        values["symmetry"] = settings.symmetry
-        values["symmetry_frame"] = scene_mesh.matrix_of(target).ravel().tolist()
-    return values
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)

@@ -11,14 +11,13 @@ import bpy
 from .. import prefs
 from ..engine.softras import InputError
 from ..engine_client import EngineError
-from ..scene.views import enabled_views
 from ..session import FitSession
 
 _handle = None
 
 
 def main(arguments: list[str]) -> int:
-    """Fit the mesh of a .blend file as its Softras panel says and save it.
+    """Fit the mesh, rig and cameras of a .blend file as its Softras panel says and save it.
 
     The exit status is 0, 1 when the engine failed, or 2 when something given cannot be used.
     """
@@ -59,8 +58,6 @@ def _fit(options: argparse.Namespace) -> None:
     bpy.ops.wm.save_as_mainfile(filepath=str(output), copy=True)
     for sentence in (*fit.notes, fit.summary):
         print(f"softras_fit: {sentence}")
-    for item in enabled_views(bpy.context.scene):
-        print(f"IoU {item.iou:.4f}  {item.camera.name}")
 
 
 def _refuse(text: str, status: int) -> int:

@@ -22,7 +22,7 @@ _NAVIGATION = {
 
 
 class SOFTRAS_OT_fit(bpy.types.Operator):
-    """Fit the mesh to the masks of the views"""
+    """Fit what is ticked under Optimize to the masks of the views"""
 
     bl_idname = "softras.fit"
     bl_label = "Fit"

@@ -12,7 +12,7 @@ from bpy.props import IntProperty, StringProperty
 
 from ..engine.softras import InputError
 from ..engine.softras.io.views import ListedView, list_views
-from ..scene.background import background_image, show_behind
+from ..scene.background import background_image, first_background, show_behind
 from ..scene.camera import camera_to_blender
 from ..scene.masks import looks_like_photo, mask_channel
 
@@ -158,8 +158,11 @@ class SOFTRAS_OT_look_through(bpy.types.Operator):
 def _add_camera(settings: SOFTRAS_PG_scene, camera: bpy.types.Object) -> SOFTRAS_PG_view:
     """A new item of the Views list for a camera and its background image, if it has one."""
     item = settings.views.add()
-    item.camera, item.image = camera, background_image(camera)
-    if item.image is not None:
+    item.camera = camera
+    background = first_background(camera)
+    if background is not None:
+        item.image, user = background.image, background.image_user
+        item.frame_start, item.frame_offset = user.frame_start, user.frame_offset
         item.channel = mask_channel(item.image)
     return item
 

@@ -11,9 +11,14 @@ from .camera import spanned_side
 _TOLERANCE = 5e-3  # of the frame: what nobody sees
 
 
+def first_background(camera: bpy.types.Object) -> bpy.types.CameraBackgroundImage | None:
+    """The first background of a camera object that is an image, or None."""
+    return next((b for b in camera.data.background_images if b.source == "IMAGE" and b.image), None)
+
+
 def background_image(camera: bpy.types.Object) -> bpy.types.Image | None:
     """The first background image of a camera object, or None."""
-    background = _first(camera)
+    background = first_background(camera)
     return background.image if background is not None else None
 
 
@@ -31,18 +36,16 @@ def show_behind(
 
 def shown_elsewhere(camera: bpy.types.Object, size: tuple[int, int], render: bpy.types.RenderSettings) -> bool:
     """Whether the viewport shows the background image elsewhere than where the camera sees one of this size."""
-    background = _first(camera)
-    if background is None or not (camera.data.show_background_images and background.show_background_image):
+    background = first_background(camera)
+    if background is None or not all(background.image.size):  # none, or a sequence that nobody looked at yet
+        return False
+    if not (camera.data.show_background_images and background.show_background_image):
         return False
     moved = [*background.offset, background.rotation, background.use_flip_x, background.use_flip_y]
     drawn = background.scale * _drawn_size(background, tuple(background.image.size), render)
     return bool(
         np.abs(moved).max() > _TOLERANCE or np.abs(drawn / _seen_size(camera.data, size, render) - 1).max() > _TOLERANCE
     )
-
-
-def _first(camera: bpy.types.Object) -> bpy.types.CameraBackgroundImage | None:
-    return next((b for b in camera.data.background_images if b.source == "IMAGE" and b.image), None)
 
 
 def _seen_size(data: bpy.types.Camera, size: tuple[int, int], render: bpy.types.RenderSettings) -> np.ndarray:

@@ -7,9 +7,9 @@ from typing import Any
 
 import bpy
 import numpy as np
-from mathutils import Matrix
 
 from ..engine.softras import InputError, Mesh
+from .animation import driven, keyed
 from .layer import is_enabled
 
 KEY_NAME = "Softras"  # of the shape key that holds a result
@@ -64,18 +64,32 @@ def read_mesh(target: bpy.types.Object) -> Mesh:
     problem = target_problem(target)
     if problem:
         raise InputError(problem)
-    matrix = matrix_of(target)
-    data = target.data
+    return _in_world(target, target.data, _shown(target))
+
+
+def read_shown_mesh(target: bpy.types.Object, evaluated: bpy.types.Object) -> Mesh:
+    """What is seen of the object, modifiers included, in world space.
+
+    Args:
+        target: a mesh object.
+        evaluated: the same, as a dependency graph has it.
+    """
+    if not evaluated.data.polygons:
+        raise InputError(f"the modifiers of '{target.name}' leave it no faces; a silhouette needs at least one.")
+    return _in_world(evaluated, evaluated.data, _positions(evaluated.data))
+
+
+def _in_world(ob: bpy.types.Object, data: bpy.types.Mesh, coordinates: np.ndarray) -> Mesh:
+    matrix = matrix_of(ob)
     data.calc_loop_triangles()
     corners = np.empty(len(data.loop_triangles) * 3, dtype=np.int32)
     data.loop_triangles.foreach_get("vertices", corners)
     faces = corners.reshape(-1, 3)
     if np.linalg.det(matrix[:3, :3]) < 0:
         faces = faces[:, ::-1]  # a mirrored object is drawn inside out unless its faces turn too
-    coordinates = _shown(target)
     if not np.isfinite(coordinates).all():
         raise InputError(
-            f"'{target.name}' has vertices with NaN or infinite coordinates; remove them (Mesh > Clean Up) first."
+            f"'{ob.name}' has vertices with NaN or infinite coordinates; remove them (Mesh > Clean Up) first."
         )
     return Mesh(to_world(coordinates, matrix), faces)
 
@@ -148,58 +162,56 @@ def _set_key_positions(key: bpy.types.ShapeKey, coordinates: np.ndarray) -> None
     key.points.foreach_set("co", np.ascontiguousarray(coordinates, np.float32).ravel())
 
 
-def _animates(owner: bpy.types.ID, *properties: str) -> bool:
-    """Whether drivers, keyframes or NLA strips set one of the owner's properties (the beginnings of their paths)."""
-    animation = owner.animation_data
-    if animation is None:
-        return False
-    curves = list(animation.drivers)
-    strips = [strip for track in animation.nla_tracks if not track.mute for strip in track.strips if not strip.mute]
-    for user in (animation, *strips):
-        for layer in user.action.layers if user.action and user.action_slot else ():
-            for strip in layer.strips:
-                bag = strip.channelbag(user.action_slot)
-                curves += bag.fcurves if bag else ()
-    return any(not curve.mute and curve.data_path.startswith(properties) for curve in curves)
-
-
-class _Writer:
-    """What all writers share: the object, and its vertices (V, 3) when the fit began."""
-
-    _target: bpy.types.Object
-    _start: np.ndarray
-
-    def intact(self) -> bool:
-        """Whether the mesh is still what it was when the fit began, so that it can be shown and put back."""
-        return len(self._target.data.vertices) == len(self._start)
-
-
-class _Vertices(_Writer):
-    """What the writers that move vertices share: which ones moved, and the user's own data to write into."""
+class OwnMesh:
+    """Gives an object that shares its mesh a copy of its own, so that other objects do not change."""
 
     def __init__(self, target: bpy.types.Object) -> None:
         self._target = target
-        self._shared: Any = None  # the Mesh that other objects use too
-        if is_shared(target):  # the other objects must not change
-            self._shared = target.data
+        self._shared: Any = target.data if is_shared(target) else None
+        if self._shared is not None:
             target.data = target.data.copy()
-        self._inverse = np.linalg.inv(matrix_of(target))
-        corners = np.empty(len(target.data.loops), dtype=np.int32)
-        target.data.loops.foreach_get("vertex_index", corners)
-        self._used = np.unique(corners)
-        self._start = _shown(target)
 
-    def _fitted(self, world: np.ndarray) -> np.ndarray:
-        """(V, 3) fitted positions in object space; loose vertices exactly where they were."""
-        fitted = self._start.copy()
-        fitted[self._used] = to_world(world[self._used], self._inverse)
-        return fitted
-
-    def _restore_data(self) -> None:
+    def revert(self) -> None:
+        """Give the object the mesh that it had, if that was another."""
         if self._shared is not None:
             copy = self._target.data
             self._target.data = self._shared
             bpy.data.meshes.remove(copy)
+
+
+class _Vertices:
+    """What the writers of vertices share: the object, and which of its vertices move.
+
+    The object's mesh must be its own.
+    """
+
+    def __init__(self, target: bpy.types.Object) -> None:
+        self._target, self._name = target, target.name
+        self._inverse = np.linalg.inv(matrix_of(target))
+        corners = np.empty(len(target.data.loops), dtype=np.int32)
+        target.data.loops.foreach_get("vertex_index", corners)
+        self._used = np.unique(corners)
+        self._start = _shown(target)  # (V, 3) when the fit began
+
+    def problem(self) -> str | None:
+        """Why the mesh can be neither shown nor put back; None while it is still what it was when the fit began."""
+        try:
+            return None if self._intact() else f"'{self._name}' was edited while it was being fitted."
+        except ReferenceError:
+            return f"'{self._name}' was deleted while it was being fitted."
+
+    def show(self, world: np.ndarray) -> None:
+        """Show the vertices at (V, 3) world-space positions; loose ones stay exactly where they were."""
+        offset = np.zeros_like(self._start)
+        offset[self._used] = to_world(world[self._used], self._inverse) - self._start[self._used]
+        self.move(offset)
+
+    def move(self, offset: np.ndarray) -> None:
+        """Show the vertices (V, 3) in object space from where they were."""
+        raise NotImplementedError
+
+    def _intact(self) -> bool:
+        return len(self._target.data.vertices) == len(self._start)
 
 
 class IntoShapeKey(_Vertices):
@@ -208,7 +220,8 @@ class IntoShapeKey(_Vertices):
     def __init__(self, target: bpy.types.Object) -> None:
         """Raises InputError when the key would not keep its value."""
         keys = target.data.shape_keys
-        if keys is not None and _animates(keys, f'key_blocks["{KEY_NAME}"].value'):
+        value = f'key_blocks["{KEY_NAME}"].value'
+        if keys is not None and (driven(keys, value) or keyed(keys, value)):
             raise InputError(
                 f"the value of '{target.name}'s shape key '{KEY_NAME}' is driven or animated; "
                 "remove that or rename the key to fit."
@@ -228,38 +241,29 @@ class IntoShapeKey(_Vertices):
         else:
             self._before = {name: getattr(key, name) for name in ("value", "mute", "vertex_group", "slider_max")}
             self._before_points = _key_positions(key)
-        self._others = _shown(target, without=KEY_NAME)
-        self._relative = _key_positions(key.relative_key)
-        self.show_coordinates(self._start)
+        # What the key holds to show the start. Pinned in the panel it is all that is shown, else it adds to the others.
+        self._at_start = self._start
+        if not target.show_only_shape_key:
+            self._at_start = _key_positions(key.relative_key) + self._start - _shown(target, without=KEY_NAME)
+        _set_key_positions(key, self._at_start)
         key.mute, key.vertex_group, key.slider_max = False, "", max(key.slider_max, 1.0)
         key.value = 1.0
         target.active_shape_key_index = data.shape_keys.key_blocks.find(KEY_NAME)
 
-    def intact(self) -> bool:
-        """As for every mesh; and the key is there."""
+    def _intact(self) -> bool:
         keys = self._target.data.shape_keys
-        return super().intact() and keys is not None and KEY_NAME in keys.key_blocks
+        return super()._intact() and keys is not None and KEY_NAME in keys.key_blocks
 
-    def show_coordinates(self, fitted: np.ndarray) -> None:
-        """Put (V, 3) object-space positions into the key."""
-        if self._target.show_only_shape_key:
-            key_positions = fitted
-        else:
-            key_positions = self._relative + fitted - self._others
-        _set_key_positions(self._target.data.shape_keys.key_blocks[KEY_NAME], key_positions)
+    def move(self, offset: np.ndarray) -> None:
+        """Show the vertices (V, 3) in object space from where they were."""
+        _set_key_positions(self._target.data.shape_keys.key_blocks[KEY_NAME], self._at_start + offset)
         self._target.data.update()
-
-    def show(self, world: np.ndarray) -> None:
-        """Put (V, 3) world-space positions into the key."""
-        self.show_coordinates(self._fitted(world))
 
     def revert(self) -> None:
         """Make the object what it was before."""
         target, data = self._target, self._target.data
         key = data.shape_keys.key_blocks[KEY_NAME]
-        if self._shared is not None:
-            pass  # the copy goes as a whole
-        elif not self._had_keys:
+        if not self._had_keys:
             target.shape_key_clear()
         elif self._before is None:
             target.shape_key_remove(key)
@@ -267,7 +271,6 @@ class IntoShapeKey(_Vertices):
             _set_key_positions(key, self._before_points)
             for name, value in self._before.items():
                 setattr(key, name, value)
-        self._restore_data()
         target.active_shape_key_index = self._active
         target.data.update()
 
@@ -281,66 +284,17 @@ class IntoMesh(_Vertices):
         self._before = _positions(target.data)
         self._keys_before = [] if keys is None else [_key_positions(key) for key in keys.key_blocks]
 
-    def show(self, world: np.ndarray) -> None:
-        """Move the vertices to (V, 3) world-space positions."""
-        self._move(self._fitted(world) - self._start)
+    def _intact(self) -> bool:
+        keys = self._target.data.shape_keys
+        return super()._intact() and len(self._keys_before) == (0 if keys is None else len(keys.key_blocks))
 
-    def revert(self) -> None:
-        """Make the mesh what it was before."""
-        self._move(np.zeros_like(self._start))
-        self._restore_data()
-
-    def _move(self, offset: np.ndarray) -> None:
+    def move(self, offset: np.ndarray) -> None:
+        """Move the vertices (V, 3) in object space from where they were."""
         data = self._target.data
         for number, before in enumerate(self._keys_before):
             _set_key_positions(data.shape_keys.key_blocks[number], before + offset)
         _set_positions(data, self._before + offset)
 
-
-class IntoTransform(_Writer):
-    """Moves, turns and scales the object itself; its mesh stays as it is."""
-
-    _PARTS = ("location", "rotation_euler", "rotation_quaternion", "rotation_axis_angle", "scale")
-
-    def __init__(self, target: bpy.types.Object) -> None:
-        """Raises InputError for an object that does not go where it is put."""
-        if any(not constraint.mute for constraint in target.constraints):
-            raise InputError(f"'{target.name}' is held by constraints; apply or mute them to fit its placement.")
-        if _animates(target, "location", "rotation", "scale", "delta_"):
-            raise InputError(
-                f"the transform of '{target.name}' is driven or animated; remove that to fit its placement."
-            )
-        parent = matrix_of(target) @ np.linalg.inv(np.array(target.matrix_basis, dtype=np.float64))
-        gram = parent[:3, :3].T @ parent[:3, :3]
-        if np.abs(gram / (gram.trace() / 3) - np.eye(3)).max() > 1e-3:  # turned in there it would need a shear
-            raise InputError(
-                f"the parent of '{target.name}' is scaled unevenly, so it cannot be turned freely; "
-                "apply the parent's scale or clear the parent to fit its placement."
-            )
-        self._target = target
-        self._start = to_world(_shown(target), matrix_of(target))
-        self._world = matrix_of(target)
-        self._before = {name: tuple(getattr(target, name)) for name in self._PARTS}
-
-    def show(self, world: np.ndarray) -> None:
-        """Give the object the similarity that takes its vertices to (V, 3) world-space positions."""
-        self._target.matrix_world = Matrix((similarity(self._start, world) @ self._world).tolist())
-
     def revert(self) -> None:
-        """Give the object its own transform back."""
-        for name, value in self._before.items():
-            setattr(self._target, name, value)
-
-
-def similarity(start: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """(4, 4) rotation, uniform scale and translation that best takes (V, 3) start to end (Umeyama 1991)."""
-    start_centre, end_centre = start.mean(axis=0), end.mean(axis=0)
-    a, b = start - start_centre, end - end_centre
-    u, s, vt = np.linalg.svd(b.T @ a)
-    sign = np.array([1.0, 1.0, np.linalg.det(u) * np.linalg.det(vt)])
-    rotation = (u * sign) @ vt
-    scale = (s * sign).sum() / (a * a).sum()
-    result = np.eye(4)
-    result[:3, :3] = scale * rotation
-    result[:3, 3] = end_centre - scale * rotation @ start_centre
-    return result
+        """Make the mesh what it was before."""
+        self.move(np.zeros_like(self._start))

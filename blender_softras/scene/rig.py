@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,10 +13,12 @@ import numpy as np
 from ..engine.softras import InputError, Mesh
 from ..engine.softras.rig import LOCKED, Armature, Axes, Bone, Rig, ShapeKey, Transform
 from ..engine.softras.rotations import axes_of, rotation_matrix, rotation_numbers
+from .animation import driven
+from .channels import Channel, channel_of, rotation_property
 from .layer import is_enabled
 from .mesh import KEY_NAME, group_weights, matrix_of, read_mesh
 
-_ROTATION = {"QUATERNION": "rotation_quaternion", "AXIS_ANGLE": "rotation_axis_angle"}  # others: rotation_euler
+_ANGLELESS = ("QUATERNION", "AXIS_ANGLE")  # rotation modes whose numbers are not angles about x, y and z
 # Constraints of a bone that move bones above it, too.
 _CHAINS = {"IK", "SPLINE_IK"}
 _MOST_MIDDLE = np.radians(89.5)  # at 90 degrees the other two Euler angles turn about the same axis
@@ -53,30 +55,29 @@ def read_rig(target: bpy.types.Object, optimize: Sequence[str]) -> Rig:
     return Rig(Mesh(base, faces), transform, parent, into_mover @ matrix_of(target), keys, armature)
 
 
-def write_rig(target: bpy.types.Object, rig: Rig) -> None:
-    """Give the target the transform, pose and shape key values of a rig that was read from it."""
-    for owner, name, value in channels(target, rig):
-        setattr(owner, name, value)
-
-
-def channels(target: bpy.types.Object, rig: Rig) -> Iterator[tuple[bpy.types.bpy_struct, str, Any]]:
-    """The free properties of a rig that was read from the target: owner, name and value of each."""
-    yield from _channels_of(mover_of(target), rig.transform)
-    if rig.armature is not None:
-        modifier = _armature_modifier(target)
+def channels_of(target: bpy.types.Object, rig: Rig) -> dict[Channel, np.ndarray]:
+    """The free channels of a rig that was read from the target, with the rig's values."""
+    channels = _transform_channels(mover_of(target), rig.transform)
+    armature = armature_of(target)
+    if rig.armature is not None and armature is not None:
         for bone in rig.armature.bones:
-            yield from _channels_of(modifier.object.pose.bones[bone.name], bone.pose)
+            channels |= _transform_channels(armature.pose.bones[bone.name], bone.pose)
     for key in rig.shape_keys:
         if key.free:
-            yield target.data.shape_keys.key_blocks[key.name], "value", key.value
+            channels[channel_of(target.data.shape_keys.key_blocks[key.name], "value")] = np.array(key.value)
+    return channels
+
+
+def armature_of(target: bpy.types.Object) -> bpy.types.Object | None:
+    """The armature object that deforms the target. Raises InputError for what the engine cannot do."""
+    modifier = _armature_modifier(target)
+    return None if modifier is None else modifier.object
 
 
 def mover_of(target: bpy.types.Object) -> bpy.types.Object:
     """The object whose transform moves the whole rig: the armature object where the target is below it."""
-    modifier = _armature_modifier(target)
-    if modifier is not None and modifier.object in _above(target):
-        return modifier.object
-    return target
+    armature = armature_of(target)
+    return armature if armature is not None and armature in above(target) else target
 
 
 def left_out(target: bpy.types.Object) -> list[str]:
@@ -85,16 +86,18 @@ def left_out(target: bpy.types.Object) -> list[str]:
     return [modifier.name for modifier in target.modifiers if modifier.show_viewport and modifier != used]
 
 
-def _channels_of(owner: Any, transform: Transform) -> Iterator[tuple[bpy.types.bpy_struct, str, Any]]:
+def _transform_channels(owner: Any, transform: Transform) -> dict[Channel, np.ndarray]:
+    channels = {}
     if any(transform.free_location):
-        yield owner, "location", transform.location
+        channels[channel_of(owner, "location")] = transform.location
     if any(transform.free_rotation):
-        yield owner, _ROTATION.get(transform.mode, "rotation_euler"), transform.rotation
+        channels[channel_of(owner, rotation_property(transform.mode))] = transform.rotation
     if transform.free_scale:
-        yield owner, "scale", transform.scale
+        channels[channel_of(owner, "scale")] = transform.scale
+    return channels
 
 
-def _above(ob: bpy.types.Object) -> list[bpy.types.Object]:
+def above(ob: bpy.types.Object) -> list[bpy.types.Object]:
     """The object's parents, closest first."""
     above = []
     while ob.parent is not None:
@@ -147,11 +150,11 @@ def _read_placement(target: bpy.types.Object, mover: bpy.types.Object) -> tuple[
             f"'{target.name}' would leave its armature '{modifier.object.name}' behind; parent it to the armature to "
             "fit its placement."
         )
-    chain = [target, *_above(target)]
+    chain = [target, *above(target)]
     for ob in chain[: chain.index(mover) + 1]:
         if any(not constraint.mute for constraint in ob.constraints):
             raise InputError(f"'{ob.name}' is held by constraints; apply or mute them to fit its placement.")
-        if _driven(ob, "location", "rotation", "scale", "delta_"):
+        if driven(ob, "location", "rotation", "scale", "delta_"):
             raise InputError(f"the transform of '{ob.name}' is driven; remove the drivers to fit its placement.")
         if ob != mover and ob.parent_type != "OBJECT":
             raise InputError(
@@ -173,7 +176,7 @@ def _check_goals(mover: bpy.types.Object) -> None:
     for bone in mover.pose.bones if mover.pose else ():
         for constraint in bone.constraints:
             for goal in (getattr(constraint, "target", None), getattr(constraint, "pole_target", None)):
-                if goal is not None and mover not in (goal, *_above(goal)) and not constraint.mute:
+                if goal is not None and mover not in (goal, *above(goal)) and not constraint.mute:
                     raise InputError(
                         f"constraint '{constraint.name}' of bone '{bone.name}' holds it to '{goal.name}', which does "
                         f"not move with '{mover.name}'; parent it to that or mute the constraint."
@@ -188,7 +191,7 @@ def _unlocked(locks: Sequence[bool]) -> Axes:
 
 def _free_rotation(owner: Any) -> Axes:
     """Which angles may turn: a locked number of a quaternion or an axis-angle locks the angle of that axis."""
-    if owner.rotation_mode in _ROTATION and owner.lock_rotations_4d and owner.lock_rotation_w:
+    if owner.rotation_mode in _ANGLELESS and owner.lock_rotations_4d and owner.lock_rotation_w:
         return LOCKED
     return _unlocked(owner.lock_rotation)
 
@@ -198,7 +201,7 @@ def _transform(
 ) -> Transform:
     """The channels of an object or a pose bone."""
     mode = owner.rotation_mode
-    rotation = np.array(getattr(owner, _ROTATION.get(mode, "rotation_euler")), dtype=np.float64)
+    rotation = np.array(getattr(owner, rotation_property(mode)), dtype=np.float64)
     if limits is not None:
         rotation, limits = _limited(rotation, mode, limits)
     location, scale = (np.array(numbers, dtype=np.float64) for numbers in (owner.location, owner.scale))
@@ -211,14 +214,6 @@ def _named(name: str, read: Callable[[], Any]) -> Any:
         return read()
     except InputError as error:
         raise InputError(f"{name}: {error}") from error
-
-
-def _driven(owner: bpy.types.ID, *beginnings: str) -> bool:
-    """Whether a driver sets one of the owner's properties (the beginnings of their paths)."""
-    animation = owner.animation_data
-    return animation is not None and any(
-        not driver.mute and driver.data_path.startswith(beginnings) for driver in animation.drivers
-    )
 
 
 # The shape keys
@@ -240,14 +235,14 @@ def _read_shape_keys(target: bpy.types.Object, optimize: Sequence[str]) -> tuple
     for key in keys.key_blocks[1:]:
         if key.mute:
             continue
-        driven = _driven(keys, f'key_blocks["{bpy.utils.escape_identifier(key.name)}"].value')
-        if driven and "pose" in optimize:
+        is_driven = driven(keys, f'key_blocks["{bpy.utils.escape_identifier(key.name)}"].value')
+        if is_driven and "pose" in optimize:
             raise InputError(f"shape key '{key.name}' is driven, maybe by the pose; remove or mute its driver.")
         offsets = _coordinates(key.points) - _coordinates(key.relative_key.points)
         if key.vertex_group and (group := target.vertex_groups.get(key.vertex_group)):
             offsets *= group_weights(target, group.index)[:, None]
         moves = bool(offsets.any()) and key.slider_min < key.slider_max
-        free = wanted and not driven and key.name != KEY_NAME and moves
+        free = wanted and not is_driven and key.name != KEY_NAME and moves
         read.append(ShapeKey(key.name, offsets, key.value, key.slider_min, key.slider_max, free))
     if wanted and not any(key.free for key in read):
         raise InputError(f"'{target.name}' has no shape keys to fit that are neither muted nor driven.")
@@ -357,7 +352,7 @@ def _read_pose(armature: bpy.types.Object, pose_bone: bpy.types.PoseBone, carrie
         limits = limited
     if not carries:
         return Transform()  # not even a scale of zero matters
-    if _driven(armature, f'pose.bones["{bpy.utils.escape_identifier(pose_bone.name)}"].'):
+    if driven(armature, f'pose.bones["{bpy.utils.escape_identifier(pose_bone.name)}"].'):
         raise InputError("its pose is driven; remove or mute the drivers to fit it.")
     free_location = _unlocked(pose_bone.lock_location) if pose_bone.parent is None else LOCKED
     pose = _transform(pose_bone, free_location, _free_rotation(pose_bone), False, limits)
@@ -368,7 +363,7 @@ def _read_pose(armature: bpy.types.Object, pose_bone: bpy.types.PoseBone, carrie
 
 def _read_limits(constraint: Any, mode: str) -> np.ndarray | bool:
     """(3, 2) least and greatest angles, infinite where there are none; False when it limits other angles."""
-    order = "XYZ" if mode in _ROTATION else mode
+    order = "XYZ" if mode in _ANGLELESS else mode
     if constraint.owner_space != "LOCAL" or constraint.influence < 1 or constraint.euler_order not in ("AUTO", order):
         return False
     return np.array(
@@ -387,7 +382,7 @@ def _limited(rotation: np.ndarray, mode: str, limits: np.ndarray) -> tuple[np.nd
     The constraint takes of the two sets of angles that give a rotation the one with the smaller sum of magnitudes: the
     set meant as long as the middle angle is below 90 degrees and all three sum to at most 270.
     """
-    order = mode if mode not in _ROTATION else "XYZ"
+    order = mode if mode not in _ANGLELESS else "XYZ"
     near_zero = rotation_numbers(rotation_matrix(rotation, mode), order, np.zeros(3))
     angles = np.clip(near_zero, limits[:, 0], limits[:, 1])
     first, middle, last = axes_of(order)
@@ -398,6 +393,6 @@ def _limited(rotation: np.ndarray, mode: str, limits: np.ndarray) -> tuple[np.nd
     outer = max(rest / 2, rest - min(reach[first], reach[last]))
     limits[[first, last]] = np.clip(limits[[first, last]], -outer, outer)
     limits = np.column_stack([np.minimum(limits[:, 0], angles), np.maximum(limits[:, 1], angles)])
-    if mode in _ROTATION:
+    if mode in _ANGLELESS:
         return rotation_numbers(rotation_matrix(angles, order), mode, rotation), limits
     return angles, limits

@@ -3,19 +3,41 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import bpy
+import numpy as np
 
-from ..engine.softras import InputError, View
-from .background import background_image
-from .camera import camera_from_blender
+from ..engine.softras import Camera, InputError, View
+from .background import first_background
+from .camera import camera_from_blender, parent_matrix
+from .frames import Seen
+from .landmarks import read_landmarks
 from .layer import is_enabled
-from .masks import read_mask
+from .masks import MOVING, Footage, file_of
 
 if TYPE_CHECKING:
     from ..props import SOFTRAS_PG_view
+
+
+@dataclass(frozen=True)
+class Shot:
+    """Where one of a job's views comes from.
+
+    Attributes:
+        frame: of the scene.
+        item: number of the item of the Views list among the enabled ones.
+        camera: the camera object.
+        parent: (4, 4) its world matrix is parent @ matrix_basis, in this frame.
+        seen: the engine's camera.
+    """
+
+    frame: int
+    item: int
+    camera: bpy.types.Object
+    parent: np.ndarray
+    seen: Camera
 
 
 def enabled_views(scene: bpy.types.Scene) -> list[SOFTRAS_PG_view]:
@@ -23,31 +45,63 @@ def enabled_views(scene: bpy.types.Scene) -> list[SOFTRAS_PG_view]:
     return [item for item in scene.softras.views if item.enabled]
 
 
-def read_views(scene: bpy.types.Scene) -> list[View]:
-    """Every enabled view of the scene, masks read. Raises InputError naming the view that cannot be used."""
-    views = []
-    for item in enabled_views(scene):
-        if item.camera is None:
-            raise InputError("a view has no camera; choose one in the Views list, or disable the view.")
-        if item.camera.data is None or item.camera.name not in scene.objects:
-            raise InputError(f"camera '{item.camera.name}' is not in this scene; choose another or remove its view.")
-        name = item.camera.name
-        if not is_enabled(item.camera):
-            raise InputError(
-                f"camera '{name}' is disabled in this view layer, so Blender does not know where it is; "
-                "enable it in the Outliner, or disable its view."
-            )
-        if item.image is None:
-            raise InputError(f"view '{name}' has no image; choose one in the Views list, or disable the view.")
-        mask = read_mask(item.image, item.channel, item.threshold, item.invert)
-        height, width = mask.shape
-        camera = camera_from_blender(item.camera, width, height, scene.render)
-        photo = image_file(background_image(item.camera) or item.image)
-        views.append(View(name=name, camera=camera, mask=mask, photo=photo, weight=item.weight))
-    return views
+def check_item(item: SOFTRAS_PG_view, scene: bpy.types.Scene) -> None:
+    """Raises InputError naming what is wrong with a view before any image is read."""
+    if item.camera is None:
+        raise InputError("a view has no camera; choose one in the Views list, or disable the view.")
+    if item.camera.data is None or item.camera.name not in scene.objects:
+        raise InputError(f"camera '{item.camera.name}' is not in this scene; choose another or remove its view.")
+    name = item.camera.name
+    if not is_enabled(item.camera):
+        raise InputError(
+            f"camera '{name}' is disabled in this view layer, so Blender does not know where it is; "
+            "enable it in the Outliner, or disable its view."
+        )
+    if item.image is None:
+        raise InputError(f"view '{name}' has no image; choose one in the Views list, or disable the view.")
+    if scene.softras.sequence and item.image.source not in MOVING:
+        raise InputError(
+            f"the image of view '{name}' is a still image; make it an image sequence or a movie, or untick Sequence."
+        )
 
 
-def image_file(image: bpy.types.Image) -> Path | None:
-    """Where the image lies on disk, or None for one that is only in Blender."""
-    path = Path(bpy.path.abspath(image.filepath, library=image.library))
-    return path if image.source == "FILE" and path.is_file() else None
+def picture_of(item: SOFTRAS_PG_view, frame: int) -> int:
+    """The number of the picture that a view's image shows in a frame of the scene, as Blender counts."""
+    return frame - item.frame_start + 1 + item.frame_offset
+
+
+def read_shot(
+    scene: bpy.types.Scene, number: int, item: SOFTRAS_PG_view, footage: Footage, frame: int, seen: Seen
+) -> tuple[Shot, View] | None:
+    """An enabled item in a frame, for the engine; None where a sequence has no mask in it.
+
+    Raises InputError when the view cannot be used.
+    """
+    picture = picture_of(item, frame)
+    mask = footage.mask(picture, item.channel, item.threshold, item.invert)
+    if scene.softras.sequence and (mask is None or not mask.any()):
+        return None
+    if mask is None:
+        raise InputError(
+            f"image '{item.image.name}' has no picture {picture} to show in frame {frame}; go to another frame, or set "
+            f"the Start Frame of view '{item.camera.name}'."
+        )
+    height, width = mask.shape
+    camera_object = seen(item.camera)
+    camera = camera_from_blender(camera_object, width, height, scene.render)
+    background = first_background(item.camera)
+    if background is None:
+        photo = file_of(item.image, picture)
+    else:
+        user = background.image_user
+        photo = file_of(background.image, frame - user.frame_start + 1 + user.frame_offset)
+    view = View(
+        name=item.camera.name,
+        camera=camera,
+        mask=mask,
+        photo=photo,
+        weight=item.weight,
+        frame=frame,
+        landmarks=read_landmarks(item, camera, seen),
+    )
+    return Shot(frame, number, item.camera, parent_matrix(camera_object), camera), view

@@ -105,6 +105,129 @@ def ball(scene: bpy.types.Scene) -> bpy.types.Object:
     return bpy.context.active_object
 
 
+def add_armature(bones: list[tuple[str, str, tuple, tuple, float]], name: str = "Rig") -> bpy.types.Object:
+    """An armature object of bones (name, parent's name or "", head, tail, roll), active and in Object Mode."""
+    armature = bpy.data.objects.new(name, bpy.data.armatures.new(name))
+    bpy.context.scene.collection.objects.link(armature)
+    bpy.context.view_layer.objects.active = armature
+    bpy.ops.object.mode_set(mode="EDIT")
+    for bone, parent, head, tail, roll in bones:
+        edit = armature.data.edit_bones.new(bone)
+        edit.head, edit.tail, edit.roll = head, tail, roll
+        edit.parent = armature.data.edit_bones[parent] if parent else None
+    bpy.ops.object.mode_set(mode="OBJECT")
+    return armature
+
+
+@pytest.fixture
+def arm(scene: bpy.types.Scene) -> bpy.types.Object:
+    """A flat post along z with three bones in a chain, two shape keys, and three cameras around it, without images."""
+    bpy.ops.mesh.primitive_cube_add(size=1, location=(0, 0, 1.5))
+    target = bpy.context.active_object
+    target.name, target.scale = "Arm", (0.7, 0.4, 3)
+    bpy.ops.object.transform_apply()
+    bpy.ops.object.mode_set(mode="EDIT")
+    bpy.ops.mesh.select_all(action="SELECT")
+    bpy.ops.mesh.subdivide(number_cuts=11)
+    bpy.ops.object.mode_set(mode="OBJECT")
+    armature = add_armature(
+        [(f"Bone {n}", f"Bone {n - 1}" if n else "", (0, 0, n), (0, 0, n + 1), 0) for n in range(3)]
+    )
+    height = local_positions(target)[:, 2]
+    for number in range(3):
+        share = np.clip((height - number + 0.25) / 0.5, 0, 1) - np.clip((height - number - 0.75) / 0.5, 0, 1)
+        group = target.vertex_groups.new(name=f"Bone {number}")
+        for vertex, weight in enumerate(share if number else 1 - np.clip((height - 0.75) / 0.5, 0, 1)):
+            if weight > 0:
+                group.add([vertex], weight, "REPLACE")
+    target.parent = armature
+    target.modifiers.new("Armature", "ARMATURE").object = armature
+    target.shape_key_add(name="Basis")
+    for name, axis in (("Wide", 0), ("Deep", 1)):
+        key = target.shape_key_add(name=name)
+        points = local_positions(target)
+        points[:, axis] *= 1.6
+        key.points.foreach_set("co", points.ravel())
+        key.value = 0
+    for number in range(3):
+        camera = bpy.data.objects.new(f"Camera {number}", bpy.data.cameras.new(f"Camera {number}"))
+        scene.collection.objects.link(camera)
+        angle = 0.3 + number * 2.1
+        camera.location = (9 * np.sin(angle), -9 * np.cos(angle), 3.5)
+        camera.rotation_euler = (np.radians(78), 0, angle)
+        camera.data.lens = 50
+        scene.softras.views.add().camera = camera
+    scene.softras.target = target
+    bpy.context.view_layer.objects.active = target
+    bpy.context.view_layer.update()
+    return target
+
+
+def give_images(scene: bpy.types.Scene) -> None:
+    """Every view sees a disc."""
+    for number, item in enumerate(scene.softras.views):
+        item.image = disc_image(f"Disc {number}")
+
+
+def give_sequences(scene: bpy.types.Scene, folder: Path, masks: dict[int, list[np.ndarray]]) -> None:
+    """Every view sees an image sequence, written as files: masks (H, W), row 0 on top, by frame and view."""
+    for number, item in enumerate(scene.softras.views):
+        for frame, of_views in masks.items():
+            write_png(folder / f"view{number}_{frame:04d}.png", of_views[number])
+        item.image = bpy.data.images.load(str(folder / f"view{number}_{min(masks):04d}.png"))
+        item.image.source, item.channel = "SEQUENCE", "LUMINANCE"
+    scene.softras.sequence = True
+    scene.softras.frame_first, scene.softras.frame_last = min(masks), max(masks)
+
+
+def write_png(path: Path, mask: np.ndarray) -> None:
+    """A mask (H, W), row 0 on top, as a file."""
+    image = bpy.data.images.new("Mask", mask.shape[1], mask.shape[0], alpha=False)
+    pixels = np.ones((*mask.shape, 4), dtype=np.float32)
+    pixels[..., :3] = mask[::-1, :, None]
+    image.pixels.foreach_set(pixels.ravel())
+    image.filepath_raw, image.file_format = str(path), "PNG"
+    image.save()
+    bpy.data.images.remove(image)
+
+
+def read_mask(image: bpy.types.Image, channel: str, threshold: float, invert: bool, number: int = 1) -> np.ndarray:
+    """(H, W) the mask that the extension reads from a picture of an image."""
+    with part("scene.masks").Footage(image) as footage:
+        return footage.mask(number, channel, threshold, invert)
+
+
+def read_job(scene: bpy.types.Scene):
+    """The scene as the extension reads it."""
+    bpy.context.view_layer.update()
+    return part("scene.job").read_job(scene, scene.softras.target, "cpu")
+
+
+def read_views(scene: bpy.types.Scene) -> list:
+    """The views of the scene as the extension reads them, whatever the target."""
+    bpy.context.view_layer.update()
+    views, frames = part("scene.views"), part("scene.frames")
+    found = []
+    for number, item in enumerate(views.enabled_views(scene)):
+        views.check_item(item, scene)
+        with part("scene.masks").Footage(item.image) as footage:
+            for frame, seen in frames.moments(scene, [item.camera], shapes=False):
+                found.append(views.read_shot(scene, number, item, footage, frame, seen)[1])
+    return found
+
+
+def armature_of(target: bpy.types.Object) -> bpy.types.Object:
+    """The armature object that deforms the target."""
+    return next(modifier.object for modifier in target.modifiers if modifier.type == "ARMATURE")
+
+
+def optimize(*names: str) -> None:
+    """Tick these boxes under Optimize and no others."""
+    boxes = bpy.context.scene.softras.optimize
+    for name in ("vertices", "object", "pose", "shape_keys", "cameras"):
+        setattr(boxes, name, name in names)
+
+
 def positions(target: bpy.types.Object) -> np.ndarray:
     """(V, 3) world positions of what is seen of the object, modifiers included."""
     bpy.context.view_layer.update()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from mathutils import Euler, Matrix, Vector
 
-from .conftest import part
+from .conftest import part, read_mask
 
 CAMERAS = 200
 # Run by the engine's Python: the IoU of the engine's hard silhouette and each view's mask.
@@ -75,7 +75,7 @@ def rendered_mask(scene: bpy.types.Scene, camera: bpy.types.Object, path: Path) 
     bpy.ops.render.render(write_still=True)
     image = bpy.data.images.load(str(path))
     try:
-        return part("scene.masks").read_mask(image, "ALPHA", 0.5, invert=False)
+        return read_mask(image, "ALPHA", 0.5, invert=False)
     finally:
         bpy.data.images.remove(image)
 

@@ -9,7 +9,7 @@ import bpy
 import numpy as np
 import pytest
 
-from .conftest import is_smaller, local_positions, positions, radius, snapshot
+from .conftest import is_smaller, local_positions, optimize, positions, radius, snapshot
 
 
 def fit() -> None:
@@ -98,14 +98,14 @@ def test_hidden_objects_are_fitted(ball: bpy.types.Object) -> None:
     assert is_smaller(ball)
 
 
-def test_placement_moves_the_object_and_not_its_mesh(ball: bpy.types.Object) -> None:
+def test_the_object_moves_and_not_its_mesh(ball: bpy.types.Object) -> None:
     ball.location = (0.2, 0.1, 0.05)
     ball.scale = (1.0, 0.7, 1.0)
     before = local_positions(ball)
     ball.vertex_groups.new(name="Pinned").add([0], 1.0, "REPLACE")
     bpy.context.scene.softras.lock = "Pinned"  # of vertices, which this mode does not move
-    bpy.context.scene.softras.mode = "RIGID"
-    bpy.context.scene.softras.seconds = 4
+    optimize("object")
+    bpy.context.scene.softras.seconds = 0
     fit()
     np.testing.assert_array_equal(local_positions(ball), before)
     assert ball.data.shape_keys is None
@@ -113,14 +113,15 @@ def test_placement_moves_the_object_and_not_its_mesh(ball: bpy.types.Object) -> 
     assert ball.scale.y / ball.scale.x == pytest.approx(0.7, abs=1e-3)
 
 
-def test_placement_below_a_parent(ball: bpy.types.Object) -> None:
+def test_an_object_below_a_parent_moves(ball: bpy.types.Object) -> None:
     """A parent that is turned and evenly scaled, and keyframes of what is no transform, are no obstacle."""
     parent = ball.parent = bpy.data.objects.new("Parent", None)
     bpy.context.scene.collection.objects.link(parent)
     parent.scale, parent.rotation_euler, parent.location = (2, 2, 2), (0.3, 0.2, 0.1), (0.1, 0, 0)
     ball.scale = (0.5, 0.4, 0.5)
     ball.keyframe_insert("hide_render")
-    bpy.context.scene.softras.mode = "RIGID"
+    optimize("object")
+    bpy.context.scene.softras.seconds = 0
     fit()
     assert np.abs(positions(ball).mean(axis=0)).max() < 0.05
 

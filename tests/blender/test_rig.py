@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from mathutils import Matrix
 
-from .conftest import ROOT, part, positions
+from .conftest import ROOT, add_armature, armature_of, part, positions
 
 ALL = ("object", "pose", "shape_keys")
 MODES = ("QUATERNION", "AXIS_ANGLE", "XYZ", "XZY", "YXZ", "YZX", "ZXY", "ZYX")
@@ -50,6 +50,10 @@ def read(target: bpy.types.Object, optimize: tuple[str, ...]):
     return part("scene.rig").read_rig(target, optimize)
 
 
+def write(target: bpy.types.Object, rig) -> None:
+    part("scene.channels").write_channels(part("scene.rig").channels_of(target, rig))
+
+
 def assert_same(vertices: np.ndarray, target: bpy.types.Object) -> None:
     """The vertices (V, 3) are those that Blender shows, to a part of their size."""
     shown = positions(target)
@@ -72,7 +76,7 @@ def assert_goes_there_and_back(
     assert_same(np.load(folder / "still.npy"), target)
     before = positions(target)
     moved = rigs.load_rig(folder / "moved")
-    part("scene.rig").write_rig(target, moved)
+    write(target, moved)
     assert_same(np.load(folder / "moved.npy"), target)
     assert np.abs(positions(target) - before).max() > 0.01 * np.ptp(before, axis=0).max()
     assert_same(read(target, optimize).vertices(), target)
@@ -104,20 +108,6 @@ def place(ob: bpy.types.Object, random: np.random.Generator, mode: str) -> None:
     ob.location, ob.scale = random.normal(size=3), random.uniform(0.5, 1.5, 3)
 
 
-def add_armature(bones: list[tuple[str, str, tuple, tuple, float]], name: str = "Rig") -> bpy.types.Object:
-    """An armature object of bones (name, parent's name or "", head, tail, roll), active and in Object Mode."""
-    armature = bpy.data.objects.new(name, bpy.data.armatures.new(name))
-    bpy.context.scene.collection.objects.link(armature)
-    bpy.context.view_layer.objects.active = armature
-    bpy.ops.object.mode_set(mode="EDIT")
-    for bone, parent, head, tail, roll in bones:
-        edit = armature.data.edit_bones.new(bone)
-        edit.head, edit.tail, edit.roll = head, tail, roll
-        edit.parent = armature.data.edit_bones[parent] if parent else None
-    bpy.ops.object.mode_set(mode="OBJECT")
-    return armature
-
-
 @pytest.fixture
 def snake(scene: bpy.types.Scene) -> bpy.types.Object:
     """A tube along z with a chain of bones and a branch, weighted automatically, and two shape keys."""
@@ -140,10 +130,6 @@ def snake(scene: bpy.types.Scene) -> bpy.types.Object:
             point.co = np.array(point.co) + random.normal(size=3) * 0.05
         key.value = value
     return target
-
-
-def armature_of(target: bpy.types.Object) -> bpy.types.Object:
-    return next(modifier.object for modifier in target.modifiers if modifier.type == "ARMATURE")
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -255,7 +241,7 @@ def test_a_limit_rotation_constraint_changes_nothing_within_the_limits_that_are_
         pose = dataclasses.replace(moved.pose, rotation=rotation)
         bones = [dataclasses.replace(bone, pose=pose) if bone is moved else bone for bone in rig.armature.bones]
         turned = dataclasses.replace(rig, armature=dataclasses.replace(rig.armature, bones=tuple(bones)))
-        part("scene.rig").write_rig(snake, turned)
+        write(snake, turned)
         assert_same(turned.vertices(), snake)
 
 

@@ -10,7 +10,7 @@ import bpy
 import numpy as np
 import pytest
 
-from .conftest import ROOT, part, snapshot
+from .conftest import ROOT, part, read_mask, read_views, snapshot
 
 SPOT = ROOT / "examples" / "data" / "spot"
 
@@ -39,7 +39,7 @@ def test_every_channel_the_right_way_up(scene: bpy.types.Scene, channel: str, in
     pixels = gradient()
     index = ["RED", "GREEN", "BLUE", "ALPHA"].index(channel) if channel != "LUMINANCE" else None
     values = pixels[..., index] if index is not None else pixels[..., :3] @ (0.2126, 0.7152, 0.0722)
-    mask = part("scene.masks").read_mask(image_of(pixels), channel, 0.33, invert)
+    mask = read_mask(image_of(pixels), channel, 0.33, invert)
     np.testing.assert_array_equal(mask, (values > 0.33) != invert)
     assert mask.dtype == np.float32
 
@@ -62,7 +62,7 @@ def test_colour_space_plays_no_part_and_stays(scene: bpy.types.Scene, tmp_path: 
         (tmp_path / "grey.png").unlink()
     assert image.is_float == (depth == "16")
     count = len(bpy.data.images)
-    mask = part("scene.masks").read_mask(image, "LUMINANCE", 0.5, invert=False)
+    mask = read_mask(image, "LUMINANCE", 0.5, invert=False)
     np.testing.assert_array_equal(mask, [[0, 1], [1, 0]])
     assert image.colorspace_settings.name == "sRGB"
     assert len(bpy.data.images) == count
@@ -70,21 +70,20 @@ def test_colour_space_plays_no_part_and_stays(scene: bpy.types.Scene, tmp_path: 
 
 def test_grey_images_have_no_alpha(scene: bpy.types.Scene) -> None:
     image = bpy.data.images.load(str(SPOT / "masks" / "00.png"))
-    read = part("scene.masks").read_mask
-    mask = read(image, "LUMINANCE", 0.5, invert=False)
+    mask = read_mask(image, "LUMINANCE", 0.5, invert=False)
     assert mask.shape == (image.size[1], image.size[0])
     assert 0.05 < mask.mean() < 0.95
-    assert read(image, "ALPHA", 0.5, invert=False).all()
+    assert read_mask(image, "ALPHA", 0.5, invert=False).all()
 
 
 def test_a_folder_becomes_cameras_and_views(scene: bpy.types.Scene) -> None:
     """The imported cameras are read back as the folder has them, pixel centres and all."""
     assert bpy.ops.softras.views_import(directory=str(SPOT)) == {"FINISHED"}
-    views = part("scene.views").read_views(scene)
+    views = read_views(scene)
     listed = part("engine.softras.io.views").list_views(SPOT)
     assert len(views) == len(listed) == 12
     bpy.context.view_layer.update()
-    for view, source in zip(part("scene.views").read_views(scene), listed, strict=True):
+    for view, source in zip(views, listed, strict=True):
         np.testing.assert_allclose(view.camera.K, source.camera.K, rtol=1e-5, atol=1e-2)
         np.testing.assert_allclose(view.camera.world_to_camera, source.camera.world_to_camera, atol=1e-5)
         assert view.photo is not None and view.photo.samefile(source.photo)
