@@ -6,6 +6,7 @@ without knowing the layout: hover, and ask Blender which operator is under the m
 
 import importlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ import bpy
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
-from make_scene import make_scene
+from make_scene import make_arm, make_scene
 
 OUT = Path(sys.argv[-1])
 Steps = Generator[float, None, None]
@@ -76,7 +77,7 @@ def picture(name: str) -> None:
     subprocess.run(["import", "-window", "root", str(OUT / f"{name}.png")], check=True)
 
 
-def until(condition: Callable[[], bool], label: str, seconds: float = 40) -> Steps:
+def until(condition: Callable[[], bool], label: str, seconds: float = 90) -> Steps:
     """Wait for the condition and count it as an expectation."""
     deadline = time.monotonic() + seconds
     while not condition() and time.monotonic() < deadline:
@@ -138,6 +139,77 @@ def running() -> bool:
 
 def mean_iou() -> float:
     return float(np.mean([item.iou for item in bpy.context.scene.softras.views]))
+
+
+def pose_steps() -> Steps:
+    """A pose is fitted by a click, reverted, fitted again and undone in one step; then every part of the panel."""
+    for item in list(bpy.data.objects):
+        bpy.data.objects.remove(item)
+    bpy.context.scene.softras.views.clear()
+    make_arm(OUT)
+    bpy.ops.ed.undo_push(message="Post made")
+
+    def turn() -> np.ndarray:
+        return np.array(bpy.data.objects["Bones"].pose.bones["Upper"].rotation_quaternion)
+
+    rest, bent = np.array([1.0, 0, 0, 0]), np.array([1, 0.3, 0, 0.25]) / np.linalg.norm([1, 0.3, 0, 0.25])
+
+    def is_bent() -> bool:
+        return bool(abs(turn() @ bent) / np.linalg.norm(turn()) > 0.999)
+
+    fit_button = yield from find_button("softras.fit")
+    yield from click(*fit_button)
+    yield from until(running, "a click on Fit with Pose ticked starts a fit")
+    yield from until(lambda: not np.array_equal(turn(), rest), "the bone turns while it is fitted")
+    engine = part("prefs").start_engine(bpy.context).pid
+    os.kill(engine, signal.SIGSTOP)  # so small a fit may end before the key is pressed
+    key("ESC")
+    yield from until(lambda: not running(), "Esc ends it")
+    os.kill(engine, signal.SIGCONT)
+    check(np.array_equal(turn(), rest), "and puts the pose back exactly")
+    yield from click(*fit_button)
+    yield from until(running, "the next click fits again")
+    yield from until(lambda: not running(), "to the end", 120)
+    check(is_bent(), f"the armature is posed as the masks show it (mean IoU {mean_iou():.3f})")
+    yield 0.5
+    picture("9_posed")
+    move(*centre())
+    yield 0.1
+    key("Z", ctrl=True)
+    yield from until(lambda: np.array_equal(turn(), rest), "one Ctrl-Z undoes the pose")
+    check(len(bpy.context.scene.softras.views) == 3, "and nothing more")
+    key("Z", ctrl=True, shift=True)
+    yield from until(is_bent, "Ctrl-Shift-Z brings it back")
+    key("Z", ctrl=True)
+    yield from until(lambda: np.array_equal(turn(), rest), "Ctrl-Z again")
+
+    # A sequence of two frames that show the same; the second is shown while it is fitted.
+    settings = bpy.context.scene.softras
+    for number, item in enumerate(settings.views):
+        shutil.copy(OUT / f"post{number}_0001.png", OUT / f"post{number}_0002.png")
+        item.image.source = "SEQUENCE"
+    settings.sequence, settings.frame_last = True, 2
+    bpy.context.scene.frame_set(2)
+    bpy.ops.ed.undo_push(message="Sequence made")
+    fit_button = yield from find_button("softras.fit")
+    yield from click(*fit_button)
+    yield from until(running, "a click fits the sequence")
+    yield from until(lambda: not np.array_equal(turn(), rest), "the bone turns")
+    yield from until(lambda: not running(), "to the end", 120)
+    check(bpy.context.scene.frame_current == 2 and is_bent(), "the current frame is still the current one, and posed")
+    check(len(bpy.data.actions) == 1, "there is an action")
+    bpy.context.scene.frame_set(1)
+    check(is_bent(), "with the pose of the other frame")
+    yield 0.3
+    key("Z", ctrl=True)
+    yield from until(lambda: not bpy.data.actions, "one Ctrl-Z undoes it")
+    settings = bpy.context.scene.softras
+    settings.optimize.object = settings.optimize.cameras = True
+    settings.views[0].landmarks.add().vertex = 7
+    bpy.data.objects["Bones"].lock_scale = True, True, True
+    viewport("UI")[1].tag_redraw()
+    yield 0.8
+    picture("10_every_part")
 
 
 def steps() -> Steps:
@@ -284,6 +356,8 @@ def steps() -> Steps:
     yield 0.5
     check(not bpy.ops.softras.fit.poll(), "without views the button is grey")
     picture("7_no_views")
+
+    yield from pose_steps()
 
     bpy.ops.softras.open_preferences()
     yield 1.5

@@ -18,8 +18,13 @@ for _ in $(seq 100); do [ -s "$HOME/display" ] && break; sleep 0.1; done
 DISPLAY=:$(cat "$HOME/display")
 export DISPLAY
 status=0
-timeout 400 blender -p 0 0 1280 800 --enable-event-simulate -P "$here/drive.py" -- "$out" >"$out/drive.log" 2>&1 || status=$?
+timeout 900 blender -p 0 0 1280 800 --enable-event-simulate -P "$here/drive.py" -- "$out" >"$out/drive.log" 2>&1 || status=$?
 grep -E '^(ok|FAILED|[0-9]+ passed)|Error' "$out/drive.log" || tail -n 30 "$out/drive.log"
+if grep -q Traceback "$out/drive.log"; then
+  echo "FAILED something raised an error, maybe while it was drawn"
+  grep -A 15 Traceback "$out/drive.log" | head -n 40
+  status=1
+fi
 # Blender has quit: so must its engine have.
 engine=$(cat "$out/engine.pid")
 for _ in $(seq 50); do [ -e "/proc/$engine" ] || break; sleep 0.1; done
