@@ -61,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("--mesh", metavar="FILE", help="the mesh to start from; its topology is kept")
     fit.add_argument("--views", metavar="FOLDER", help="folder with a cameras.json and masks")
     fit.add_argument("--out", metavar="FILE", help="where to write the fitted mesh (.obj .ply .stl .off .glb)")
+    fit.add_argument("--out-views", metavar="DIR", help="where to write the views with the fitted cameras")
     fit.add_argument("--mode", choices=("refine", "reconstruct"), help="default: refine with a mesh, else reconstruct")
     fit.add_argument(
         "--optimize", metavar="WHAT", help="of vertices (default), object, pose, shape_keys, cameras; with commas"
@@ -110,8 +111,9 @@ def _fit_until(stopped: list[int], options: argparse.Namespace) -> int:
         _check_writable(Path(options.out).absolute().parent)
     if options.job:
         _check_writable(Path(options.job))
-    if options.report:
-        _check_writable(Path(options.report))
+    for folder in (options.report, options.out_views):
+        if folder:
+            _check_writable(Path(folder))
 
     try:
         from .run import FitResult, run
@@ -137,6 +139,10 @@ def _fit_until(stopped: list[int], options: argparse.Namespace) -> int:
         _save_result(Path(options.job), job, result, "cancelled" if stopped else "finished")
     if options.out:
         save_mesh(options.out, result.mesh, like=_source(options))
+    if options.out_views:
+        from .io.views import save_views
+
+        save_views(options.out_views, result.fitted_views(job.views))
     if options.report:
         from .io.report import write_report
 
@@ -170,7 +176,7 @@ def _job(options: argparse.Namespace) -> Job:
         return job
     if not options.views:
         raise InputError("there are no views; name their folder with --views FOLDER.")
-    if not options.out:
+    if not (options.out or options.out_views):
         raise InputError("there is nowhere to put the fitted mesh; name a file with --out FILE.")
     mesh = load_mesh(options.mesh) if options.mesh else None
     if mesh is None and settings.get("mode") == "refine":
@@ -275,5 +281,7 @@ def _print_result(job: Job, result: FitResult, options: argparse.Namespace, seco
     print(f"{len(mesh.vertices)} vertices, {len(mesh.faces)} triangles, {seconds:.1f} s")
     if options.out:
         print(f"mesh: {options.out}")
+    if options.out_views:
+        print(f"views: {options.out_views}")
     if options.report:
         print(f"report: {Path(options.report) / 'report.html'}")

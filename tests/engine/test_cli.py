@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 from short_fits import ENDLESS, QUICK, QUICK_NEW
 
 from softras import load_mesh, load_views
+from softras.io.views import save_views
 from softras.job import Job
 
 
@@ -76,6 +78,24 @@ def test_an_object_moves_as_one_piece(softras, spot: Path, tmp_path: Path) -> No
     ratios = np.linalg.norm(after[1:] - after[:-1], axis=1) / np.linalg.norm(before[1:] - before[:-1], axis=1)
     assert ratios.std() / ratios.mean() < 1e-3
     assert abs(ratios.mean() - 1) > 0.05, "the start is 1.3 times too large"
+
+
+def test_fitted_cameras_are_written_as_views(softras, spot: Path, tmp_path: Path) -> None:
+    views = load_views(spot)[:2]
+    aside = np.eye(4)
+    aside[0, 3] = 0.1
+    moved = [replace(v, camera=replace(v.camera, world_to_camera=aside @ v.camera.world_to_camera)) for v in views]
+    save_views(tmp_path / "given", moved)
+    done = softras(
+        *("fit", "--mesh", spot / "spot.obj", "--views", tmp_path / "given", "--optimize", "cameras"),
+        *("--set", 'camera_parts=["location"]', "--out-views", tmp_path / "found"),
+    )
+    assert done.returncode == 0, done.stderr
+    points = load_mesh(spot / "spot.obj").vertices
+    for given, wanted, found in zip(moved, views, load_views(tmp_path / "found"), strict=True):
+        assert np.linalg.norm(given.camera.project(points) - wanted.camera.project(points), axis=1).mean() > 5
+        assert np.linalg.norm(found.camera.project(points) - wanted.camera.project(points), axis=1).mean() < 1
+        np.testing.assert_allclose(found.camera.K, wanted.camera.K)
 
 
 @pytest.mark.parametrize(

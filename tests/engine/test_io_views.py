@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from softras import InputError, hard_silhouettes, load_mesh, load_views
+from softras import InputError, Landmark, hard_silhouettes, load_mesh, load_views
 from softras.io.masks import load_mask
 from softras.io.views import save_views
 
@@ -42,11 +42,13 @@ def test_the_example_views_fit_their_mesh_to_the_pixel(spot: Path) -> None:
 
 def test_views_are_saved_and_loaded_without_loss(square_views, tmp_path: Path) -> None:
     square_views[0].weight = 0.5
+    square_views[1].frame, square_views[1].landmarks = -3, (Landmark(7, (1.25, -4.0), 2.0),)
     square_views[1].ignore = np.eye(40, 48, dtype=bool)
     square_views[2].mask[12, :] = np.linspace(0, 1, 48).round(2)
     save_views(tmp_path / "new" / "folder", square_views)
     for got, want in zip(load_views(tmp_path / "new" / "folder"), square_views, strict=True):
         assert (got.name, got.weight, got.camera.orthographic) == (want.name, want.weight, True)
+        assert (got.frame, got.landmarks) == (want.frame, want.landmarks)
         np.testing.assert_allclose(got.camera.K, want.camera.K, atol=1e-12)
         np.testing.assert_allclose(got.camera.world_to_camera, want.camera.world_to_camera, atol=1e-12)
         np.testing.assert_allclose(got.mask, want.mask, atol=0.5 / 255)
@@ -85,6 +87,8 @@ def test_pixel_centres_in_files_lie_on_integers(folder: Path) -> None:
         ),
         (lambda d: d["views"][1].update(near=-1, orthographic=False), "near distance"),
         (lambda d: d["views"][1].update(weight=-2), "weight of view 'along x'"),
+        (lambda d: d["views"][1].update(landmarks=[{"vertex": 1}]), "a landmark of view 'along x'"),
+        (lambda d: d["views"][1].update(frame=1.5), "frame of view 'along x' must be a whole number"),
         (lambda d: d["views"][1].update(ignore="nowhere.png"), "view 'along x': the image"),
     ],
 )

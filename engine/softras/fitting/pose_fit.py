@@ -123,7 +123,7 @@ class PoseFit:
         frames = len(self.frames)
         if not self.parts:
             groups = 1 if self.settings.cameras_together else len(list(self.groups()))
-            return groups * sum(stage.steps for stage in CAMERAS)
+            return groups * sum(stage.steps for stage in (*CAMERAS[:1], *CAMERAS))
         stages, last = (POSE, FINE) if "pose" in self.parts else (SHAPE, FINEST)
         return frames * sum(stage.steps for stage in stages) + sum(stage.steps for stage in last)
 
@@ -306,7 +306,8 @@ class PoseFit:
         """The event of this moment."""
         cost = self.search.cost if self.step else np.inf
         self.journal.steps = max(self.journal.steps, self.journal.before + self.step)
-        return self.journal.event(self.step, self.stage, {"squares": cost}, **shown)
+        loss = {"squares": cost} if np.isfinite(cost) else {}
+        return self.journal.event(self.step, self.stage, loss, **shown)
 
 
 def closed(mesh: Mesh) -> bool:

@@ -2,7 +2,8 @@
 
 The file holds {"views": [{"name", "mask", "K", "R", "t", "width", "height", ...}]}: x_camera = R x + t,
 pixel ~ K x_camera, OpenCV axes, **pixel centres on integers**, paths relative to the folder. Optional in a
-view: "image" (the photograph), "weight", "ignore" (an image, white = no opinion), "orthographic", "near".
+view: "image" (the photograph), "weight", "ignore" (an image, white = no opinion), "orthographic", "near", "frame",
+"landmarks" (a list of {"vertex", "pixel": [x, y], "weight"}).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 
 from ..camera import Camera
 from ..errors import InputError
-from ..views import View
+from ..views import Landmark, View
 from .files import make_folder, read_json, write_json, write_png
 from .masks import load_mask
 
@@ -33,6 +34,8 @@ class ListedView:
     photo: Path | None
     weight: float
     ignore: Path | None
+    frame: int
+    landmarks: tuple[Landmark, ...]
 
 
 def load_views(folder: Path | str) -> list[View]:
@@ -84,6 +87,13 @@ def save_views(folder: Path | str, views: list[View]) -> None:
         }
         if camera.orthographic:
             entry["orthographic"] = True
+        if view.frame:
+            entry["frame"] = view.frame
+        if view.landmarks:
+            entry["landmarks"] = [
+                {"vertex": mark.vertex, "pixel": [x - 0.5 for x in mark.pixel], "weight": mark.weight}
+                for mark in view.landmarks
+            ]
         if view.photo is not None:
             entry["image"] = str(Path(view.photo).resolve())
         if view.weight != 1:
@@ -106,9 +116,17 @@ def _listed(path: Path, number: int, entry: Any) -> ListedView:
     try:
         camera = _camera(entry)
         weight = float(entry.get("weight", 1.0))
+        landmarks = tuple(
+            Landmark(
+                mark["vertex"], (float(mark["pixel"][0]) + 0.5, float(mark["pixel"][1]) + 0.5), mark.get("weight", 1)
+            )
+            for mark in entry.get("landmarks", ())
+        )
+    except KeyError as error:
+        raise InputError(f"a landmark of view '{name}' in {path} lacks its {error}.") from error
     except InputError as error:
         raise InputError(f"view '{name}': {error}") from error
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, IndexError) as error:
         raise InputError(
             f"view '{name}' in {path} holds something that is not a number where one is needed."
         ) from error
@@ -120,6 +138,8 @@ def _listed(path: Path, number: int, entry: Any) -> ListedView:
         photo=photo if photo and photo.is_file() else None,
         weight=weight,
         ignore=path.parent / entry["ignore"] if isinstance(entry.get("ignore"), str) else None,
+        frame=entry.get("frame", 0),
+        landmarks=landmarks,
     )
 
 
@@ -129,7 +149,7 @@ def _load_view(listed: ListedView) -> View:
         ignore = load_mask(listed.ignore) > 0.5 if listed.ignore else None
     except InputError as error:
         raise InputError(f"view '{listed.name}': {error}") from error
-    return View(listed.name, listed.camera, mask, listed.photo, listed.weight, ignore)
+    return View(listed.name, listed.camera, mask, listed.photo, listed.weight, ignore, listed.frame, listed.landmarks)
 
 
 def _camera(entry: dict[str, Any]) -> Camera:
