@@ -285,7 +285,7 @@ class PoseFit:
         self.iou = np.where(self.of(self.changed), self.measure(self.watched, self.changed), self.iou)
         self.changed, self.measured = set(), self.journal.elapsed()
         vertices = self.rigs[self.frames[0]].vertices()
-        rigs = self.rigs if self.parts and self.step else {}
+        rigs = dict(self.rigs) if self.parts and self.step else {}
         cameras = list(self.cameras) if "cameras" in self.settings.optimize else None
         return self.event(iou=self.iou, vertices=vertices, rigs=rigs, cameras=cameras)
 
