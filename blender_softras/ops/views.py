@@ -106,7 +106,13 @@ class SOFTRAS_OT_views_import(bpy.types.Operator):
         made: list[bpy.types.Object] = []
         scene = context.scene
         try:
-            for view in list_views(Path(bpy.path.abspath(self.directory))):
+            listed = list_views(Path(bpy.path.abspath(self.directory)))
+            if len({view.frame for view in listed}) > 1:
+                raise InputError(
+                    "The folder shows several frames; add a view for each camera instead, whose image is the image "
+                    "sequence of its masks."
+                )
+            for view in listed:
                 made.append(_add_view(scene, view))
         except InputError as error:
             self.report({"ERROR"}, str(error))
@@ -121,6 +127,10 @@ class SOFTRAS_OT_views_import(bpy.types.Operator):
         for camera in made:
             collection.objects.link(camera)
             camera.data.display_size = 0.1 * spread or 1.0  # small enough to see the object between them
+        if any(view.landmarks for view in listed):
+            self.report(
+                {"WARNING"}, "The folder's landmarks are left out; add them to the views from selected vertices."
+            )
         self.report({"INFO"}, f"Added {len(made)} views.")
         return {"FINISHED"}
 

@@ -98,6 +98,7 @@ def test_a_folder_becomes_cameras_and_views(scene: bpy.types.Scene) -> None:
         (lambda entry: entry.update(mask="cameras.json"), "cannot be read as an image"),
         (lambda entry: entry["K"][0].__setitem__(0, 2 * entry["K"][0][0]), "resize its image so that fx = fy"),
         (lambda entry: entry.pop("K"), "its camera lacks K"),
+        (lambda entry: entry.update(frame=2), "The folder shows several frames"),
     ],
 )
 def test_a_folder_with_one_bad_view_adds_nothing(scene, tmp_path, change, message) -> None:

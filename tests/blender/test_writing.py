@@ -260,7 +260,7 @@ def animate(moving: bpy.types.Object) -> bpy.types.Action:
     """Give the armature keyframes of a fitted and of another channel, within the sequence and beyond it."""
     armature = armature_of(moving)
     bone = armature.pose.bones["Bone 1"]
-    for frame in (-5, 2, 3, 20):
+    for frame in (-5, 2, 2.5, 3, 20):
         bone.rotation_quaternion = (1, 0.1 * frame, 0, 0)
         bone.keyframe_insert("rotation_quaternion", frame=frame)
         armature.show_in_front = frame > 2
