@@ -164,7 +164,8 @@ class SOFTRAS_PG_scene(bpy.types.PropertyGroup):
     )
     seconds: FloatProperty(
         name="Time Limit",
-        description="Stop after this time with the best so far; 0 goes on until nothing improves any more",
+        description="Stop after this time with the best so far, in a sequence after so much for each frame; 0 goes on "
+        "until nothing improves any more",
         default=20.0,
         min=0.0,
         soft_max=120.0,

@@ -104,7 +104,7 @@ def read_job(scene: bpy.types.Scene, target: bpy.types.Object, device: str) -> S
         "seed": settings.seed,
         "device": device,
         "place": "auto" if settings.place else "never",
-        "max_seconds": settings.seconds or None,
+        "max_seconds": settings.seconds * len({shot.frame for shot in shots}) or None,
     }
     if "cameras" in optimize:
         values["camera_parts"] = chosen_camera_parts(settings)
