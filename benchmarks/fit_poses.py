@@ -264,10 +264,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=TASKS, default=list(TASKS))
     parser.add_argument("--few", action="store_true", help="fewer random starts")
+    parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--json", type=Path)
     parser.add_argument("--keep", type=Path, help="a folder for pictures to look at")
     options = parser.parse_args()
-    torch.set_num_threads(min(2, os.cpu_count() or 1))
+    torch.set_num_threads(options.threads)
     rows = []
     for task in options.only:
         for row in TASKS[task](options):
