@@ -64,19 +64,27 @@ class Transform:
             if len(axes) != 3:
                 raise InputError(f"{name} must say of x, y and z whether they may change, not of {len(axes)} axes.")
             _set(self, name, axes)
+        _set(self, "free_scale", bool(self.free_scale))
         if self.limits is not None:
             _set(self, "limits", _array("the limits of a rotation", self.limits, (3, 2)))
             if (self.limits[:, 0] > self.limits[:, 1]).any():
                 raise InputError("the lower limit of a rotation must not be above its upper limit.")
-            angles = self.angles()
-            if (angles < self.limits[:, 0] - 1e-5).any() or (angles > self.limits[:, 1] + 1e-5).any():
+            if not self._within(self.angles()):
                 raise InputError("a rotation must be within its limits.")
 
     def angles(self) -> np.ndarray:
         """(3,) the Euler angles that locks and limits are about: the mode's own, XYZ for a mode that has none."""
         if len(self.rotation) == 3:
             return self.rotation
-        return rotation_numbers(rotation_matrix(self.rotation, self.mode), "XYZ", np.zeros(3))
+        x, y, z = angles = rotation_numbers(rotation_matrix(self.rotation, self.mode), "XYZ", np.zeros(3))
+        half = np.copysign(np.pi, angles)
+        other = np.array([x - half[0], half[1] - y, z - half[2]])  # the same rotation
+        return angles if self._within(angles) or not self._within(other) else other
+
+    def _within(self, angles: np.ndarray) -> bool:
+        if self.limits is None:
+            return True
+        return bool((angles >= self.limits[:, 0] - 1e-5).all() and (angles <= self.limits[:, 1] + 1e-5).all())
 
     @property
     def turns_freely(self) -> bool:
@@ -116,6 +124,8 @@ class Bone:
     def __post_init__(self) -> None:
         if not isinstance(self.parent, int | np.integer):
             raise InputError(f"the parent of bone '{self.name}' must be the index of a bone, or -1.")
+        for name, kind in (("parent", int), ("inherit_rotation", bool), ("local_location", bool)):
+            _set(self, name, kind(getattr(self, name)))
         _set(self, "rest", _affine(f"the rest matrix of bone '{self.name}'", self.rest))
         if np.abs(self.rest[:3, :3].T @ self.rest[:3, :3] - np.eye(3)).max() > 1e-3:
             raise InputError(f"the rest matrix of bone '{self.name}' must have no scale; apply the armature's scale.")
@@ -224,12 +234,20 @@ class ShapeKey:
 
     def __post_init__(self) -> None:
         _set(self, "offsets", _array(f"shape key '{self.name}'", self.offsets, (None, 3)))
+        _set(self, "free", bool(self.free))
+        for name in ("value", "low", "high"):
+            _set(self, name, float(getattr(self, name)))
         if not np.isfinite([self.value, self.low, self.high]).all():
             raise InputError(f"shape key '{self.name}' has a value or a range that is not a number.")
         if not self.low <= self.value <= self.high:
             raise InputError(
                 f"the value of shape key '{self.name}' must be in its range, {self.low:g} to {self.high:g}."
             )
+
+    @property
+    def moves(self) -> bool:
+        """Whether it is free and its range leaves it somewhere to go."""
+        return self.free and self.low < self.high
 
 
 @dataclass(frozen=True, eq=False)

@@ -273,3 +273,19 @@ def test_the_human_has_its_bones_in_its_body(data):
     assert named["head"][2] > named["pelvis"][2] > named["calf_l"][2] > named["foot_l"][2]
     assert named["hand_l"][0] * named["hand_r"][0] < 0
     assert rig.armature.bones[0].pose.free_rotation == LOCKED
+
+
+@pytest.mark.parametrize("limit", [(-90, 90), (-10, 100), (-180, 180)])
+def test_a_rotation_within_wide_limits_is_one_however_its_angles_are_read(limit):
+    """The same rotation has other Euler angles too, which may be beyond."""
+    limits = np.radians([limit] * 3)
+    angles = np.random.default_rng(0).uniform(*np.radians(limit), (200, 3))
+    posed = PosedRig(
+        dataclasses.replace(random_rig(0), transform=Transform(free_rotation=ALL, limits=limits), shape_keys=()),
+        ("object",),
+        dtype=torch.float64,
+    )
+    for given in angles:
+        found = posed.rig(torch.tensor(given)).transform
+        assert (found.angles() >= limits[:, 0] - 1e-5).all() and (found.angles() <= limits[:, 1] + 1e-5).all()
+        np.testing.assert_allclose(found.matrix()[:3, :3], rotation_matrix(given, "XYZ"), atol=1e-9)

@@ -61,3 +61,17 @@ def test_damaged_rigs_are_refused_in_a_sentence(tmp_path):
     refuse("array of any, not 3 x 3")
     (tmp_path / "key_0001.npy").unlink()
     refuse("key_0001.npy: no such file")
+
+
+def test_numbers_of_numpy_are_written_too(tmp_path):
+    given = random_rig(0)
+    bones = [
+        dataclasses.replace(bone, parent=np.int64(bone.parent), inherit_rotation=np.bool_(bone.inherit_rotation))
+        for bone in given.armature.bones
+    ]
+    keys = [dataclasses.replace(key, value=np.float32(0.25), free=np.bool_(True)) for key in given.shape_keys]
+    armature = dataclasses.replace(given.armature, bones=bones)
+    save_rig(tmp_path, dataclasses.replace(given, armature=armature, shape_keys=keys))
+    found = load_rig(tmp_path)
+    assert [bone.parent for bone in found.armature.bones] == [bone.parent for bone in given.armature.bones]
+    assert [key.value for key in found.shape_keys] == [0.25] * 3

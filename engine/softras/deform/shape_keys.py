@@ -32,7 +32,7 @@ class ShapeKeys:
     ) -> None:
         """count: V of the mesh."""
         self._given = list(keys)
-        free = [key for key in keys if key.free]
+        free = [key for key in keys if key.moves]
         self.count = len(free)
         self.names = [key.name for key in free]
         self.bounds = np.array([(key.low - key.value, key.high - key.value) for key in free]).reshape(-1, 2)
@@ -50,6 +50,6 @@ class ShapeKeys:
         """The keys with their values at the parameters, within their ranges."""
         change = iter(parameters.detach().double().cpu().tolist())
         return [
-            replace(key, value=min(max(key.value + next(change), key.low), key.high)) if key.free else key
+            replace(key, value=min(max(key.value + next(change), key.low), key.high)) if key.moves else key
             for key in self._given
         ]
