@@ -28,6 +28,7 @@ from softras.fitting.evaluate import evaluate
 from softras.rig import Rig, Transform
 from softras.views import Landmark, View
 
+FREE = Transform(free_location=ALL, free_rotation=ALL, free_scale=True)
 POSE = ((0.2, 0, 0.1), (0.5, 0, -0.2), (-0.3, 0, 0.4))
 
 
@@ -92,6 +93,17 @@ def test_shape_keys_are_found_and_stay_in_their_range():
     assert wide == pytest.approx(0.3, abs=1e-12) and 0 <= thick <= 1
 
 
+def test_a_shape_key_without_a_range_stays(rest):
+    start = keyed_rig()
+    stuck = replace(start.shape_keys[0], name="Stuck", low=0.0, high=0.0)
+    result = fit(
+        replace(start, shape_keys=(stuck, *start.shape_keys)),
+        shots({0: keyed_rig((0.7, 0))}, around()),
+        optimize="shape_keys",
+    )
+    assert [key.value for key in result.rigs[0].shape_keys[:2]] == pytest.approx([0, 0.7], abs=0.05)
+
+
 def test_a_pose_and_the_cameras_are_found_together(rest, posed, views):
     cameras = [view.camera for view in views]
     off = [moved(camera, (0.02, -0.02, 0.02), (0.05, -0.05, 0)) for camera in cameras]
@@ -110,8 +122,8 @@ def test_cameras_are_found_one_by_one(posed, views):
     cameras = [view.camera for view in views]
     turns = [(0.05, -0.04, 0.06), (-0.06, 0.03, 0.02), (0.03, 0.06, -0.05)]
     off = [moved(camera, turn, (0.1, 0.1, -0.2), 1.04) for camera, turn in zip(cameras, turns, strict=True)]
-    result = fit(posed, seen_from(views, off), optimize="cameras")
-    vertices = posed.vertices()
+    vertices = 1e-9 + posed.vertices()
+    result = fit(Mesh(vertices, posed.mesh.faces), seen_from(views, off), optimize="cameras")
     assert pixel_errors(vertices, off, cameras).min() > 3
     assert pixel_errors(vertices, result.cameras, cameras).max() < 0.7
     assert result.rigs == {} and (result.mesh.vertices == vertices).all(), "only cameras were to move"
@@ -197,12 +209,11 @@ SHORT = [{"resolution": 96, "steps": 60, "blur": (0.5, 0.25), "rate": (0.03, 0.0
 
 def test_free_vertices_come_on_top_of_an_object():
     parent = Transform(location=[0.3, 0, 0], rotation=[0.4, 0.1, 0], scale=[2, 2, 2], mode="XYZ").matrix()
-    transform = Transform(free_location=ALL, free_rotation=ALL, free_scale=True)
     truth = keyed_rig((1.0, 0.0))
     start = replace(truth, parent=parent, shape_keys=())
     onto = np.linalg.inv(parent)
     start = replace(start, mesh=Mesh(tube().vertices @ onto[:3, :3].T + onto[:3, 3] + 0.05, tube().faces))
-    start = replace(start, transform=transform)
+    start = replace(start, transform=FREE)
     views = shots({5: truth}, around())
     alone = fit(start, views, optimize="object", turns=0)
     result = fit(start, views, optimize=("object", "vertices"), turns=0, schedule=SHORT)
@@ -227,6 +238,41 @@ def test_free_vertices_come_on_top_of_a_pose_and_locked_ones_follow_it(rest, pos
     assert result.mean_iou > 0.93
 
 
+@pytest.mark.parametrize("optimize", ["vertices", ("cameras", "vertices")])
+def test_free_vertices_of_a_rig_are_those_of_its_mesh(posed, optimize):
+    """In the views' frame, and with nothing else of the rig moving."""
+    views = shots({7: replace(posed, mesh=Mesh(posed.mesh.vertices * [1.2, 1.2, 1], posed.mesh.faces))}, around())
+    result = fit(posed, views, optimize=optimize, schedule=SHORT)
+    assert list(result.rigs) == [7]
+    np.testing.assert_allclose(result.rigs[7].vertices(), result.mesh.vertices, atol=1e-9)
+    assert np.abs(result.rigs[7].mesh.vertices - posed.mesh.vertices).max() > 0.01
+    np.testing.assert_array_equal(angles_of(result.rigs[7]), angles_of(posed))
+
+
+def test_free_vertices_get_their_share_of_the_time(rest, views):
+    """Also where the pose takes all of its own."""
+    result = fit(rest, views, optimize=("pose", "vertices"), max_seconds=0.2)
+    assert result.status == "out of time"
+    assert np.abs(result.rigs[0].mesh.vertices - rest.mesh.vertices).max() > 1e-3
+
+
+def test_symmetry_goes_with_an_object_even_a_flat_one():
+    across = np.linspace(-1, 1, 9)
+    corners = np.array([(x, 0, z) for x in across for z in across + 1])
+    first = (9 * np.arange(8)[:, None] + np.arange(8)).ravel()
+    faces = np.concatenate([first[:, None] + [0, 9, 10], first[:, None] + [0, 10, 1]])
+    turn = rotations(np.array([[0, 0.2, 0]]))[0]
+    moved_away = corners @ turn.T + [0.2, 0, 0.1]
+    cameras = [camera for camera in around(5) if abs(camera.centre[1]) > 2]
+    views = shots({0: Mesh(moved_away * [1, 1, 1.1], faces)}, cameras)
+    result = fit(Mesh(corners, faces), views, optimize=("object", "vertices"), symmetry="x", schedule=SHORT, turns=0)
+    rows = result.mesh.vertices.reshape(9, 9, 3)
+    between = rows - rows[::-1]
+    outer = between[0] / np.linalg.norm(between[0], axis=1, keepdims=True)
+    assert result.mean_iou > 0.95 and np.abs(outer - outer[0]).max() < 1e-6, "all pairs face each other"
+    assert abs(outer[0, 0]) < 0.999, "in a plane that turned with the object"
+
+
 # Sequences
 
 
@@ -244,6 +290,27 @@ def test_a_sequence_is_found_with_a_known_frame_and_frames_that_nothing_counts_f
     np.testing.assert_allclose(angles_of(result.rigs[20]), between, atol=1e-9)
     np.testing.assert_array_equal(result.mesh.vertices, result.rigs[10].vertices())
     matches(result, views)
+
+
+@pytest.mark.parametrize("known", [None, 2])
+def test_an_object_that_travels_is_followed_from_frame_to_frame(rest, known):
+    """Far beyond where it overlaps its first place."""
+    frames = {k: replace(rest, transform=replace(FREE, location=[0.6 * k - 1.5, 0, 0])) for k in range(6)}
+    views = shots(frames, around(distance=8))
+    result = fit(frames[known or 0], views, optimize="object", known_frame=known, turns=0)
+    assert result.iou.min() > 0.88 and result.mean_iou > 0.95
+    for frame, rig in result.rigs.items():
+        np.testing.assert_allclose(rig.transform.location, frames[frame].transform.location, atol=0.05)
+
+
+def test_a_sequence_is_placed_by_its_first_frame_and_a_known_one_not_at_all(rest):
+    frames = {k: replace(rest, transform=replace(FREE, location=[0.2 * k, 0, 0])) for k in range(3)}
+    views = [view for view in shots(frames, around(distance=8)) if view.frame != 1]
+    away = replace(rest, transform=replace(FREE, location=[0.1, 4, 0.2]))
+    result = fit(away, views, optimize="object", turns=0)
+    assert result.iou.min() > 0.9 and any("moved onto" in note for note in result.notes)
+    kept = fit(away, views, optimize="object", known_frame=0)
+    np.testing.assert_array_equal(kept.rigs[0].transform.matrix(), away.transform.matrix())
 
 
 def test_smoothness_holds_frames_together(rest):
@@ -304,9 +371,8 @@ def test_landmarks_settle_a_twist_that_masks_cannot():
 def test_a_rig_far_away_is_placed_through_its_parent(rest):
     """Turned, and scaled differently along its axes, so that the object's own axes are not the world's."""
     parent = Transform(location=[3, -2, 1], rotation=[0.5, 0.2, -0.4], scale=[2, 2, 2], mode="XYZ").matrix()
-    free = Transform(free_location=ALL, free_rotation=ALL, free_scale=True)
-    away = replace(free, location=[4, 5, -3], scale=[0.3, 0.3, 0.3])
-    truth = Rig(Mesh(rest.mesh.vertices - 1, rest.mesh.faces), replace(free, scale=[0.5, 0.5, 0.5]), parent)
+    away = replace(FREE, location=[4, 5, -3], scale=[0.3, 0.3, 0.3])
+    truth = Rig(Mesh(rest.mesh.vertices - 1, rest.mesh.faces), replace(FREE, scale=[0.5, 0.5, 0.5]), parent)
     middle = truth.vertices().mean(axis=0) - [0, 0, 1.5]
     views = shots({0: Mesh(truth.vertices() - middle, truth.mesh.faces)}, around())
     result = fit(replace(truth, transform=away), views, optimize="object")
@@ -343,6 +409,15 @@ def test_a_mesh_alone_is_an_object_too():
     assert np.ptp(ratios) < 1e-9, "as one piece"
 
 
+def test_a_thin_object_is_not_lost_between_coarse_pixels():
+    """A wire of hundreds of faces in one column of the coarsest grid."""
+    wire = tube(8, 100)
+    start = Rig(Mesh(wire.vertices * [0.15, 0.15, 1] + [0.1, 0.1, 0], wire.faces), FREE)
+    truth = replace(start, transform=replace(FREE, location=[0.1, 0, 0.1]))
+    result = fit(start, shots({0: truth}, around(size=256, distance=5)), optimize="object", turns=0)
+    assert result.mean_iou > 0.6
+
+
 # Telling and stopping
 
 
@@ -360,6 +435,15 @@ def test_a_fit_tells_poses_and_cameras_on_the_way(rest, views):
             assert event.vertices is not None and len(event.iou) == len(views)
 
 
+def test_previews_of_cameras_come_now_and_then(posed):
+    cameras = around(9, 160)
+    off = [moved(camera, (0.02, 0.02, 0.02)) for camera in cameras]
+    given = seen_from(shots({0: posed}, cameras), off)
+    progress = [e for e in fit_events(posed, given, optimize="cameras") if not isinstance(e, FitResult)]
+    shown = [event.elapsed for event in progress if event.cameras]
+    assert len(shown) < 5 + len(cameras) + progress[-1].elapsed / 0.3, "and after each camera"
+
+
 @pytest.mark.parametrize("optimize", ["pose", "cameras", ("pose", "cameras"), ("pose", "vertices")])
 def test_a_fit_that_is_stopped_ends_with_the_best_so_far(rest, views, optimize):
     asked = [0]
@@ -372,6 +456,22 @@ def test_a_fit_that_is_stopped_ends_with_the_best_so_far(rest, views, optimize):
     assert result.status == "stopped" and asked[0] < 9, "at once"
     start = evaluate(rest.vertices(), rest.mesh.faces, views)
     assert result.mean_iou > start.mean() and len(result.cameras) == len(views)
+
+
+def test_an_object_search_that_is_stopped_is_no_worse_than_its_start():
+    """On the way it tries what only coarse pixels take for a match."""
+    upright = Rig(tube(), replace(FREE, location=[0, 0, 0.2]))
+    lying = replace(upright, transform=replace(FREE, location=[0, 1, 1.5], rotation=[0.7, 0.7, 0, 0]))
+    views = shots({0: upright}, around())
+    asked = [0]
+
+    def stop() -> bool:
+        asked[0] += 1
+        return asked[0] > 60
+
+    result = fit(lying, views, optimize="object", place="never", stop=stop)
+    start = evaluate(lying.vertices(), lying.mesh.faces, views)
+    assert result.status == "stopped" and result.mean_iou >= start.mean() - 1e-6
 
 
 def test_max_seconds_ends_a_fit(rest):
@@ -389,6 +489,7 @@ def test_max_seconds_ends_a_fit(rest):
 
 def test_bad_input_is_one_sentence(rest, posed, views):
     two = shots({0: rest, 1: posed}, around(1))
+    hidden = [two[0], replace(two[1], weight=0)]
     locked = tube_rig(free=(False, False, False))
     mesh = rest.mesh
     count = len(mesh.vertices)
@@ -399,6 +500,7 @@ def test_bad_input_is_one_sentence(rest, posed, views):
         (f"vertex {count}, but the mesh has {count}", rest, marks, {"optimize": "pose"}),
         ("free vertices do not follow", rest, marked(views, rest, [3]), {}),
         ("has no view", rest, two, {"optimize": "pose", "known_frame": 7}),
+        ("has no view of positive weight", rest, hidden, {"optimize": "pose", "known_frame": 1}),
         ("nothing of pose may change", keyed_rig(), views, {"optimize": "pose"}),
         ("nothing of pose may change", locked, views, {"optimize": "pose"}),
         ("nothing of object may change", rest, views, {"optimize": "object"}),

@@ -14,7 +14,7 @@ from ..mesh import Mesh
 from ..raster import cuda
 from ..rig import Rig
 from ..views import View
-from .pose_fit import PoseFit
+from .pose_fit import PoseFit, rig_of
 from .progress import FitResult, Journal, Progress
 from .settings import Settings
 from .vertex_fit import VertexFit
@@ -79,7 +79,7 @@ def _events(
             else:
                 yield event
         assert result is not None
-    if result is None or (vertices_too and journal.status == "finished"):
+    if result is None or (vertices_too and result.status != "stopped"):
         mesh = Mesh(start.vertices(), start.mesh.faces) if isinstance(start, Rig) else start
         if result is not None:
             assert start is not None
@@ -87,18 +87,21 @@ def _events(
             settings = _carried(settings, start, result)
         for event in VertexFit(mesh, views, lock, settings, device, journal).events():
             if isinstance(event, FitResult):
-                result = _on_top(event, start, result)
+                result = _on_top(event, start, views[0].frame, result)
             else:
                 yield event
     assert result is not None
     yield replace(result, notes=result.notes + _device_notes(device))
 
 
-def _on_top(fitted: FitResult, start: Mesh | Rig | None, before: FitResult | None) -> FitResult:
+def _on_top(fitted: FitResult, start: Mesh | Rig | None, frame: int, before: FitResult | None) -> FitResult:
     """The result of free vertices, which are those of the rig's mesh where there is a rig."""
-    rigs = before.rigs if before is not None else {0: start} if isinstance(start, Rig) else {}
+    rigs = before.rigs if before is not None else {}
+    if isinstance(start, Rig) and not rigs:
+        rigs = {frame: start}
     rigs = {f: replace(rig, mesh=Mesh(rig.unposed(fitted.mesh.vertices), rig.mesh.faces)) for f, rig in rigs.items()}
-    return replace(fitted, rigs=rigs)
+    late = before is not None and before.status == "out of time" and fitted.status == "finished"
+    return replace(fitted, rigs=rigs, status="out of time" if late else fitted.status)
 
 
 def _carried(settings: Settings, start: Mesh | Rig, result: FitResult) -> Settings:
@@ -106,13 +109,9 @@ def _carried(settings: Settings, start: Mesh | Rig, result: FitResult) -> Settin
     if settings.symmetry is None or not result.rigs:
         return settings
     (rig,) = result.rigs.values()
-    # Where vertices 0, 1, ... were and are: one affine map, for nothing but the transform changed.
-    before = start.vertices() if isinstance(start, Rig) else start.vertices
-    used = np.unique(rig.mesh.faces)
-    local = np.column_stack([before[used], np.ones(len(used))])
-    moved = np.linalg.lstsq(local, rig.vertices()[used], rcond=None)[0]
+    before = start if isinstance(start, Rig) else rig_of(start)
     frame = np.reshape(settings.symmetry_frame or np.eye(4).ravel(), (4, 4))
-    carried = np.vstack([moved.T, [0, 0, 0, 1]]) @ frame
+    carried = rig.matrix @ np.linalg.inv(before.matrix) @ frame
     return replace(settings, symmetry_frame=tuple(carried.ravel().tolist()))
 
 
@@ -135,8 +134,12 @@ def _check(start: Mesh | Rig | None, views: list[View], lock: np.ndarray | None,
             f"the views are of {len(frames)} frames, but vertices have one shape for all; give views of one frame, or "
             "optimize pose, object, shape_keys or cameras alone."
         )
-    if settings.known_frame is not None and settings.known_frame not in frames:
-        raise InputError(f"the known frame {settings.known_frame} has no view; choose one of the views' frames.")
+    if settings.known_frame is not None and not any(
+        view.weight > 0 for view in views if view.frame == settings.known_frame
+    ):
+        raise InputError(
+            f"the known frame {settings.known_frame} has no view of positive weight; choose a frame that has one."
+        )
     if isinstance(start, Mesh) and {"pose", "shape_keys"} & set(settings.optimize):
         raise InputError("a mesh alone has no pose and no shape keys; give a rig, or optimize vertices or object.")
     count = 0 if start is None else len((start.mesh if isinstance(start, Rig) else start).vertices)

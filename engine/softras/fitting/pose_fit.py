@@ -77,16 +77,14 @@ class PoseFit:
             for group in self.groups():
                 yield from self.find_cameras(group)
         journal = self.journal
-        if self.late and journal.status == "finished":
-            journal.status = "out of time"
-        first = self.rigs[self.frames[0]].vertices()
-        vertices = np.where(loose[:, None], self.given_vertices(), first)
+        status = "out of time" if self.late and journal.status == "finished" else journal.status
+        vertices = self.given_vertices()
+        if self.parts:
+            vertices = np.where(loose[:, None], vertices, self.rigs[self.frames[0]].vertices())
         mesh = Mesh(vertices, self.rig.mesh.faces)
         self.iou = self.measure(self.views, set(self.frames))
         rigs = self.rigs if self.parts else {}
-        yield FitResult(
-            mesh, self.iou, journal.history, journal.status, journal.elapsed(), journal.notes, rigs, self.cameras
-        )
+        yield FitResult(mesh, self.iou, journal.history, status, journal.elapsed(), journal.notes, rigs, self.cameras)
 
     def begin(self) -> tuple[Rig, np.ndarray]:
         """The rig, placed on the masks, and which vertices of a mesh alone stay for being in no face."""
@@ -95,15 +93,19 @@ class PoseFit:
         if isinstance(rig, Mesh):
             loose[:] = True
             loose[rig.faces] = False
-            rig = _rig_of(rig)
+            rig = rig_of(rig)
         used = np.unique(rig.mesh.faces)
         world = rig.vertices()
         if not np.ptp(world[used], axis=0).any():
             raise InputError("all faces of the mesh are at one point; give a mesh with some extent.")
         mesh = Mesh(world, rig.mesh.faces)
         free = all(rig.transform.free_location) and rig.transform.free_scale and "object" in self.parts
-        if self.settings.place == "auto" and free and needs_placement(mesh, self.views, self.device):
-            scale, pivot, shift = place(world[used], self.views)
+        free = free and self.settings.known_frame is None
+        views = [
+            self.views[i] for i in next(filter(None, self.used))
+        ]  # of the first frame: later ones may be elsewhere
+        if self.settings.place == "auto" and free and needs_placement(mesh, views, self.device):
+            scale, pivot, shift = place(world[used], views)
             onto = np.eye(4) * [scale, scale, scale, 1]
             onto[:3, 3] = pivot - scale * pivot + shift
             moved = np.linalg.inv(rig.parent) @ onto @ rig.parent @ rig.transform.matrix()
@@ -148,10 +150,11 @@ class PoseFit:
             yield from self.follow(self.find_object(seen[0]))
             search.poses[:] = search.poses[seen[0]]
         rest = [k for k in seen if k != known]
-        if self.parts == ("object",) and len(rest) == 1:
-            pass  # the search for the rotation has found the rest of it too
-        elif "pose" not in self.parts:
-            yield from self.follow(search.apart(rest, SHAPE))
+        if "pose" not in self.parts:
+            first = seen[0] if known is None else known
+            if known is None and self.parts != ("object",):  # whose search for the rotation has found the rest too
+                yield from self.follow(search.apart([first], SHAPE))
+            yield from self.follow(search.onwards(first, rest, SHAPE))
         else:
             if known is None:
                 yield from self.follow(search.apart(rest, POSE))
@@ -325,7 +328,7 @@ def closed(mesh: Mesh) -> bool:
     return float(np.einsum("ij,ij->i", a, np.cross(b, c)).sum()) > 0
 
 
-def _rig_of(mesh: Mesh) -> Rig:
+def rig_of(mesh: Mesh) -> Rig:
     """A mesh alone as a rig whose object turns about the mesh's middle."""
     used = mesh.vertices[np.unique(mesh.faces)]
     middle = (used.min(axis=0) + used.max(axis=0)) / 2

@@ -28,6 +28,7 @@ FEW = 3  # frames
 SUSPECT = 1.3  # times the cost of the better frames: what may be a wrong pose
 
 CELL = 2.0  # crop pixels; finer parts of the mesh are left out
+FEWER, THERE = 0.7, 0.5  # share of the faces below which that is worth it, and of their area above which it is right
 
 Moment = tuple[Sequence[int], np.ndarray]  # frames, and their parameters (K, P) after a step
 
@@ -112,8 +113,10 @@ class PoseSearch:
         cell = CELL / stage.resolution
         if cell not in self._levels:
             rig, place = simplified(self.rig, cell)
-            fewer = len(rig.mesh.faces) < 0.7 * len(self.rig.mesh.faces)
-            self._levels[cell] = Level(rig, place[self._place], self.optimize) if fewer else self._levels[0.0]
+            fewer = len(rig.mesh.faces) < FEWER * len(self.rig.mesh.faces)
+            there = _area(rig.mesh) > THERE * _area(self.rig.mesh)  # what is thinner than a cell would be lost
+            use = fewer and there
+            self._levels[cell] = Level(rig, place[self._place], self.optimize) if use else self._levels[0.0]
         return self._levels[cell]
 
     def objective(self, frames: Sequence[int], poses: np.ndarray, stage: PoseStage, smooth: bool) -> PoseObjective:
@@ -282,3 +285,8 @@ class PoseSearch:
             weight,
             self.random,
         )
+
+
+def _area(mesh: Mesh) -> float:
+    a, b, c = (mesh.vertices[mesh.faces[:, k]] for k in range(3))
+    return float(np.linalg.norm(np.cross(b - a, c - a), axis=1).sum())

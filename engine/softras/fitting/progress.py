@@ -133,7 +133,7 @@ class Journal:
     def event(self, step: int, stage: int, loss: dict[str, float], **shown: Any) -> Progress:
         """The event of this moment; step: of the present part; shown: further fields of Progress."""
         self._told = self.elapsed()
-        if shown.get("vertices") is not None or shown.get("rigs"):
+        if shown.get("vertices") is not None or shown.get("rigs") or shown.get("cameras"):
             self._shown = self._told
         event = Progress(self.before + step, self.steps, stage, loss, self._told, **shown)
         self.history.append(replace(event, vertices=None, faces=None, rigs={}, cameras=None))

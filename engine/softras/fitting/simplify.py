@@ -18,7 +18,7 @@ def simplified(rig: Rig, cell: float = 0.0) -> tuple[Rig, np.ndarray]:
     """The rig with one vertex for each cell of space, and (V,) which of them each vertex became.
 
     A vertex stands for all in its cell that move with the same bone (vertex clustering: Rossignac and Borrel 1993).
-    Faces that lose their area are left out.
+    Faces that lose their area are left out; where none would be left, the rig comes back as it is.
 
     Args:
         cell: side of a cell, relative to the longest side of the mesh; 0 for vertices that always are at one place
@@ -37,6 +37,10 @@ def simplified(rig: Rig, cell: float = 0.0) -> tuple[Rig, np.ndarray]:
         marks = np.column_stack([np.floor(vertices / side), bone])
     _, place = np.unique(marks, axis=0, return_inverse=True)
     place = place.ravel()
+    faces = place[rig.mesh.faces]
+    kept = (faces != faces[:, [1, 2, 0]]).all(axis=1)
+    if not kept.any():
+        return rig, np.arange(len(vertices))
     count = np.bincount(place)
     middle = np.column_stack([np.bincount(place, vertices[:, k]) for k in range(3)]) / count[:, None]
     away = np.linalg.norm(vertices - middle[place], axis=1)
@@ -47,6 +51,4 @@ def simplified(rig: Rig, cell: float = 0.0) -> tuple[Rig, np.ndarray]:
         skin = weights[chosen][owners, bones]
         armature = replace(armature, skin_vertices=owners, skin_bones=bones, skin_weights=skin)
     keys = tuple(replace(key, offsets=key.offsets[chosen]) for key in rig.shape_keys)
-    faces = place[rig.mesh.faces]
-    kept = (faces != faces[:, [1, 2, 0]]).all(axis=1)
     return replace(rig, mesh=Mesh(vertices[chosen], faces[kept]), shape_keys=keys, armature=armature), place

@@ -33,7 +33,9 @@ def search_turns(search: PoseSearch, frame: int, stages: Sequence[PoseStage], tu
             for moment in search.minimize([frame], pose[None], stage, held[None]):
                 yield moment
             candidates[k] = search.cost, moment[1][0]
-        search.costs[frame], search.poses[frame] = min(candidates, key=lambda found: found[0])
+            # Coarse pixels bloat, so that what fits them is too small: no result before the last stage.
+            if number == len(stages) - 1 and search.cost < search.costs[frame]:
+                search.costs[frame], search.poses[frame] = candidates[k]
 
 
 def turned(search: PoseSearch, given: np.ndarray, count: int) -> list[np.ndarray]:
