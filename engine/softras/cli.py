@@ -189,7 +189,7 @@ def _settings(options: argparse.Namespace) -> dict[str, Any]:
     names = ("mode", "seed", "device", "max_seconds", "symmetry")
     settings = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     if options.optimize:
-        settings["optimize"] = options.optimize.split(",")
+        settings["optimize"] = [name.strip() for name in options.optimize.split(",")]
     for text in options.set:
         name, equals, value = text.partition("=")
         if not equals:

@@ -138,9 +138,9 @@ class Job:
 
     @property
     def moves(self) -> bool:
-        """Whether poses or cameras are fitted, not only vertices."""
+        """Whether a rig or cameras are part of the result, not only vertices."""
         optimize = self.settings.get("optimize", ())
-        return bool(set([optimize] if isinstance(optimize, str) else optimize) - {"vertices"})
+        return self.rig is not None or bool(set([optimize] if isinstance(optimize, str) else optimize) - {"vertices"})
 
     def new_faces(self, fitted: Mesh) -> np.ndarray | None:
         """(F, 3) the faces of a fitted mesh, or None where they are those of the start."""

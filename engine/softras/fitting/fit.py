@@ -85,20 +85,23 @@ def _events(
             assert start is not None
             mesh, views = result.mesh, result.fitted_views(views)
             settings = _carried(settings, start, result)
+        rigs = result.rigs if result is not None else {}
+        if isinstance(start, Rig) and not rigs:
+            rigs = {views[0].frame: start}
+        cameras = [view.camera for view in views] if "cameras" in settings.optimize else None
         for event in VertexFit(mesh, views, lock, settings, device, journal).events():
             if isinstance(event, FitResult):
-                result = _on_top(event, start, views[0].frame, result)
+                result = _on_top(event, rigs, result)
+            elif event.vertices is not None:
+                yield replace(event, rigs=rigs, cameras=cameras)
             else:
                 yield event
     assert result is not None
     yield replace(result, notes=result.notes + _device_notes(device))
 
 
-def _on_top(fitted: FitResult, start: Mesh | Rig | None, frame: int, before: FitResult | None) -> FitResult:
+def _on_top(fitted: FitResult, rigs: dict[int, Rig], before: FitResult | None) -> FitResult:
     """The result of free vertices, which are those of the rig's mesh where there is a rig."""
-    rigs = before.rigs if before is not None else {}
-    if isinstance(start, Rig) and not rigs:
-        rigs = {frame: start}
     rigs = {f: replace(rig, mesh=Mesh(rig.unposed(fitted.mesh.vertices), rig.mesh.faces)) for f, rig in rigs.items()}
     late = before is not None and before.status == "out of time" and fitted.status == "finished"
     return replace(fitted, rigs=rigs, status="out of time" if late else fitted.status)

@@ -65,6 +65,8 @@ class PoseFit:
         self.rig, loose = self.begin()
         if self.settings.cull is None:
             self.cull = closed(Mesh(self.rig.vertices(), self.rig.mesh.faces))
+        if self.parts:
+            self.search = self.begin_search(self.parts, [[self.views[i] for i in frame] for frame in self.used])
         self.rigs = dict.fromkeys(self.frames, self.rig)
         self.shown = [np.zeros(0)] * len(self.frames)
         self.journal.begin(self.count_steps())
@@ -116,6 +118,19 @@ class PoseFit:
         check_cameras(mesh, self.views)
         return rig, loose
 
+    def begin_search(self, parts: Sequence[str], frames: Sequence[Sequence[View]]) -> PoseSearch:
+        """The search for what these parts of the rig are in frames with these views."""
+        settings = self.settings
+        return PoseSearch(
+            self.rig,
+            parts,
+            frames,
+            weights=settings.term_weights(),
+            cull=self.cull,
+            device=self.device,
+            seed=settings.seed,
+        )
+
     def given_vertices(self) -> np.ndarray:
         """(V, 3) in the world before the fit."""
         return self.given.vertices if isinstance(self.given, Mesh) else self.given.vertices()
@@ -133,16 +148,7 @@ class PoseFit:
 
     def find_poses(self) -> Iterator[Progress]:
         """The rig in every frame, and the cameras with it."""
-        settings = self.settings
-        search = self.search = PoseSearch(
-            self.rig,
-            self.parts,
-            [[self.views[i] for i in frame] for frame in self.used],
-            weights=settings.term_weights(),
-            cull=self.cull,
-            device=self.device,
-            seed=settings.seed,
-        )
+        settings, search = self.settings, self.search
         seen = [k for k, frame in enumerate(self.used) if frame]
         known = None if settings.known_frame is None else self.frames.index(settings.known_frame)
         turned = search.figure.slices["object"]
@@ -204,16 +210,7 @@ class PoseFit:
 
     def find_cameras(self, which: list[int]) -> Iterator[Progress]:
         """The cameras of these views, the mesh staying as it is."""
-        settings = self.settings
-        self.search = PoseSearch(
-            self.rig,
-            (),
-            [[self.views[i] for i in which if self.views[i].weight > 0]],
-            weights=settings.term_weights(),
-            cull=self.cull,
-            device=self.device,
-            seed=settings.seed,
-        )
+        self.search = self.begin_search((), [[self.views[i] for i in which if self.views[i].weight > 0]])
         search, moves = self.search, self.moves(which)
         search.move_cameras(moves)
         found = []

@@ -84,7 +84,7 @@ class PoseSearch:
         self.random = np.random.default_rng(seed)
         self.poses = np.zeros((len(self.frames), self.figure.count))
         self.costs = np.full(len(self.frames), np.inf)
-        self.cost = np.inf  # of the last stage
+        self.cost = np.inf  # of the last step, or stage: then without what pulls
         self.moves: CameraMoves | None = None
         self.shared = np.zeros(0)
         self._first = np.cumsum([0, *map(len, self.frames)])  # of each frame's views among all
@@ -161,7 +161,7 @@ class PoseSearch:
                     objective.pins[k] = Pins.joined([fixed, pulls])
             if not search.step(objective.model(search.parameters), objective.cost):
                 break
-            self.shared = search.parameters.shared
+            self.shared, self.cost = search.parameters.shared, search.cost
             yield frames, search.parameters.frames
             slow = slow + 1 if search.cost > before * (1 - SLOW) else 0
             if slow >= 2:

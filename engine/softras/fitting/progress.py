@@ -31,7 +31,7 @@ class Progress:
             not measured at this moment.
         vertices: (V, 3) world points (of a sequence in its first frame), or None when this event brings none.
         faces: (F, 3) of those vertices where the fit makes its own mesh, else None.
-        rigs: the rig in the frames whose pose is new in this event.
+        rigs: the rig in the frames whose pose is new in this event; with free vertices, those they are on top of.
         cameras: of all views where they moved, or None.
     """
 
