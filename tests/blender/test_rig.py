@@ -297,16 +297,11 @@ def test_what_is_left_out_and_what_is_pinned(snake):
     assert_same(read(snake, ("object",)).vertices(), snake)
 
 
-def import_gltf(path: Path) -> bpy.types.Object:
-    """The skinned mesh of a file."""
-    bpy.ops.preferences.addon_enable(module="io_scene_gltf2")
-    bpy.ops.import_scene.gltf(filepath=str(path))
-    return next(ob for ob in bpy.data.objects if any(modifier.type == "ARMATURE" for modifier in ob.modifiers))
-
-
 @pytest.mark.parametrize("file", ["fox_walk/Fox.glb", "simple_skin/SimpleSkin.gltf"])
 def test_rigs_from_gltf(scene, data, tmp_path, engine_python, file):
-    target = import_gltf(data / file)
+    bpy.ops.preferences.addon_enable(module="io_scene_gltf2")
+    bpy.ops.import_scene.gltf(filepath=str(data / file))
+    target = next(ob for ob in bpy.data.objects if any(modifier.type == "ARMATURE" for modifier in ob.modifiers))
     armature = armature_of(target)
     if armature.animation_data:
         scene.frame_set(12)  # in the midst of an animation

@@ -66,7 +66,9 @@ def test_command_hands_on_what_is_wrong_with_the_views(blend: Path, capsys: pyte
     assert "softras_fit: There are no views; add a camera" in capsys.readouterr().out
 
 
-def test_command_tells_a_broken_engine_from_bad_input(blend: Path, capsys: pytest.CaptureFixture) -> None:
+def test_command_tells_a_broken_engine_from_bad_input(
+    blend: Path, preferences: bpy.types.AddonPreferences, capsys: pytest.CaptureFixture
+) -> None:
     assert part("ops.command").main([str(blend), "--engine-python", "/bin/true"]) == 1
     assert "softras_fit: the engine did not start" in capsys.readouterr().out
 
