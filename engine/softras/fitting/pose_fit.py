@@ -21,7 +21,7 @@ from .evaluate import evaluate, thinned
 from .placement import check_cameras, moved_onto_masks, needs_placement, place
 from .poses import Moment, PoseSearch
 from .progress import FitResult, Journal, Progress
-from .schedule import CAMERAS, FINE, FINEST, OBJECT, POSE, POSE_NEAR, SHAPE
+from .schedule import CAMERAS, FINE, FINEST, JOINT, OBJECT, POSE, POSE_NEAR, SHAPE
 from .settings import Settings
 from .turns import search_turns
 
@@ -170,6 +170,7 @@ class PoseFit:
             yield from self.follow(search.exchange(seen, POSE_NEAR, SWEEPS, known))
         if "cameras" in settings.optimize:
             search.move_cameras(self.moves(self.movable))
+            yield from self.follow(search.together(seen, JOINT, known))
         yield from self.follow(search.together(seen, FINE if "pose" in self.parts else FINEST, known))
         self.fill(seen)
         yield self.evaluated()

@@ -93,6 +93,8 @@ SHAPE = (
     PoseStage(64, 6, 0.8, prior=0.1),
     PoseStage(128, 6, 0.5, prior=0.03),
 )
+# Poses and cameras at once.
+JOINT = (PoseStage(96, 10, 0.83), PoseStage(128, 6, 0.5))
 # The last bit, where the prior lets go.
 FINE = (PoseStage(128, 5, 0.3, prior=0.03), PoseStage(192, 5, 0.3, prior=0.03))
 FINEST = (PoseStage(256, 8, 0.3, prior=0.0), PoseStage(400, 10, 0.15, prior=0.0))

@@ -24,16 +24,18 @@ def search_turns(search: PoseSearch, frame: int, stages: Sequence[PoseStage], tu
     part = search.figure.slices["object"]
     held = np.ones(given.shape, dtype=bool)
     held[part] = False
+    sizes = np.array([name == "object.scale" for name in search.figure.names])
     candidates = [(np.inf, given)]
     candidates += [(np.inf, pose) for pose in turned(search, given, turns)]
     for number, stage in enumerate(stages):
         if number <= len(KEPT) and number:
             candidates = sorted(candidates, key=lambda found: found[0])[: KEPT[number - 1]]
         for k, (_, pose) in enumerate(candidates):
-            for moment in search.minimize([frame], pose[None], stage, held[None]):
+            # Coarse pixels bloat what is thin, so that smaller would fit better: the size waits for the last stage.
+            still = held | sizes if number < len(stages) - 1 else held
+            for moment in search.minimize([frame], pose[None], stage, still[None]):
                 yield moment
             candidates[k] = search.cost, moment[1][0]
-            # Coarse pixels bloat, so that what fits them is too small: no result before the last stage.
             if number == len(stages) - 1 and search.cost < search.costs[frame]:
                 search.costs[frame], search.poses[frame] = candidates[k]
 
