@@ -199,13 +199,14 @@ TASKS: dict[str, tuple[Callable[[bool], Iterator[Row]], tuple[str, ...], tuple[s
 
 
 def table(rows: list[Row], by: Sequence[str], columns: Sequence[str]) -> str:
-    """Markdown: the means of the rows that agree in some columns."""
+    """Markdown: the means of the rows that agree in some columns; medians of seconds, which other work disturbs."""
     groups: dict[tuple, list[Row]] = {}
     for row in rows:
         groups.setdefault(tuple(row[name] for name in by), []).append(row)
     lines = [[*by, *columns], ["---"] * (len(by) + len(columns))]
     for group, members in groups.items():
-        means = [f"{np.mean([row[name] for row in members]):.4g}" for name in columns]
+        found = {name: [row[name] for row in members] for name in columns}
+        means = [f"{(np.median if name == 'seconds' else np.mean)(x):.4g}" for name, x in found.items()]
         lines.append([*map(str, group), *means])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
