@@ -18,6 +18,7 @@ import torch
 CAP = 0.6  # a step moves no parameter by more units than this
 ACCEPTED, REFUSED = 1 / 4, 5.0  # what the damping is multiplied by
 FARTHER, LONGEST = 4.0, 64.0  # a step is lengthened by at most the one at once, to at most the other
+LEAST = 1e-5  # damping; with less, so many tries would not shorten a capped step
 TRIES = 6  # steps of growing damping before a minimum is believed
 
 
@@ -191,7 +192,7 @@ class LevenbergMarquardt:
             trial, found = self._tried(step, self._stride, cost)
             if found < self.cost:
                 self._lengthened(step, model.gradient.dot(step), trial, found, cost)
-                self._damping = max(self._damping * ACCEPTED, 1e-7)
+                self._damping = max(self._damping * ACCEPTED, LEAST)
                 return True
             if self._stride > 1:
                 self._stride = max(1.0, self._stride / 4)

@@ -80,6 +80,7 @@ class PoseSearch:
         self.unit = UnitSpace.around(self.mesh.vertices[np.unique(self.mesh.faces)])
         self.frames = [list(views) for views in frames]
         self.views = [view for views in self.frames for view in views]
+        self._pinned = sorted({int(self._place[mark.vertex]) for view in self.views for mark in view.landmarks})
         self.weights, self.cull, self.device = weights, cull, device
         self.random = np.random.default_rng(seed)
         self.poses = np.zeros((len(self.frames), self.figure.count))
@@ -112,7 +113,7 @@ class PoseSearch:
         """The rig at the resolution of a stage."""
         cell = CELL / stage.resolution
         if cell not in self._levels:
-            rig, place = simplified(self.rig, cell)
+            rig, place = simplified(self.rig, cell, alone=self._pinned)
             fewer = len(rig.mesh.faces) < FEWER * len(self.rig.mesh.faces)
             there = _area(rig.mesh) > THERE * _area(self.rig.mesh)  # what is thinner than a cell would be lost
             use = fewer and there

@@ -6,6 +6,7 @@ pixels outside.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -14,13 +15,14 @@ from ..mesh import Mesh
 from ..rig import Rig
 
 
-def simplified(rig: Rig, cell: float = 0.0) -> tuple[Rig, np.ndarray]:
+def simplified(rig: Rig, cell: float = 0.0, alone: Sequence[int] = ()) -> tuple[Rig, np.ndarray]:
     """The rig with one vertex for each cell of space, and (V,) which of them each vertex became.
 
     A vertex stands for all in its cell that move with the same bone (vertex clustering: Rossignac and Borrel 1993).
     Faces that lose their area are left out; where none would be left, the rig comes back as it is.
 
     Args:
+        alone: vertices that no other one joins in a cell.
         cell: side of a cell, relative to the longest side of the mesh; 0 for vertices that always are at one place
             (files often have one for every corner).
     """
@@ -34,7 +36,9 @@ def simplified(rig: Rig, cell: float = 0.0) -> tuple[Rig, np.ndarray]:
     else:
         side = cell * np.ptp(vertices[np.unique(rig.mesh.faces)], axis=0).max()
         bone = weights.argmax(axis=1) if armature is not None else np.zeros(len(vertices))
-        marks = np.column_stack([np.floor(vertices / side), bone])
+        own = np.zeros(len(vertices))
+        own[list(alone)] = 1 + np.arange(len(alone))
+        marks = np.column_stack([np.floor(vertices / side), bone, own])
     _, place = np.unique(marks, axis=0, return_inverse=True)
     place = place.ravel()
     faces = place[rig.mesh.faces]
