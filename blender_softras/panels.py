@@ -180,7 +180,9 @@ class SOFTRAS_PT_views(_Panel, bpy.types.Panel):
         column.use_property_split = True
         column.use_property_decorate = False
         column.prop(item, "camera")
-        column.template_ID(item, "image", open="image.open", text="Image")
+        row = column.row(align=True)
+        row.template_ID(item, "image", open="image.open", text="Image")
+        row.operator("softras.view_clip", text="", icon="TRACKER")
         column.prop(item, "channel")
         column.prop(item, "threshold")
         column.prop(item, "invert")

@@ -12,12 +12,12 @@ from bpy.props import IntProperty, StringProperty
 
 from ..engine.softras import InputError
 from ..engine.softras.io.views import ListedView, list_views
-from ..scene.background import background_image, first_background, show_behind
+from ..scene.background import background_clip, first_background, show_behind
 from ..scene.camera import camera_to_blender
-from ..scene.masks import looks_like_photo, mask_channel
+from ..scene.masks import image_of_clip, looks_like_photo, mask_channel
 
 if TYPE_CHECKING:
-    from ..props import SOFTRAS_PG_scene, SOFTRAS_PG_view
+    from ..props import SOFTRAS_PG_view
 
 _COLLECTION = "Softras Views"
 
@@ -34,7 +34,10 @@ class SOFTRAS_OT_view_add(bpy.types.Operator):
         settings = context.scene.softras
         camera = context.active_object
         if camera is not None and camera.type == "CAMERA":
-            _warn_of_photos(self, [_add_camera(settings, camera)])
+            items = _add_cameras(self, context.scene, [camera])
+            if not items:
+                return {"CANCELLED"}
+            _warn_of_photos(self, items)
         else:
             settings.views.add()
         settings.active_view = len(settings.views) - 1
@@ -65,8 +68,49 @@ class SOFTRAS_OT_view_remove(bpy.types.Operator):
         return {"FINISHED"}
 
 
+class SOFTRAS_OT_view_clip(bpy.types.Operator):
+    """Take the image of the active view from a movie clip: its file, from the frame in which the clip begins"""
+
+    bl_idname = "softras.view_clip"
+    bl_label = "Image from Movie Clip"
+    bl_options = {"REGISTER", "UNDO"}
+
+    clip: StringProperty(name="Movie Clip", options={"SKIP_SAVE"})
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        """There must be a view and a clip."""
+        settings = context.scene.softras
+        if 0 <= settings.active_view < len(settings.views) and len(bpy.data.movieclips):
+            return True
+        cls.poll_message_set("Add a view, and open a movie clip in the Movie Clip editor.")
+        return False
+
+    def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
+        """Ask for the clip."""
+        self.clip = bpy.data.movieclips[0].name
+        return context.window_manager.invoke_props_dialog(self)
+
+    def draw(self, context: bpy.types.Context) -> None:
+        """Draw the choice of a clip."""
+        self.layout.prop_search(self, "clip", bpy.data, "movieclips")
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        """Set image, channel, start frame and offset."""
+        settings = context.scene.softras
+        clip = bpy.data.movieclips.get(self.clip)
+        try:
+            if clip is None:
+                raise InputError(f"There is no movie clip '{self.clip}'; open it in the Movie Clip editor.")
+            _show(settings.views[settings.active_view], *image_of_clip(clip))
+        except InputError as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        return {"FINISHED"}
+
+
 class SOFTRAS_OT_views_from_cameras(bpy.types.Operator):
-    """Add a view for every camera of the scene that has a background image and is not in the list yet"""
+    """Add a view for every camera of the scene that has a background image or movie clip and is not in the list yet"""
 
     bl_idname = "softras.views_from_cameras"
     bl_label = "From Scene Cameras"
@@ -74,15 +118,18 @@ class SOFTRAS_OT_views_from_cameras(bpy.types.Operator):
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         """Add the views, in the order of the cameras' names."""
-        settings = context.scene.softras
-        listed = {item.camera for item in settings.views}
-        cameras = [ob for ob in context.scene.objects if ob.type == "CAMERA" and ob not in listed]
-        cameras = [camera for camera in cameras if background_image(camera) is not None]
+        scene = context.scene
+        listed = {item.camera for item in scene.softras.views}
+        cameras = [ob for ob in scene.objects if ob.type == "CAMERA" and ob not in listed]
+        cameras = [camera for camera in cameras if first_background(camera) or background_clip(camera, scene)]
         if not cameras:
             self.report({"WARNING"}, "No other camera has a background image; give one to each camera, or use Add.")
             return {"CANCELLED"}
-        _warn_of_photos(self, [_add_camera(settings, camera) for camera in sorted(cameras, key=lambda ob: ob.name)])
-        self.report({"INFO"}, f"Added {len(cameras)} views.")
+        items = _add_cameras(self, scene, sorted(cameras, key=lambda ob: ob.name))
+        if not items:
+            return {"CANCELLED"}
+        _warn_of_photos(self, items)
+        self.report({"INFO"}, f"Added {len(items)} views.")
         return {"FINISHED"}
 
 
@@ -165,16 +212,36 @@ class SOFTRAS_OT_look_through(bpy.types.Operator):
         return {"FINISHED"}
 
 
-def _add_camera(settings: SOFTRAS_PG_scene, camera: bpy.types.Object) -> SOFTRAS_PG_view:
-    """A new item of the Views list for a camera and its background image, if it has one."""
-    item = settings.views.add()
-    item.camera = camera
-    background = first_background(camera)
-    if background is not None:
-        item.image, user = background.image, background.image_user
-        item.frame_start, item.frame_offset = user.frame_start, user.frame_offset
-        item.channel = mask_channel(item.image)
-    return item
+def _add_cameras(
+    operator: bpy.types.Operator, scene: bpy.types.Scene, cameras: list[bpy.types.Object]
+) -> list[SOFTRAS_PG_view]:
+    """New items of the Views list, each for a camera and what is behind it; none when a movie clip cannot be read."""
+    try:
+        shown = [_behind(camera, scene) for camera in cameras]
+    except InputError as error:
+        operator.report({"ERROR"}, str(error))
+        return []
+    items = []
+    for camera, behind in zip(cameras, shown, strict=True):
+        item = scene.softras.views.add()
+        item.camera = camera
+        if behind is not None:
+            _show(item, *behind)
+        items.append(item)
+    return items
+
+
+def _behind(camera: bpy.types.Object, scene: bpy.types.Scene) -> tuple[bpy.types.Image, int, int] | None:
+    """The image behind a camera, or its movie clip as an image, with start frame and offset."""
+    if (background := first_background(camera)) is not None:
+        return background.image, background.image_user.frame_start, background.image_user.frame_offset
+    clip = background_clip(camera, scene)
+    return image_of_clip(clip) if clip is not None else None
+
+
+def _show(item: SOFTRAS_PG_view, image: bpy.types.Image, frame_start: int, frame_offset: int) -> None:
+    item.image, item.frame_start, item.frame_offset = image, frame_start, frame_offset
+    item.channel = mask_channel(image)
 
 
 def _warn_of_photos(operator: bpy.types.Operator, items: list[SOFTRAS_PG_view]) -> None:
@@ -224,6 +291,7 @@ register, unregister = bpy.utils.register_classes_factory(
     (
         SOFTRAS_OT_view_add,
         SOFTRAS_OT_view_remove,
+        SOFTRAS_OT_view_clip,
         SOFTRAS_OT_views_from_cameras,
         SOFTRAS_OT_views_import,
         SOFTRAS_OT_look_through,

@@ -16,10 +16,11 @@ def first_background(camera: bpy.types.Object) -> bpy.types.CameraBackgroundImag
     return next((b for b in camera.data.background_images if b.source == "IMAGE" and b.image), None)
 
 
-def background_image(camera: bpy.types.Object) -> bpy.types.Image | None:
-    """The first background image of a camera object, or None."""
-    background = first_background(camera)
-    return background.image if background is not None else None
+def background_clip(camera: bpy.types.Object, scene: bpy.types.Scene) -> bpy.types.MovieClip | None:
+    """The first movie clip behind a camera object, or None."""
+    clips = (b for b in camera.data.background_images if b.source == "MOVIE_CLIP")
+    shown = (scene.active_clip if b.use_camera_clip else b.clip for b in clips)
+    return next((clip for clip in shown if clip), None)
 
 
 def show_behind(

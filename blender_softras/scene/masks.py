@@ -83,6 +83,23 @@ def first_picture(image: bpy.types.Image) -> int:
     return int(digits[0]) if image.source == "SEQUENCE" and digits else 1
 
 
+def image_of_clip(clip: bpy.types.MovieClip) -> tuple[bpy.types.Image, int, int]:
+    """The clip's file as an image, and the start frame and the offset with which it shows the same pictures.
+
+    Blender gives the pixels of images only. Raises InputError when there is no such file.
+    """
+    try:
+        image = bpy.data.images.load(bpy.path.abspath(clip.filepath, library=clip.library), check_existing=True)
+    except RuntimeError:
+        raise InputError(
+            f"movie clip '{clip.name}' cannot be read from {clip.filepath}; check that the file exists."
+        ) from None
+    if clip.source == "SEQUENCE":
+        image.source = "SEQUENCE"
+    # A clip begins with its own file, an image sequence with the file of number 1.
+    return image, clip.frame_start, clip.frame_offset + first_picture(image) - 1
+
+
 def file_of(image: bpy.types.Image, number: int) -> Path | None:
     """Where the image, or the numbered picture of a sequence, lies on disk; None where no file is the picture."""
     path = Path(bpy.path.abspath(image.filepath, library=image.library))

@@ -138,6 +138,44 @@ def test_movies(moving: bpy.types.Object, movie: bpy.types.Image) -> None:
         assert np.nonzero(read_mask(movie, "LUMINANCE", 0.5, False, number))[1].min() == 4 * number
 
 
+@pytest.mark.parametrize("way", ["background", "active clip", "button"])
+@pytest.mark.parametrize("kind", ["movie", "sequence"])
+def test_movie_clips(moving: bpy.types.Object, movie: bpy.types.Image, tmp_path: Path, kind: str, way: str) -> None:
+    """A clip shows its own first picture in its start frame, also when its file is not the first of a sequence."""
+    scene = bpy.context.scene
+    name, first = ("movie.mp4", 1) if kind == "movie" else ("view0_0002.png", 2)
+    clip = bpy.data.movieclips.load(str(tmp_path / name))
+    clip.frame_start, clip.frame_offset = 3, 1
+    camera = scene.softras.views[0].camera
+    if way == "button":
+        scene.softras.active_view = 0
+        assert bpy.ops.softras.view_clip(clip=clip.name) == {"FINISHED"}
+    else:
+        background = camera.data.background_images.new()
+        background.source, background.use_camera_clip = "MOVIE_CLIP", way == "active clip"
+        if way == "active clip":
+            scene.active_clip = clip
+        else:
+            background.clip = clip
+        scene.softras.views.remove(0)
+        assert bpy.ops.softras.views_from_cameras() == {"FINISHED"}
+    assert {frame: number for (view, frame), number in shown(read_job(scene)).items() if view == camera.name} == {
+        frame: first + 1 + frame - 3 for frame in FRAMES if 1 <= first + 1 + frame - 3 <= 4
+    }
+
+
+def test_a_movie_clip_that_is_gone(moving: bpy.types.Object, tmp_path: Path) -> None:
+    scene = bpy.context.scene
+    clip = bpy.data.movieclips.load(str(tmp_path / "view0_0001.png"))
+    clip.filepath = str(tmp_path / "gone.png")
+    before = scene.softras.views[0].image
+    with pytest.raises(RuntimeError, match="movie clip 'view0_0001.png' cannot be read from .*gone.png; check"):
+        bpy.ops.softras.view_clip(clip=clip.name)
+    with pytest.raises(RuntimeError, match="There is no movie clip 'other'"):
+        bpy.ops.softras.view_clip(clip="other")
+    assert scene.softras.views[0].image == before
+
+
 def test_the_masks_channel_is_guessed_from_the_first_picture(moving: bpy.types.Object, movie: bpy.types.Image) -> None:
     scene = bpy.context.scene
     sequence = scene.softras.views[0].image
