@@ -89,7 +89,7 @@ class SOFTRAS_OT_view_clip(bpy.types.Operator):
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
         """Ask for the clip."""
         self.clip = bpy.data.movieclips[0].name
-        return context.window_manager.invoke_props_dialog(self)
+        return set(context.window_manager.invoke_props_dialog(self))
 
     def draw(self, context: bpy.types.Context) -> None:
         """Draw the choice of a clip."""
@@ -233,7 +233,8 @@ def _add_cameras(
 
 def _behind(camera: bpy.types.Object, scene: bpy.types.Scene) -> tuple[bpy.types.Image, int, int] | None:
     """The image behind a camera, or its movie clip as an image, with start frame and offset."""
-    if (background := first_background(camera)) is not None:
+    background = first_background(camera)
+    if background is not None and background.image is not None:
         return background.image, background.image_user.frame_start, background.image_user.frame_offset
     clip = background_clip(camera, scene)
     return image_of_clip(clip) if clip is not None else None
