@@ -13,11 +13,27 @@ from .rig import Armature, Bone, Rig, ShapeKey, Transform
 from .views import Landmark, View
 
 if TYPE_CHECKING:
+    from .conventions.blender import camera_from_blender, camera_to_blender
+    from .conventions.opencv import camera_from_opencv, camera_to_opencv
+    from .conventions.opengl import camera_from_opengl, camera_to_opengl
+    from .conventions.pytorch3d import (
+        camera_from_pytorch3d,
+        camera_from_pytorch3d_fov,
+        camera_from_pytorch3d_fov_orthographic,
+        camera_to_pytorch3d,
+    )
+    from .conventions.softras import (
+        camera_from_softras_look,
+        camera_from_softras_look_at,
+        camera_from_softras_projection,
+        camera_to_softras,
+    )
     from .fitting import FitResult, Progress, fit, fit_events
     from .io.meshes import load_mesh, save_mesh
     from .io.views import load_views
     from .raster.jacobian import Jacobian, silhouettes_jacobian
     from .raster.ops import silhouettes
+    from .render.cameras import eye_from_angles, look, look_at, orthographic, perspective
     from .render.silhouette import hard_silhouettes, render_silhouettes
 
 __version__ = "0.1.0"
@@ -26,11 +42,30 @@ _LAZY = {
     "FitResult": ".fitting",
     "Jacobian": ".raster.jacobian",
     "Progress": ".fitting",
+    "camera_from_blender": ".conventions.blender",
+    "camera_from_opencv": ".conventions.opencv",
+    "camera_from_opengl": ".conventions.opengl",
+    "camera_from_pytorch3d": ".conventions.pytorch3d",
+    "camera_from_pytorch3d_fov": ".conventions.pytorch3d",
+    "camera_from_pytorch3d_fov_orthographic": ".conventions.pytorch3d",
+    "camera_from_softras_look": ".conventions.softras",
+    "camera_from_softras_look_at": ".conventions.softras",
+    "camera_from_softras_projection": ".conventions.softras",
+    "camera_to_blender": ".conventions.blender",
+    "camera_to_opencv": ".conventions.opencv",
+    "camera_to_opengl": ".conventions.opengl",
+    "camera_to_pytorch3d": ".conventions.pytorch3d",
+    "camera_to_softras": ".conventions.softras",
+    "eye_from_angles": ".render.cameras",
     "fit": ".fitting",
     "fit_events": ".fitting",
     "hard_silhouettes": ".render.silhouette",
     "load_mesh": ".io.meshes",
     "load_views": ".io.views",
+    "look": ".render.cameras",
+    "look_at": ".render.cameras",
+    "orthographic": ".render.cameras",
+    "perspective": ".render.cameras",
     "render_silhouettes": ".render.silhouette",
     "save_mesh": ".io.meshes",
     "silhouettes": ".raster.ops",

@@ -1,0 +1,126 @@
+"""Cameras of SoftRas, the code published with Liu et al. 2019.
+
+Its look_at and look put right and left the wrong way round: pictures are mirrored against a photograph's, as if the
+world were left-handed. The same happens here by a negative K00, so that world_to_camera stays a rotation. Front faces
+become back faces in a mirrored picture: render it with cull=False.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+
+from ..camera import Camera
+from ..errors import InputError
+from ..render.cameras import look, look_at
+from .extrinsics import array, rigid
+
+
+def camera_from_softras_look_at(
+    eye: ArrayLike,
+    image_size: int,
+    *,
+    at: ArrayLike = (0.0, 0.0, 0.0),
+    up: ArrayLike = (0.0, 1.0, 0.0),
+    perspective: bool = True,
+    viewing_angle: float = 30.0,
+    viewing_scale: float = 1.0,
+    near: float = 1e-3,
+) -> Camera:
+    """A camera of SoftRas's camera_mode "look_at".
+
+    Args:
+        eye, at, up: (3,). SoftRas's default eye is (0, 0, -(1 / tan(viewing_angle) + 1)).
+        image_size: pixels of a side; its images are square.
+        perspective: else orthographic.
+        viewing_angle: HALF the field of view, in degrees; of a perspective camera.
+        viewing_scale: NDC units by scene unit of an orthographic camera.
+        near: of the Camera; SoftRas's applies to colours only.
+
+    Raises:
+        ValueError: eye and at are one point, or the camera looks along `up`.
+    """
+    matrix = look_at(*(torch.from_numpy(array(x, (3,), name)) for x, name in ((eye, "eye"), (at, "at"), (up, "up"))))
+    return _mirrored(matrix, image_size, perspective, viewing_angle, viewing_scale, near)
+
+
+def camera_from_softras_look(
+    eye: ArrayLike,
+    image_size: int,
+    *,
+    direction: ArrayLike = (0.0, 0.0, 1.0),
+    up: ArrayLike = (0.0, 1.0, 0.0),
+    perspective: bool = True,
+    viewing_angle: float = 30.0,
+    viewing_scale: float = 1.0,
+    near: float = 1e-3,
+) -> Camera:
+    """A camera of SoftRas's camera_mode "look"; arguments as of `camera_from_softras_look_at`."""
+    given = ((eye, "eye"), (direction, "direction"), (up, "up"))
+    matrix = look(*(torch.from_numpy(array(x, (3,), name)) for x, name in given))
+    return _mirrored(matrix, image_size, perspective, viewing_angle, viewing_scale, near)
+
+
+def camera_from_softras_projection(
+    P: ArrayLike, image_size: int, *, orig_size: float = 512, near: float = 1e-3
+) -> Camera:
+    """A camera of SoftRas's camera_mode "projection": (x, y, z) = P (X, 1), in a square of orig_size at x / z, y / z.
+
+    y is UP there: the picture is the other way up than a photograph with OpenCV's P = K [R t] would be. SoftRas's
+    distortion coefficients are not converted (a Camera has none), nor the 1e-5 that it adds to z.
+
+    Args:
+        P: (3, 4) projection matrix. Its last row may have any length but 0.
+        image_size: pixels of a side.
+        orig_size: the square's side in P's own pixels.
+        near: of the Camera.
+
+    Raises:
+        InputError: P belongs to no perspective camera.
+    """
+    scale = image_size / orig_size
+    pixels = np.array([[scale, 0.0, 0.0], [0.0, -scale, image_size], [0.0, 0.0, 1.0]])
+    K, R, t = _decomposed(pixels @ array(P, (3, 4), "P"))
+    return Camera(K, rigid(R, t, "P"), image_size, image_size, near=near)
+
+
+def camera_to_softras(camera: Camera) -> tuple[np.ndarray, int]:
+    """P (3, 4) and orig_size, for SoftRas's camera_mode "projection", with which its picture is this camera's.
+
+    Raises:
+        InputError: an orthographic camera, or an image that is not square.
+    """
+    if camera.orthographic:
+        raise InputError("SoftRas's projection matrices are perspective; make this camera perspective.")
+    if camera.width != camera.height:
+        raise InputError(f"SoftRas's images are square, not {camera.width} x {camera.height}; crop the camera first.")
+    flip = np.array([[1.0, 0.0, 0.0], [0.0, -1.0, camera.height], [0.0, 0.0, 1.0]])
+    return flip @ camera.K @ camera.world_to_camera[:3], camera.width
+
+
+def _mirrored(
+    world_to_camera: torch.Tensor, size: int, perspective: bool, angle: float, scale: float, near: float
+) -> Camera:
+    focal = size / 2 * (1 / math.tan(math.radians(angle)) if perspective else scale)
+    K = np.array([[-focal, 0.0, size / 2], [0.0, focal, size / 2], [0.0, 0.0, 1.0]])
+    return Camera(K, world_to_camera.numpy(), size, size, orthographic=not perspective, near=near)
+
+
+def _decomposed(P: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """K (3, 3), a rotation (3, 3) and t (3,) with P ~ K [R t]: Gram and Schmidt from the last row up.
+
+    K11 is positive; K00 is negative where P mirrors.
+    """
+    lengths = np.linalg.norm(P[:, :3], axis=1)
+    if not abs(np.linalg.det(P[:, :3])) > 1e-12 * lengths.prod():
+        raise InputError("P is the matrix of no perspective camera; its left 3 x 3 part must be invertible.")
+    P = P / lengths[2]
+    a, b, forward = P[:, :3]
+    down = b - (b @ forward) * forward
+    down = down / np.linalg.norm(down)
+    right = np.cross(down, forward)
+    K = np.array([[a @ right, a @ down, a @ forward], [0.0, b @ down, b @ forward], [0.0, 0.0, 1.0]])
+    return K, np.stack([right, down, forward]), np.linalg.solve(K, P[:, 3])

@@ -1,0 +1,189 @@
+"""Cameras as tensors: where they stand (`world_to_camera`) and what their lenses see (`K`), differentiable.
+
+Everything broadcasts over leading dimensions and has a gradient to every argument that is a tensor. Tensors and arrays
+keep their dtype and device, which plain numbers and sequences adopt (float32 on the CPU where there are no others).
+Values are checked, for which tensors on a GPU are waited for.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Number = Tensor | np.ndarray | float
+Vector = Tensor | np.ndarray | Sequence[float]
+Side = Literal["shorter", "longer", "width", "height"]
+
+_ORIGIN = (0.0, 0.0, 0.0)
+_UP = (0.0, 0.0, 1.0)
+
+
+def look_at(eye: Vector, at: Vector = _ORIGIN, up: Vector = _UP) -> Tensor:
+    """(..., 4, 4) world_to_camera of a camera at `eye` with the point `at` in the middle of its picture.
+
+    Args:
+        eye, at: (..., 3) points of the world.
+        up: (..., 3) what is upwards in the picture, of any length; default +z, as in Blender. Worlds with y up take
+            (0, 1, 0).
+
+    Raises:
+        ValueError: eye and at are one point, or the camera looks along `up`.
+    """
+    eye, at, up = _tensors(eye, at, up)
+    return _pose(eye, _unit(at - eye, "eye and at must be different points"), up)
+
+
+def look(eye: Vector, direction: Vector, up: Vector = _UP) -> Tensor:
+    """(..., 4, 4) world_to_camera of a camera at `eye` that looks along `direction`.
+
+    Args:
+        eye: (..., 3) point of the world.
+        direction: (..., 3), of any length.
+        up: as for :func:`look_at`.
+
+    Raises:
+        ValueError: the direction has no length, or is that of `up`.
+    """
+    eye, direction, up = _tensors(eye, direction, up)
+    return _pose(eye, _unit(direction, "direction must not be zero"), up)
+
+
+def eye_from_angles(
+    distance: Number, elevation: Number, azimuth: Number, *, up: Vector = _UP, degrees: bool = True
+) -> Tensor:
+    """(..., 3) the point at a distance from the origin and at two angles, for :func:`look_at`.
+
+    Azimuth 0 is in front of an object (Blender's front view): at -y where z is up, at +z where y is up. It grows
+    towards +x. So eye = distance (cos el sin az, -cos el cos az, sin el) for z up, and (cos el sin az, sin el,
+    cos el cos az) for y up, which is PyTorch3D's; SoftRas's azimuth is 180 degrees minus this one.
+
+    Args:
+        distance, elevation, azimuth: (...); elevation is the angle above the horizon.
+        up: (..., 3), not along x.
+        degrees: what the angles are in; else radians.
+
+    Raises:
+        ValueError: up is zero or along x.
+    """
+    distance, elevation, azimuth, up = _tensors(distance, elevation, azimuth, up)
+    if degrees:
+        elevation, azimuth = torch.deg2rad(elevation), torch.deg2rad(azimuth)
+    up = _unit(up, "up must not be zero")
+    x = up.new_tensor((1.0, 0.0, 0.0)).expand_as(up)
+    front = _across(x, up, "up must not be along x, where an azimuth of 90 degrees is")
+    right = torch.linalg.cross(up, front)
+    distance, elevation, azimuth = (x[..., None] for x in (distance, elevation, azimuth))
+    level = azimuth.sin() * right + azimuth.cos() * front
+    return distance * (elevation.cos() * level + elevation.sin() * up)
+
+
+def perspective(
+    fov: Number,
+    height: int,
+    width: int,
+    *,
+    side: Side = "shorter",
+    degrees: bool = True,
+    principal_point: Vector | None = None,
+) -> Tensor:
+    """(..., 3, 3) K of a perspective camera with square pixels.
+
+    K00 = K11 = side / (2 tan(fov / 2)) with the side in pixels.
+
+    Args:
+        fov: (...) the field of view: the full angle, from edge to edge of the picture (SoftRas's viewing_angle is half
+            of it).
+        height, width: the image's, in pixels.
+        side: the side of the image that fov spans: the "shorter" (as PyTorch3D), the "longer" (as Blender), the
+            "height" (as gluPerspective) or the "width".
+        degrees: what fov is in; else radians.
+        principal_point: (..., 2) pixels that the camera's axis hits; default the middle of the image.
+
+    Raises:
+        ValueError: a field of view not between 0 and 180 degrees, or an unknown side.
+    """
+    (fov,) = _tensors(fov)
+    half = (torch.deg2rad(fov) if degrees else fov) / 2
+    _check((half > 0) & (half < math.pi / 2), "fov must be between 0 and 180 degrees")
+    return _intrinsics(_pixels(side, height, width) / 2 / half.tan(), height, width, principal_point)
+
+
+def orthographic(
+    extent: Number, height: int, width: int, *, side: Side = "shorter", principal_point: Vector | None = None
+) -> Tensor:
+    """(..., 3, 3) K of an orthographic camera with square pixels: K00 = K11 = side / extent, pixels per scene unit.
+
+    Args:
+        extent: (...) scene units from edge to edge of the side (Blender's ortho_scale, where the side is the longer).
+        height, width, side, principal_point: as for :func:`perspective`.
+
+    Raises:
+        ValueError: an extent that is not positive, or an unknown side.
+    """
+    (extent,) = _tensors(extent)
+    _check(extent > 0, "extent must be positive")
+    return _intrinsics(_pixels(side, height, width) / extent, height, width, principal_point)
+
+
+def _tensors(*values: Number | Vector) -> list[Tensor]:
+    """Floating tensors of one dtype; what is neither a tensor nor an array adopts dtype and device of those."""
+    given = [torch.as_tensor(x) for x in values if isinstance(x, Tensor | np.ndarray)]
+    dtypes = [x.dtype for x in given if x.is_floating_point()] or [torch.get_default_dtype()]
+    dtype = functools.reduce(torch.promote_types, dtypes)
+    device = next((x.device for x in values if isinstance(x, Tensor)), torch.device("cpu"))
+    return [
+        x.to(dtype) if isinstance(x, Tensor) else torch.tensor(np.asarray(x).tolist(), dtype=dtype, device=device)
+        for x in values
+    ]
+
+
+def _check(fine: Tensor, message: str) -> None:
+    """Raise ValueError unless all is fine; NaN is not."""
+    if not bool(fine.all()):
+        raise ValueError(f"{message}.")
+
+
+def _unit(vector: Tensor, message: str) -> Tensor:
+    """The vector (..., 3) with length 1."""
+    length = vector.norm(dim=-1, keepdim=True)
+    _check((length > 0) & length.isfinite(), message)
+    return vector / length
+
+
+def _across(a: Tensor, b: Tensor, message: str) -> Tensor:
+    """(..., 3) a x b with length 1, of unit vectors that must not be parallel."""
+    normal = torch.linalg.cross(a, b)
+    # Nearer to parallel than this, what is left of the product is rounding.
+    _check(normal.norm(dim=-1) > 16 * torch.finfo(normal.dtype).eps, message)
+    return normal / normal.norm(dim=-1, keepdim=True)
+
+
+def _pose(eye: Tensor, forward: Tensor, up: Tensor) -> Tensor:
+    eye, forward, up = torch.broadcast_tensors(eye, forward, _unit(up, "up must not be zero"))
+    right = _across(forward, up, "a camera looks along its up vector; give another up")
+    R = torch.stack([right, torch.linalg.cross(forward, right), forward], dim=-2)
+    top = torch.cat([R, -R @ eye[..., None]], dim=-1)
+    return torch.cat([top, R.new_tensor((0.0, 0.0, 0.0, 1.0)).expand_as(top[..., :1, :])], dim=-2)
+
+
+def _pixels(side: Side, height: int, width: int) -> float:
+    if height < 1 or width < 1:
+        raise ValueError(f"the image must have at least 1 x 1 pixels, not {width} x {height}.")
+    sides = {"shorter": min(height, width), "longer": max(height, width), "width": width, "height": height}
+    if side not in sides:
+        raise ValueError(f"side must be one of {', '.join(sides)}, not {side!r}.")
+    return sides[side]
+
+
+def _intrinsics(focal: Tensor, height: int, width: int, principal_point: Vector | None) -> Tensor:
+    centre = (width / 2, height / 2) if principal_point is None else principal_point
+    focal, centre = _tensors(focal, centre)
+    focal, x, y = torch.broadcast_tensors(focal, centre[..., 0], centre[..., 1])
+    zero, one = torch.zeros_like(focal), torch.ones_like(focal)
+    return torch.stack([focal, zero, x, zero, focal, y, zero, zero, one], dim=-1).unflatten(-1, (3, 3))
