@@ -17,7 +17,14 @@ def modules_after(code: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "code", ["import softras", "import softras.job", "import softras.cli", "import softras.server"]
+    "code",
+    [
+        "import softras",
+        "import softras.job",
+        "import softras.cli",
+        "import softras.server",
+        "from softras import camera_to_blender, camera_to_opencv, camera_to_opengl, camera_to_pytorch3d",
+    ],
 )
 def test_importing_loads_neither_torch_nor_scipy(code: str) -> None:
     assert modules_after(code).isdisjoint({"torch", "scipy", "trimesh", "PIL"})

@@ -115,7 +115,7 @@ def _decomposed(P: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     K11 is positive; K00 is negative where P mirrors.
     """
     lengths = np.linalg.norm(P[:, :3], axis=1)
-    if not abs(np.linalg.det(P[:, :3])) > 1e-12 * lengths.prod():
+    if not np.isfinite(P).all() or abs(np.linalg.det(P[:, :3])) <= 1e-12 * lengths.prod():
         raise InputError("P is the matrix of no perspective camera; its left 3 x 3 part must be invertible.")
     P = P / lengths[2]
     a, b, forward = P[:, :3]
