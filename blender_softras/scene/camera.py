@@ -3,69 +3,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 
 import bpy
 import numpy as np
 from mathutils import Matrix
 
 from ..engine.softras import Camera, InputError
+from ..engine.softras.conventions import blender
 from ..engine.softras.rotations import rotation_numbers
 from .animation import driven
 from .channels import Channel, channel_of, rotation_property
 
-# Blender's cameras look along -z with y up, the engine's along +z with y down.
-_FLIP = np.diag([1.0, -1.0, -1.0, 1.0])
-# Blender has square or one kind of oblong pixels per scene, so K's own aspect cannot be kept beyond this.
-_ASPECT_TOLERANCE = 5e-3
+_PARTS = {"focal": ("lens", "ortho_scale"), "shift": ("shift_x", "shift_y")}  # settings of the lens, by part
 
 
 def camera_from_blender(camera: bpy.types.Object, width: int, height: int, render: bpy.types.RenderSettings) -> Camera:
     """The camera object as it photographs an image of width x height pixels.
 
-    The pixel aspect is the scene's; its resolution plays no part, for every view has its own. Blender's
-    calc_matrix_camera is the source of the formulas. Raises InputError for a panoramic camera.
+    The pixel aspect is the scene's; its resolution plays no part, for every view has its own. Raises InputError for a
+    panoramic camera.
     """
     data = camera.data
     if not isinstance(data, bpy.types.Camera):
         raise InputError(f"'{camera.name}' is not a camera; choose a camera object for this view.")
     if data.type not in {"PERSP", "ORTHO"}:
         raise InputError(f"camera '{camera.name}' is panoramic; make it perspective or orthographic.")
-    aspect = pixel_aspect(render)
-    side = spanned_side(data, width, height, aspect)
-    focal = side / data.ortho_scale if data.type == "ORTHO" else data.lens / _sensor(data) * side
-    K = np.array(
-        [
-            [focal, 0.0, width / 2 - data.shift_x * side],
-            [0.0, focal / aspect, height / 2 + data.shift_y * side / aspect],
-            [0.0, 0.0, 1.0],
-        ]
-    )
-    # As Blender renders: scale is taken out of the columns, shear stays.
-    world = np.array(camera.matrix_world.normalized(), dtype=np.float64)
-    if abs(np.linalg.det(world[:3, :3])) < 1e-9:
-        raise InputError(f"camera '{camera.name}' has a scale of zero; give it (or its parent) another scale.")
-    return Camera(
-        K=K,
-        world_to_camera=_FLIP @ np.linalg.inv(world),
-        width=width,
-        height=height,
-        orthographic=data.type == "ORTHO",
-        near=data.clip_start,
-    )
+    try:
+        return blender.camera_from_blender(
+            np.array(camera.matrix_world),
+            width,
+            height,
+            type=data.type,
+            lens=data.lens,
+            ortho_scale=data.ortho_scale,
+            sensor_fit=data.sensor_fit,
+            sensor_width=data.sensor_width,
+            sensor_height=data.sensor_height,
+            shift_x=data.shift_x,
+            shift_y=data.shift_y,
+            clip_start=data.clip_start,
+            pixel_aspect=pixel_aspect(render),
+        )
+    except InputError as error:
+        raise InputError(f"camera '{camera.name}': {error}") from error
 
 
 def spanned_side(data: bpy.types.Camera, width: int, height: int, aspect: float) -> float:
     """The side of an image that the camera's sensor spans, in pixels of unit width and height `aspect`."""
-    fit = data.sensor_fit
-    if fit == "AUTO":
-        fit = "HORIZONTAL" if width >= aspect * height else "VERTICAL"
-    return width if fit == "HORIZONTAL" else aspect * height
-
-
-def _sensor(data: bpy.types.Camera) -> float:
-    """The sensor's size that `spanned_side` is about, in millimetres."""
-    return data.sensor_height if data.sensor_fit == "VERTICAL" else data.sensor_width
+    return blender.spanned_side(data.sensor_fit, width, height, aspect)
 
 
 def pixel_aspect(render: bpy.types.RenderSettings) -> float:
@@ -78,21 +64,15 @@ def camera_to_blender(camera: Camera, name: str, render: bpy.types.RenderSetting
 
     Raises InputError when the camera's pixels have not the scene's pixel aspect, which Blender cannot show.
     """
-    K, width, height = camera.K, camera.width, camera.height
-    aspect = pixel_aspect(render)
-    if abs(K[0, 0] / (K[1, 1] * aspect) - 1) > _ASPECT_TOLERANCE or abs(K[0, 1]) > _ASPECT_TOLERANCE * K[0, 0]:
-        raise InputError(
-            f"view '{name}' has pixels that are skewed or not of the scene's aspect; resize its image so that fx = fy."
-        )
+    try:
+        matrix_world, settings = blender.camera_to_blender(camera, pixel_aspect=pixel_aspect(render))
+    except InputError as error:
+        raise InputError(f"view '{name}': {error}") from error
     data = bpy.data.cameras.new(name)
-    data.sensor_fit = "HORIZONTAL" if width >= aspect * height else "VERTICAL"
-    if camera.orthographic:
-        data.type = "ORTHO"
-    for _, lens_property, value in _lens(data, camera, render):
-        setattr(data, lens_property, value)
-    data.clip_start = camera.near
+    for setting, value in settings.items():
+        setattr(data, setting, value)
     camera_object = bpy.data.objects.new(name, data)
-    camera_object.matrix_world = Matrix((np.linalg.inv(camera.world_to_camera) @ _FLIP).tolist())
+    camera_object.matrix_world = Matrix(matrix_world.tolist())
     return camera_object
 
 
@@ -114,7 +94,14 @@ def camera_channels(
         render: holds the pixel aspect.
         near: numbers of the object's rotation mode that the new ones should be close to; None for its present ones.
     """
-    basis = np.linalg.inv(parent) @ np.linalg.inv(camera.world_to_camera) @ _FLIP
+    matrix_world, settings = blender.camera_to_blender(
+        camera,
+        sensor_fit=ob.data.sensor_fit,
+        sensor_width=ob.data.sensor_width,
+        sensor_height=ob.data.sensor_height,
+        pixel_aspect=pixel_aspect(render),
+    )
+    basis = np.linalg.inv(parent) @ matrix_world
     channels: dict[Channel, np.ndarray] = {}
     if "location" in parts:
         channels[channel_of(ob, "location")] = basis[:3, 3]
@@ -123,28 +110,9 @@ def camera_channels(
         turn = basis[:3, :3] / np.linalg.norm(basis[:3, :3], axis=0) * np.sign(np.array(ob.scale))
         near = np.array(getattr(ob, name)) if near is None else near
         channels[channel_of(ob, name)] = rotation_numbers(turn, ob.rotation_mode, near)
-    channels.update(
-        {
-            channel_of(ob.data, name): np.array(value)
-            for part, name, value in _lens(ob.data, camera, render)
-            if part in parts
-        }
-    )
+    wanted = [name for part, names in _PARTS.items() if part in parts for name in names if name in settings]
+    channels.update({channel_of(ob.data, name): np.array(settings[name]) for name in wanted})
     return channels
-
-
-def _lens(data: bpy.types.Camera, camera: Camera, render: bpy.types.RenderSettings) -> Iterator[tuple[str, str, float]]:
-    """What `camera` asks of the lens: the part of the camera, the property and its value."""
-    K, width, height = camera.K, camera.width, camera.height
-    aspect = pixel_aspect(render)
-    side = spanned_side(data, width, height, aspect)
-    focal = (K[0, 0] + K[1, 1] * aspect) / 2
-    if camera.orthographic:
-        yield "focal", "ortho_scale", side / focal
-    else:
-        yield "focal", "lens", focal / side * _sensor(data)
-    yield "shift", "shift_x", (width / 2 - K[0, 2]) / side
-    yield "shift", "shift_y", (K[1, 2] - height / 2) * aspect / side
 
 
 def parent_matrix(ob: bpy.types.Object) -> np.ndarray:
