@@ -29,7 +29,21 @@ if TYPE_CHECKING:
         camera_to_softras,
     )
     from .fitting import FitResult, Progress, fit, fit_events
+    from .geometry.distances import FScore, chamfer_distance, f_score, nearest_distances
+    from .geometry.normals import face_areas, face_normals, vertex_normals
+    from .geometry.overlap import silhouette_iou, voxel_iou
+    from .geometry.sampling import SurfacePoints, sample_surface
+    from .geometry.smoothness import (
+        edge_length_loss,
+        flatten_loss,
+        laplacian_loss,
+        laplacian_smoothing_loss,
+        normal_consistency_loss,
+    )
+    from .geometry.topology import Topology
+    from .geometry.voxels import voxelize
     from .io.meshes import load_mesh, save_mesh
+    from .io.textured import TexturedMesh, load_textured_mesh
     from .io.views import load_views
     from .raster.jacobian import Jacobian, silhouettes_jacobian
     from .raster.ops import silhouettes
@@ -39,9 +53,13 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _LAZY = {
+    "FScore": ".geometry.distances",
     "FitResult": ".fitting",
     "Jacobian": ".raster.jacobian",
     "Progress": ".fitting",
+    "SurfacePoints": ".geometry.sampling",
+    "TexturedMesh": ".io.textured",
+    "Topology": ".geometry.topology",
     "camera_from_blender": ".conventions.blender",
     "camera_from_opencv": ".conventions.opencv",
     "camera_from_opengl": ".conventions.opengl",
@@ -56,20 +74,36 @@ _LAZY = {
     "camera_to_opengl": ".conventions.opengl",
     "camera_to_pytorch3d": ".conventions.pytorch3d",
     "camera_to_softras": ".conventions.softras",
+    "chamfer_distance": ".geometry.distances",
+    "edge_length_loss": ".geometry.smoothness",
     "eye_from_angles": ".render.cameras",
+    "f_score": ".geometry.distances",
+    "face_areas": ".geometry.normals",
+    "face_normals": ".geometry.normals",
     "fit": ".fitting",
     "fit_events": ".fitting",
+    "flatten_loss": ".geometry.smoothness",
     "hard_silhouettes": ".render.silhouette",
+    "laplacian_loss": ".geometry.smoothness",
+    "laplacian_smoothing_loss": ".geometry.smoothness",
     "load_mesh": ".io.meshes",
+    "load_textured_mesh": ".io.textured",
     "load_views": ".io.views",
     "look": ".render.cameras",
     "look_at": ".render.cameras",
+    "nearest_distances": ".geometry.distances",
+    "normal_consistency_loss": ".geometry.smoothness",
     "orthographic": ".render.cameras",
     "perspective": ".render.cameras",
     "render_silhouettes": ".render.silhouette",
+    "sample_surface": ".geometry.sampling",
     "save_mesh": ".io.meshes",
+    "silhouette_iou": ".geometry.overlap",
     "silhouettes": ".raster.ops",
     "silhouettes_jacobian": ".raster.jacobian",
+    "vertex_normals": ".geometry.normals",
+    "voxel_iou": ".geometry.overlap",
+    "voxelize": ".geometry.voxels",
 }
 _NOUNS = ("Armature", "Bone", "Camera", "InputError", "Landmark", "Mesh", "Rig", "ShapeKey", "Transform", "View")
 __all__ = [*_NOUNS, "__version__", *sorted(_LAZY)]

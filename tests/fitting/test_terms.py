@@ -8,8 +8,9 @@ import torch
 from fitting_scenes import ball
 
 from softras.fitting import terms
-from softras.fitting.objective import Objective, edges_and_hinges
-from softras.fitting.sparse import SparseMap
+from softras.fitting.objective import Objective
+from softras.geometry.smoothness import cotangents, hinge_cosines
+from softras.geometry.topology import Topology
 
 
 @pytest.fixture
@@ -52,22 +53,20 @@ def test_a_perfect_silhouette_costs_nothing_and_unknown_pixels_do_not_count():
     assert terms.silhouette_iou(torch.zeros(1, 4, 4), masks).item() == 1
 
 
-def test_normal_consistency_of_a_cube():
-    """12 of the 18 edges of a cube of 12 triangles are right angles, the 6 diagonals are flat."""
-    import trimesh
+def test_creases_at_rest_are_free_and_folding_further_costs():
+    """Two faces at a right angle: unfolding them costs nothing, folding them to 45 degrees sqrt(1/2)."""
+    faces = torch.tensor([[0, 1, 2], [1, 0, 3]])
+    topology = Topology(faces)
 
-    cube = trimesh.creation.box()
-    _, hinges = edges_and_hinges(np.asarray(cube.faces))
-    value = terms.normal_consistency(*map(torch.as_tensor, (np.array(cube.vertices), np.array(cube.faces), hinges)))
-    assert len(hinges) == 18
-    assert value.item() == pytest.approx(12 / 18)
+    def folded(degrees: float) -> torch.Tensor:
+        a = np.radians(degrees)
+        return torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [0, np.cos(a), np.sin(a)]], dtype=torch.float64)
 
-
-def test_edges_and_hinges_of_a_fan_with_three_faces_on_one_edge():
-    faces = np.array([[0, 1, 2], [1, 0, 3], [0, 1, 4]])
-    edges, hinges = edges_and_hinges(faces)
-    assert len(edges) == 7
-    assert hinges.tolist() == [[0, 1], [1, 2]]
+    rest = hinge_cosines(folded(90), topology)
+    assert terms.normal_consistency(folded(90), topology, rest).item() == pytest.approx(0, abs=1e-12)
+    assert terms.normal_consistency(folded(150), topology, rest) == 0
+    assert terms.normal_consistency(folded(45), topology, rest).item() == pytest.approx(0.5**0.5)
+    assert terms.normal_consistency(folded(45), topology).item() == pytest.approx(1 + 0.5**0.5)
 
 
 @pytest.mark.parametrize("name", ["laplacian", "bilaplacian", "normal_consistency", "distortion", "edge_length"])
@@ -94,7 +93,7 @@ def test_distortion_is_nothing_for_similar_faces_and_grows_with_shear():
     """Stretched by a along one axis, a face's conformal energy over its area is (a + 1 / a) / 2."""
     rest = torch.tensor([[0.0, 0, 0], [2, 0, 0], [0.5, 1, 0]], dtype=torch.float64)
     faces = torch.tensor([[0, 1, 2]])
-    angles = terms.cotangents(rest, faces)
+    angles = cotangents(rest, faces)
     turn = torch.linalg.qr(torch.rand(3, 3, dtype=torch.float64)).Q
     assert terms.distortion(3 * rest @ turn, faces, angles).item() == pytest.approx(0, abs=1e-20)
     for a in (1.5, 4.0, 0.1):
@@ -111,16 +110,6 @@ def test_a_face_without_area_at_rest_never_costs():
     rest = torch.tensor([[0.0, 0, 0], [1, 0, 0], [3, 0, 0], [0, 0, 0]])
     faces = torch.tensor([[0, 1, 2], [0, 3, 0]])
     moved = torch.rand(4, 3, requires_grad=True)
-    cost = terms.distortion(moved, faces, terms.cotangents(rest, faces))
+    cost = terms.distortion(moved, faces, cotangents(rest, faces))
     cost.backward()
     assert cost == 0 and not moved.grad.any()
-
-
-def test_sparse_map_gradient():
-    matrix = np.array([[1.0, 0, 2], [0, 0, -1], [3, 0, 0], [0, 4, 0]])
-    import scipy.sparse
-
-    sparse = SparseMap(scipy.sparse.csr_matrix(matrix), dtype=torch.float64)
-    x = torch.rand(3, 2, dtype=torch.float64, requires_grad=True)
-    torch.testing.assert_close(sparse(x), torch.as_tensor(matrix) @ x)
-    assert torch.autograd.gradcheck(sparse, (x,))

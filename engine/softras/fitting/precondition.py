@@ -13,7 +13,7 @@ import torch
 from cholespy import CholeskySolverD, CholeskySolverF, MatrixType
 from torch import Tensor
 
-from .sparse import SparseMap
+from ..geometry.sparse import SparseMap
 
 
 class Preconditioner:

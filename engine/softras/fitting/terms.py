@@ -10,6 +10,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from ..geometry.normals import corners
+from ..geometry.smoothness import edge_lengths, hinge_cosines, normal_consistency_loss
+from ..geometry.topology import Topology
+
 LARGEST_DISTORTION = 100.0
 
 
@@ -54,36 +58,27 @@ def bilaplacian(moved: Tensor, operator: Callable[[Tensor], Tensor], edge: float
     return operator(operator(moved)).square().sum(dim=1).mean() / edge**2
 
 
-def normal_consistency(vertices: Tensor, faces: Tensor, hinges: Tensor, rest: Tensor | None = None) -> Tensor:
-    """Mean of 1 - cos(angle between the normals) over pairs of faces that share an edge.
+def normal_consistency(vertices: Tensor, topology: Topology, rest: Tensor | None = None) -> Tensor:
+    """Mean of 1 - cos(angle between the normals) over the hinges; with `rest`, only what folds further costs.
 
-    With `rest`, only what a hinge folds further than it did costs: max(0, cos(rest) - cos(angle)); the artist's
-    creases are free. Ravi et al., "Accelerating 3D deep learning with PyTorch3D", 2020 (mesh_normal_consistency).
+    Without rest, `softras.normal_consistency_loss`. With it mean max(0, cos(rest) - cos(angle)): the artist's creases
+    are free.
 
     Args:
-        vertices, faces: (V, 3), (F, 3). The normal of a face without area is zero.
-        hinges: (H, 2) face indices.
         rest: (H,) cosines of the hinges at rest.
     """
-    cosines = hinge_cosines(vertices, faces, hinges)
-    return (1 - cosines).mean() if rest is None else (rest - cosines).clamp_min(0).mean()
+    if rest is None:
+        return normal_consistency_loss(vertices, topology)
+    return (rest - hinge_cosines(vertices, topology)).clamp_min(0).mean()
 
 
-def hinge_cosines(vertices: Tensor, faces: Tensor, hinges: Tensor) -> Tensor:
-    """(H,) cosines of the angles between the normals of pairs of faces (H, 2)."""
-    a, b, c = (vertices.index_select(0, corner) for corner in faces.T)
-    normals = torch.nn.functional.normalize(torch.linalg.cross(b - a, c - a), dim=1, eps=1e-20)
-    return (normals.index_select(0, hinges[:, 0]) * normals.index_select(0, hinges[:, 1])).sum(dim=1)
-
-
-def edge_length(vertices: Tensor, edges: Tensor, lengths: Tensor) -> Tensor:
+def edge_length(vertices: Tensor, topology: Topology, lengths: Tensor) -> Tensor:
     """Mean squared relative change of the edges' lengths.
 
-    mean ((|e| - l) / l)^2 over edges (E, 2) with wanted lengths l (E,). Wang et al., "Pixel2Mesh", ECCV 2018, has the
-    same with l = 0.
+    mean ((|e| - l) / l)^2 over edges with wanted lengths l (E,). Wang et al., "Pixel2Mesh", ECCV 2018, has the same
+    with l = 0.
     """
-    length = (vertices[edges[:, 0]] - vertices[edges[:, 1]]).square().sum(dim=1).clamp_min(1e-20).sqrt()
-    return ((length - lengths) / lengths).square().mean()
+    return ((edge_lengths(vertices, topology.edges) - lengths) / lengths).square().mean()
 
 
 def distortion(vertices: Tensor, faces: Tensor, cotangents: Tensor) -> Tensor:
@@ -94,23 +89,15 @@ def distortion(vertices: Tensor, faces: Tensor, cotangents: Tensor) -> Tensor:
     Hormann and Greiner, "MIPS: an efficient global parametrization method", 2000; Pinkall and Polthier, 1993.
 
     Args:
-        cotangents: (F, 3) of the angles at rest; column i is the angle opposite edge i, from corner i + 1 to i + 2.
+        cotangents: (F, 3) of the angles at rest, `softras.geometry.smoothness.cotangents`; edge i is the one from
+            corner i + 1 to i + 2.
     """
-    a, b, c = (vertices.index_select(0, corner) for corner in faces.T)
+    a, b, c = corners(vertices, faces)
     squares = torch.stack([(x - y).square().sum(dim=1) for x, y in ((c, b), (a, c), (b, a))], dim=1)
     energy = (cotangents * squares).sum(dim=1) / 4
     area = torch.linalg.cross(b - a, c - a).square().sum(dim=1).clamp_min(1e-30).sqrt() / 2
     bounded = energy / (area + energy / LARGEST_DISTORTION).clamp_min(1e-15)
     return torch.where(energy > 0, bounded - 1 / (1 + 1 / LARGEST_DISTORTION), 0).square().mean()
-
-
-def cotangents(vertices: Tensor, faces: Tensor) -> Tensor:
-    """(F, 3) cotangents of the faces' angles at corners 0, 1, 2; zeros for a face without area, which never costs."""
-    a, b, c = (vertices.index_select(0, corner) for corner in faces.T)
-    cosine = torch.stack([((y - x) * (z - x)).sum(dim=1) for x, y, z in ((a, b, c), (b, c, a), (c, a, b))], dim=1)
-    sine = torch.linalg.cross(b - a, c - a).norm(dim=1, keepdim=True)  # |u| |v| sin, the same at each corner
-    flat = sine <= 1e-3 * cosine.sum(dim=1, keepdim=True)
-    return torch.where(flat, 0, cosine / sine.clamp_min(1e-30))
 
 
 class _Sums(torch.autograd.Function):

@@ -78,7 +78,7 @@ def check_target(path: Path | str, mesh: Mesh | None = None, like: Path | str | 
     if path.is_dir():
         raise InputError(f"cannot write {path}: it is a folder; give a file name.")
     if mesh is not None and like is not None and suffix == _suffix(Path(like)) == ".obj":
-        _places(Path(like), _statements(Path(like)), len(mesh.vertices))
+        _places(Path(like), obj_statements(Path(like)), len(mesh.vertices))
     return suffix
 
 
@@ -100,8 +100,8 @@ def _read_obj(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """(V, 3) float64 and (F, 3) int64. Wavefront OBJ: indices count from 1, negative ones from the newest vertex."""
     coordinates: list[tuple[float, float, float]] = []
     polygons: list[list[int]] = []
-    for statement in _statements(path):
-        words = _words(statement)
+    for statement in obj_statements(path):
+        words = obj_words(statement)
         if not words or words[0] not in (b"v", b"f"):
             continue
         try:
@@ -123,7 +123,7 @@ def _read_obj(path: Path) -> tuple[np.ndarray, np.ndarray]:
     return vertices, triangulate(vertices, polygons)
 
 
-def _statements(path: Path) -> list[bytes]:
+def obj_statements(path: Path) -> list[bytes]:
     """The statements of an OBJ file, a line each, with the line ends; a line that ends in a backslash goes on."""
     try:
         lines = path.read_bytes().splitlines(keepends=True)  # of bytes: at \n, \r\n and \r only
@@ -140,12 +140,13 @@ def _statements(path: Path) -> list[bytes]:
     return statements
 
 
-def _words(statement: bytes) -> list[bytes]:
+def obj_words(statement: bytes) -> list[bytes]:
+    """The words of a statement; the first says what it is."""
     return statement.replace(b"\\", b" ").split()
 
 
 def _shown(statement: bytes) -> str:
-    return b" ".join(_words(statement)).decode("utf-8", "replace")[:60]
+    return b" ".join(obj_words(statement)).decode("utf-8", "replace")[:60]
 
 
 def _obj(mesh: Mesh) -> bytes:
@@ -155,10 +156,10 @@ def _obj(mesh: Mesh) -> bytes:
 
 
 def _obj_like(like: Path, mesh: Mesh) -> bytes:
-    statements = _statements(like)
+    statements = obj_statements(like)
     for place, point in zip(_places(like, statements, len(mesh.vertices)), mesh.vertices.tolist(), strict=True):
         statement = statements[place]
-        rest = _words(statement)[4:]  # a weight or a colour
+        rest = obj_words(statement)[4:]  # a weight or a colour
         ending = statement[len(statement.rstrip(b"\r\n")) :]
         statements[place] = b" ".join([_vertex(*point).encode(), *rest]) + ending
     return b"".join(statements)
@@ -166,7 +167,7 @@ def _obj_like(like: Path, mesh: Mesh) -> bytes:
 
 def _places(like: Path, statements: list[bytes], count: int) -> list[int]:
     """Which statements are vertices; InputError unless they are that many."""
-    places = [number for number, statement in enumerate(statements) if _words(statement)[:1] == [b"v"]]
+    places = [number for number, statement in enumerate(statements) if obj_words(statement)[:1] == [b"v"]]
     if len(places) != count:
         raise InputError(
             f"{like} has {len(places)} vertices but the fitted mesh has {count}; name the file it started from."

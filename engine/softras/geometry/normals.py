@@ -1,0 +1,76 @@
+"""Normals and areas of faces, normals of vertices; all differentiable to the vertices."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .checks import mesh_tensors
+
+ROUNDING = 16  # a normal is rounding only where its length is below this many epsilons of the sides' squares
+
+
+def face_normals(vertices: Tensor | np.ndarray, faces: Tensor | np.ndarray) -> Tensor:
+    """(..., F, 3) unit normals of faces, outward where the faces are counter-clockwise seen from outside.
+
+    (b - a) x (c - a) over its length. The normal of a face without area is zero, and so is its gradient.
+
+    Args:
+        vertices: (..., V, 3).
+        faces: (F, 3).
+    """
+    return _face_normals(*mesh_tensors(vertices, faces))
+
+
+def vertex_normals(vertices: Tensor | np.ndarray, faces: Tensor | np.ndarray) -> Tensor:
+    """(..., V, 3) unit normals of vertices: of the sum of their faces' normals, weighted by the faces' areas.
+
+    Zero, and so is the gradient, at vertices of no face, of faces without area, or whose faces cancel out.
+
+    Args:
+        vertices: (..., V, 3).
+        faces: (F, 3).
+    """
+    vertices, faces = mesh_tensors(vertices, faces)
+    crosses, squares = _crosses(vertices, faces)
+    sums, sizes = torch.zeros_like(vertices), torch.zeros_like(vertices[..., :1])
+    for corner in faces.T:
+        sums = sums.index_add(-2, corner, crosses)
+        sizes = sizes.index_add(-2, corner, squares)
+    return _unit(sums, sizes)
+
+
+def face_areas(vertices: Tensor | np.ndarray, faces: Tensor | np.ndarray) -> Tensor:
+    """(..., F) areas of faces. Where it is zero, its gradient is.
+
+    Args:
+        vertices: (..., V, 3).
+        faces: (F, 3).
+    """
+    return _crosses(*mesh_tensors(vertices, faces))[0].norm(dim=-1) / 2
+
+
+def corners(vertices: Tensor, faces: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The faces' corners a, b and c, (..., F, 3) each; vertices and faces are tensors of a mesh."""
+    a, b, c = (vertices.index_select(-2, corner) for corner in faces.T)
+    return a, b, c
+
+
+def _face_normals(vertices: Tensor, faces: Tensor) -> Tensor:
+    return _unit(*_crosses(vertices, faces))
+
+
+def _crosses(vertices: Tensor, faces: Tensor) -> tuple[Tensor, Tensor]:
+    """(..., F, 3) (b - a) x (c - a), and (..., F, 1) |b - a|^2 + |c - a|^2 without gradient."""
+    a, b, c = corners(vertices, faces)
+    u, v = b - a, c - a
+    squares = (u.detach().square() + v.detach().square()).sum(dim=-1, keepdim=True)
+    return torch.linalg.cross(u, v), squares
+
+
+def _unit(normals: Tensor, sizes: Tensor) -> Tensor:
+    """Normals (..., 3) over their lengths; zero where the length is rounding only next to sizes (..., 1)."""
+    length = normals.norm(dim=-1, keepdim=True)
+    none = length <= ROUNDING * torch.finfo(normals.dtype).eps * sizes
+    return torch.where(none, 0, normals / torch.where(none, 1, length))

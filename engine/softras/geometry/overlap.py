@@ -1,0 +1,39 @@
+"""Intersection over union of silhouettes and of voxels."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+
+
+def silhouette_iou(one: Tensor | np.ndarray, other: Tensor | np.ndarray) -> Tensor:
+    """(...) intersection over union of silhouettes (..., H, W) with values 0..1, or bool; differentiable.
+
+    sum(a b) / sum(a + b - a b), Liu et al., "Soft Rasterizer", ICCV 2019, eq. 8; of silhouettes that are 0 or 1 the
+    usual IoU. 0 where both are empty.
+    """
+    return _iou(one, other, 2)
+
+
+def voxel_iou(one: Tensor | np.ndarray, other: Tensor | np.ndarray) -> Tensor:
+    """(...) intersection over union of voxels (..., R, R, R) with values 0..1, or bool, as `voxelize` gives them."""
+    return _iou(one, other, 3)
+
+
+def _iou(one: Tensor | np.ndarray, other: Tensor | np.ndarray, dims: int) -> Tensor:
+    """Over the last dims axes."""
+    a, b = (_number(torch.as_tensor(x)) for x in (one, other))
+    if a.shape != b.shape or a.dim() < dims:
+        raise InputError(
+            f"the two must have one shape with at least {dims} axes, not {tuple(a.shape)} and {tuple(b.shape)}."
+        )
+    axes = tuple(range(-dims, 0))
+    both = (a * b).sum(dim=axes)
+    return both / (a.sum(dim=axes) + b.sum(dim=axes) - both).clamp_min(1e-6)
+
+
+def _number(values: Tensor) -> Tensor:
+    return values if values.is_floating_point() else values.float()

@@ -1,0 +1,108 @@
+"""What of a mesh depends on its faces alone."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from .checks import face_tensor, vertex_tensor
+from .sparse import SparseMap
+
+
+class Topology:
+    """Edges and hinges of faces, and the graph Laplacian, each found once, at first use.
+
+    A hinge is a pair of faces that share an edge. An edge of the boundary has none, an edge of three faces three.
+
+    Attributes:
+        faces: (F, 3) int64.
+    """
+
+    def __init__(self, faces: Tensor | np.ndarray, device: torch.device | str | None = None) -> None:
+        """faces: (F, 3) vertex indices, in any orientation; device: where to work, that of the faces unless given."""
+        self.faces = face_tensor(faces, device)
+        self._maps: dict[tuple[int, torch.device, torch.dtype], SparseMap] = {}
+
+    @property
+    def edges(self) -> Tensor:
+        """(E, 2) int64 undirected edges, the lesser vertex first; of faces that name a vertex twice, what is left."""
+        return self._found[0]
+
+    @property
+    def hinges(self) -> Tensor:
+        """(H, 2) int64 faces."""
+        return self._found[1]
+
+    @property
+    def turned(self) -> Tensor:
+        """(H,) bool: whether the two faces of a hinge are oriented differently, as no outside and inside allow."""
+        return self._found[2]
+
+    @cached_property
+    def vertex_count(self) -> int:
+        """The least number of vertices that the faces need."""
+        return int(self.faces.max()) + 1 if self.faces.numel() else 0
+
+    def of(self, vertices: Tensor | np.ndarray) -> Tensor:
+        """Vertices (..., V, 3) as a tensor; InputError if they cannot be those of the faces."""
+        vertices = vertex_tensor(vertices)
+        if vertices.shape[-2] < self.vertex_count:
+            raise InputError(f"the faces need {self.vertex_count} vertices but there are {vertices.shape[-2]}.")
+        if vertices.device != self.faces.device:
+            raise InputError(f"vertices are on {vertices.device} but the topology is on {self.faces.device}.")
+        return vertices
+
+    def laplacian(self, x: Tensor) -> Tensor:
+        """(..., V, C) L x: of each vertex, x (..., V, C) less the mean of its neighbours; zero without neighbours.
+
+        L = I - D^-1 A, the random-walk graph Laplacian, with adjacency A and degrees D. Differentiable.
+        """
+        count = x.shape[-2]
+        key = (count, x.device, x.dtype)
+        if key not in self._maps:
+            self._maps[key] = SparseMap(_random_walk(self.edges.cpu().numpy(), count), device=x.device, dtype=x.dtype)
+        columns = x.movedim(-2, 0)
+        return self._maps[key](columns.reshape(count, -1)).reshape(columns.shape).movedim(0, -2)
+
+    @cached_property
+    def _found(self) -> tuple[Tensor, Tensor, Tensor]:
+        found = _edges_and_hinges(self.faces.cpu().numpy())
+        edges, hinges, turned = (torch.as_tensor(x, device=self.faces.device) for x in found)
+        return edges, hinges, turned
+
+
+def _edges_and_hinges(faces: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(E, 2) edges, (H, 2) hinges, and (H,) whether a hinge's faces run the same way along their edge."""
+    sides = faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2)
+    owner = np.repeat(np.arange(len(faces)), 3)
+    real = sides[:, 0] != sides[:, 1]
+    sides, owner = sides[real], owner[real]
+    forward = sides[:, 0] < sides[:, 1]
+    sides = np.sort(sides, axis=1)
+    keys = sides[:, 0] * (int(faces.max(initial=0)) + 1) + sides[:, 1]
+    order = np.argsort(keys, kind="stable")
+    keys, owner, forward = keys[order], owner[order], forward[order]
+    first = np.ones(len(keys), dtype=bool)
+    first[1:] = keys[1:] != keys[:-1]
+    hinges, turned = [np.empty((0, 2), dtype=np.int64)], [np.empty(0, dtype=bool)]
+    step = 1
+    while (same := np.flatnonzero(keys[:-step] == keys[step:])).size:  # once, unless more than two faces meet
+        hinges.append(np.stack([owner[same], owner[same + step]], axis=1))
+        turned.append(forward[same] == forward[same + step])
+        step += 1
+    pairs, ways = np.concatenate(hinges), np.concatenate(turned)
+    others = pairs[:, 0] != pairs[:, 1]  # a face that runs along an edge twice is no hinge
+    return sides[order][first], pairs[others], ways[others]
+
+
+def _random_walk(edges: np.ndarray, count: int) -> sp.csr_matrix:
+    """(count, count) I - D^-1 A; rows of vertices without neighbours are zero."""
+    i, j = np.concatenate([edges, edges[:, ::-1]]).T
+    degree = np.bincount(i, minlength=count)
+    neighbours = sp.csr_matrix((1.0 / degree[i], (i, j)), shape=(count, count))
+    return sp.diags((degree > 0).astype(float)) - neighbours
