@@ -48,15 +48,32 @@ if TYPE_CHECKING:
     from .raster.jacobian import Jacobian, silhouettes_jacobian
     from .raster.ops import silhouettes
     from .render.cameras import eye_from_angles, look, look_at, orthographic, perspective
+    from .render.lights import (
+        AmbientLight,
+        DirectionalLight,
+        PointLight,
+        SphericalHarmonics,
+        diffuse_light,
+        eyes,
+        softras_lights,
+        specular_light,
+    )
+    from .render.shading import Gloss, shade_faces, shade_pixels, shade_vertices
     from .render.silhouette import hard_silhouettes, render_silhouettes
+    from .render.textures import load_texture, surface_texture_from_image, surface_texture_from_vertices
 
 __version__ = "0.1.0"
 
 _LAZY = {
+    "AmbientLight": ".render.lights",
+    "DirectionalLight": ".render.lights",
     "FScore": ".geometry.distances",
     "FitResult": ".fitting",
+    "Gloss": ".render.shading",
     "Jacobian": ".raster.jacobian",
+    "PointLight": ".render.lights",
     "Progress": ".fitting",
+    "SphericalHarmonics": ".render.lights",
     "SurfacePoints": ".geometry.sampling",
     "TexturedMesh": ".io.textured",
     "Topology": ".geometry.topology",
@@ -75,8 +92,10 @@ _LAZY = {
     "camera_to_pytorch3d": ".conventions.pytorch3d",
     "camera_to_softras": ".conventions.softras",
     "chamfer_distance": ".geometry.distances",
+    "diffuse_light": ".render.lights",
     "edge_length_loss": ".geometry.smoothness",
     "eye_from_angles": ".render.cameras",
+    "eyes": ".render.lights",
     "f_score": ".geometry.distances",
     "face_areas": ".geometry.normals",
     "face_normals": ".geometry.normals",
@@ -87,6 +106,7 @@ _LAZY = {
     "laplacian_loss": ".geometry.smoothness",
     "laplacian_smoothing_loss": ".geometry.smoothness",
     "load_mesh": ".io.meshes",
+    "load_texture": ".render.textures",
     "load_textured_mesh": ".io.textured",
     "load_views": ".io.views",
     "look": ".render.cameras",
@@ -98,9 +118,16 @@ _LAZY = {
     "render_silhouettes": ".render.silhouette",
     "sample_surface": ".geometry.sampling",
     "save_mesh": ".io.meshes",
+    "shade_faces": ".render.shading",
+    "shade_pixels": ".render.shading",
+    "shade_vertices": ".render.shading",
     "silhouette_iou": ".geometry.overlap",
     "silhouettes": ".raster.ops",
     "silhouettes_jacobian": ".raster.jacobian",
+    "softras_lights": ".render.lights",
+    "specular_light": ".render.lights",
+    "surface_texture_from_image": ".render.textures",
+    "surface_texture_from_vertices": ".render.textures",
     "vertex_normals": ".geometry.normals",
     "voxel_iou": ".geometry.overlap",
     "voxelize": ".geometry.voxels",

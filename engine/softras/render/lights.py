@@ -1,0 +1,200 @@
+"""Lights, and how much of each arrives at and leaves a surface; differentiable to lights, points and normals.
+
+Colours are (3,) and only multiply: what is linear stays linear. Diffuse light multiplies the surface's colour: a white
+surface that faces a directional light of colour c is seen as c. Nothing casts a shadow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Reflection = Literal["blinn_phong", "phong"]
+
+
+@dataclass(frozen=True)
+class AmbientLight:
+    """The same light from everywhere. color: (3,)."""
+
+    color: Tensor
+
+
+@dataclass(frozen=True)
+class DirectionalLight:
+    """A light so far away that it has only a direction.
+
+    color: (3,). direction: (3,) of any length, from the surface towards the light.
+    """
+
+    color: Tensor
+    direction: Tensor
+
+
+@dataclass(frozen=True)
+class PointLight:
+    """A light at a point.
+
+    color: (3,). position: (3,) in the world. attenuation: (3,) a, b, c: at distance d the light is divided by
+    a + b d + c d^2. None is (1, 0, 0), the same light at any distance; a small lamp has (0, 0, 1).
+    """
+
+    color: Tensor
+    position: Tensor
+    attenuation: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class SphericalHarmonics:
+    """Light from all around as its first nine harmonics (Ramamoorthi and Hanrahan, SIGGRAPH 2001).
+
+    coefficients: (9, 3) L_lm of the light that arrives, with (l, m) = (0,0), (1,-1), (1,0), (1,1), (2,-2) .. (2,2) and
+    real harmonics in the world's axes. The same light c everywhere is L_00 = c sqrt(4 pi), all others 0. A surface
+    shows irradiance / pi, which a Lambertian one reflects.
+    """
+
+    coefficients: Tensor
+
+
+Light = AmbientLight | DirectionalLight | PointLight | SphericalHarmonics
+
+
+def softras_lights(
+    dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu"
+) -> tuple[AmbientLight, DirectionalLight]:
+    """SoftRas's default: ambient 0.5 and 0.5 from (0, 1, 0), which is above in its world with y up."""
+    half = torch.full((3,), 0.5, dtype=dtype, device=device)
+    return AmbientLight(half), DirectionalLight(half, torch.tensor([0.0, 1, 0], dtype=dtype, device=device))
+
+
+def diffuse_light(lights: Sequence[Light], points: Tensor, normals: Tensor) -> Tensor:
+    """Diffuse light (..., 3) that a white surface shows: sum over lights of color max(0, n . l), or their like.
+
+    A zero normal, which faces without area have, gets what comes from everywhere alone.
+
+    Args:
+        lights: any number of lights.
+        points: (..., 3) in the world.
+        normals: (..., 3) unit normals there; broadcasts with points.
+    """
+    points, normals = torch.broadcast_tensors(points, normals)
+    light = torch.zeros_like(normals)
+    for source in lights:
+        if isinstance(source, AmbientLight):
+            light = light + source.color
+        elif isinstance(source, SphericalHarmonics):
+            light = light + _harmonics(normals) @ source.coefficients
+        else:
+            to_light, color = _arriving(source, points)
+            light = light + color * _dot(normals, to_light).clamp(min=0)
+    return light
+
+
+def specular_light(
+    lights: Sequence[Light],
+    points: Tensor,
+    normals: Tensor,
+    eye: Tensor,
+    *,
+    shininess: float | Tensor = 64.0,
+    model: Reflection = "blinn_phong",
+) -> Tensor:
+    """Highlights (..., 3) of directional and point lights that a white mirror-like surface shows towards the eye.
+
+    Blinn-Phong: color max(0, n . h)^s with h halfway between light and eye; Phong: color max(0, r . e)^s with r the
+    light's reflection and e the eye. Both only where the light is in front of the surface. For highlights of one size,
+    Phong's s is about a quarter of Blinn-Phong's.
+
+    Args:
+        lights, points, normals: as for :func:`diffuse_light`.
+        eye: (..., 4) from where it is seen, as of :func:`eyes`; broadcasts with points.
+        shininess: s > 0; the larger, the smaller the highlights.
+        model: "blinn_phong" or "phong".
+    """
+    if model not in ("blinn_phong", "phong"):
+        raise ValueError(f"there is no reflection model '{model}'; choose blinn_phong or phong.")
+    to_eye = towards(eye, points)
+    points, normals, to_eye = torch.broadcast_tensors(points, normals, to_eye)
+    light = torch.zeros_like(normals)
+    for source in lights:
+        if isinstance(source, AmbientLight | SphericalHarmonics):
+            continue
+        to_light, color = _arriving(source, points)
+        facing = _dot(normals, to_light)
+        if model == "blinn_phong":
+            cosine = _dot(normals, unit(to_light + to_eye))
+        else:
+            cosine = _dot(2 * facing * normals - to_light, to_eye)
+        lit = (facing > 0) & (cosine > 0)  # the power has no gradient at 0
+        light = light + color * torch.where(lit, torch.where(lit, cosine, 1) ** shininess, 0)
+    return light
+
+
+def eyes(world_to_camera: Tensor, orthographic: Tensor | None = None) -> Tensor:
+    """(..., 4) where cameras (..., 4, 4) see from: x, y, z, 1, their point in the world.
+
+    Those that are orthographic (...) see from infinitely far away: x, y, z, 0, the unit vector towards them.
+    """
+    R, t = world_to_camera[..., :3, :3], world_to_camera[..., :3, 3:]
+    points = -(R.transpose(-1, -2) @ t)[..., 0]
+    ones = torch.ones_like(points[..., :1])
+    if orthographic is None:
+        return torch.cat([points, ones], -1)
+    far = orthographic.to(points.device)[..., None]
+    return torch.where(far, torch.cat([-R[..., 2, :], 0 * ones], -1), torch.cat([points, ones], -1))
+
+
+def towards(eye: Tensor, points: Tensor) -> Tensor:
+    """(..., 3) unit vectors from points (..., 3) towards an eye (..., 4); zero at the eye itself."""
+    return unit(eye[..., :3] - eye[..., 3:] * points)
+
+
+def unit(vectors: Tensor) -> Tensor:
+    """Vectors (..., 3) of length 1; zero, and so is the gradient, where they have none."""
+    largest = vectors.detach().abs().amax(-1, keepdim=True)
+    largest = torch.where(largest > torch.finfo(vectors.dtype).tiny, largest, torch.inf)
+    vectors = vectors / largest  # no square over- or underflows
+    length2 = _dot(vectors, vectors)
+    return vectors * torch.where(length2 > 0, length2, 1).rsqrt()
+
+
+def _arriving(light: DirectionalLight | PointLight, points: Tensor) -> tuple[Tensor, Tensor]:
+    """Unit vectors (..., 3) from the points towards the light, and the colour that arrives, (3,) or (..., 3)."""
+    if isinstance(light, DirectionalLight):
+        return unit(light.direction), light.color
+    away = light.position - points
+    to_light = unit(away)
+    if light.attenuation is None:
+        return to_light, light.color
+    a, b, c = light.attenuation
+    distance = _dot(away, to_light)
+    divisor = a + b * distance + c * distance**2
+    return to_light, light.color / divisor.clamp(min=1e-6)  # at the lamp itself it is finite
+
+
+def _harmonics(normals: Tensor) -> Tensor:
+    """(..., 9) what each harmonic of the light adds to irradiance / pi: A_l Y_lm(n) / pi with A = pi, 2 pi/3, pi/4.
+
+    Y_20 is written for unit normals so that a zero one gets the constant harmonic alone.
+    """
+    x, y, z = normals.unbind(-1)
+    first, second = 2 / 3, 1 / 4
+    basis = (
+        torch.full_like(x, 0.282094791773878),
+        first * 0.488602511902920 * y,
+        first * 0.488602511902920 * z,
+        first * 0.488602511902920 * x,
+        second * 1.092548430592079 * x * y,
+        second * 1.092548430592079 * y * z,
+        second * 0.315391565252520 * (2 * z * z - x * x - y * y),
+        second * 1.092548430592079 * x * z,
+        second * 0.546274215296040 * (x * x - y * y),
+    )
+    return torch.stack(basis, -1)
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    return (a * b).sum(-1, keepdim=True)

@@ -1,0 +1,48 @@
+"""Where textures come from: image files, and surface textures from images or from colours of vertices."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..io.masks import load_image
+from ..raster.textures import mip_chain, sample_chain, texel_barycentrics
+
+
+def load_texture(path: Path | str) -> Tensor:
+    """(H, W, 3) float32 colours of an image file in 0..1 as they are stored, row 0 on top; alpha is left out.
+
+    Raises InputError when the file is missing or is no image.
+    """
+    pixels = torch.from_numpy(load_image(path))
+    return pixels[..., :3].contiguous() if pixels.shape[2] > 2 else pixels[..., :1].repeat(1, 1, 3)
+
+
+def surface_texture_from_image(
+    texture: Tensor, uv: Tensor, uv_faces: Tensor, resolution: int, *, wrap: str = "repeat", levels: int | None = None
+) -> Tensor:
+    """(F, R^2, C) surface texture: a UV texture read at the middle of each texel of each face; differentiable.
+
+    Where a texel covers several of the image's, it is their mean, by the mip chain. `levels=1` reads the image alone,
+    as SoftRas's load_textures does.
+
+    Args:
+        texture: (H, W, C), row 0 on top. uv: (T, 2), v up. uv_faces: (F, 3) rows of uv.
+        resolution: R. wrap: one of softras.raster.textures.WRAPS. levels: of the mip chain, default all.
+    """
+    corners = uv[uv_faces.long()]
+    sides = (corners[:, 1:] - corners[:, :1]) * uv.new_tensor([texture.shape[1], texture.shape[0]])
+    texels = torch.linalg.det(sides).abs() / (2 * resolution**2)  # of the image that one of the face covers
+    level = 0.5 * texels.clamp(min=1).log2()[:, None].expand(-1, resolution**2)
+    return sample_chain(mip_chain(texture, levels), _centres(resolution, uv) @ corners, level, wrap)
+
+
+def surface_texture_from_vertices(colors: Tensor, faces: Tensor, resolution: int) -> Tensor:
+    """(F, R^2, C) surface texture: colours (V, C) of vertices at the middle of each texel; differentiable."""
+    return _centres(resolution, colors) @ colors[faces.long()]
+
+
+def _centres(resolution: int, like: Tensor) -> Tensor:
+    return texel_barycentrics(resolution, dtype=like.dtype, device=like.device)
