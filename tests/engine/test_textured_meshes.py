@@ -129,6 +129,11 @@ def test_what_is_missing_or_too_much_is_said(square: Path) -> None:
     broken(SQUARE.replace("1/1", "1/9"), "texture coordinate that does not exist; it has 5")
     broken(SQUARE.replace("1/1", "1/0"), "texture coordinate that does not exist")
     broken(SQUARE.replace("vt 0 0", "vt 0"), "not valid OBJ: 'vt 0'")
-    broken(SQUARE.replace("paint", "colour"), "material file colour.mtl")
     broken(SQUARE + "usemtl other\nf 1 2 3\n", "use 2 texture images")
     broken(SQUARE.replace("red wall", "other"), "missing.png does not exist")
+
+
+def test_an_obj_without_its_material_file_keeps_its_coordinates(square: Path) -> None:
+    (square.parent / "paint.mtl").unlink()
+    found = load_textured_mesh(square)
+    assert found.texture is None and len(found.uv) == 5

@@ -184,6 +184,11 @@ def test_topology_of_a_closed_mesh() -> None:
     assert Topology(torch.cat([faces[:1].flip(1), faces[1:]])).turned.sum() == 3
 
 
+def test_a_face_of_two_vertices_is_an_edge_and_no_hinge_with_itself() -> None:
+    topology = Topology(np.array([[3, 1, 1], [2, 2, 2]]))
+    assert topology.edges.tolist() == [[1, 3]] and topology.hinges.shape == (0, 2)
+
+
 def test_what_does_not_fit_is_said() -> None:
     vertices, faces = cube()
     topology = Topology(faces)

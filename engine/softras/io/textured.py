@@ -37,8 +37,8 @@ class TexturedMesh:
 def load_textured_mesh(path: Path | str) -> TexturedMesh:
     """The mesh in a file with its colours, for any format that `load_mesh` reads.
 
-    Of an OBJ file the image is the `map_Kd` of the materials that its faces use. PLY, GLB and glTF are read by
-    trimesh; of OFF and STL files colours are not read.
+    Of an OBJ file the image is the `map_Kd` of the materials that its faces use; without its material file it has
+    none. PLY, GLB and glTF are read by trimesh; of OFF and STL files colours are not read.
 
     Raises InputError as `load_mesh`, and when an image is missing or the faces use several.
     """
@@ -105,10 +105,8 @@ def _obj_images(path: Path, libraries: list[str], used: list[str]) -> list[Path]
     for library in libraries:
         try:
             text = (path.parent / library).read_text("utf-8", errors="replace")
-        except OSError as error:
-            raise InputError(
-                f"{path} names the material file {library}, which cannot be read; put it there."
-            ) from error
+        except OSError:
+            continue  # many files go around without their materials
         material = ""
         for line in text.splitlines():
             kind, _, rest = line.strip().partition(" ")
