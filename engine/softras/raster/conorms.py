@@ -71,7 +71,7 @@ def _hamacher(index: int, p: float, domain: tuple[str, Callable[[float], bool]] 
         index,
         lambda a, c, p: torch.log1p(p * a / c) / p if p else a / c,
         lambda s, p: _of_odds(torch.expm1(p * s) / p if p else s),
-        lambda a, c, alpha, rest, p: rest * (rest + p * alpha) / (c * (c + p * a)),
+        lambda a, c, alpha, rest, p: rest / c * ((rest + p * alpha) / (c + p * a)),
         p,
         domain,
     )
@@ -215,12 +215,13 @@ class _Fold(torch.autograd.Function):
 
     @staticmethod
     def factors(ctx: Any) -> Tensor:
-        covered, clear = (x.double() for x in ctx.saved_tensors)
+        saved = ctx.saved_tensors  # which may be asked for once
+        covered, clear = (x.double() for x in saved)
         alpha, rest = _Fold.pixels(covered, clear, ctx.row, ctx.p)
         factors = ctx.row.factor(covered, clear, alpha, rest, ctx.p) if len(covered) else covered
         if ctx.row.fold == "archimedean":
             factors = torch.where(rest > 0, factors, torch.zeros_like(factors))
-        return factors.to(ctx.saved_tensors[0].dtype)
+        return factors.to(saved[0].dtype)
 
     @staticmethod
     @once_differentiable
