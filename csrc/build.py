@@ -23,6 +23,8 @@ OUT = SOURCES.parent / "engine" / "softras" / "_native"
 
 CUDA_SOURCES = ("softras_cuda.cu", "cuda_faces.h", "cuda_jacobian.h", "softras_math.h")  # those of raster/nvrtc.py
 
+KERNELS = ("softras_cpu", "softras_jacobian", "softras_image")  # compiled for every instruction set
+
 # -ffast-math is not used: it would set flush-to-zero for the whole process, and NaN checks must work.
 # -Wno-psabi: vectors wider than the instruction set's are split, and none crosses an object file.
 FLAGS = (
@@ -69,7 +71,7 @@ def write_ninja(path: Path, libraries: list[str]) -> None:
     for library in libraries:
         target, levels = TARGETS[library]
         objects = []
-        jobs = [(source, isa, cpu) for source in ("softras_cpu", "softras_jacobian") for isa, cpu in levels.items()]
+        jobs = [(source, isa, cpu) for source in KERNELS for isa, cpu in levels.items()]
         jobs.append(("dispatch", "none", next(iter(levels.values()))))
         for source, isa, cpu in jobs:
             obj = f"{library}.{source}.{isa}.o"

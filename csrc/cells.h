@@ -32,18 +32,20 @@ struct Cells {
   struct Run {
     T8 start;       // of its first pixel: distance from each edge's line, position along each edge
     int64_t pixel;  // where that pixel is in the image
+    T x, y;         // and where it is from the cell's middle, in pixels
   };
 
-  // The runs of one cell, and the face's edges about its middle.
+  // The runs of one cell, and the face's edges about its middle (x, y).
   struct Cell {
     LocalEdges<T4> edges;
     const Run* runs;
     int count;
+    double x, y;
   };
 
   static T4 narrow(D4 v) { return __builtin_convertvector(v, T4); }
   static LocalEdges<T4> local(const Polygon& p, double x, double y, const Blur<T>& blur) {
-    const LocalEdges<D4> e = localize(p.edges, x, y, blur.kappa, blur.inverse_kappa);
+    const LocalEdges<D4> e = localize(p.edges, x, y, blur);
     return {narrow(e.nx), narrow(e.ny), narrow(e.c), narrow(e.e), narrow(e.h), narrow(e.r), narrow(e.t)};
   }
 
@@ -60,18 +62,21 @@ struct Cells {
       intervals(p, r, y, blur, first, last);
       for (int x = r.x0; x <= r.x1; x += kCell) {
         const int middle_x = x - r.x0 + min(kCell, r.x1 - x + 1) / 2;
-        const LocalEdges<T4> e = local(p, r.x0 + middle_x + 0.5, y + middle_y + 0.5, blur);
+        const double centre_x = r.x0 + middle_x + 0.5, centre_y = y + middle_y + 0.5;
+        const LocalEdges<T4> e = local(p, centre_x, centre_y, blur);
         const T8 right = pair(e.nx, e.ny), down = pair(e.ny, -e.nx), origin = pair(e.c, e.e);
         Run runs[kRuns];
         int count = 0;
         for (int row = top - y; row < bottom - y; row++) {
           const T end = min(last[row], T(x - r.x0 + kCell - 1));
           T at = first[row];
-          for (; at <= end; at += lanes)
-            runs[count++] = {right * (at - T(middle_x)) + (down * T(row - middle_y) + origin), (y + row) * stride + r.x0 + (int)at};
+          for (; at <= end; at += lanes) {
+            const T dx = at - T(middle_x), dy = T(row - middle_y);
+            runs[count++] = {right * dx + (down * dy + origin), (y + row) * stride + r.x0 + (int)at, dx, dy};
+          }
           first[row] = at;
         }
-        if (count) draw(Cell{e, runs, count});
+        if (count) draw(Cell{e, runs, count, centre_x, centre_y});
       }
     }
   }

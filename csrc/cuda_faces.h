@@ -130,7 +130,7 @@ __device__ inline Cell cell_at(const Rect& r, int x, int y) {
 template <class T>
 __device__ inline Edge<T> edge_about_middle(const Cell& cell, const Edges<double>& edge, const Blur<T>& blur) {
   const double x = cell.x + cell.width / 2 + 0.5, y = cell.y + cell.height / 2 + 0.5;
-  const LocalEdges<double> e = localize(edge, x, y, blur.kappa, blur.inverse_kappa);
+  const LocalEdges<double> e = localize(edge, x, y, blur);
   return {T(e.nx), T(e.ny), T(e.c), T(e.e), T(e.h), T(e.r), T(e.t), T(1) / T(e.nx)};
 }
 

@@ -72,7 +72,8 @@ struct Scene {
   const softras_call& call;
   int status = SOFTRAS_OK;
   Blur<T> blur;
-  int64_t stride;  // of a padded image
+  double growth = 0;  // how much farther a face reaches, in its extents
+  int64_t stride;     // of a padded image
 
   explicit Scene(const softras_call& c)
       : call(c), blur(blur_of<T>(c.sigma, c.height, c.width)), stride(c.width + C::lanes) {}
@@ -190,12 +191,18 @@ struct Scene {
     for (int64_t f = 0; f < call.faces; f++) {
       if (skip && (w.rows[f].y1 < band.begin || w.rows[f].y0 >= band.end)) continue;
       if (!find(view, cam, w, f, face) || !polygon(face, p)) continue;
-      C::walk(p, (int)band.begin, (int)band.end, blur, stride,
+      C::walk(p, (int)band.begin, (int)band.end, blur_of_face(face), stride,
               [&](const typename C::Cell& cell) { visit(f, face, p, cell); });
     }
   }
 
   // ------------------------------------------------------------------------------------------ one face
+
+  Blur<T> blur_of_face(const Face& f) const {
+    Blur<T> b = blur;
+    if (growth > 0) b.reach += T(b.kappa * growth * extent_of(f.bounds));
+    return b;
+  }
 
   // False: it reaches no pixel, or its vertices do not exist.
   bool find(int view, const Camera& cam, InView& w, int64_t face, Face& f) {
@@ -216,7 +223,7 @@ struct Scene {
       if (o.corners < 3) return false;
     }
     f.bounds = bounds_of(o.pixel, o.corners);
-    return reach(f.bounds, blur.radius, call.width, call.height, f.rect);
+    return reach(f.bounds, blur.radius + growth * extent_of(f.bounds), call.width, call.height, f.rect);
   }
 
   void corners(int view, const Camera& cam, const Face& f, Vec3* point) const {

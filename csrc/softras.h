@@ -36,6 +36,36 @@ typedef struct {
   void *rows; /* (M,P): out */
 } softras_jacobian_call;
 
+/* N images of one mesh and their alpha, or with scene.grad_positions their backward pass. */
+typedef struct {
+  softras_call scene; /* sigma in NDC where not squared; transmittance, unless plain: of type
+                         double, S of softras_modes.h, or the first largest face where the T-conorm takes the largest */
+  int32_t plain;      /* 1: euclidean, squared, logistic, probabilistic, and SoftRas's cut-off */
+  int32_t distance;   /* 0 euclidean, 1 barycentric, 2 hard */
+  int32_t squared, distribution, conorm; /* of softras_modes.h */
+  double shape, shift, power, cutoff, radius /* the cut-off in NDC or barycentric */, gamma, eps;
+  const double *far_planes;                         /* (N) */
+  int32_t channels, rows, width, shared_attributes; /* of the image; attributes (rows,width) or (N,rows,width) */
+  const void *attributes, *attribute_faces;         /* indices typed as face_indices */
+  const void *background;                           /* (N,channels) */
+  /* 0 none; 1 surface: texels (F,resolution^2,texture_channels); 2 UV: (chain,texture_channels). Per view if not shared */
+  int32_t texture, texture_channels, lit, shared_texels;
+  int32_t resolution, texture_height, texture_width, levels, wrap;
+  int64_t texel_count;     /* of one view */
+  const void *texels;
+  const void *face_levels; /* (N,F) */
+  /* out, in for the backward pass */
+  void *image;           /* (N,channels,H,W) */
+  void *depth, *weight;  /* (N,H,W): the least depth that counts, and the sum of the weights beside it */
+  int32_t *nearest;      /* (N,H,W): the nearest face that covers the centre, or -1; may be null. Out only */
+  /* the backward pass */
+  const void *grad_image;
+  void *grad_corners;    /* (N,F,3,width): of the attributes at the faces' corners. Out */
+  void *grad_levels;     /* (N,F): out, or null */
+  int64_t *grad_texels;  /* as texels, in units of texel_unit; added to, or null */
+  double texel_unit;
+} softras_image_call;
+
 enum {
   SOFTRAS_OK = 0,
   SOFTRAS_BAD_POSITIONS,       /* NaN or infinite */
@@ -43,6 +73,7 @@ enum {
   SOFTRAS_BAD_WORLD_TO_CAMERA,
   SOFTRAS_BAD_FACE_INDEX,
   SOFTRAS_OUT_OF_MEMORY,
+  SOFTRAS_BAD_ATTRIBUTE_INDEX,
 };
 
 #if defined(_WIN32)
@@ -55,6 +86,8 @@ SOFTRAS_API int softras_silhouettes_float32(const softras_call *call);
 SOFTRAS_API int softras_silhouettes_float64(const softras_call *call);
 SOFTRAS_API int softras_silhouettes_jacobian_float32(const softras_jacobian_call *call);
 SOFTRAS_API int softras_silhouettes_jacobian_float64(const softras_jacobian_call *call);
+SOFTRAS_API int softras_images_float32(const softras_image_call *call);
+SOFTRAS_API int softras_images_float64(const softras_image_call *call);
 SOFTRAS_API const char *softras_instruction_set(void); /* the one chosen for this processor */
 
 #ifdef __cplusplus

@@ -222,12 +222,12 @@ struct LocalEdges {
 };
 
 constexpr double kNear = 32;  // pixels
-constexpr double kFar = 8;    // units: beyond the cut-off, and where 2^x is kMostExponent
 
-template <class E>
-SR_HD LocalEdges<E> localize(const Edges<E>& g, double x, double y, double kappa, double inverse_kappa) {
-  const E middle = -kappa * (g.ny * x - g.nx * y + g.e), half = kappa * g.h, r = g.r * inverse_kappa;
-  const E end = E(kappa * kNear + kFar);
+template <class E, class B>
+SR_HD LocalEdges<E> localize(const Edges<E>& g, double x, double y, const B& blur) {
+  const double kappa = blur.kappa;
+  const E middle = -kappa * (g.ny * x - g.nx * y + g.e), half = kappa * g.h, r = g.r * blur.inverse_kappa;
+  const E end = E(kappa * kNear + blur.far);
   const E low = min(max(middle - half, -end), end), high = min(max(middle + half, -end), end);
   const E e = -0.5 * (low + high);
   return {kappa * g.nx, kappa * g.ny, kappa * (g.nx * x + g.ny * y + g.c), e, 0.5 * (high - low), r, 0.5 - r * (middle + e)};
@@ -282,12 +282,17 @@ struct Blur {
   double radius;                // the cut-off in pixels
   double kappa, inverse_kappa;  // the unit of length is 1 / kappa pixels
   T reach;                      // the cut-off in that unit, and more than rounding can add to a distance
+  double far;                   // units beyond which it does not matter how far an edge is
 };
+template <class T>
+SR_HD Blur<T> blur_of(double radius, double kappa, double far, int width) {
+  return {radius, kappa, 1 / kappa, T(kappa * (radius * 1.0001 + 0.01 + 1e-6 * width)), far};
+}
+constexpr double kFar = 8;  // beyond the cut-off, and where 2^x is kMostExponent
 template <class T>
 SR_HD Blur<T> blur_of(double sigma, int height, int width) {  // sigma in squared NDC
   const double half = 0.5 * min(height, width), pixels = sigma * half * half;
-  const double radius = square_root(kCutoff * pixels), kappa = square_root(kLog2e / pixels);
-  return {radius, kappa, 1 / kappa, T(kappa * (radius * 1.0001 + 0.01 + 1e-6 * width))};
+  return blur_of<T>(square_root(kCutoff * pixels), square_root(kLog2e / pixels), kFar, width);
 }
 
 // The nearest point of an edge is (1 - t) a + t b, and d squared / d point = -2 (pixel - point), where pixel - point =

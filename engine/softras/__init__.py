@@ -45,8 +45,13 @@ if TYPE_CHECKING:
     from .io.meshes import load_mesh, save_mesh
     from .io.textured import TexturedMesh, load_textured_mesh
     from .io.views import load_views
+    from .raster.conorms import CONORMS
+    from .raster.distributions import DISTRIBUTIONS
+    from .raster.fragments import Fragments, fragments_of
+    from .raster.image_ops import Rendering, images
     from .raster.jacobian import Jacobian, silhouettes_jacobian
     from .raster.ops import silhouettes
+    from .raster.textures import MipChain, mip_chain
     from .render.cameras import eye_from_angles, look, look_at, orthographic, perspective
     from .render.lights import (
         AmbientLight,
@@ -66,13 +71,18 @@ __version__ = "0.1.0"
 
 _LAZY = {
     "AmbientLight": ".render.lights",
+    "CONORMS": ".raster.conorms",
+    "DISTRIBUTIONS": ".raster.distributions",
     "DirectionalLight": ".render.lights",
     "FScore": ".geometry.distances",
     "FitResult": ".fitting",
+    "Fragments": ".raster.fragments",
     "Gloss": ".render.shading",
     "Jacobian": ".raster.jacobian",
+    "MipChain": ".raster.textures",
     "PointLight": ".render.lights",
     "Progress": ".fitting",
+    "Rendering": ".raster.image_ops",
     "SphericalHarmonics": ".render.lights",
     "SurfacePoints": ".geometry.sampling",
     "TexturedMesh": ".io.textured",
@@ -102,7 +112,9 @@ _LAZY = {
     "fit": ".fitting",
     "fit_events": ".fitting",
     "flatten_loss": ".geometry.smoothness",
+    "fragments_of": ".raster.fragments",
     "hard_silhouettes": ".render.silhouette",
+    "images": ".raster.image_ops",
     "laplacian_loss": ".geometry.smoothness",
     "laplacian_smoothing_loss": ".geometry.smoothness",
     "load_mesh": ".io.meshes",
@@ -111,6 +123,7 @@ _LAZY = {
     "load_views": ".io.views",
     "look": ".render.cameras",
     "look_at": ".render.cameras",
+    "mip_chain": ".raster.textures",
     "nearest_distances": ".geometry.distances",
     "normal_consistency_loss": ".geometry.smoothness",
     "orthographic": ".render.cameras",

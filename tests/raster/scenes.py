@@ -48,27 +48,22 @@ class Scene:
         no area, in any view."""
         keep = torch.ones(len(self.faces), dtype=torch.bool)
         for n in range(len(self.K)):
-            camera, front = self.in_front(n)
+            camera, front, face = self.in_front(n)
             depth = camera[self.faces.long(), 2]
             keep &= ((depth - self.near[n]).abs() > margin * camera.abs().max().clamp_min(1)).all(1)
             extent = (front.amax(1) - front.amin(1)).amax(1).clamp_min(1e-300)
             area2 = reference.doubled_area(front).abs()
             thin = area2 / extent**2
             sliver = (thin < max(100 * reference.DEGENERATE, margin)) | (area2 / extent < 30 * margin)
-            keep[self.order_in_front(depth, n)[sliver & (thin > 0.01 * reference.DEGENERATE)]] = False
+            keep[face[sliver & (thin > 0.01 * reference.DEGENERATE)]] = False
         return replace(self, faces=self.faces[keep])
 
-    def in_front(self, n: int) -> tuple[Tensor, Tensor]:
-        """Vertices (V, 3) in camera n, and its clipped and projected faces (G, 4, 2)."""
+    def in_front(self, n: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Vertices (V, 3) in camera n, its clipped and projected faces (G, 4, 2), and which they are (G,)."""
         v, K, w = self.vertices, self.K[n], self.world_to_camera[n]
         camera = (v if v.dim() == 2 else v[n]) @ w[:3, :3].T + w[:3, 3]
-        corners = reference.clip_near(camera[self.faces.long()], self.near[n])
-        return camera, reference.project(corners, K, bool(self.orthographic[n]))
-
-    def order_in_front(self, depth: Tensor, n: int) -> Tensor:
-        """Indices (G,) of the faces that `reference.clip_near` keeps, in its order; depth: (F, 3)."""
-        count = (depth > self.near[n]).sum(1)
-        return torch.cat([(count == corners).nonzero()[:, 0] for corners in (3, 1, 2)])
+        corners, face = reference.clip_near(camera[self.faces.long()], self.near[n])
+        return camera, reference.project(corners, K, bool(self.orthographic[n])), face
 
     def knife_edges(self, margin: float) -> Tensor:
         """(N, H, W) bool: pixels where rounding may decide: a face about to reach the cut-off, or a nearest edge about
@@ -101,7 +96,7 @@ class Scene:
         sums = []
         for n in range(len(K)):
             camera = (v if v.dim() == 2 else v[n]) @ w[n, :3, :3].T + w[n, :3, 3]
-            corners = reference.clip_near(camera[self.faces.long()], self.near[n])
+            corners, _ = reference.clip_near(camera[self.faces.long()], self.near[n])
             polygons = reference.project(corners, K[n], bool(self.orthographic[n]))
             polygons = polygons[reference.visible(polygons, self.cull)]
             for pixel in pixels.split(2000):

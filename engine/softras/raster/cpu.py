@@ -17,10 +17,11 @@ STATUS = {  # what softras.h's SOFTRAS_BAD_... mean; the CUDA kernels' bits too
     3: (ValueError, "world_to_camera holds NaN or infinite numbers"),
     4: (ValueError, "faces name vertices that do not exist"),
     5: (MemoryError, "not enough memory to render; use fewer views at once or a smaller image"),
+    6: (ValueError, "attribute_faces name attributes that do not exist"),
 }
 
 
-class _Call(ctypes.Structure):
+class Call(ctypes.Structure):
     """`softras_call` of csrc/softras.h."""
 
     _fields_ = [
@@ -40,7 +41,7 @@ class _JacobianCall(ctypes.Structure):
     """`softras_jacobian_call` of csrc/softras.h."""
 
     _fields_ = [
-        ("scene", _Call),
+        ("scene", Call),
         ("parameters", ctypes.c_int32),
         ("count", ctypes.c_int64),
         *[(name, ctypes.c_void_p) for name in ("pixels", "d_positions", "d_intrinsics", "d_world_to_camera", "rows")],
@@ -66,8 +67,9 @@ def _load() -> tuple[ctypes.CDLL | None, str]:
         library = ctypes.CDLL(str(path))
         library.softras_instruction_set.restype = ctypes.c_char_p
         for scalar in ("float32", "float64"):
-            getattr(library, "softras_silhouettes_" + scalar).argtypes = [ctypes.POINTER(_Call)]
+            getattr(library, "softras_silhouettes_" + scalar).argtypes = [ctypes.POINTER(Call)]
             getattr(library, "softras_silhouettes_jacobian_" + scalar).argtypes = [ctypes.POINTER(_JacobianCall)]
+            getattr(library, "softras_images_" + scalar).argtypes = [ctypes.c_void_p]
         return library, library.softras_instruction_set().decode()
     except (OSError, AttributeError) as error:
         return None, f"the native library {path.name} does not load: {error}"
@@ -101,8 +103,8 @@ def silhouettes(
     """Alpha and transmittance; arguments as :func:`softras.raster.ops.silhouettes`, checked there."""
     alpha = vertices.new_empty(K.shape[0], height, width)
     transmittance = torch.empty_like(alpha)
-    scene = _Scene(vertices, faces, K, world_to_camera, orthographic, near)
-    _run("silhouettes", vertices.dtype, scene.call(sigma, cull, transmittance, alpha=alpha))
+    scene = Scene(vertices, faces, K, world_to_camera, orthographic, near)
+    run("silhouettes", vertices.dtype, scene.call(sigma, cull, transmittance, alpha=alpha))
     return alpha, transmittance
 
 
@@ -121,8 +123,8 @@ def silhouettes_backward(
     """Gradients to vertices, K and world_to_camera."""
     dense = torch.contiguous_format
     grads = [torch.empty_like(x, memory_format=dense) for x in (vertices, K, world_to_camera)]
-    scene, grad_alpha = _Scene(vertices, faces, K, world_to_camera, orthographic, near), grad_alpha.contiguous()
-    _run("silhouettes", vertices.dtype, scene.call(sigma, cull, transmittance, grad_alpha=grad_alpha, grads=grads))
+    scene, grad_alpha = Scene(vertices, faces, K, world_to_camera, orthographic, near), grad_alpha.contiguous()
+    run("silhouettes", vertices.dtype, scene.call(sigma, cull, transmittance, grad_alpha=grad_alpha, grads=grads))
     return grads[0], grads[1], grads[2]
 
 
@@ -146,16 +148,16 @@ def silhouettes_jacobian(
     rows = vertices.new_empty(len(pixels), parameters)
     if not rows.numel():
         return rows
-    scene = _Scene(vertices, faces, K, world_to_camera, orthographic, near)
+    scene = Scene(vertices, faces, K, world_to_camera, orthographic, near)
     tangents = [None if x is None else x.contiguous() for x in (d_vertices, d_K, d_world_to_camera)]
     pixels = pixels.contiguous()
     pointers = [None if x is None else x.data_ptr() for x in (pixels, *tangents, rows)]
     call = _JacobianCall(scene.call(sigma, cull, transmittance), parameters, len(pixels), *pointers)
-    _run("silhouettes_jacobian", vertices.dtype, call)
+    run("silhouettes_jacobian", vertices.dtype, call)
     return rows
 
 
-class _Scene:
+class Scene:
     """The tensors of a call, dense; they must live while the library works."""
 
     def __init__(self, *inputs: Tensor) -> None:
@@ -169,10 +171,11 @@ class _Scene:
         alpha: Tensor | None = None,
         grad_alpha: Tensor | None = None,
         grads: Sequence[Tensor] = (),
-    ) -> _Call:
+    ) -> Call:
+        """What the library is given."""
         vertices, faces = self._inputs[:2]
         views, height, width = transmittance.shape
-        return _Call(
+        return Call(
             views,
             vertices.shape[-2],
             faces.shape[0],
@@ -191,7 +194,8 @@ class _Scene:
         )
 
 
-def _run(function: str, dtype: torch.dtype, call: ctypes.Structure) -> None:
+def run(function: str, dtype: torch.dtype, call: ctypes.Structure) -> None:
+    """Call the library's function for the scalar type. Raises what the status means."""
     library = _load()[0]
     assert library is not None
     status = getattr(library, f"softras_{function}_{str(dtype).removeprefix('torch.')}")(ctypes.byref(call))

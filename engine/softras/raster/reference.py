@@ -47,7 +47,7 @@ def silhouettes(
     for n in range(K.shape[0]):
         world = vertices if vertices.dim() == 2 else vertices[n]
         camera = world @ world_to_camera[n, :3, :3].T + world_to_camera[n, :3, 3]
-        corners = clip_near(camera[faces.long()], near[n])
+        corners, _ = clip_near(camera[faces.long()], near[n])
         polygons = project(corners, K[n], bool(orthographic[n]))
         polygons = polygons[visible(polygons, cull)]
         views.append(coverage(polygons, height, width, sigma * (min(height, width) / 2) ** 2))
@@ -72,8 +72,8 @@ def silhouettes_jacobian(pixels: Tensor, args: tuple, parameters: int, tangents:
     return rows
 
 
-def clip_near(triangles: Tensor, near: Tensor) -> Tensor:
-    """(F, 3, 3) camera-space triangles -> (G, 4, 3) polygons in front of z = near.
+def clip_near(triangles: Tensor, near: Tensor) -> tuple[Tensor, Tensor]:
+    """(F, 3, 3) camera-space triangles -> (G, 4, 3) polygons in front of z = near, and (G,) the triangles they are of.
 
     A triangle entirely in front keeps its corners (the first one twice); one with a corner behind becomes a
     quadrilateral, one with two corners behind a smaller triangle; one behind disappears.
@@ -95,7 +95,7 @@ def clip_near(triangles: Tensor, near: Tensor) -> Tensor:
     one = torch.stack([a, ab, ac, a], 1)
     a, b, c = rolled(count == 2, ~front[count == 2])  # a alone behind
     two = torch.stack([b, c, cut(c, a), cut(b, a)], 1)
-    return torch.cat([whole, one, two])
+    return torch.cat([whole, one, two]), torch.cat([(count == n).nonzero()[:, 0] for n in (3, 1, 2)])
 
 
 def project(points: Tensor, K: Tensor, orthographic: bool) -> Tensor:
@@ -120,15 +120,20 @@ def doubled_area(polygons: Tensor) -> Tensor:
 
 def coverage(polygons: Tensor, height: int, width: int, sigma: float) -> Tensor:
     """(G, 4, 2) polygons in pixels -> (H, W) alpha; sigma in squared pixels."""
+    step = max(1, PAIRS // max(1, len(polygons)))
+    pixels = pixel_centres(height, width, polygons).split(step)
+    blocks = [checkpoint(_alpha, polygons, block, sigma, use_reentrant=False) for block in pixels]
+    return torch.cat(blocks).reshape(height, width)
+
+
+def pixel_centres(height: int, width: int, like: Tensor) -> Tensor:
+    """(H W, 2), row by row."""
     ys, xs = torch.meshgrid(
-        torch.arange(height, dtype=polygons.dtype, device=polygons.device) + 0.5,
-        torch.arange(width, dtype=polygons.dtype, device=polygons.device) + 0.5,
+        torch.arange(height, dtype=like.dtype, device=like.device) + 0.5,
+        torch.arange(width, dtype=like.dtype, device=like.device) + 0.5,
         indexing="ij",
     )
-    pixels = torch.stack([xs, ys], -1).reshape(-1, 2)
-    step = max(1, PAIRS // max(1, len(polygons)))
-    blocks = [checkpoint(_alpha, polygons, block, sigma, use_reentrant=False) for block in pixels.split(step)]
-    return torch.cat(blocks).reshape(height, width)
+    return torch.stack([xs, ys], -1).reshape(-1, 2)
 
 
 def _alpha(polygons: Tensor, pixels: Tensor, sigma: float) -> Tensor:
@@ -158,3 +163,17 @@ def edge_distances(polygons: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor]:
     side = (edge[..., 0] * offset[..., 1] - edge[..., 1] * offset[..., 0]) * doubled_area(polygons).sign()[:, None]
     inside = ((side > 0) | short).all(2)
     return torch.where(short, torch.full_like(distance2, torch.inf), distance2), inside
+
+
+def barycentric_distance(polygons: Tensor, pixels: Tensor) -> Tensor:
+    """(P, G) least distance of every pixel from the polygon's lines, positive inside, relative to how far the polygon
+    reaches from that line: of a triangle, the least barycentric coordinate."""
+    start = polygons
+    edge = polygons.roll(-1, 1) - start  # (G, 4, 2)
+    extent = (polygons.amax(1) - polygons.amin(1)).amax(1)
+    short = (edge**2).sum(-1) <= (SHORT * extent[:, None]) ** 2
+    sign = doubled_area(polygons).sign()[:, None]
+    normal = torch.stack([-edge[..., 1], edge[..., 0]], -1) * sign[..., None]
+    reach = (normal[:, :, None] * (polygons[:, None] - start[:, :, None])).sum(-1).amax(2)  # (G, 4)
+    across = (normal * (pixels[:, None, None] - start)).sum(-1) / torch.where(short, torch.ones_like(reach), reach)
+    return torch.where(short, torch.full_like(across, torch.inf), across).amin(2)

@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: MIT
+// From gradients of faces' corners to those of the vertices and cameras, in sums of a fixed order.
+#pragma once
+#include "scene.h"
+
+namespace softras::SOFTRAS_ISA {
+
+constexpr int64_t kChunk = 256;  // faces or vertices in one partial sum
+constexpr int kPartial = 24;     // numbers in one: see camera_backward
+
+// The gradient of a face's corners in pixels, where it lies whole in front of the near plane.
+template <class T>
+struct FaceGradient {
+  T x[3], y[3];
+  Kind kind;
+};
+
+// The gradient of a clipped face's corners in camera space.
+struct ClippedGradient {
+  Vec3 corner[3];
+};
+
+// What a team needs of one view in the backward pass.
+template <class T>
+struct FaceGradients : InView {
+  Buffer<FaceGradient<T>> face_gradients;
+  Buffer<ClippedGradient> clipped;  // F; memory the system gives only where it is used
+  Buffer<double> partial;           // chunks x kPartial
+  int64_t next_chunk = 0;
+  bool clips = false;  // some face is clipped
+
+  bool reserve(int64_t faces, int64_t chunks) {
+    return face_gradients.reserve(faces) && clipped.reserve(faces) && partial.reserve(chunks * kPartial);
+  }
+};
+
+inline int64_t chunks_of(int64_t n) { return (n + kChunk - 1) / kChunk; }
+
+template <class T>
+struct Gradients : Scene<T> {
+  using Scene<T>::call, Scene<T>::index, Scene<T>::position;
+
+  Buffer<Vec3> view_gradients;  // N x V
+
+  explicit Gradients(const softras_call& c) : Scene<T>(c) {}
+
+  bool reserve_views() { return view_gradients.reserve((int64_t)call.views * call.vertices); }
+
+  void sum_views(Share s) {
+    T* out = (T*)call.grad_positions;
+    for (int64_t v = s.begin; v < s.end; v++) {
+      if (call.shared_vertices) {
+        Vec3 g = {0, 0, 0};
+        for (int view = 0; view < call.views; view++) {
+          const Vec3 w = view_gradients[(int64_t)view * call.vertices + v];
+          g.x += w.x, g.y += w.y, g.z += w.z;
+        }
+        out[3 * v] = T(g.x), out[3 * v + 1] = T(g.y), out[3 * v + 2] = T(g.z);
+      } else {
+        for (int view = 0; view < call.views; view++) {
+          const int64_t i = (int64_t)view * call.vertices + v;
+          const Vec3 g = view_gradients[i];
+          out[3 * i] = T(g.x), out[3 * i + 1] = T(g.y), out[3 * i + 2] = T(g.z);
+        }
+      }
+    }
+  }
+
+  // Calls add(gradient of the vertex, face, corner) for the vertices of [begin, end) at all faces' corners, in order.
+  template <class Add>
+  void gather(FaceGradients<T>& w, Kind kind, int64_t begin, int64_t end, Vec3* g, Add add) {
+    for (int64_t f = 0; f < call.faces; f++) {
+      if (w.face_gradients[f].kind != kind) continue;
+      for (int k = 0; k < 3; k++) {
+        const int64_t v = index(3 * f + k);
+        if (begin <= v && v < end) add(g[v], f, k);
+      }
+    }
+  }
+
+  // Gathers a share of the vertices' gradients and takes them to the world: from pixels through the camera, and from
+  // camera space for clipped faces.
+  void vertices_backward(int view, const Camera& cam, FaceGradients<T>& w, Share chunks) {
+    const int64_t begin = chunks.begin * kChunk, end = min(chunks.end * kChunk, int64_t(call.vertices));
+    Vec3* g = view_gradients.data + (int64_t)view * call.vertices;
+    for (int64_t v = begin; v < end; v++) g[v] = {0, 0, 0};
+    gather(w, kWhole, begin, end, g, [&](Vec3& sum, int64_t f, int k) {
+      sum.x += w.face_gradients[f].x[k], sum.y += w.face_gradients[f].y[k];
+    });
+    for (int64_t c = chunks.begin; c < chunks.end; c++) {
+      double* gk = w.partial.data + c * kPartial + 6;
+      for (int i = 0; i < 6; i++) gk[i] = 0;
+      for (int64_t v = c * kChunk; v < end && v < (c + 1) * kChunk; v++)
+        if (w.projected[v].z > cam.near)
+          g[v] = project_backward(cam, to_camera(cam, position(view, v)), {g[v].x, g[v].y}, gk);
+    }
+    if (w.clips)
+      gather(w, kClipped, begin, end, g, [&](Vec3& sum, int64_t f, int k) {
+        const Vec3 c = w.clipped[f].corner[k];
+        sum.x += c.x, sum.y += c.y, sum.z += c.z;
+      });
+    for (int64_t c = chunks.begin; c < chunks.end; c++) {
+      double* gm = w.partial.data + c * kPartial + 12;
+      for (int i = 0; i < 12; i++) gm[i] = 0;
+      for (int64_t v = c * kChunk; v < end && v < (c + 1) * kChunk; v++)
+        g[v] = to_camera_backward(cam, position(view, v), g[v], gm);
+    }
+  }
+
+  void camera_backward(int view, FaceGradients<T>& w, int64_t face_chunks, int64_t vertex_chunks) {
+    double sum[kPartial] = {};  // K by clipped faces, K by vertices, world to camera
+    for (int64_t c = 0; c < max(face_chunks, vertex_chunks); c++)
+      for (int i = c < face_chunks ? 0 : 6; i < (c < vertex_chunks ? kPartial : 6); i++) sum[i] += w.partial[c * kPartial + i];
+    T* k = (T*)call.grad_intrinsics + 9 * view;
+    T* m = (T*)call.grad_world_to_camera + 16 * view;
+    for (int i = 0; i < 9; i++) k[i] = i < 6 ? T(sum[i] + sum[6 + i]) : T(0);
+    for (int i = 0; i < 16; i++) m[i] = i < 12 ? T(sum[12 + i]) : T(0);
+  }
+};
+
+}  // namespace softras::SOFTRAS_ISA

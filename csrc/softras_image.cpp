@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: MIT
+// Images on the CPU: what faces show, blended by depth, and alpha by any distance, distribution and T-conorm. Forward,
+// bands of rows, each drawn by one thread, face after face; backward, face after face, each gathering from its pixels.
+// A pixel keeps the least depth, the sum of weights and the weighted sums of its channels: no list of fragments.
+// Compiled once for every instruction set, as softras_cpu.cpp is; any number of threads gives the same bits.
+#include "fragments.h"
+#include "gradients.h"
+
+namespace softras::SOFTRAS_ISA {
+namespace {
+
+// What one team needs to render one view: rows of `planes` padded rows of pixels, see Fragments.
+template <class T>
+struct Workspace : FaceGradients<T> {
+  Buffer<T> image;
+  Buffer<double> fold;  // where the modes are not plain: rows of S of each pixel, each before one of the faces' numbers
+};
+
+template <class T, bool plain>
+struct Images : Gradients<T> {
+  using C = Cells<T>;
+  using F = Fragments<T, plain>;
+  using Scene<T>::call, Scene<T>::status, Scene<T>::blur, Scene<T>::stride;
+  using Scene<T>::fail, Scene<T>::corners, Scene<T>::find, Scene<T>::polygon;
+
+  const softras_image_call& of;
+  const F fragments;
+
+  explicit Images(const softras_image_call& c) : Gradients<T>(c.scene), of(c), fragments(c) {
+    if constexpr (!plain) {
+      const double half = 0.5 * min(call.height, call.width);
+      const double unit = c.distance != F::kEuclidean ? 1 : half * (c.squared ? square_root(call.sigma) : call.sigma);
+      blur = blur_of<T>(c.distance == F::kEuclidean ? c.radius * half : 0, 1 / unit, 1e4, call.width);
+      this->growth = c.distance == F::kBarycentric ? 2 * c.radius : 0;
+    }
+    stride = fragments.row * fragments.planes;
+  }
+
+  bool backward() const { return call.grad_positions != nullptr; }
+
+  void run() {
+    if (backward() && !this->reserve_views()) return fail(SOFTRAS_OUT_OF_MEMORY);
+    Scene<T>::template run<Workspace<T>>(
+        2 * this->size(), [&](int view, Workspace<T>& w, Team& team, int rank) { return render(view, w, team, rank); },
+        [&](int rank, int size) {
+          if (backward()) this->sum_views(share(call.vertices, rank, size));
+        });
+  }
+
+  bool render(int view, Workspace<T>& w, Team& team, int rank) {
+    const Camera cam = this->camera(view);
+    const int64_t face_chunks = chunks_of(call.faces), vertex_chunks = chunks_of(call.vertices);
+    if (rank == 0) {
+      this->check_camera(cam);
+      if (!w.projected.reserve(call.vertices) || !w.rows.reserve(call.faces) || !w.image.reserve(stride * call.height) ||
+          (!plain && !w.fold.reserve(2 * fragments.row * call.height)) ||
+          (backward() && !w.reserve(call.faces, max(face_chunks, vertex_chunks))))
+        fail(SOFTRAS_OUT_OF_MEMORY);
+      w.next_band = w.next_chunk = 0;
+      w.clips = true;
+    }
+    if (team.barrier(status)) return false;
+    this->transform(view, cam, w, share(call.vertices, rank, team.size));
+    if (!backward())
+      return this->draw_bands(view, cam, w, team, rank, [&](Share band, bool skip) { draw(view, cam, w, band, skip); });
+    fragments.load_gradients(view, share(call.height, rank, team.size), w.image.data, w.fold.data);
+    if (team.barrier(status)) return false;
+    for (int64_t chunk; (chunk = take(w.next_chunk)) < face_chunks;) faces_backward(view, cam, w, chunk);
+    if (team.barrier(status)) return false;
+    this->vertices_backward(view, cam, w, share(vertex_chunks, rank, team.size));
+    if (team.barrier(status)) return false;
+    if (rank == 0) this->camera_backward(view, w, face_chunks, vertex_chunks);
+    return !team.barrier(status);
+  }
+
+  // What a face shows in a view. False: an index of its attributes is out of range.
+  bool look(int view, const Camera& cam, const Face& face, int64_t f, typename F::Look& out) {
+    Vec3 point[3], h[3];
+    corners(view, cam, face, point);
+    for (int k = 0; k < 3; k++) {
+      h[k] = homogeneous_pixel(cam, point[k]);
+      out.depth[k] = T(point[k].z);
+      const int64_t i = 3 * f + k;
+      const int64_t row = call.wide_indices ? ((const int64_t*)of.attribute_faces)[i] : ((const int32_t*)of.attribute_faces)[i];
+      if (row < 0 || row >= of.rows) return fail(SOFTRAS_BAD_ATTRIBUTE_INDEX), false;
+      out.corner[k] = (const T*)of.attributes + (row + (of.shared_attributes ? 0 : (int64_t)view * of.rows)) * of.width;
+    }
+    out.planes = planes_of(h);
+    out.face = f, out.view = view;
+    out.orthographic = cam.orthographic;
+    out.blend = blend_of(of.gamma, of.eps, cam.near, of.far_planes[view]);
+    return true;
+  }
+
+  // ------------------------------------------------------------------------------------------ forward
+
+  void draw(int view, const Camera& cam, Workspace<T>& w, Share band, bool skip) {
+    fragments.clear(view, blend_of(of.gamma, of.eps, cam.near, of.far_planes[view]), band, w.image.data, w.fold.data);
+    typename F::Scratch scratch;
+    if (!fragments.reserve(scratch)) return fail(SOFTRAS_OUT_OF_MEMORY);
+    typename F::Look seen;
+    int64_t known = -1;
+    this->walk_band(view, cam, w, band, skip, [&](int64_t f, const Face& face, const Polygon& p, const typename C::Cell& cell) {
+      if (f != known) {
+        if (!look(view, cam, face, f, seen)) return;
+        seen.outline = &face.outline, known = f;
+      }
+      p.corners == 3 ? fragments.template draw<3>(cell, seen, w.image.data, w.fold.data, scratch)
+                     : fragments.template draw<4>(cell, seen, w.image.data, w.fold.data, scratch);
+    });
+    fragments.finish(view, band, w.image.data, w.fold.data);
+  }
+
+  // ------------------------------------------------------------------------------------------ backward
+
+  void faces_backward(int view, const Camera& cam, Workspace<T>& w, int64_t chunk) {
+    double* gk = w.partial.data + chunk * kPartial;
+    for (int i = 0; i < 6; i++) gk[i] = 0;
+    typename F::Scratch scratch;
+    typename F::FaceSums sums;
+    if (!fragments.reserve(scratch)) return fail(SOFTRAS_OUT_OF_MEMORY);
+    Face face;
+    Polygon p;
+    typename F::Look seen;
+    const int64_t end = min((chunk + 1) * kChunk, int64_t(call.faces));
+    for (int64_t f = chunk * kChunk; f < end; f++) {
+      FaceGradient<T>& out = w.face_gradients[f];
+      out.kind = kUnseen;
+      const int64_t place = (int64_t)view * call.faces + f;
+      T* attributes = (T*)of.grad_corners + place * 3 * of.width;
+      memset(attributes, 0, 3 * of.width * sizeof(T));
+      if (of.grad_levels) ((T*)of.grad_levels)[place] = 0;
+      if (!find(view, cam, w, f, face) || !polygon(face, p) || !look(view, cam, face, f, seen)) continue;
+      seen.outline = &face.outline;
+      sums = {};
+      C::walk(p, 0, call.height, this->blur_of_face(face), stride, [&](const typename C::Cell& cell) {
+        p.corners == 3 ? fragments.template gather<3>(cell, seen, w.image.data, w.fold.data, scratch, sums, attributes)
+                       : fragments.template gather<4>(cell, seen, w.image.data, w.fold.data, scratch, sums, attributes);
+      });
+      if (of.grad_levels) ((T*)of.grad_levels)[place] = T(sums.level);
+      out.kind = kClipped;
+      corners_backward(view, cam, face, seen, sums, gk, w.clipped[f]);
+    }
+  }
+
+  // From a face's outline, planes and depths to its corners in camera space.
+  void corners_backward(int view, const Camera& cam, const Face& face, const typename F::Look& seen,
+                        const typename F::FaceSums& sums, double* gk, ClippedGradient& out) const {
+    out = {};
+    Vec3 point[3];
+    corners(view, cam, face, point);
+    const Outline& o = face.outline;
+    if (face.kind == kWhole) {
+      for (int k = 0; k < 3; k++) out.corner[k] = project_backward(cam, point[k], sums.outline[k], gk);
+    } else {
+      for (int k = 0; k < o.corners; k++)
+        corner_backward(point, o.corner[k], project_backward(cam, o.point[k], sums.outline[k], gk), out.corner);
+    }
+    for (int k = 0; k < 3; k++) {
+      const Vec3 g = homogeneous_pixel_backward(cam, point[k], planes_backward(seen.planes, sums.planes, k), gk);
+      out.corner[k].x += g.x, out.corner[k].y += g.y, out.corner[k].z += g.z + sums.depth[k];
+    }
+  }
+};
+
+template <class T>
+int images(const softras_image_call* call) {
+  if (call->plain) {
+    Images<T, true> renderer(*call);
+    renderer.run();
+    return renderer.status;
+  }
+  Images<T, false> renderer(*call);
+  renderer.run();
+  return renderer.status;
+}
+
+}  // namespace
+}  // namespace softras::SOFTRAS_ISA
+
+extern "C" int SR_ENTRY(softras_images_float32)(const softras_image_call* call) {
+  return softras::SOFTRAS_ISA::images<float>(call);
+}
+extern "C" int SR_ENTRY(softras_images_float64)(const softras_image_call* call) {
+  return softras::SOFTRAS_ISA::images<double>(call);
+}

@@ -1,0 +1,343 @@
+"""Rendered images as a torch operator, `softras::images`: alpha and everything that faces show, in one pass.
+
+The layers are those of ops.py: this file checks and registers, `image_reference.py` defines, `image_cpu.py` and
+`image_cuda.py` compute.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from . import conorms, distributions, fragments, image_cpu, image_reference, ops, textures
+from .modes import DISTANCES, Choices, Modes, Numbers, checked
+
+
+class Rendering(NamedTuple):
+    """What `images` gives.
+
+    alpha: (N, H, W) the silhouette, 0..1. image: (N, C, H, W), row 0 on top, the background blended in. nearest:
+    (N, H, W) int32, the nearest face that covers the pixel's centre, -1 for none.
+    """
+
+    alpha: Tensor
+    image: Tensor
+    nearest: Tensor
+
+
+def images(
+    vertices: Tensor,
+    faces: Tensor,
+    K: Tensor,
+    world_to_camera: Tensor,
+    height: int,
+    width: int,
+    *,
+    attributes: Tensor | None = None,
+    attribute_faces: Tensor | None = None,
+    texture: Tensor | textures.MipChain | None = None,
+    wrap: str = "repeat",
+    lit: bool = False,
+    background: Tensor | Sequence[float] | float = 0.0,
+    sigma: float = 1e-5,
+    gamma: float = 1e-4,
+    eps: float = 1e-3,
+    dist_eps: float = distributions.LEVEL,
+    near: Tensor | float = 1.0,
+    far: Tensor | float = 100.0,
+    orthographic: Tensor | None = None,
+    cull: bool = False,
+    colour: Literal["softmax", "hard"] = "softmax",
+    distance: Literal["euclidean", "barycentric", "hard"] = "euclidean",
+    squared: bool = True,
+    distribution: str = "logistic",
+    shape: float = distributions.SHAPE,
+    shift: float = 0.0,
+    aggregation: str = "prod",
+    power: float | None = None,
+) -> Rendering:
+    """Alpha and images of a mesh in N cameras: SoftRas, and GenDR's generalisation of it, with correct gradients.
+
+    A face covers a pixel by D of its signed distance; D of all faces make alpha by a T-conorm; what the faces show is
+    blended by D exp((far - z) / (far - near) / gamma), over a background that lies at depth far - eps (far - near).
+    image_reference.py has the formulas. Any number of channels in one pass: colours, normals, depth (an attribute whose
+    value is the vertices' depth) are all attributes. Differentiable, once, with respect to vertices, K,
+    world_to_camera, attributes, texture and background. Every face counts; memory: O(faces + pixels) times the
+    channels, whatever the overdraw.
+
+    Args:
+        vertices, faces, K, world_to_camera, height, width, orthographic, cull: as for :func:`softras.silhouettes`.
+        attributes: (A, C) or (N, A, C), interpolated perspective-correctly between the corners of a face.
+        attribute_faces: (F, 3) int, the rows of attributes at the corners; default `faces`. Three equal numbers give a
+            face one value.
+        texture: (F, R * R, T) or (N, F, R * R, T), R^2 texels a face (SoftRas's surface texture); or a `MipChain`, read
+            at (u, v), the first two attributes, in the level that a pixel's size on the face asks for.
+        wrap: "repeat", "clamp" or "mirror": what lies outside the chain's image.
+        lit: the T attributes that follow (u, v), or the first T beside a surface texture, multiply its colours.
+        background: (C,) or (N, C), or one number, for the channels of the image: the texture's, then the attributes
+            that are not used up by it.
+        sigma: blur, in squared NDC (the shorter image side spans 2); in NDC if not `squared`.
+        gamma: how sharply nearer faces hide others, at least 1e-7. eps: see above. dist_eps: a face with a smaller D
+            does not count.
+        near, far: (N,) or a number, scene units: what is not between them does not count, in alpha neither.
+        colour: "softmax" as above, or "hard": what the nearest face at the pixel's centre shows.
+        distance: "euclidean" to the nearest edge, "barycentric" (the least barycentric coordinate), or "hard" (none).
+        squared: D of the distance's square over sigma, or of the distance over sigma.
+        distribution, shape, shift: D, one of `softras.DISTRIBUTIONS`, and its parameters.
+        aggregation, power: one of `softras.CONORMS` and its parameter; "prod", "sum" and "hard" are SoftRas's.
+
+    Raises:
+        ValueError: a wrong shape, dtype or device, an index out of range, NaN or infinite input, a setting out
+            of range.
+    """
+    modes = Modes(sigma, gamma, eps, distance, squared, distribution, shape, shift, aggregation)
+    modes = checked(modes, len(faces), dist_eps=dist_eps, power=power)
+    args = ops.checked(vertices, faces, K, world_to_camera, height, width, sigma, orthographic, near, cull)
+    orthographic, nearest_plane = args[7], args[8]
+    scene = vertices, faces, K, world_to_camera, height, width
+    n, dtype, device = K.shape[0], vertices.dtype, vertices.device
+    farthest_plane = torch.as_tensor(far, dtype=torch.float64, device=device).expand(n)
+    if not (farthest_plane > nearest_plane).all():
+        raise ValueError("far must be greater than near; give the depths between which the mesh lies")
+    planes = nearest_plane, farthest_plane
+    if colour not in ("softmax", "hard"):
+        raise ValueError(f"colour must be softmax or hard, not {colour!r}")
+    attributes = vertices.new_zeros(1, 0) if attributes is None else attributes
+    if attribute_faces is None:
+        attribute_faces = faces if attributes.shape[-1] else torch.zeros_like(faces)
+    choices = _choices(modes, n, faces, attributes, attribute_faces, texture, wrap, lit, dtype)
+    background = torch.as_tensor(background, dtype=dtype, device=device)
+    if background.dim() == 0:
+        background = background.expand(choices.channels)
+    if tuple(background.shape) not in ((choices.channels,), (n, choices.channels)):
+        raise ValueError(
+            f"the background must have {choices.channels} channels, as the image, not shape {tuple(background.shape)}"
+        )
+    background = background.expand(n, -1)
+    texels, levels = vertices.new_zeros(0), vertices.new_zeros(0)
+    if isinstance(texture, Tensor):
+        texels = texture
+    elif texture is not None:
+        texels, size = texture.texels, (texture.height, texture.width)
+        uv = attributes[..., :2]
+        levels = textures.face_levels(
+            vertices, faces, K, world_to_camera, uv, attribute_faces, *size, orthographic=orthographic
+        )
+    for name, tensor in (("attributes", attributes), ("texture", texels), ("background", background)):
+        if not torch.isfinite(tensor).all():
+            raise ValueError(f"the {name} holds NaN or infinite numbers")
+    look = attributes, attribute_faces.to(faces.dtype), background, texels, levels
+    if ops.computes(vertices):
+        numbers = Numbers(sigma, gamma, eps, shape, shift, modes.power, modes.cutoff, modes.reach)
+        alpha, image, nearest, *_ = _images(
+            *scene, orthographic, *planes, cull, *look, [float(x) for x in numbers], [int(x) for x in choices]
+        )
+    else:
+        ops.check_values(vertices, faces, K, world_to_camera)
+        appearance = appearance_of(attributes, attribute_faces, texels, levels, choices)
+        alpha, image, nearest = image_reference.images(
+            *scene, appearance, background, modes, orthographic, *planes, cull
+        )
+    if colour == "hard":
+        appearance = appearance_of(attributes, attribute_faces, texels, levels, choices)
+        image = fragments.shade(*scene[:4], nearest, appearance, background, orthographic)
+    return Rendering(alpha, image, nearest)
+
+
+def appearance_of(
+    attributes: Tensor, attribute_faces: Tensor, texels: Tensor, levels: Tensor, choices: Choices
+) -> image_reference.Appearance:
+    """The same for the definition."""
+    surface = texels if choices.texture == 1 else None
+    chain = None
+    if choices.texture == 2:
+        chain = textures.MipChain(texels, choices.texture_height, choices.texture_width, choices.levels)
+    wrap = textures.WRAPS[choices.wrap]
+    return image_reference.Appearance(
+        attributes, attribute_faces, surface, chain, levels if chain else None, wrap, bool(choices.lit)
+    )
+
+
+def _choices(
+    modes: Modes,
+    n: int,
+    faces: Tensor,
+    attributes: Tensor,
+    attribute_faces: Tensor,
+    texture: Tensor | textures.MipChain | None,
+    wrap: str,
+    lit: bool,
+    dtype: torch.dtype,
+) -> Choices:
+    """The choices by number. Raises ValueError for shapes and names that do not fit."""
+    if attributes.dim() not in (2, 3) or (attributes.dim() == 3 and attributes.shape[0] != n):
+        raise ValueError(f"attributes must have shape (A, C) or ({n}, A, C), not {tuple(attributes.shape)}")
+    if attribute_faces.shape != faces.shape:
+        raise ValueError(f"attribute_faces must have shape {tuple(faces.shape)}, not {tuple(attribute_faces.shape)}")
+    texels = texture.texels if isinstance(texture, textures.MipChain) else texture
+    for name, tensor in (("attributes", attributes), ("texture", texels)):
+        if tensor is not None and (tensor.dtype != dtype or tensor.device != faces.device):
+            raise ValueError(
+                f"{name} must be {dtype} on {faces.device}, as vertices, not {tensor.dtype} on {tensor.device}"
+            )
+    if wrap not in textures.WRAPS:
+        raise ValueError(f"wrap must be one of {', '.join(textures.WRAPS)}, not {wrap!r}")
+    used, extra = 0, {}
+    if isinstance(texture, textures.MipChain):
+        used = 2
+        extra = {"texture": 2, "texture_channels": texture.texels.shape[1], "levels": texture.levels}
+        extra |= {"texture_height": texture.height, "texture_width": texture.width, "wrap": textures.WRAPS.index(wrap)}
+    elif texture is not None:
+        shared = texture.dim() == 3
+        resolution = textures.surface_resolution(texture if shared else texture[0])
+        if texture.shape[-3] != len(faces) or (not shared and texture.shape[0] != n):
+            raise ValueError(f"the texture must have texels of {len(faces)} faces, not shape {tuple(texture.shape)}")
+        extra = {"texture": 1, "texture_channels": texture.shape[-1], "resolution": resolution, "shared_texels": shared}
+    channels = extra.get("texture_channels", 0)
+    if lit and texture is None:
+        raise ValueError("lit needs a texture; multiply the attributes themselves")
+    used += channels if lit else 0
+    if attributes.shape[-1] < used:
+        raise ValueError(f"the texture needs {used} attributes (u, v and light), not {attributes.shape[-1]}")
+    return Choices(
+        plain=modes.plain,
+        distance=DISTANCES.index(modes.distance),
+        squared=modes.squared,
+        distribution=distributions.DISTRIBUTIONS[modes.distribution].index,
+        conorm=conorms.CONORMS[modes.conorm].index,
+        channels=channels + attributes.shape[-1] - used,
+        wants_nearest=True,
+        lit=lit,
+        **extra,
+    )
+
+
+def compute(name: str, *args):
+    """The function of that name of the backend that the tensors are for."""
+    return getattr(image_cpu, name)(*args)
+
+
+@torch.library.custom_op("softras::images", mutates_args=())
+def _images(
+    vertices: Tensor,
+    faces: Tensor,
+    K: Tensor,
+    world_to_camera: Tensor,
+    height: int,
+    width: int,
+    orthographic: Tensor,
+    near: Tensor,
+    far: Tensor,
+    cull: bool,
+    attributes: Tensor,
+    attribute_faces: Tensor,
+    background: Tensor,
+    texels: Tensor,
+    face_levels: Tensor,
+    numbers: Sequence[float],
+    choices: Sequence[int],
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    scene = vertices, faces, K, world_to_camera, height, width, orthographic, near, far, cull
+    look = attributes, attribute_faces, background, texels, face_levels
+    return compute("images", *scene, *look, Numbers(*numbers), Choices(*choices))
+
+
+@_images.register_fake
+def _(vertices, faces, K, world_to_camera, height, width, *rest):
+    choices = Choices(*rest[-1])
+    size = K.shape[0], height, width
+    plane = [vertices.new_empty(size) for _ in range(3)]
+    nearest = vertices.new_empty(size if choices.wants_nearest else 0, dtype=torch.int32)
+    state = vertices.new_empty(size, dtype=vertices.dtype if choices.plain else torch.float64)
+    image = vertices.new_empty(size[0], choices.channels, height, width)
+    return plane[0], image, nearest, state, plane[1], plane[2]
+
+
+@torch.library.custom_op("softras::images_backward", mutates_args=())
+def _images_backward(
+    grad_alpha: Tensor,
+    grad_image: Tensor,
+    image: Tensor,
+    state: Tensor,
+    depth: Tensor,
+    weight: Tensor,
+    vertices: Tensor,
+    faces: Tensor,
+    K: Tensor,
+    world_to_camera: Tensor,
+    orthographic: Tensor,
+    near: Tensor,
+    far: Tensor,
+    cull: bool,
+    attributes: Tensor,
+    attribute_faces: Tensor,
+    background: Tensor,
+    texels: Tensor,
+    face_levels: Tensor,
+    numbers: Sequence[float],
+    choices: Sequence[int],
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    saved = grad_alpha, grad_image, image, state, depth, weight
+    scene = vertices, faces, K, world_to_camera, orthographic, near, far, cull
+    look = attributes, attribute_faces, background, texels, face_levels
+    return compute("images_backward", *saved, *scene, *look, Numbers(*numbers), Choices(*choices))
+
+
+@_images_backward.register_fake
+def _(grad_alpha, grad_image, image, state, depth, weight, vertices, faces, K, world_to_camera, *rest):
+    attributes, _, _, texels, face_levels = rest[4:9]
+    corners = vertices.new_empty(K.shape[0], faces.shape[0], 3, attributes.shape[-1])
+    same = [torch.empty_like(x, memory_format=torch.contiguous_format) for x in (vertices, K, world_to_camera)]
+    return *same, corners, torch.empty_like(texels), torch.empty_like(face_levels)
+
+
+def _save(ctx, inputs, output) -> None:
+    tensors = (*inputs[:4], *inputs[6:9], *inputs[10:15])
+    _, image, _, state, depth, weight = output
+    ctx.cull, ctx.numbers, ctx.choices = inputs[9], inputs[15], inputs[16]
+    ctx.save_for_backward(*tensors, image, state, depth, weight)
+    ctx.set_materialize_grads(False)
+
+
+def _backward(ctx, grad_alpha, grad_image, *_):
+    *tensors, image, state, depth, weight = ctx.saved_tensors
+    vertices, faces, K, world_to_camera, orthographic, near, far = tensors[:7]
+    attributes, attribute_faces, background, texels, face_levels = tensors[7:]
+    grad_alpha = torch.zeros_like(depth) if grad_alpha is None else grad_alpha
+    grad_image = torch.zeros_like(image) if grad_image is None else grad_image
+    gv, gk, gw, corners, gt, gl = _images_backward(
+        *(grad_alpha, grad_image, image, state, depth, weight),
+        *(vertices, faces, K, world_to_camera, orthographic, near, far, ctx.cull),
+        *(attributes, attribute_faces, background, texels, face_levels, ctx.numbers, ctx.choices),
+    )
+    numbers = Numbers(*ctx.numbers)
+    ga = gb = None
+    if ctx.needs_input_grad[10]:
+        ga = torch.zeros_like(attributes)
+        index = attribute_faces.long().flatten()
+        if attributes.dim() == 2:
+            for of_view in corners.flatten(1, 2):
+                ga.index_add_(0, index, of_view)
+        else:
+            ga.index_add_(1, index, corners.flatten(1, 2))
+    if ctx.needs_input_grad[12]:
+        gb = torch.einsum("nchw,nhw->nc", grad_image, background_share(depth, weight, near, far, numbers))
+    return gv, None, gk, gw, None, None, None, None, None, None, ga, None, gb, gt, gl, None, None
+
+
+def background_share(depth: Tensor, weight: Tensor, near: Tensor, far: Tensor, numbers: Numbers) -> Tensor:
+    """(N, H, W) how much of a pixel's image is background, from the least depth and the sum of weights beside it."""
+    behind = (far - numbers.eps * (far - near))[:, None, None]
+    exponent = (depth - behind) / (numbers.gamma * (far - near))[:, None, None]
+    return (exponent.clamp_max(0).exp() / weight).to(depth.dtype)
+
+
+def _refuse_twice(ctx, *grads):
+    raise RuntimeError("softras.images can be differentiated once, not twice: its gradients have no gradients.")
+
+
+_images.register_autograd(_backward, setup_context=_save)
+_images_backward.register_autograd(_refuse_twice)
