@@ -82,6 +82,17 @@ def test_the_surface_is_what_the_definition_says() -> None:
     np.testing.assert_array_equal(found, expected[1:-1, 1:-1, 1:-1])
 
 
+def test_grid_lines_through_vertices_meet_the_faces() -> None:
+    """A sheet of unit squares with its vertices on grid lines 10 to 14; voxels on both sides of each line count."""
+    x, y = np.meshgrid(np.arange(10, 15), np.arange(10, 15), indexing="ij")
+    vertices = np.stack([x.ravel(), y.ravel(), np.full(25, 20.5)], axis=1)
+    corner = (5 * np.arange(4)[:, None] + np.arange(4)).ravel()
+    faces = np.concatenate([corner[:, None] + [0, 5, 6], corner[:, None] + [0, 6, 1]])
+    expected = torch.zeros(32, 32, 32, dtype=torch.bool)
+    expected[9:15, 9:15, 20] = True
+    assert (voxelize((vertices - 16) / 31, faces) == expected).all()
+
+
 @given(st.integers(0, 10**6), st.permutations(range(3)))
 @settings(max_examples=15, deadline=None)
 def test_voxels_move_with_the_mesh(seed: int, axes: list[int]) -> None:
