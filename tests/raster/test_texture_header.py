@@ -101,14 +101,17 @@ def test_surface_texels_are_those_of_the_definition(shim, dtype, resolution):
     b = torch.rand(3000, 2, dtype=dtype, generator=torch.Generator().manual_seed(4))
     b = torch.where(b.sum(1, keepdim=True) > 1, 1 - b, b)
     steps = torch.arange(resolution + 1, dtype=dtype) / resolution
-    corners = torch.cartesian_prod(steps, steps)  # the corners of the texels, and points beside the face
-    b = torch.cat([b, corners, torch.tensor([[-1e-9, 0.5], [0.5, -1e-9], [1 + 1e-6, 0], [0, 1 + 1e-6]], dtype=dtype)])
+    border = torch.linspace(0, 1, 97, dtype=dtype)
+    border = torch.stack([border, 1 - border + 4 * torch.finfo(dtype).eps], 1)  # beyond it, as rounding may leave it
+    b = torch.cat([b, border, torch.cartesian_prod(steps, steps), torch.tensor([[-1e-9, 0.5], [0.5, -1e-9]]).to(dtype)])
     barycentrics = torch.cat([b, 1 - b.sum(1, keepdim=True)], 1).contiguous()
     texel = torch.empty(len(b), dtype=torch.int32)
     call(shim, "surface", dtype, len(b), barycentrics, resolution, texel)
     same = texel == textures.surface_texel(barycentrics, resolution)
     # On the very border of two texels a fused multiply-add may take the other.
     assert same[:3000].double().mean() > 0.999 and texel.min() >= 0 and texel.max() < resolution**2
+    columns = (barycentrics[3000:3097, 0] * resolution).int().clamp(max=resolution - 1)
+    assert texel[3000:3097].equal((resolution - 1 - columns) * resolution + columns)
     if dtype == torch.float64:
         assert same[:3000].all()
 

@@ -184,10 +184,15 @@ def test_a_point_is_in_the_triangle_of_its_texel(resolution, a, b, single):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_the_border_of_the_face_stays_in_its_texels(resolution, dtype):
     t = torch.linspace(0, 1, 97, dtype=dtype)
-    for corners in ((t, 1 - t, 0 * t), (t, 0 * t, 1 - t), (0 * t, t, 1 - t)):
+    beyond = 1 - t + 4 * torch.finfo(dtype).eps  # as rounding may leave it
+    for corners in ((t, 1 - t, 0 * t), (t, beyond, 0 * t), (t, 0 * t, 1 - t), (0 * t, t, 1 - t)):
         texel = textures.surface_texel(torch.stack(corners, -1), resolution)
         assert (texel >= 0).all() and (texel < resolution**2).all()
         assert (texel // resolution + texel % resolution < resolution).all()  # only lower triangles touch the border
+    columns = (t * resolution).long().clamp(max=resolution - 1)
+    for b1 in (1 - t, beyond):
+        texel = textures.surface_texel(torch.stack([t, b1, 0 * t], -1), resolution)
+        assert texel.equal((resolution - 1 - columns) * resolution + columns)
 
 
 def test_softras_rule_in_the_inside_of_the_texels():

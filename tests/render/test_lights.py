@@ -101,6 +101,12 @@ def test_the_same_light_from_everywhere_is_ambient_light():
     torch.testing.assert_close(actual, tensor(0.2, 0.5, 0.8).expand(11, 3))
 
 
+def test_a_face_without_area_gets_what_comes_from_everywhere():
+    coefficients = random(9, 3)
+    actual = softras.diffuse_light([softras.SphericalHarmonics(coefficients)], ORIGIN, 0 * UP)
+    torch.testing.assert_close(actual, coefficients[0] / math.sqrt(4 * math.pi))
+
+
 # Highlights
 
 
