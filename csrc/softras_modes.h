@@ -16,9 +16,9 @@
 // The factor of `max` is 1 for every face that reaches alpha: the caller gives the gradient to the first of them alone.
 // p of `sum` is 1 / the number of faces; those of probabilistic, einstein, hard and max are not looked at.
 //
-// Everything is finite for finite u, and S = infinity is a pixel of alpha 1. T is float or double; the float functions
-// are accurate to about 1e-6, relative, since 1 - D and 1 - alpha are never found by subtracting where they are small,
-// and since S and the powers in it are double.
+// Everything is finite for finite u, and S = infinity is a pixel of alpha 1. T is float or double; where D and 1 - D are
+// above 1e-4, float coverages are accurate to 1e-6, relative (wigner_semicircle 3e-5), since neither is found by
+// subtracting where it is small. S and the powers in it are double for the same reason.
 #pragma once
 #include "softras_math.h"
 
