@@ -214,7 +214,7 @@ struct Fragments {
       return T((call.squared ? m * (m < 0 ? -m : m) : m) / call.scene.sigma);
     }
     if (call.squared) return squared;
-    const T root = elementary::sqrt(elementary::fabs(squared));
+    const T root = sqrt(fabs(squared));
     return squared < 0 ? -root : root;
   }
   static Vec2 centre_of(const typename C::Cell& cell, const typename C::Run& run, int lane) {
@@ -538,7 +538,7 @@ struct Fragments {
 
   // dL/d(squared) from dL/du, u = sqrt(squared); none on the outline itself.
   static V rooted(V pull, const T* u) {
-    for (int l = 0; l < lanes; l++) pull[l] = u[l] != 0 ? pull[l] / (2 * elementary::fabs(u[l])) : T(0);
+    for (int l = 0; l < lanes; l++) pull[l] = u[l] != 0 ? pull[l] / (2 * fabs(u[l])) : T(0);
     return pull;
   }
 
