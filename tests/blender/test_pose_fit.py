@@ -198,7 +198,7 @@ def test_cameras_move_back(bent, together: bool) -> None:
     np.testing.assert_array_equal(local_positions(target), before)
     assert np.linalg.norm(pixels() - wanted, axis=2).max() < 1
     assert {camera.data.lens for camera in cameras} == {50}
-    assert all(item.iou > 0.97 for item in scene.softras.views)
+    assert all(item.iou > 0.96 for item in scene.softras.views)
 
 
 def test_vertices_on_top_of_a_pose(bent) -> None:
