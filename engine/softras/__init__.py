@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from .raster.ops import silhouettes
     from .raster.textures import MipChain, mip_chain
     from .render.cameras import eye_from_angles, look, look_at, orthographic, perspective
+    from .render.images import render_images
     from .render.lights import (
         AmbientLight,
         DirectionalLight,
@@ -128,6 +129,7 @@ _LAZY = {
     "normal_consistency_loss": ".geometry.smoothness",
     "orthographic": ".render.cameras",
     "perspective": ".render.cameras",
+    "render_images": ".render.images",
     "render_silhouettes": ".render.silhouette",
     "sample_surface": ".geometry.sampling",
     "save_mesh": ".io.meshes",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,6 +26,31 @@ def camera_tensors(cameras: Sequence[Camera], dtype: torch.dtype, device: torch.
     }
 
 
+def scene_of(
+    vertices: Tensor | np.ndarray, faces: Tensor | np.ndarray, cameras: Camera | Sequence[Camera]
+) -> dict[str, Any]:
+    """What the rasterizer's operators are to render, by the names of their arguments.
+
+    Arrays of numpy become tensors, and one camera is a list of one. Raises ValueError when there is no camera, or when
+    their image sizes differ.
+    """
+    vertices = torch.as_tensor(vertices)
+    cameras = [cameras] if isinstance(cameras, Camera) else list(cameras)
+    if not cameras:
+        raise InputError("there are no cameras; give at least one.")
+    sizes = {(c.height, c.width) for c in cameras}
+    if len(sizes) != 1:
+        raise ValueError(f"all cameras of one call must have one image size, not {sorted(sizes)}")
+    (height, width) = sizes.pop()
+    return {
+        "vertices": vertices,
+        "faces": torch.as_tensor(faces, device=vertices.device),
+        "height": height,
+        "width": width,
+        **camera_tensors(cameras, vertices.dtype, vertices.device),
+    }
+
+
 def render_silhouettes(
     vertices: Tensor | np.ndarray,
     faces: Tensor | np.ndarray,
@@ -38,17 +64,7 @@ def render_silhouettes(
     Args and errors as :func:`softras.silhouettes`, which also differentiates cameras. Arrays of numpy become
     tensors, and one camera is a list of one.
     """
-    vertices = torch.as_tensor(vertices)
-    faces = torch.as_tensor(faces, device=vertices.device)
-    cameras = [cameras] if isinstance(cameras, Camera) else list(cameras)
-    if not cameras:
-        raise InputError("there are no cameras; give at least one.")
-    sizes = {(c.height, c.width) for c in cameras}
-    if len(sizes) != 1:
-        raise ValueError(f"all cameras of one call must have one image size, not {sorted(sizes)}")
-    (height, width) = sizes.pop()
-    tensors = camera_tensors(cameras, vertices.dtype, vertices.device)
-    return silhouettes(vertices, faces, height=height, width=width, sigma=sigma, cull=cull, **tensors)
+    return silhouettes(**scene_of(vertices, faces, cameras), sigma=sigma, cull=cull)
 
 
 def hard_silhouettes(
