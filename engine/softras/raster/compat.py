@@ -212,7 +212,7 @@ def _coverages(view: _View, pixels: Tensor, w: Tensor) -> _Coverage:
 
 
 def _edge_distance(xy: Tensor, w: Tensor) -> Tensor:
-    """(P, F) squared distance of the points with barycentrics w (P, F, 3) to the nearest edge of triangles (F, 3, 2)."""
+    """(P, F) squared distance of points with barycentrics w (P, F, 3) from the nearest edge of triangles (F, 3, 2)."""
     start = xy.detach()
     edge = start.roll(-1, 1) - start
     point = (w[..., None] * start).sum(2)  # the pixel, but for faces without area

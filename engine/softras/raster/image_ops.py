@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from . import conorms, distributions, fragments, image_cpu, image_reference, ops, textures
+from . import compat, conorms, distributions, fragments, image_cpu, image_reference, ops, textures
 from .modes import DISTANCES, Choices, Modes, Numbers, checked
 
 
@@ -58,6 +58,7 @@ def images(
     shift: float = 0.0,
     aggregation: str = "prod",
     power: float | None = None,
+    softras_compat: bool = False,
 ) -> Rendering:
     """Alpha and images of a mesh in N cameras: SoftRas, and GenDR's generalisation of it, with correct gradients.
 
@@ -88,6 +89,8 @@ def images(
         squared: D of the distance's square over sigma, or of the distance over sigma.
         distribution, shape, shift: D, one of `softras.DISTRIBUTIONS`, and its parameters.
         aggregation, power: one of `softras.CONORMS` and its parameter; "prod", "sum" and "hard" are SoftRas's.
+        softras_compat: what SoftRas's public code gives, quirks included, slowly, to compare with published results;
+            compat.py lists them.
 
     Raises:
         ValueError: a wrong shape, dtype or device, an index out of range, NaN or infinite input, a setting out
@@ -130,6 +133,10 @@ def images(
         if not torch.isfinite(tensor).all():
             raise ValueError(f"the {name} holds NaN or infinite numbers")
     look = attributes, attribute_faces.to(faces.dtype), background, texels, levels
+    if softras_compat:
+        ops.check_values(vertices, faces, K, world_to_camera)
+        appearance = appearance_of(attributes, attribute_faces, texels, levels, choices)
+        return Rendering(*compat.images(*scene, appearance, background, modes, colour, orthographic, *planes, cull))
     if ops.computes(vertices):
         numbers = Numbers(sigma, gamma, eps, shape, shift, modes.power, modes.cutoff, modes.reach)
         alpha, image, nearest, *_ = _images(
