@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     )
     from .render.shading import Gloss, shade_faces, shade_pixels, shade_vertices
     from .render.silhouette import hard_silhouettes, render_silhouettes
+    from .render.supersampling import supersampled
     from .render.textures import load_texture, surface_texture_from_image, surface_texture_from_vertices
 
 __version__ = "0.1.0"
@@ -141,6 +142,7 @@ _LAZY = {
     "silhouettes_jacobian": ".raster.jacobian",
     "softras_lights": ".render.lights",
     "specular_light": ".render.lights",
+    "supersampled": ".render.supersampling",
     "surface_texture_from_image": ".render.textures",
     "surface_texture_from_vertices": ".render.textures",
     "vertex_normals": ".geometry.normals",

@@ -257,16 +257,17 @@ def test_colour_gradients_lack_the_motion_of_barycentrics():
 
 
 def test_a_face_behind_the_camera_covers_without_a_gradient():
-    for quirk in (True, False):
-        corners = torch.tensor(
-            [[[-0.5, -0.5, -2], [0.5, -0.5, -2], [0, 0.6, -2]]], dtype=torch.float64
-        ).requires_grad_()
-        got = render(corners, 9, 9, colours=torch.ones(1, 3, 1), background=0.25, softras_compat=quirk)
-        assert float(got.alpha[0, 4, 4].detach()) == pytest.approx(float(quirk), abs=1e-3)
-        assert (got.image == 0.25).all()
-        if got.alpha.requires_grad:
-            got.alpha.sum().backward()
-            assert corners.grad is None or (corners.grad == 0).all()
+    face = torch.tensor([[[-0.5, -0.5, -2], [0.5, -0.5, -2], [0, 0.6, -2]]], dtype=torch.float64)
+    settings = {"colours": torch.ones(1, 3, 1), "background": 0.25, "sigma": 1e-3}
+    got = render(face, 9, 9, **settings)
+    in_front = render(face * torch.tensor([1.0, 1, -1]), 9, 9, **settings)
+    assert torch.equal(got.alpha, in_front.alpha) and got.alpha.max() > 0.99
+    assert (got.image == 0.25).all()
+    assert (render(face, 9, 9, softras_compat=False, **settings).alpha == 0).all()
+    for z, has_gradient in ((-2.0, False), (2.0, True), (101.0, False)):
+        corners = torch.cat([face[..., :2], torch.full((1, 3, 1), z)], 2).requires_grad_()
+        render(corners, 9, 9, **settings).alpha.sum().backward()
+        assert (corners.grad.abs().max() > 0) == has_gradient
 
 
 def test_a_face_without_area_covers_its_box_by_half():

@@ -1,0 +1,55 @@
+"""Anti-aliasing by supersampling: pixels as means over their area."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from ..raster.image_ops import Rendering
+
+Result = TypeVar("Result", Tensor, Rendering)
+
+
+def supersampled(
+    render: Callable[..., Result],
+    vertices: Tensor,
+    faces: Tensor,
+    K: Tensor,
+    world_to_camera: Tensor,
+    height: int,
+    width: int,
+    *,
+    samples: int = 2,
+    **settings: Any,
+) -> Result:
+    """What `render` gives at `samples` times the size, averaged over samples x samples: an image without staircases.
+
+    Pixel coordinates begin at the image's corner, so K of the larger image is K with its first two rows times
+    `samples`. Blur (sigma) is in NDC and stays what it is. Differentiable as `render` is; time and memory are those of
+    the larger image. SoftRas's anti_aliasing is samples=2.
+
+    Args:
+        render: :func:`softras.images` or :func:`softras.silhouettes`; the other arguments are its.
+        height, width: of the result.
+        samples: per pixel and direction.
+
+    Returns:
+        As `render`; `nearest` cannot be averaged and is of every sample, (N, samples * H, samples * W).
+
+    Raises:
+        ValueError: samples < 1, or as `render`.
+    """
+    if samples < 1:
+        raise ValueError(f"samples must be at least 1, not {samples}")
+    larger = torch.cat([K[:, :2] * samples, K[:, 2:]], 1)
+    result = render(vertices, faces, larger, world_to_camera, samples * height, samples * width, **settings)
+
+    def mean(x: Tensor) -> Tensor:
+        return x.reshape(*x.shape[:-2], height, samples, width, samples).mean((-3, -1))
+
+    if isinstance(result, Rendering):
+        return result._replace(alpha=mean(result.alpha), image=mean(result.image))
+    return mean(result)
