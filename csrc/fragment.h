@@ -3,6 +3,7 @@
 // engine/softras/raster/image_reference.py is the readable definition.
 #pragma once
 #include "softras_math.h"
+#include "softras_modes.h"
 
 namespace softras::SOFTRAS_ISA {
 
@@ -13,6 +14,12 @@ SR_HD double dot(Vec3 a, Vec3 b) { return a.x * b.x + a.y * b.y + a.z * b.z; }
 SR_HD Vec3 homogeneous_pixel(const Camera& c, Vec3 p) {
   const double w = c.orthographic ? 1.0 : p.z;
   return {c.k[0] * p.x + c.k[1] * p.y + c.k[2] * w, c.k[3] * p.x + c.k[4] * p.y + c.k[5] * w, w};
+}
+
+// The same from the pixel and the depth, which must not be 0.
+SR_HD Vec3 homogeneous_pixel(const Camera& c, Vec2 pixel, double z) {
+  const double w = c.orthographic ? 1.0 : z;
+  return {pixel.x * w, pixel.y * w, w};
 }
 
 // Gradient g of it -> of the camera-space point, added to gk (6).
@@ -47,6 +54,41 @@ SR_HD Vec3 planes_backward(const Planes& p, const Vec3 gradient[3], int k) {
   return out;
 }
 
+// The point of a face that is seen at a pixel; V: a number, or a SIMD vector of them.
+template <class V>
+struct SeenPoint {
+  V positive[3], inverse, z;        // max(g, 0), 1 / their sum, the depth
+  decltype(V() > V()) shown;        // some of them are positive
+};
+template <class T, class V>
+SR_HD SeenPoint<V> seen_point(const V g[3], const T depth[3], T near) {
+  SeenPoint<V> out;
+  for (int k = 0; k < 3; k++) out.positive[k] = positive_part(g[k]);
+  const V total = out.positive[0] + out.positive[1] + out.positive[2];
+  out.shown = total > T(0);
+  out.inverse = T(1) / (out.shown ? total : V(T(1)));
+  const V z = out.positive[0] * depth[0] + out.positive[1] * depth[1] + out.positive[2] * depth[2];
+  out.z = max(out.shown ? z * out.inverse : V(T(0)), V(near));
+  return out;
+}
+
+// ---------------------------------------------------------------------------------------------- coverage
+
+enum Distance { kEuclidean, kBarycentric, kHard };  // in the order of DISTANCES in modes.py
+
+// The signed distance from its signed square, and dL/d(squared) from dL/du: none on the outline itself.
+template <class T>
+SR_HD T signed_root(T squared) {
+  const T root = sqrt(fabs(squared));
+  return squared < 0 ? -root : root;
+}
+template <class T>
+SR_HD T signed_root_backward(T g, T u) { return u != 0 ? g / (2 * fabs(u)) : T(0); }
+
+// What a face that covers a pixel's centre (inside) or not does to it where there is no blur.
+template <class T>
+SR_HD Coverage<T> hard_coverage(bool inside) { return {inside ? T(1) : T(0), inside ? T(0) : T(1), T(0)}; }
+
 // ---------------------------------------------------------------------------------------------- blending
 
 // A fragment at depth z weighs D 2^((z0 - z) scale) beside one at z0; the background is one with D = 1 at `background`.
@@ -59,7 +101,11 @@ SR_HD Blend blend_of(double gamma, double eps, double near, double far) {
 template <class T>
 constexpr T kLeastExponent = sizeof(T) == 4 ? T(-126) : T(-1022);  // 2^x of what is less is nothing
 template <class T>
+constexpr T kHidden = sizeof(T) == 4 ? T(45) : T(75);  // so many powers of 2 behind, no D brings a fragment back
+template <class T>
 constexpr T kNegligible = sizeof(T) == 4 ? T(1e-9) : T(1e-18);  // a weight that no sum of weights notices
+template <class T>
+constexpr T kNothing = sizeof(T) == 4 ? T(1e-13) : T(1e-22);  // the same where the sum is as small as a D can be
 
 // ---------------------------------------------------------------------------------------------- barycentric distance
 

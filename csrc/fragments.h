@@ -3,48 +3,37 @@
 // the image, and in the backward pass gather what the pixels want of the face. See fragment.h for the maths.
 //
 // Each row of the image is `planes` rows of padded pixels. Forward: the product of 1 + 2^x, the least depth, the sum of
-// weights, the least depth and the number of the faces that cover the centre, then the channels' weighted sums. Backward:
-// d alpha / d x / D (plain) or dL/dalpha, the least depth, 1 / the sum of weights, the image's part in its gradient,
-// then the gradients of the channels.
+// weights, the channels' weighted sums, and if asked for the least depth and the number of the faces that cover the
+// centre. Backward: d alpha / d x / D (plain) or dL/dalpha, the least depth, the image's part in its gradient, then the
+// gradients of the channels, these two over the sum of weights.
 #pragma once
-#include "cells.h"
-#include "fragment.h"
-#include "softras.h"
+#include "appearance.h"
 #include "softras_modes.h"
-#include "softras_texture.h"
-#include "scene.h"
 
 namespace softras::SOFTRAS_ISA {
 
 template <class T, bool plain>
-struct Fragments {
+struct Fragments : Appearance<T> {
   using C = Cells<T>;
   using V = typename C::V;
   using I = typename C::I;
   static constexpr int lanes = C::lanes;
   enum Distance { kEuclidean, kBarycentric, kHard };
-  enum Plane { kProduct, kDepth, kWeight, kNearest, kFace, kChannels };
-  enum BackwardPlane { kAlpha, kLeast, kInverse, kMean, kGradients };
+  enum Plane { kProduct, kDepth, kWeight, kChannels };
+  enum BackwardPlane { kAlpha, kLeast, kMean, kGradients };
 
-  const softras_image_call& call;
-  const int64_t row, planes;  // pixels of a padded row; rows of a row of the image
-  Texture texture = {};
+  // How many channels a loop has: three attributes, any number of them, or those of a texture.
+  static constexpr int kAny = 0, kTextured = -1;
+  using typename Appearance<T>::Point, typename Appearance<T>::Scratch;
+  using Appearance<T>::call;
+  using Look = softras::SOFTRAS_ISA::Look<T>;
 
-  explicit Fragments(const softras_image_call& c) : call(c), row(c.scene.width + lanes), planes(kChannels + c.channels) {
-    if (c.texture == 2) texture = texture_of(c.texture_height, c.texture_width, c.levels, c.wrap);
-  }
+  const int64_t row, planes;     // pixels of a padded row; rows of a row of the image
+  const int64_t covering, face;  // the two last of them
 
-  // A face in one view.
-  struct Look {
-    Planes planes;
-    Blend blend;
-    T depth[3];
-    const T* corner[3];  // attributes
-    int64_t face;
-    int view;
-    bool orthographic;
-    const Outline* outline;
-  };
+  explicit Fragments(const softras_image_call& c)
+      : Appearance<T>(c), row(c.scene.width + lanes), planes(kChannels + c.channels + (c.nearest ? 2 : 1)),
+        covering((kChannels + c.channels) * row), face(covering + row) {}
 
   // The gradient of a face, but for its attributes.
   struct FaceSums {
@@ -52,18 +41,6 @@ struct Fragments {
     Vec3 planes[3];
     double depth[3], level;
   };
-
-  // What a thread keeps for the attributes of one run, and for their gradients.
-  struct Scratch {
-    Buffer<V> values;
-    V *attribute, *gradient, *colour, *sums;
-  };
-  bool reserve(Scratch& s) const {
-    if (!s.values.reserve(5 * call.width + call.channels)) return false;
-    s.attribute = s.values.data, s.gradient = s.attribute + call.width, s.colour = s.gradient + call.width;
-    s.sums = s.colour + call.channels;  // 3 width
-    return true;
-  }
 
   static V exp2_below(V x) { return exp2_vector<T>(max(x, V(kLeastExponent<T>))); }  // x <= 0
   static V select(I which, V a) { return (V)((I)a & which); }
@@ -84,8 +61,8 @@ struct Fragments {
     for (int64_t y = rows.begin; y < rows.end; y++) {
       T* line = image + y * planes * row;
       fill(line + kProduct * row, T(1)), fill(line + kDepth * row, T(blend.background)), fill(line + kWeight * row, T(1));
-      if (call.nearest) fill(line + kNearest * row, T(__builtin_inf()));
-      if (call.nearest) memset(line + kFace * row, 0xff, row * sizeof(T));
+      if (call.nearest) fill(line + covering, T(__builtin_inf()));
+      if (call.nearest) memset(line + face, 0xff, row * sizeof(T));
       for (int c = 0; c < call.channels; c++) fill(line + (kChannels + c) * row, background(view)[c]);
       if constexpr (!plain) {
         double *state = fold + 2 * y * row, *largest = state + row;
@@ -97,10 +74,10 @@ struct Fragments {
     for (int64_t x = 0; x < row; x++) line[x] = value;
   }
 
-  void finish(int view, Share rows, const T* image, const double* fold) const {
+  void finish(int view, Share rows, T* image, const double* fold) const {
     const int64_t width = call.scene.width, start = (int64_t)view * size();
     for (int64_t y = rows.begin; y < rows.end; y++) {
-      const T* line = image + y * planes * row;
+      T* line = image + y * planes * row;
       const int64_t out = start + y * width;
       T *alpha = (T*)call.scene.alpha + out, *depth = (T*)call.depth + out, *weight = (T*)call.weight + out;
       for (int64_t x = 0; x < width; x++) depth[x] = line[kDepth * row + x], weight[x] = line[kWeight * row + x];
@@ -115,15 +92,17 @@ struct Fragments {
           alpha[x] = conorm_opacity<T>(call.conorm, call.power, folded[x]).alpha;
         }
       }
+      T* inverse = line + kProduct * row;  // which has been read
+      for (int64_t x = 0; x < width; x++) inverse[x] = T(1) / weight[x];
       for (int c = 0; c < call.channels; c++) {
         T* channel = (T*)call.image + ((int64_t)view * call.channels + c) * size() + y * width;
         const T* sum = line + (kChannels + c) * row;
-        for (int64_t x = 0; x < width; x++) channel[x] = sum[x] / weight[x];
+        for (int64_t x = 0; x < width; x++) channel[x] = sum[x] * inverse[x];
       }
       if (call.nearest) {
         for (int64_t x = 0; x < width; x++) {
           decltype(I()[0] + 0) number;
-          memcpy(&number, line + kFace * row + x, sizeof(T));
+          memcpy(&number, line + face + x, sizeof(T));
           call.nearest[out + x] = (int32_t)number;
         }
       }
@@ -141,7 +120,6 @@ struct Fragments {
         for (int64_t x = width; x < row; x++) line[plane * row + x] = T(0);
       for (int64_t x = 0; x < width; x++) {
         line[kLeast * row + x] = ((const T*)call.depth)[in + x];
-        line[kInverse * row + x] = T(1) / ((const T*)call.weight)[in + x];
         line[kMean * row + x] = T(0);
         if constexpr (plain) {
           const T left = ((const T*)call.scene.transmittance)[in + x];
@@ -151,11 +129,12 @@ struct Fragments {
           fold[2 * y * row + x] = ((const double*)call.scene.transmittance)[in + x];
         }
       }
+      const T* weight = (const T*)call.weight + in;
       for (int c = 0; c < call.channels; c++) {
         const T* g = gradient_of(view) + c * size() + y * width;
         const T* value = (const T*)call.image + ((int64_t)view * call.channels + c) * size() + y * width;
         T *mean = line + kMean * row, *gradient = line + (kGradients + c) * row;
-        for (int64_t x = 0; x < width; x++) gradient[x] = g[x], mean[x] += g[x] * value[x];
+        for (int64_t x = 0; x < width; x++) gradient[x] = g[x] / weight[x], mean[x] += gradient[x] * value[x];
       }
     }
   }
@@ -173,22 +152,31 @@ struct Fragments {
     }
   };
 
-  // The point of the face that is seen at the pixels of a run.
-  struct Point {
-    V positive[3], inverse, z;  // max(g, 0), 1 / their sum, the depth
-    I shown;                    // some of them are positive
+  // max(g, 0), their sum, and the sum of them times the depths.
+  struct Planar {
+    V positive[3], total, depths;
   };
-  static Point point_of(const LocalPlanes& p, const Look& look, const typename C::Run& run) {
-    Point out;
+  static Planar planar_of(const LocalPlanes& p, const Look& look, const typename C::Run& run) {
+    Planar out;
     const V x = ramp() + run.x;
 #pragma clang loop unroll(full)
     for (int k = 0; k < 3; k++) out.positive[k] = max(p.x[k] * x + (p.y[k] * run.y + p.one[k]), V(T(0)));
-    const V total = out.positive[0] + out.positive[1] + out.positive[2];
-    out.shown = total > T(0);
-    out.inverse = T(1) / (out.shown ? total : V(T(1)));
-    const V z = out.positive[0] * look.depth[0] + out.positive[1] * look.depth[1] + out.positive[2] * look.depth[2];
-    out.z = max(out.shown ? z * out.inverse : V(T(0)), V(T(look.blend.near)));
+    out.total = out.positive[0] + out.positive[1] + out.positive[2];
+    out.depths = out.positive[0] * look.depth[0] + out.positive[1] * look.depth[1] + out.positive[2] * look.depth[2];
     return out;
+  }
+  static Point point_of(const Planar& at, const Look& look) {
+    Point out;
+#pragma clang loop unroll(full)
+    for (int k = 0; k < 3; k++) out.positive[k] = at.positive[k];
+    out.shown = at.total > T(0);
+    out.inverse = T(1) / max(at.total, V(kTiny<T>));
+    out.z = max(at.depths * out.inverse, V(T(look.blend.near)));
+    return out;
+  }
+  // Whether the pixels see it behind depth `least`, so far that its weight is nothing.
+  static I hidden(const Planar& at, V least, const Look& look) {
+    return at.depths > (least + T(kHidden<T> / look.blend.scale)) * at.total;
   }
 
   // The signed square of the distance in units of the blur, and whether the centre is covered: see Cells::multiply.
@@ -238,25 +226,42 @@ struct Fragments {
 
   template <int n>
   void draw(const typename C::Cell& cell, const Look& look, T* image, double* fold, Scratch& scratch) const {
+    if (call.texture) return draw_as<n, kTextured>(cell, look, image, fold, scratch);
+    if (plain && call.channels == 3) return draw_as<n, 3>(cell, look, image, fold, scratch);
+    draw_as<n, kAny>(cell, look, image, fold, scratch);
+  }
+
+  template <int n, int channels>
+  void draw_as(const typename C::Cell& cell, const Look& look, T* image, double* fold, Scratch& scratch) const {
     const typename C::template LaneEdges<n> edge(cell.edges);
     const LocalPlanes local(look.planes, cell.x, cell.y);
+    const T far = T(look.blend.far);
     Point point[C::kRuns];
-    V x[C::kRuns], covered[C::kRuns];
-    for (int i = 0; i < cell.count; i++) x[i] = squared_of<n>(edge, cell.runs[i]);
-    for (int i = 0; i < cell.count; i++) point[i] = point_of(local, look, cell.runs[i]);
+    V covered[C::kRuns];
+    T* pixel[C::kRuns];
+    const typename C::Run* of[C::kRuns];
+    int count = 0;
     for (int i = 0; i < cell.count; i++) {
-      const I within = point[i].z <= T(look.blend.far);
-      T* pixel = image + cell.runs[i].pixel;
-      if constexpr (plain) {
-        const V e = select(within, C::exponential(x[i])), before = load<T>(pixel);
-        store(pixel, smaller(before + before * e, V(kSaturated<T>)));
-        covered[i] = e / (e + T(1));
-      } else {
-        covered[i] = fold_run(cell, look, cell.runs[i], x[i], within, fold);
+      T* p = image + cell.runs[i].pixel;
+      const Planar at = planar_of(local, look, cell.runs[i]);
+      if constexpr (plain) {  // hidden behind others, where alpha is 1 already?
+        if (!any_lane<T>((load<T>(p) < kSaturated<T>) | ~hidden(at, load<T>(p + kDepth * row), look)) && !call.nearest) continue;
       }
-      if (call.nearest) cover(look, point[i].z, inside_of(x[i]) & within, pixel);
+      point[count] = point_of(at, look), pixel[count] = p, of[count++] = cell.runs + i;
     }
-    for (int i = 0; i < cell.count; i++) blend(look, point[i], covered[i], image + cell.runs[i].pixel, scratch);
+    for (int i = 0; i < count; i++) {
+      const V x = squared_of<n>(edge, *of[i]);
+      const I within = point[i].z <= far;
+      if constexpr (plain) {
+        const V e = select(within, C::exponential(x)), before = load<T>(pixel[i]);
+        store(pixel[i], smaller(before + before * e, V(kSaturated<T>)));
+        covered[i] = select(point[i].shown, e / (e + T(1)));
+      } else {
+        covered[i] = select(point[i].shown, fold_run(cell, look, *of[i], x, within, fold));
+      }
+      if (call.nearest) cover(look, point[i].z, inside_of(x) & within, pixel[i]);
+    }
+    for (int i = 0; i < count; i++) blend<channels>(look, point[i], covered[i], pixel[i], scratch);
   }
 
   // D of a run's pixels, zero where the face does not count, each added to its pixel's S.
@@ -277,177 +282,146 @@ struct Fragments {
   }
 
   void cover(const Look& look, V z, I covers, T* pixel) const {
-    const V before = load<T>(pixel + kNearest * row);
-    const I nearer = covers & (z < before);
-    store(pixel + kNearest * row, nearer ? z : before);
-    const I face = (I)load<T>(pixel + kFace * row);
-    store(pixel + kFace * row, (V)(nearer ? I(look.face) : face));
+    const V before = load<T>(pixel + covering);
+    const I nearer = covers & (z < before), number = (I)load<T>(pixel + face);
+    store(pixel + covering, nearer ? z : before);
+    store(pixel + face, (V)(nearer ? I(look.face) : number));
   }
 
+  // Adds a run's fragments to its pixels; covered: D, zero where the face does not count.
+  template <int channels>
   void blend(const Look& look, const Point& at, V covered, T* pixel, Scratch& scratch) const {
-    const I shown = at.shown & (covered > T(0));
+    const I counts = covered > T(0);
     const V least = load<T>(pixel + kDepth * row), weight = load<T>(pixel + kWeight * row);
-    const V z = shown ? at.z : least, apart = (z - least) * T(look.blend.scale);
-    const V less = exp2_below(-magnitude(apart));
-    const I nearer = apart < T(0);
-    const V keep = nearer ? less : V(T(1)), share = select(shown, nearer ? covered : covered * less);
+    const V apart = (at.z - least) * T(look.blend.scale), less = exp2_below(-magnitude(apart));
+    const I nearer = counts & (apart < T(0));
+    const V keep = nearer ? less : V(T(1)), share = nearer ? covered : covered * less;
     if (!any_lane<T>(nearer | (share > weight * kNegligible<T>))) return;
-    store(pixel + kDepth * row, nearer ? z : least);
+    store(pixel + kDepth * row, nearer ? at.z : least);
     store(pixel + kWeight * row, weight * keep + share);
-    const V one = share * at.inverse;
     T* sum = pixel + kChannels * row;
-    if (call.texture == 0) {
+    if constexpr (channels == kTextured) {
+      this->shade(look, at, share > T(0), scratch, [](int, const Taps<T>&, const T*) {});
+      for (int c = 0; c < call.channels; c++, sum += row) store(sum, load<T>(sum) * keep + share * scratch.colour[c]);
+    } else {
+      const V one = share * at.inverse;
       const V p0 = one * at.positive[0], p1 = one * at.positive[1], p2 = one * at.positive[2];
-      const T *a = look.corner[0], *b = look.corner[1], *c = look.corner[2];
-      for (int channel = 0; channel < call.channels; channel++, sum += row)
-        store(sum, load<T>(sum) * keep + (p0 * a[channel] + p1 * b[channel] + p2 * c[channel]));
-      return;
+      const T *a0 = look.corner[0], *a1 = look.corner[1], *a2 = look.corner[2];
+      const int count = channels ? channels : call.channels;
+      for (int c = 0; c < count; c++, sum += row) store(sum, load<T>(sum) * keep + (p0 * a0[c] + p1 * a1[c] + p2 * a2[c]));
     }
-    interpolate(look, at, scratch);
-    shade(look, at, share > T(0), scratch, [](int, const Taps<T>&, const T*) {});
-    for (int channel = 0; channel < call.channels; channel++, sum += row)
-      store(sum, load<T>(sum) * keep + share * scratch.colour[channel]);
-  }
-
-  // ------------------------------------------------------------------------------------------ textures
-
-  void interpolate(const Look& look, const Point& at, Scratch& s) const {
-    for (int c = 0; c < call.width; c++)
-      s.attribute[c] = (at.positive[0] * look.corner[0][c] + at.positive[1] * look.corner[1][c] +
-                        at.positive[2] * look.corner[2][c]) * at.inverse;
-  }
-  int first_light() const { return call.texture == 2 ? 2 : 0; }
-  int first_other() const { return first_light() + (call.lit ? call.texture_channels : 0); }
-  const T* texels_of(const Look& look) const {
-    const T* texels = (const T*)call.texels + (call.shared_texels ? 0 : look.view * call.texel_count * call.texture_channels);
-    return texels + first_texel(look) * call.texture_channels;
-  }
-  int64_t first_texel(const Look& look) const {
-    return call.texture == 1 ? look.face * call.resolution * call.resolution : 0;
-  }
-  Taps<T> taps_of(const Look& look, const Point& at, const Scratch& s, int lane) const {
-    if (call.texture == 1) {
-      Taps<T> taps = {};
-      taps.count = 1, taps.weight[0] = 1;
-      taps.index[0] = surface_texel(at.positive[0][lane] * at.inverse[lane], at.positive[1][lane] * at.inverse[lane], call.resolution);
-      return taps;
-    }
-    const T base = ((const T*)call.face_levels)[(int64_t)look.view * call.scene.faces + look.face];
-    const T level = look.orthographic ? base : pixel_level(base, at.z[lane]);
-    return texture_taps(texture, s.attribute[0][lane], s.attribute[1][lane], level);
-  }
-
-  // The colours of a run's pixels. Calls each(lane, taps, texels) where they are asked for.
-  template <class Each>
-  void shade(const Look& look, const Point& at, I asked, Scratch& s, Each each) const {
-    const int channels = call.texture_channels;
-    for (int c = 0; c < channels; c++) s.colour[c] = V(T(0));
-    const T* texels = texels_of(look);
-    for (int l = 0; l < lanes; l++) {
-      if (!asked[l]) continue;
-      const Taps<T> taps = taps_of(look, at, s, l);
-      for (int c = 0; c < channels; c++) {
-        T sum = 0;
-        for (int k = 0; k < taps.count; k++) sum += taps.weight[k] * texels[(int64_t)taps.index[k] * channels + c];
-        s.colour[c][l] = sum;
-      }
-      each(l, taps, texels);
-    }
-    if (call.lit)
-      for (int c = 0; c < channels; c++) s.colour[c] *= s.attribute[first_light() + c];
-    for (int c = channels; c < call.channels; c++) s.colour[c] = s.attribute[first_other() + c - channels];
   }
 
   // ------------------------------------------------------------------------------------------ backward
 
+  // A run that wants something of the face.
+  struct Wanting {
+    Point at;
+    V share;               // of the face in the pixel's sum of weights
+    V by_log, by_squared;  // d log D / d(x or u); dL/d(x or u), at first through alpha alone
+    V x;                   // see squared_of
+  };
+
+  // Adds the gradient of a face's fragments in a cell to that of the face, and of its corners' attributes.
   template <int n>
   void gather(const typename C::Cell& cell, const Look& look, const T* image, const double* fold, Scratch& s, FaceSums& out,
               T* attributes) const {
-    const typename C::template OutlineEdges<n> edge(cell.edges);
-    const LocalPlanes local(look.planes, cell.x, cell.y);
-    V plane[3], plane_x[3], plane_y[3], depth[3], move_x[4], move_y[4], level = V(T(0));
-    for (int k = 0; k < 3; k++) plane[k] = plane_x[k] = plane_y[k] = depth[k] = V(T(0));
-    for (int k = 0; k < 4; k++) move_x[k] = move_y[k] = V(T(0));
-    for (int c = 0; c < 3 * call.width; c++) s.sums[c] = V(T(0));
+    Wanting want[C::kRuns];
+    int runs[C::kRuns];
+    const int count = find_wanting<n>(cell, look, image, fold, want, runs);
     bool shares = false;
-    for (int i = 0; i < cell.count; i++) {
-      const typename C::Run& run = cell.runs[i];
-      const T* pixel = image + run.pixel;
-      V nx, ny, across, past, share_of[n];
-      const V x = C::search(edge, run, [&](int k, I closer, V a, V beyond, V t) {
-        nx = closer ? edge.nx[k] : nx, ny = closer ? edge.ny[k] : ny;
-        across = closer ? a : across, past = closer ? beyond : past;
-#pragma clang loop unroll(full)
-        for (int j = 0; j < n; j++) {
-          const V mine = j == k ? T(1) - t : j == (k + 1) % n ? t : V(T(0));
-          share_of[j] = closer ? mine : share_of[j];
-        }
-      });
-      const Point at = point_of(local, look, run);
-      const I within = at.z <= T(look.blend.far);
-      V covered, by_log, by_squared;  // D; d log D / d(x or u); dL/d(x or u) through alpha
-      T u[lanes];
-      if constexpr (plain) {
-        const V e = select(within, C::exponential(x)), clear = T(1) / (e + T(1));
-        covered = e * clear, by_log = T(kLn2) * clear, by_squared = load<T>(pixel + kAlpha * row) * covered;
-      } else {
-        alpha_of(cell, look, run, x, within, load<T>(pixel + kAlpha * row), fold, covered, by_log, by_squared, u);
-      }
-      const V apart = (load<T>(pixel + kLeast * row) - at.z) * T(look.blend.scale);
-      const V near_share = exp2_below(min(apart, V(T(0)))) * covered * load<T>(pixel + kInverse * row);
-      const V share = select(at.shown & (near_share > kNegligible<T>), near_share);
-      const bool seen = any_lane<T>(share != T(0));
-      if (!seen && !any_lane<T>(by_squared != T(0))) continue;
-      V towards = V(T(0));  // dL / d log of the weight
-      if (seen) {
-        shares = true;
-        V by_depth = V(T(0)), by_corner[3], total;
-        colour_backward(look, at, share, pixel, s, level, by_depth, total);
-#pragma clang loop unroll(full)
-        for (int k = 0; k < 3; k++) {
-          by_corner[k] = V(T(0));
-          for (int c = 0; c < call.width; c++) by_corner[k] += s.gradient[c] * look.corner[k][c];
-        }
-        towards = total - share * load<T>(pixel + kMean * row);
-        by_depth -= towards * T(look.blend.scale * kLn2);
-        by_depth = select(at.z > T(look.blend.near), by_depth);
-        V mean = V(T(0));
-#pragma clang loop unroll(full)
-        for (int k = 0; k < 3; k++) {
-          const V b = at.positive[k] * at.inverse;
-          by_corner[k] += by_depth * look.depth[k];
-          mean += b * by_corner[k];
-          depth[k] += by_depth * b;
-          for (int c = 0; c < call.width; c++) s.sums[k * call.width + c] += b * s.gradient[c];
-        }
-        const V lane_x = ramp() + run.x;
-#pragma clang loop unroll(full)
-        for (int k = 0; k < 3; k++) {
-          const V g = select(at.positive[k] > T(0), (by_corner[k] - mean) * at.inverse);
-          plane[k] += g, plane_x[k] += g * lane_x, plane_y[k] += g * run.y;
-        }
-      }
-      const V pull = by_squared + select(covered > T(0), towards * by_log);
-      if constexpr (!plain) {
-        if (call.distance != kEuclidean) {
-          if (call.distance == kBarycentric) barycentric_pull(cell, look, run, pull, out.outline);
-          continue;
-        }
-      }
-      const V g = flip_sign<T>(plain || call.squared ? pull : rooted(pull, u), x);
-      const Vector2<V> move = nearest_point_gradient(g, across, past, nx, ny);
-#pragma clang loop unroll(full)
-      for (int k = 0; k < n; k++) move_x[k] += move.x * share_of[k], move_y[k] += move.y * share_of[k];
+    for (int i = 0; i < count; i++) shares |= any_lane<T>(want[runs[i]].share > T(0));
+    if (shares) {
+      if (call.texture) colours_backward<kTextured>(cell, look, image, want, runs, count, s, out, attributes);
+      else if (plain && call.channels == 3) colours_backward<3>(cell, look, image, want, runs, count, s, out, attributes);
+      else colours_backward<kAny>(cell, look, image, want, runs, count, s, out, attributes);
     }
-    T sum_x[4], sum_y[4];
-    sum_lanes<T>(move_x[0], move_x[1], move_x[2], move_x[3], sum_x);
-    sum_lanes<T>(move_y[0], move_y[1], move_y[2], move_y[3], sum_y);
-    for (int k = 0; k < n; k++) out.outline[k].x += sum_x[k], out.outline[k].y += sum_y[k];
-    if (shares) add(cell, plane, plane_x, plane_y, depth, level, s, out, attributes);
+    if (plain || call.distance == kEuclidean) {
+      outline_backward<n>(cell, want, runs, count, out);
+    } else if (call.distance == kBarycentric) {
+      for (int i = 0; i < count; i++) barycentric_pull(cell, look, cell.runs[runs[i]], want[runs[i]], out.outline);
+    }
   }
 
-  void add(const typename C::Cell& cell, const V* plane, const V* plane_x, const V* plane_y, const V* depth, V level,
-           const Scratch& s, FaceSums& out, T* attributes) const {
+  // Which of a cell's runs want something, and what; how many.
+  template <int n>
+  int find_wanting(const typename C::Cell& cell, const Look& look, const T* image, const double* fold, Wanting* want,
+                   int* runs) const {
+    const typename C::template LaneEdges<n> edge(cell.edges);
+    const LocalPlanes local(look.planes, cell.x, cell.y);
+    const T scale = T(look.blend.scale), far = T(look.blend.far);
+    int count = 0;
+    for (int i = 0; i < cell.count; i++) {
+      const T* pixel = image + cell.runs[i].pixel;
+      const Planar at = planar_of(local, look, cell.runs[i]);
+      if (!any_lane<T>((load<T>(pixel + kAlpha * row) != T(0)) | ~hidden(at, load<T>(pixel + kLeast * row), look))) continue;
+      want[i].at = point_of(at, look), runs[count++] = i;
+    }
+    for (int i = 0; i < count; i++) {
+      Wanting& w = want[runs[i]];
+      w.x = squared_of<n>(edge, cell.runs[runs[i]]);
+    }
+    int kept = 0;
+    for (int i = 0; i < count; i++) {
+      const typename C::Run& run = cell.runs[runs[i]];
+      Wanting& w = want[runs[i]];
+      const T* pixel = image + run.pixel;
+      const V alpha = load<T>(pixel + kAlpha * row), apart = (w.at.z - load<T>(pixel + kLeast * row)) * scale;
+      const I within = w.at.z <= far;
+      V covered;
+      if constexpr (plain) {
+        const V e = select(within, C::exponential(w.x)), clear = T(1) / (e + T(1));
+        covered = e * clear, w.by_squared = alpha * covered;
+        w.by_log = select((e > T(0)) & (w.x < V(kMostExponent<T>)), T(kLn2) * clear);
+      } else {
+        alpha_of(cell, look, run, w.x, within, alpha, fold, covered, w.by_log, w.by_squared);
+      }
+      const V share = exp2_below(-positive_part(apart)) * covered;
+      w.share = select(w.at.shown & (share > kNothing<T>), share);
+      runs[kept] = runs[i];
+      kept += any_lane<T>((w.share > T(0)) | (w.by_squared != T(0)));
+    }
+    return kept;
+  }
+
+  // Through what the face shows: to its attributes, planes and depths, and to by_squared through the weights.
+  template <int channels>
+  void colours_backward(const typename C::Cell& cell, const Look& look, const T* image, Wanting* want, const int* runs,
+                        int count, Scratch& s, FaceSums& out, T* attributes) const {
+    const int width = channels > 0 ? channels : call.width;
+    V local[9 * (channels > 0 ? 1 : 0) + 1];
+    V* sums = channels > 0 ? local : s.sums;  // 3 width
+    for (int c = 0; c < 3 * width; c++) sums[c] = V(T(0));
+    V plane[3], plane_x[3], plane_y[3], depth[3], level = V(T(0));
+    for (int k = 0; k < 3; k++) plane[k] = plane_x[k] = plane_y[k] = depth[k] = V(T(0));
+    for (int i = 0; i < count; i++) {
+      const typename C::Run& run = cell.runs[runs[i]];
+      Wanting& w = want[runs[i]];
+      if (!any_lane<T>(w.share > T(0))) continue;
+      const T *pixel = image + run.pixel, *wanted = pixel + kGradients * row;
+      V b[3], by_corner[3], by_depth = V(T(0)), total = V(T(0));
+#pragma clang loop unroll(full)
+      for (int k = 0; k < 3; k++) b[k] = w.at.positive[k] * w.at.inverse, by_corner[k] = V(T(0));
+      if constexpr (channels == kTextured) total = this->backward(look, w.at, w.share, wanted, row, s, level, by_depth);
+      for (int c = 0; c < width; c++) {
+        const V g = channels == kTextured ? s.gradient[c] : w.share * load<T>(wanted + c * row);
+#pragma clang loop unroll(full)
+        for (int k = 0; k < 3; k++) by_corner[k] += g * look.corner[k][c], sums[k * width + c] += g * b[k];
+      }
+      V mean = b[0] * by_corner[0] + b[1] * by_corner[1] + b[2] * by_corner[2];
+      if constexpr (channels != kTextured) total = mean;
+      const V towards = total - w.share * load<T>(pixel + kMean * row);  // dL / d log of the weight
+      w.by_squared += towards * w.by_log;
+      by_depth = select(w.at.z > T(look.blend.near), by_depth - towards * T(look.blend.scale * kLn2));
+      mean += by_depth * (b[0] * look.depth[0] + b[1] * look.depth[1] + b[2] * look.depth[2]);
+      const V lane_x = ramp() + run.x;
+#pragma clang loop unroll(full)
+      for (int k = 0; k < 3; k++) {
+        depth[k] += by_depth * b[k];
+        const V g = select(w.at.positive[k] > T(0), (by_corner[k] + by_depth * look.depth[k] - mean) * w.at.inverse);
+        plane[k] += g, plane_x[k] += g * lane_x, plane_y[k] += g * run.y;
+      }
+    }
     T one[4], x[4], y[4], z[4];
     sum_lanes<T>(plane[0], plane[1], plane[2], level, one);
     sum_lanes<T>(plane_x[0], plane_x[1], plane_x[2], level, x);
@@ -460,69 +434,53 @@ struct Fragments {
     out.level += one[3];
     int c = 0;
     T sum[4];
-    for (; c + 4 <= 3 * call.width; c += 4) {
-      sum_lanes<T>(s.sums[c], s.sums[c + 1], s.sums[c + 2], s.sums[c + 3], sum);
+    for (; c + 4 <= 3 * width; c += 4) {
+      sum_lanes<T>(sums[c], sums[c + 1], sums[c + 2], sums[c + 3], sum);
       for (int k = 0; k < 4; k++) attributes[c + k] += sum[k];
     }
-    for (; c < 3 * call.width; c++) attributes[c] += sum_of(s.sums[c]);
+    for (; c < 3 * width; c++) attributes[c] += sum_of(sums[c]);
   }
 
-  // dL/d(attributes at the point) in s.gradient; total: the sum over the channels of share * gradient * colour.
-  void colour_backward(const Look& look, const Point& at, V share, const T* pixel, Scratch& s, V& level, V& by_depth,
-                       V& total) const {
-    const T* g = pixel + kGradients * row;
-    total = V(T(0));
-    if (call.texture == 0) {
-      for (int c = 0; c < call.width; c++) {
-        s.gradient[c] = share * load<T>(g + c * row);
-        const V value = at.positive[0] * look.corner[0][c] + at.positive[1] * look.corner[1][c] +
-                        at.positive[2] * look.corner[2][c];
-        total += s.gradient[c] * value;
-      }
-      total *= at.inverse;
-      return;
-    }
-    const int channels = call.texture_channels;
-    interpolate(look, at, s);
-    for (int c = 0; c < first_light(); c++) s.gradient[c] = V(T(0));
-    int64_t* texel_gradients = call.grad_texels;
-    if (texel_gradients)
-      texel_gradients += ((call.shared_texels ? 0 : look.view * call.texel_count) + first_texel(look)) * channels;
-    shade(look, at, share > T(0), s, [&](int l, const Taps<T>& taps, const T* texels) {
-      T pull[8] = {};
-      for (int c = 0; c < channels; c++) {
-        T wanted = share[l] * g[c * row + l];
-        if (call.lit) s.gradient[first_light() + c][l] = wanted * s.colour[c][l], wanted *= s.attribute[first_light() + c][l];
-        for (int k = 0; k < taps.count; k++) {
-          pull[k] += wanted * texels[(int64_t)taps.index[k] * channels + c];
-          if (texel_gradients)
-            __atomic_fetch_add(texel_gradients + (int64_t)taps.index[k] * channels + c,
-                               (int64_t)(double(wanted * taps.weight[k]) / call.texel_unit), __ATOMIC_RELAXED);
+  // Through the distance to the outline, to its corners.
+  template <int n>
+  void outline_backward(const typename C::Cell& cell, const Wanting* want, const int* runs, int count, FaceSums& out) const {
+    const typename C::template OutlineEdges<n> edge(cell.edges);
+    V move_x[4], move_y[4];
+    for (int k = 0; k < 4; k++) move_x[k] = move_y[k] = V(T(0));
+    for (int i = 0; i < count; i++) {
+      const Wanting& w = want[runs[i]];
+      if (!any_lane<T>(w.by_squared != T(0))) continue;
+      V nx, ny, across, past, share[n];
+      C::search(edge, cell.runs[runs[i]], [&](int k, I closer, V a, V beyond, V t) {
+        nx = closer ? edge.nx[k] : nx, ny = closer ? edge.ny[k] : ny;
+        across = closer ? a : across, past = closer ? beyond : past;
+#pragma clang loop unroll(full)
+        for (int j = 0; j < n; j++) {
+          const V mine = j == k ? T(1) - t : j == (k + 1) % n ? t : V(T(0));
+          share[j] = closer ? mine : share[j];
         }
-      }
-      if (call.texture != 2) return;
-      const TextureGradient<T> moved = texture_backward(texture, taps, pull);
-      s.gradient[0][l] = moved.u, s.gradient[1][l] = moved.v;
-      level[l] += moved.level;
-      if (!look.orthographic) by_depth[l] += moved.level * pixel_level_slope(at.z[l]);
-    });
-    if (call.lit)
-      for (int c = 0; c < channels; c++)
-        s.gradient[first_light() + c] = select(share > T(0), s.gradient[first_light() + c]);
-    for (int c = channels; c < call.channels; c++) s.gradient[first_other() + c - channels] = share * load<T>(g + c * row);
-    for (int c = 0; c < call.channels; c++) total += share * load<T>(g + c * row) * s.colour[c];
+      });
+      const V g = flip_sign<T>(plain || call.squared ? w.by_squared : rooted(w.by_squared, w.x), w.x);
+      const Vector2<V> move = nearest_point_gradient(g, across, past, nx, ny);
+#pragma clang loop unroll(full)
+      for (int k = 0; k < n; k++) move_x[k] += move.x * share[k], move_y[k] += move.y * share[k];
+    }
+    T sum_x[4], sum_y[4];
+    sum_lanes<T>(move_x[0], move_x[1], move_x[2], move_x[3], sum_x);
+    sum_lanes<T>(move_y[0], move_y[1], move_y[2], move_y[3], sum_y);
+    for (int k = 0; k < n; k++) out.outline[k].x += sum_x[k], out.outline[k].y += sum_y[k];
   }
 
-  // The same as in draw(), with the derivatives, where the modes are not plain. u: the signed distances.
+  // D of a run's pixels and its derivatives, where the modes are not plain.
   void alpha_of(const typename C::Cell& cell, const Look& look, const typename C::Run& run, V squared, I within, V grad_alpha,
-                const double* fold, V& covered, V& by_log, V& by_alpha, T* u) const {
+                const double* fold, V& covered, V& by_log, V& by_alpha) const {
     covered = by_log = by_alpha = V(T(0));
     const double* state = fold + state_of(run.pixel);
     for (int l = 0; l < lanes; l++) {
       const bool inside = inside_of(squared)[l];
-      u[l] = distance_of(look, cell, run, l, squared[l]);
-      if (!within[l] || !counts(u[l], inside)) continue;
-      const Coverage<T> face = coverage_at(u[l], inside);
+      const T u = distance_of(look, cell, run, l, squared[l]);
+      if (!within[l] || !counts(u, inside)) continue;
+      const Coverage<T> face = coverage_at(u, inside);
       covered[l] = face.covered;
       if (face.density == 0) continue;
       by_log[l] = face.covered > 0 ? face.density / face.covered : T(0);
@@ -536,18 +494,20 @@ struct Fragments {
     }
   }
 
-  // dL/d(squared) from dL/du, u = sqrt(squared); none on the outline itself.
-  static V rooted(V pull, const T* u) {
-    for (int l = 0; l < lanes; l++) pull[l] = u[l] != 0 ? pull[l] / (2 * fabs(u[l])) : T(0);
+  // dL/d(squared) from dL/d(its root); none on the outline itself.
+  static V rooted(V pull, V squared) {
+    for (int l = 0; l < lanes; l++) pull[l] = squared[l] != 0 ? pull[l] / (2 * sqrt(fabs(squared[l]))) : T(0);
     return pull;
   }
 
-  void barycentric_pull(const typename C::Cell& cell, const Look& look, const typename C::Run& run, V pull, Vec2* outline) const {
+  void barycentric_pull(const typename C::Cell& cell, const Look& look, const typename C::Run& run, const Wanting& w,
+                        Vec2* outline) const {
     for (int l = 0; l < lanes; l++) {
-      if (pull[l] == 0) continue;
+      if (w.by_squared[l] == 0) continue;
       const Barycentric at = barycentric_of(look, cell, run, l);
       const double slope = call.squared ? 2 * (at.m < 0 ? -at.m : at.m) : 1;
-      barycentric_backward(look.outline->pixel, at, centre_of(cell, run, l), pull[l] * slope / call.scene.sigma, outline);
+      barycentric_backward(look.outline->pixel, at, centre_of(cell, run, l), w.by_squared[l] * slope / call.scene.sigma,
+                           outline);
     }
   }
 };

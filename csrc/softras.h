@@ -60,7 +60,7 @@ typedef struct {
   int32_t *nearest;      /* (N,H,W): the nearest face that covers the centre, or -1; may be null. Out only */
   /* the backward pass */
   const void *grad_image;
-  void *grad_corners;    /* (N,F,3,width): of the attributes at the faces' corners. Out */
+  void *grad_attributes; /* as attributes: out */
   void *grad_levels;     /* (N,F): out, or null */
   int64_t *grad_texels;  /* as texels, in units of texel_unit; added to, or null */
   double texel_unit;
@@ -74,6 +74,9 @@ enum {
   SOFTRAS_BAD_FACE_INDEX,
   SOFTRAS_OUT_OF_MEMORY,
   SOFTRAS_BAD_ATTRIBUTE_INDEX,
+  SOFTRAS_BAD_ATTRIBUTES,      /* NaN or infinite */
+  SOFTRAS_BAD_TEXELS,
+  SOFTRAS_BAD_BACKGROUND,
 };
 
 #if defined(_WIN32)

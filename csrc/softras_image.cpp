@@ -25,6 +25,7 @@ struct Images : Gradients<T> {
 
   const softras_image_call& of;
   const F fragments;
+  Buffer<T> corner_gradients;  // (N, F, 3, width): of the attributes
 
   explicit Images(const softras_image_call& c) : Gradients<T>(c.scene), of(c), fragments(c) {
     if constexpr (!plain) {
@@ -39,12 +40,50 @@ struct Images : Gradients<T> {
   bool backward() const { return call.grad_positions != nullptr; }
 
   void run() {
-    if (backward() && !this->reserve_views()) return fail(SOFTRAS_OUT_OF_MEMORY);
+    if (backward() && !(this->reserve_views() && corner_gradients.reserve((int64_t)call.views * call.faces * 3 * of.width)))
+      return fail(SOFTRAS_OUT_OF_MEMORY);
+    if (!backward()) check_values();
+    if (status) return;
     Scene<T>::template run<Workspace<T>>(
         2 * this->size(), [&](int view, Workspace<T>& w, Team& team, int rank) { return render(view, w, team, rank); },
         [&](int rank, int size) {
-          if (backward()) this->sum_views(share(call.vertices, rank, size));
+          if (!backward()) return;
+          this->sum_views(share(call.vertices, rank, size));
+          sum_corners(share(of.rows, rank, size));
         });
+  }
+
+  // A share of the attributes' gradients, in the order of views and faces.
+  void sum_corners(Share s) const {
+    const int64_t width = of.width, most = of.shared_attributes ? 1 : call.views;
+    T* out = (T*)of.grad_attributes;
+    for (int64_t view = 0; view < most; view++)
+      memset(out + (view * of.rows + s.begin) * width, 0, (s.end - s.begin) * width * sizeof(T));
+    for (int64_t view = 0; view < call.views; view++) {
+      T* of_view = out + (of.shared_attributes ? 0 : view * of.rows * width);
+      const T* corner = corner_gradients.data + view * call.faces * 3 * width;
+      for (int64_t i = 0; i < 3 * (int64_t)call.faces; i++, corner += width) {
+        const int64_t row = attribute_row(i);
+        if (row < s.begin || row >= s.end) continue;
+        for (int64_t c = 0; c < width; c++) of_view[row * width + c] += corner[c];
+      }
+    }
+  }
+
+  int64_t attribute_row(int64_t i) const {
+    return call.wide_indices ? ((const int64_t*)of.attribute_faces)[i] : ((const int32_t*)of.attribute_faces)[i];
+  }
+
+  void check_values() {
+    const int64_t views = call.views;
+    check(of.attributes, (of.shared_attributes ? 1 : views) * of.rows * of.width, SOFTRAS_BAD_ATTRIBUTES);
+    check(of.texels, (of.shared_texels ? 1 : views) * of.texel_count * of.texture_channels, SOFTRAS_BAD_TEXELS);
+    check(of.background, views * of.channels, SOFTRAS_BAD_BACKGROUND);
+  }
+  void check(const void* values, int64_t count, int code) {
+    bool finite = true;
+    for (int64_t i = 0; i < count; i++) finite &= __builtin_isfinite(((const T*)values)[i]);
+    if (!finite) fail(code);
   }
 
   bool render(int view, Workspace<T>& w, Team& team, int rank) {
@@ -74,14 +113,14 @@ struct Images : Gradients<T> {
   }
 
   // What a face shows in a view. False: an index of its attributes is out of range.
-  bool look(int view, const Camera& cam, const Face& face, int64_t f, typename F::Look& out) {
+  bool look(int view, const Camera& cam, Workspace<T>& w, const Face& face, int64_t f, Look<T>& out) {
     Vec3 point[3], h[3];
-    corners(view, cam, face, point);
+    if (face.kind == kClipped) corners(view, cam, face, point);
     for (int k = 0; k < 3; k++) {
-      h[k] = homogeneous_pixel(cam, point[k]);
-      out.depth[k] = T(point[k].z);
-      const int64_t i = 3 * f + k;
-      const int64_t row = call.wide_indices ? ((const int64_t*)of.attribute_faces)[i] : ((const int32_t*)of.attribute_faces)[i];
+      const Projected& p = w.projected[face.vertex[k]];
+      h[k] = face.kind == kClipped ? homogeneous_pixel(cam, point[k]) : homogeneous_pixel(cam, p.pixel, p.z);
+      out.depth[k] = T(p.z);
+      const int64_t row = attribute_row(3 * f + k);
       if (row < 0 || row >= of.rows) return fail(SOFTRAS_BAD_ATTRIBUTE_INDEX), false;
       out.corner[k] = (const T*)of.attributes + (row + (of.shared_attributes ? 0 : (int64_t)view * of.rows)) * of.width;
     }
@@ -98,11 +137,11 @@ struct Images : Gradients<T> {
     fragments.clear(view, blend_of(of.gamma, of.eps, cam.near, of.far_planes[view]), band, w.image.data, w.fold.data);
     typename F::Scratch scratch;
     if (!fragments.reserve(scratch)) return fail(SOFTRAS_OUT_OF_MEMORY);
-    typename F::Look seen;
+    Look<T> seen;
     int64_t known = -1;
     this->walk_band(view, cam, w, band, skip, [&](int64_t f, const Face& face, const Polygon& p, const typename C::Cell& cell) {
       if (f != known) {
-        if (!look(view, cam, face, f, seen)) return;
+        if (!look(view, cam, w, face, f, seen)) return;
         seen.outline = &face.outline, known = f;
       }
       p.corners == 3 ? fragments.template draw<3>(cell, seen, w.image.data, w.fold.data, scratch)
@@ -121,16 +160,16 @@ struct Images : Gradients<T> {
     if (!fragments.reserve(scratch)) return fail(SOFTRAS_OUT_OF_MEMORY);
     Face face;
     Polygon p;
-    typename F::Look seen;
+    Look<T> seen;
     const int64_t end = min((chunk + 1) * kChunk, int64_t(call.faces));
     for (int64_t f = chunk * kChunk; f < end; f++) {
       FaceGradient<T>& out = w.face_gradients[f];
       out.kind = kUnseen;
       const int64_t place = (int64_t)view * call.faces + f;
-      T* attributes = (T*)of.grad_corners + place * 3 * of.width;
+      T* attributes = corner_gradients.data + place * 3 * of.width;
       memset(attributes, 0, 3 * of.width * sizeof(T));
       if (of.grad_levels) ((T*)of.grad_levels)[place] = 0;
-      if (!find(view, cam, w, f, face) || !polygon(face, p) || !look(view, cam, face, f, seen)) continue;
+      if (!find(view, cam, w, f, face) || !polygon(face, p) || !look(view, cam, w, face, f, seen)) continue;
       seen.outline = &face.outline;
       sums = {};
       C::walk(p, 0, call.height, this->blur_of_face(face), stride, [&](const typename C::Cell& cell) {
@@ -144,7 +183,7 @@ struct Images : Gradients<T> {
   }
 
   // From a face's outline, planes and depths to its corners in camera space.
-  void corners_backward(int view, const Camera& cam, const Face& face, const typename F::Look& seen,
+  void corners_backward(int view, const Camera& cam, const Face& face, const Look<T>& seen,
                         const typename F::FaceSums& sums, double* gk, ClippedGradient& out) const {
     out = {};
     Vec3 point[3];

@@ -89,7 +89,7 @@ def picture_of(
         settings.setdefault("wrap", "mirror")
     shown = channels if kind == "attributes" else 4
     leaves["background"] = rand(shown)
-    settings = {"gamma": 0.05, "far": 5.0, "lit": bool(lit), **settings}
+    settings = {"gamma": 0.05, "far": 5.0, "lit": bool(lit), "nearest": True, **settings}
     return Picture(scene, leaves, torch.randint(0, rows, (F, 3), generator=g), settings, kind == "uv")
 
 

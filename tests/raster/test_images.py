@@ -119,6 +119,7 @@ def test_opcheck(look, monkeypatch):
     picture, calls = picture_of(small_scene(), look=look), []
     op = image_ops._images
     monkeypatch.setattr(image_ops, "_images", lambda *args: calls.append(args) or op(*args))
+    monkeypatch.setattr(image_ops.ops, "dispatches", lambda tensor: True)
     picture.render(picture.inputs(torch.float64))
     leaves = [x.detach().requires_grad_(x.requires_grad) if isinstance(x, torch.Tensor) else x for x in calls[0]]
     torch.library.opcheck(torch.ops.softras.images.default, tuple(leaves))
@@ -171,7 +172,15 @@ def test_the_nearer_face_hides_the_other_for_any_gamma(gamma, dtype):
     vertices = torch.cat([far, near]).to(dtype).requires_grad_()
     colours = torch.tensor([[1.0, 0, 0]] * 4 + [[0.0, 1, 0]] * 4, dtype=dtype)
     got = image_ops.images(
-        vertices, torch.cat([faces, faces + 4]), LENS.to(dtype), EYE.to(dtype), 16, 16, attributes=colours, gamma=gamma
+        vertices,
+        torch.cat([faces, faces + 4]),
+        LENS.to(dtype),
+        EYE.to(dtype),
+        16,
+        16,
+        attributes=colours,
+        gamma=gamma,
+        nearest=True,
     )
     assert torch.allclose(got.image[0, 1], torch.ones(16, 16, dtype=dtype), atol=1e-3)
     assert (got.nearest >= 2).all()
@@ -183,7 +192,7 @@ def test_near_and_far_govern_alpha():
     for z, seen in ((0.5, 0.0), (2.0, 1.0), (101.0, 0.0), (-3.0, 0.0)):
         vertices, faces = square(z)
         got = image_ops.images(
-            vertices, faces, LENS, EYE, 16, 16, attributes=torch.ones(4, 1).double(), background=0.25
+            vertices, faces, LENS, EYE, 16, 16, attributes=torch.ones(4, 1).double(), background=0.25, nearest=True
         )
         assert torch.equal((got.alpha > 0.5).double(), torch.full((1, 16, 16), seen).double())
         assert torch.allclose(got.image, torch.full((1, 1, 16, 16), 1.0 if seen else 0.25).double())
@@ -205,7 +214,7 @@ def test_no_faces_and_no_views():
     scene = small_scene()
     none = scene.faces[:0]
     args = scene.K, scene.world_to_camera, 5, 6
-    got = image_ops.images(scene.vertices, none, *args, attributes=scene.vertices, background=0.5)
+    got = image_ops.images(scene.vertices, none, *args, attributes=scene.vertices, background=0.5, nearest=True)
     assert (got.alpha == 0).all() and (got.image == 0.5).all() and (got.nearest == -1).all()
     args = scene.K[:0], scene.world_to_camera[:0], 5, 6
     got = image_ops.images(scene.vertices, scene.faces, *args, attributes=scene.vertices)
@@ -227,7 +236,7 @@ def test_no_faces_and_no_views():
         ({"dist_eps": 0.7}, "dist_eps must lie between 0 and 0.5"),
         ({"attributes": torch.zeros(20, 3)}, "attributes must be torch.float64 on cpu"),
         ({"attributes": torch.zeros(3, 20, 3).double()}, r"attributes must have shape \(A, C\) or \(2, A, C\)"),
-        ({"attributes": torch.full((20, 3), torch.nan).double()}, "the attributes holds NaN or infinite numbers"),
+        ({"attributes": torch.full((20, 3), torch.nan).double()}, "the attributes hold NaN or infinite numbers"),
         ({"attributes": torch.zeros(5, 3).double()}, "attribute_faces name attributes that do not exist"),
         ({"background": torch.zeros(7).double()}, "the background must have 3 channels"),
         ({"texture": torch.zeros(12, 5, 3).double()}, "a surface texture must have shape"),

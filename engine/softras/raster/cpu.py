@@ -18,6 +18,9 @@ STATUS = {  # what softras.h's SOFTRAS_BAD_... mean; the CUDA kernels' bits too
     4: (ValueError, "faces name vertices that do not exist"),
     5: (MemoryError, "not enough memory to render; use fewer views at once or a smaller image"),
     6: (ValueError, "attribute_faces name attributes that do not exist"),
+    7: (ValueError, "the attributes hold NaN or infinite numbers"),
+    8: (ValueError, "the texture holds NaN or infinite numbers"),
+    9: (ValueError, "the background holds NaN or infinite numbers"),
 }
 
 

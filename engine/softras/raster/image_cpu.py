@@ -25,7 +25,7 @@ class _ImageCall(ctypes.Structure):
         *[(name, ctypes.c_int32) for name in ("resolution", "texture_height", "texture_width", "levels", "wrap")],
         ("texel_count", ctypes.c_int64),
         *[(name, ctypes.c_void_p) for name in ("texels", "face_levels", "image", "depth", "weight", "nearest")],
-        *[(name, ctypes.c_void_p) for name in ("grad_image", "grad_corners", "grad_levels", "grad_texels")],
+        *[(name, ctypes.c_void_p) for name in ("grad_image", "grad_attributes", "grad_levels", "grad_texels")],
         ("texel_unit", ctypes.c_double),
     ]
 
@@ -89,26 +89,28 @@ def images_backward(
     numbers: Numbers,
     choices: Choices,
 ) -> tuple[Tensor, ...]:
-    """Gradients to vertices, K, world_to_camera, the attributes of faces' corners (N, F, 3, C), texels and levels."""
+    """Gradients to vertices, K, world_to_camera, attributes, texels and face levels."""
     dense = torch.contiguous_format
-    grads = [torch.empty_like(x, memory_format=dense) for x in (vertices, K, world_to_camera)]
-    corners = vertices.new_empty(K.shape[0], len(faces), 3, attributes.shape[-1])
+    grads = [torch.empty_like(x, memory_format=dense) for x in (vertices, K, world_to_camera, attributes)]
     levels = torch.empty_like(face_levels, memory_format=dense)
     grad_alpha, grad_image = grad_alpha.contiguous(), grad_image.contiguous()
     scene = cpu.Scene(vertices, faces, K, world_to_camera, orthographic, near)
     inputs = _Inputs(attributes, attribute_faces, background, texels, face_levels, far)
-    base = scene.call(numbers.sigma, cull, state, grad_alpha=grad_alpha, grads=grads)
+    base = scene.call(numbers.sigma, cull, state, grad_alpha=grad_alpha, grads=grads[:3])
     call = inputs.call(base, numbers, choices, image, depth, weight)
-    call.grad_image, call.grad_corners = grad_image.data_ptr(), corners.data_ptr()
+    call.grad_image, call.grad_attributes = grad_image.data_ptr(), grads[3].data_ptr()
     call.grad_levels = levels.data_ptr() if levels.numel() else None
+    if not texels.numel():
+        cpu.run("images", vertices.dtype, call)
+        return *grads, torch.empty_like(texels), levels
     # Sums of whole numbers, which are the same in any order, in a unit in which none of them overflows.
     most = float(grad_image.abs().max()) if grad_image.numel() else 0.0
     light = float(attributes.detach().abs().max()) if choices.lit and attributes.numel() else 1.0
-    unit = most * light * grad_image.numel() / 2**61 or 1.0
     sums = torch.zeros(texels.shape, dtype=torch.int64)
-    call.grad_texels, call.texel_unit = sums.data_ptr() if sums.numel() else None, unit
+    call.texel_unit = most * light * grad_image.numel() / 2**61 or 1.0
+    call.grad_texels = sums.data_ptr()
     cpu.run("images", vertices.dtype, call)
-    return *grads, corners, (sums.double() * unit).to(texels.dtype), levels
+    return *grads, (sums.double() * call.texel_unit).to(texels.dtype), levels
 
 
 class _Inputs:

@@ -20,12 +20,12 @@ class Rendering(NamedTuple):
     """What `images` gives.
 
     alpha: (N, H, W) the silhouette, 0..1. image: (N, C, H, W), row 0 on top, the background blended in. nearest:
-    (N, H, W) int32, the nearest face that covers the pixel's centre, -1 for none.
+    (N, H, W) int32, the nearest face that covers the pixel's centre, -1 for none; None where it was not asked for.
     """
 
     alpha: Tensor
     image: Tensor
-    nearest: Tensor
+    nearest: Tensor | None
 
 
 def images(
@@ -51,6 +51,7 @@ def images(
     orthographic: Tensor | None = None,
     cull: bool = False,
     colour: Literal["softmax", "hard"] = "softmax",
+    nearest: bool = False,
     distance: Literal["euclidean", "barycentric", "hard"] = "euclidean",
     squared: bool = True,
     distribution: str = "logistic",
@@ -85,6 +86,7 @@ def images(
             does not count.
         near, far: (N,) or a number, scene units: what is not between them does not count, in alpha neither.
         colour: "softmax" as above, or "hard": what the nearest face at the pixel's centre shows.
+        nearest: find the nearest faces, for `softras.fragments_of`.
         distance: "euclidean" to the nearest edge, "barycentric" (the least barycentric coordinate), or "hard" (none).
         squared: D of the distance's square over sigma, or of the distance over sigma.
         distribution, shape, shift: D, one of `softras.DISTRIBUTIONS`, and its parameters.
@@ -111,7 +113,9 @@ def images(
     attributes = vertices.new_zeros(1, 0) if attributes is None else attributes
     if attribute_faces is None:
         attribute_faces = faces if attributes.shape[-1] else torch.zeros_like(faces)
-    choices = _choices(modes, n, faces, attributes, attribute_faces, texture, wrap, lit, dtype)
+    choices = _choices(
+        modes, n, vertices, faces, attributes, attribute_faces, texture, wrap, lit, nearest or colour == "hard"
+    )
     background = torch.as_tensor(background, dtype=dtype, device=device)
     if background.dim() == 0:
         background = background.expand(choices.channels)
@@ -129,29 +133,40 @@ def images(
         levels = textures.face_levels(
             vertices, faces, K, world_to_camera, uv, attribute_faces, *size, orthographic=orthographic
         )
-    for name, tensor in (("attributes", attributes), ("texture", texels), ("background", background)):
-        if not torch.isfinite(tensor).all():
-            raise ValueError(f"the {name} holds NaN or infinite numbers")
     look = attributes, attribute_faces.to(faces.dtype), background, texels, levels
     if softras_compat:
         ops.check_values(vertices, faces, K, world_to_camera)
+        check_values(*look)
         appearance = appearance_of(attributes, attribute_faces, texels, levels, choices)
-        return Rendering(*compat.images(*scene, appearance, background, modes, colour, orthographic, *planes, cull))
+        alpha, image, face = compat.images(*scene, appearance, background, modes, colour, orthographic, *planes, cull)
+        return Rendering(alpha, image, face if choices.wants_nearest else None)
     if ops.computes(vertices):
         numbers = Numbers(sigma, gamma, eps, shape, shift, modes.power, modes.cutoff, modes.reach)
-        alpha, image, nearest, *_ = _images(
-            *scene, orthographic, *planes, cull, *look, [float(x) for x in numbers], [int(x) for x in choices]
-        )
+        inputs = *scene, orthographic, *planes, cull, *look, [float(x) for x in numbers], [int(x) for x in choices]
+        alpha, image, face, *_ = _images(*inputs) if ops.dispatches(vertices) else _Eager.apply(*inputs)
     else:
         ops.check_values(vertices, faces, K, world_to_camera)
+        check_values(*look)
         appearance = appearance_of(attributes, attribute_faces, texels, levels, choices)
-        alpha, image, nearest = image_reference.images(
-            *scene, appearance, background, modes, orthographic, *planes, cull
-        )
+        alpha, image, face = image_reference.images(*scene, appearance, background, modes, orthographic, *planes, cull)
     if colour == "hard":
         appearance = appearance_of(attributes, attribute_faces, texels, levels, choices)
-        image = fragments.shade(*scene[:4], nearest, appearance, background, orthographic)
-    return Rendering(alpha, image, nearest)
+        image = fragments.shade(*scene[:4], face, appearance, background, orthographic)
+    return Rendering(alpha, image, face if choices.wants_nearest else None)
+
+
+def check_values(
+    attributes: Tensor, attribute_faces: Tensor, background: Tensor, texels: Tensor, levels: Tensor
+) -> None:
+    """What the kernels find out on their way: finite values and indices in range."""
+    for name, tensor in (("attributes hold", attributes), ("texture holds", texels), ("background holds", background)):
+        if not torch.isfinite(tensor).all():
+            raise ValueError(f"the {name} NaN or infinite numbers")
+    if (
+        attribute_faces.numel()
+        and not 0 <= int(attribute_faces.min()) <= int(attribute_faces.max()) < attributes.shape[-2]
+    ):
+        raise ValueError("attribute_faces name attributes that do not exist")
 
 
 def appearance_of(
@@ -171,13 +186,14 @@ def appearance_of(
 def _choices(
     modes: Modes,
     n: int,
+    vertices: Tensor,
     faces: Tensor,
     attributes: Tensor,
     attribute_faces: Tensor,
     texture: Tensor | textures.MipChain | None,
     wrap: str,
     lit: bool,
-    dtype: torch.dtype,
+    nearest: bool,
 ) -> Choices:
     """The choices by number. Raises ValueError for shapes and names that do not fit."""
     if attributes.dim() not in (2, 3) or (attributes.dim() == 3 and attributes.shape[0] != n):
@@ -186,9 +202,9 @@ def _choices(
         raise ValueError(f"attribute_faces must have shape {tuple(faces.shape)}, not {tuple(attribute_faces.shape)}")
     texels = texture.texels if isinstance(texture, textures.MipChain) else texture
     for name, tensor in (("attributes", attributes), ("texture", texels)):
-        if tensor is not None and (tensor.dtype != dtype or tensor.device != faces.device):
+        if tensor is not None and (tensor.dtype != vertices.dtype or tensor.device != faces.device):
             raise ValueError(
-                f"{name} must be {dtype} on {faces.device}, as vertices, not {tensor.dtype} on {tensor.device}"
+                f"{name} must be {vertices.dtype} on {faces.device}, as vertices, not {tensor.dtype} on {tensor.device}"
             )
     if wrap not in textures.WRAPS:
         raise ValueError(f"wrap must be one of {', '.join(textures.WRAPS)}, not {wrap!r}")
@@ -216,7 +232,7 @@ def _choices(
         distribution=distributions.DISTRIBUTIONS[modes.distribution].index,
         conorm=conorms.CONORMS[modes.conorm].index,
         channels=channels + attributes.shape[-1] - used,
-        wants_nearest=True,
+        wants_nearest=nearest,
         lit=lit,
         **extra,
     )
@@ -225,6 +241,14 @@ def _choices(
 def compute(name: str, *args):
     """The function of that name of the backend that the tensors are for."""
     return getattr(image_cpu, name)(*args)
+
+
+def _compute_images(*inputs):
+    return compute("images", *inputs[:-2], Numbers(*inputs[-2]), Choices(*inputs[-1]))
+
+
+def _compute_backward(*inputs):
+    return compute("images_backward", *inputs[:-2], Numbers(*inputs[-2]), Choices(*inputs[-1]))
 
 
 @torch.library.custom_op("softras::images", mutates_args=())
@@ -248,8 +272,7 @@ def _images(
     choices: Sequence[int],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     scene = vertices, faces, K, world_to_camera, height, width, orthographic, near, far, cull
-    look = attributes, attribute_faces, background, texels, face_levels
-    return compute("images", *scene, *look, Numbers(*numbers), Choices(*choices))
+    return _compute_images(*scene, attributes, attribute_faces, background, texels, face_levels, numbers, choices)
 
 
 @_images.register_fake
@@ -290,49 +313,61 @@ def _images_backward(
     saved = grad_alpha, grad_image, image, state, depth, weight
     scene = vertices, faces, K, world_to_camera, orthographic, near, far, cull
     look = attributes, attribute_faces, background, texels, face_levels
-    return compute("images_backward", *saved, *scene, *look, Numbers(*numbers), Choices(*choices))
+    return _compute_backward(*saved, *scene, *look, numbers, choices)
 
 
 @_images_backward.register_fake
 def _(grad_alpha, grad_image, image, state, depth, weight, vertices, faces, K, world_to_camera, *rest):
     attributes, _, _, texels, face_levels = rest[4:9]
-    corners = vertices.new_empty(K.shape[0], faces.shape[0], 3, attributes.shape[-1])
-    same = [torch.empty_like(x, memory_format=torch.contiguous_format) for x in (vertices, K, world_to_camera)]
-    return *same, corners, torch.empty_like(texels), torch.empty_like(face_levels)
+    return tuple(
+        torch.empty_like(x, memory_format=torch.contiguous_format)
+        for x in (vertices, K, world_to_camera, attributes, texels, face_levels)
+    )
 
 
 def _save(ctx, inputs, output) -> None:
-    tensors = (*inputs[:4], *inputs[6:9], *inputs[10:15])
     _, image, _, state, depth, weight = output
     ctx.cull, ctx.numbers, ctx.choices = inputs[9], inputs[15], inputs[16]
-    ctx.save_for_backward(*tensors, image, state, depth, weight)
+    ctx.save_for_backward(*inputs[:4], *inputs[6:9], *inputs[10:15], image, state, depth, weight)
     ctx.set_materialize_grads(False)
 
 
-def _backward(ctx, grad_alpha, grad_image, *_):
+def _gradients(ctx, grad_alpha, grad_image, backward):
     *tensors, image, state, depth, weight = ctx.saved_tensors
     vertices, faces, K, world_to_camera, orthographic, near, far = tensors[:7]
     attributes, attribute_faces, background, texels, face_levels = tensors[7:]
     grad_alpha = torch.zeros_like(depth) if grad_alpha is None else grad_alpha
     grad_image = torch.zeros_like(image) if grad_image is None else grad_image
-    gv, gk, gw, corners, gt, gl = _images_backward(
+    gv, gk, gw, ga, gt, gl = backward(
         *(grad_alpha, grad_image, image, state, depth, weight),
         *(vertices, faces, K, world_to_camera, orthographic, near, far, ctx.cull),
         *(attributes, attribute_faces, background, texels, face_levels, ctx.numbers, ctx.choices),
     )
-    numbers = Numbers(*ctx.numbers)
-    ga = gb = None
-    if ctx.needs_input_grad[10]:
-        ga = torch.zeros_like(attributes)
-        index = attribute_faces.long().flatten()
-        if attributes.dim() == 2:
-            for of_view in corners.flatten(1, 2):
-                ga.index_add_(0, index, of_view)
-        else:
-            ga.index_add_(1, index, corners.flatten(1, 2))
+    gb = None
     if ctx.needs_input_grad[12]:
-        gb = torch.einsum("nchw,nhw->nc", grad_image, background_share(depth, weight, near, far, numbers))
+        share = background_share(depth, weight, near, far, Numbers(*ctx.numbers))
+        gb = torch.einsum("nchw,nhw->nc", grad_image, share)
     return gv, None, gk, gw, None, None, None, None, None, None, ga, None, gb, gt, gl, None, None
+
+
+def _backward(ctx, grad_alpha, grad_image, *_):
+    return _gradients(ctx, grad_alpha, grad_image, _images_backward)
+
+
+class _Eager(torch.autograd.Function):
+    """The operator without the dispatcher's half a millisecond, for plain tensors outside a compiler."""
+
+    @staticmethod
+    def forward(ctx, *inputs):
+        outputs = _compute_images(*inputs)
+        ctx.mark_non_differentiable(*outputs[2:])
+        _save(ctx, inputs, outputs)
+        return outputs
+
+    @staticmethod
+    def backward(ctx, grad_alpha, grad_image, *_):
+        differentiable = torch.is_grad_enabled()
+        return _gradients(ctx, grad_alpha, grad_image, _images_backward if differentiable else _compute_backward)
 
 
 def background_share(depth: Tensor, weight: Tensor, near: Tensor, far: Tensor, numbers: Numbers) -> Tensor:

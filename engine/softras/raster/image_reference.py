@@ -166,6 +166,7 @@ def _render(view: _View, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     shown = total[..., 0] > 0  # not so beyond the horizon of a face that reaches behind the camera
     barycentrics = positive / torch.where(total > 0, total, 1)
     z = torch.where(shown, (barycentrics * view.depths).sum(-1), view.near).clamp_min(view.near)
+    inside = inside & (z <= view.far)
     counts = counts & (z <= view.far)
     alpha = conorms.fold(
         torch.where(counts, covered, 0),
@@ -181,10 +182,10 @@ def _render(view: _View, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     weight = torch.cat([log_weight, log_weight.new_zeros(len(pixels), 1)], 1).softmax(1)
     shown_colours = view.appearance.shown(view.face.expand_as(z), barycentrics, z, view.orthographic)
     colours = torch.cat([shown_colours, view.background.expand(len(pixels), 1, -1)], 1)
-    nearest = torch.where(counts & inside, z.detach(), torch.inf)
+    nearest = torch.where(inside, z.detach(), torch.inf)
     face = view.face.expand_as(nearest)
     first = torch.where(nearest == nearest.amin(1, keepdim=True), face, view.faces).amin(1) if len(view.face) else None
-    covers = (counts & inside).any(1)
+    covers = inside.any(1)
     ids = torch.full_like(covers, -1, dtype=torch.int32) if first is None else torch.where(covers, first, -1).int()
     return alpha, (weight[..., None] * colours).sum(1), ids
 
