@@ -21,7 +21,17 @@ from pathlib import Path
 SOURCES = Path(__file__).resolve().parent
 OUT = SOURCES.parent / "engine" / "softras" / "_native"
 
-CUDA_SOURCES = ("softras_cuda.cu", "cuda_faces.h", "cuda_jacobian.h", "softras_math.h")  # those of raster/nvrtc.py
+CUDA_SOURCES = (  # those of raster/nvrtc.py
+    "softras_cuda.cu",
+    "cuda_faces.h",
+    "cuda_image.h",
+    "cuda_image_backward.h",
+    "cuda_jacobian.h",
+    "fragment.h",
+    "softras_math.h",
+    "softras_modes.h",
+    "softras_texture.h",
+)
 
 KERNELS = ("softras_cpu", "softras_jacobian", "softras_image")  # compiled for every instruction set
 

@@ -127,6 +127,19 @@ __device__ inline Cell cell_at(const Rect& r, int x, int y) {
   return {x, y, min(kCell, r.x1 - x + 1), min(kCell, r.y1 - y + 1)};
 }
 
+// The outline of a face, all of whose vertices exist; its vertices in camera space go to `point`.
+template <class T>
+__device__ inline Outline outline_of(const Call& call, const Camera& camera, int view, long long face, Vec3* point) {
+  Vec2 pixel[3];
+  bool whole = true;
+  for (int k = 0; k < 3; k++) {
+    point[k] = to_camera(camera, position_of<T>(call, view, vertex_of(call, 3 * face + k)));
+    pixel[k] = project(camera, point[k]);
+    whole = whole && point[k].z > camera.near;
+  }
+  return whole ? whole_outline(point, pixel) : clipped_outline(camera, point);
+}
+
 template <class T>
 __device__ inline Edge<T> edge_about_middle(const Cell& cell, const Edges<double>& edge, const Blur<T>& blur) {
   const double x = cell.x + cell.width / 2 + 0.5, y = cell.y + cell.height / 2 + 0.5;
@@ -146,9 +159,10 @@ struct Face {
   bool clipped, single;
 };
 
+// growth: how much farther the face reaches, in its extents.
 template <class T>
-__device__ void set_up(const Call& call, const Camera& camera, const Blur<T>& blur, int view, long long face,
-                       Face<T>& out) {
+__device__ void set_up(const Call& call, const Camera& camera, const Blur<T>& blur, double growth, int view,
+                       long long face, Face<T>& out) {
   out.corners = 0;
   if (face >= call.faces) return;
   Vec3 point[3];
@@ -172,7 +186,8 @@ __device__ void set_up(const Call& call, const Camera& camera, const Blur<T>& bl
   }
   if (n == 3) q[3] = q[0];  // which changes neither the bounds nor the area
   const Bounds bounds = bounds_of(q, 4);
-  if (!reach(bounds, blur.radius, call.width, call.height, out.rect)) return;
+  const double radius = blur.radius + growth * extent_of(bounds);
+  if (!reach(bounds, radius, call.width, call.height, out.rect)) return;
   const double area2 = doubled_area(q, 4);
   if (!visible(area2, bounds, call.cull != 0)) return;
   // In float32 most faces have one cell, and each lane takes its face's edges there; float64 has no room for that.
@@ -206,15 +221,17 @@ struct Shared {
 template <class T>
 struct Pixel {
   T x, y;
-  long long index;
-  bool exists;  // false for lanes without a pixel
+  int column, row;
+  long long index;  // among those of all views
+  bool exists;      // false for lanes without a pixel
 };
 
-// The warp calls visit(pixel, edges) for the pixels of a face that no edge's line, moved out by the cut-off, leaves
+// The warp calls enter(cell) for each cell, and visit(pixel, edges) for the pixels of a face that no edge's line, moved out by the cut-off, leaves
 // behind: for 32 at once, in the cells first, first + step, ... of its rectangle. Each lane finds the interval of one
 // row of the cell (as cells.h does), and the intervals are dealt out to the lanes one after another.
-template <int n, class T, class Visit>
-__device__ void walk(const Call& call, Shared<T>& shared, const Face<T>& f, int view, int first, Visit visit) {
+template <int n, class T, class Enter, class Visit>
+__device__ void walk(const Call& call, Shared<T>& shared, const Face<T>& f, int view, int first, Enter enter,
+                     Visit visit) {
   const int lane = lane_of_thread();
   Edge<T>* local = shared.edge[warp_of_thread()];
   const Blur<T>& blur = shared.blur;
@@ -230,6 +247,7 @@ __device__ void walk(const Call& call, Shared<T>& shared, const Face<T>& f, int 
     }
     Edge<T> edge[n];
     for (int k = 0; k < n; k++) edge[k] = f.single ? f.single_edge[k] : local[k];
+    enter(cell);
 
     T low = T(0), high = T(cell.width - 1);
     for (int k = 0; k < n; k++) {
@@ -252,10 +270,15 @@ __device__ void walk(const Call& call, Shared<T>& shared, const Face<T>& f, int 
         if (__shfl_sync(kAll, end, row + o - 1) <= number) row += o;
       const int column = number + __shfl_sync(kAll, from, row);
       const bool exists = number < total;
-      const long long index = ((long long)view * call.height + cell.y + row) * call.width + cell.x + column;
-      visit(Pixel<T>{T(column - middle_x), T(row - middle_y), exists ? index : 0, exists}, edge);
+      const int x = cell.x + column, y = cell.y + row;
+      const long long index = ((long long)view * call.height + y) * call.width + x;
+      visit(Pixel<T>{T(column - middle_x), T(row - middle_y), x, y, exists ? index : 0, exists}, edge);
     }
   }
+}
+template <int n, class T, class Visit>
+__device__ void walk(const Call& call, Shared<T>& shared, const Face<T>& f, int view, int first, Visit visit) {
+  walk<n>(call, shared, f, view, first, [](const Cell&) {}, visit);
 }
 
 // x = +-d^2 log2(e) / sigma of a pixel, positive inside.
@@ -285,6 +308,18 @@ __device__ inline T log2_of_one_more(T e) {
   return log2_of(sum) + (e < T(1) ? (e - (sum - T(1))) * T(kLog2e) : T(0));
 }
 
+// Adds a face with e = 2^x to a pixel of alpha.
+template <class T>
+__device__ inline void add_to(Sum* sum, T e) {
+  atomicAdd(sum, Sum(log2_of_one_more(e) * T(1 / kUnit) + T(0.5)));
+}
+
+// The pixel's transmittance.
+template <class T>
+__device__ inline T transmittance_of(Sum sum) {
+  return sum < kOpaque<T> ? exp2_of(-(T(sum) * T(kUnit))) : T(1) / kSaturated<T>;
+}
+
 // d alpha / d(squared) / D; zero where the forward pass stopped early.
 template <class T>
 __device__ inline T slope_of(const Call& call, long long pixel) {
@@ -292,8 +327,32 @@ __device__ inline T slope_of(const Call& call, long long pixel) {
   return left * kSaturated<T> > T(1) ? T(kLn2) * left : T(0);
 }
 
-// How a pixel follows a face: the derivative with respect to the point of the outline nearest to it, which is at t from
-// corner `edge` to the next.
+// The point of a face's outline nearest to a pixel: see squared_distance(). x is as in exponent().
+template <class T>
+struct Nearest {
+  T x, across, past, nx, ny;
+  T t;  // where it is from corner `edge` to the next
+  int edge;
+};
+template <int n, class T>
+__device__ inline Nearest<T> nearest_of(const Pixel<T>& p, const Edge<T>* edge) {
+  Nearest<T> out = {};
+  T squared = 0, inside = 0;
+  for (int k = 0; k < n; k++) {
+    const Edge<T>& e = edge[k];
+    const T a = e.nx * p.x + e.ny * p.y + e.c, position = e.ny * p.x - e.nx * p.y + e.e;
+    const T along = nearest_along(position, e.h), beyond = position - along, s = squared_distance(a, beyond);
+    inside = k == 0 ? a : min(a, inside);
+    if (k == 0 || s < squared) {
+      squared = s;
+      out.edge = k, out.nx = e.nx, out.ny = e.ny, out.across = a, out.past = beyond, out.t = along * e.r + e.t;
+    }
+  }
+  out.x = inside < 0 ? -squared : squared;
+  return out;
+}
+
+// How a pixel follows a face: the derivative with respect to that point.
 template <class T>
 struct Pull {
   Vector2<T> move;
@@ -301,22 +360,18 @@ struct Pull {
   int edge;
 };
 
+// g: dL/dx.
+template <class T>
+__device__ inline Pull<T> pull_of(const Nearest<T>& at, T g) {
+  return {nearest_point_gradient(at.x < 0 ? -g : g, at.across, at.past, at.nx, at.ny), at.t, at.edge};
+}
+
 // weight: |dL/d(squared)| / D.
 template <int n, class T>
 __device__ inline Pull<T> pull_of(const Pixel<T>& p, const Edge<T>* edge, T weight) {
-  T squared = 0, inside = 0, nx = 0, ny = 0, across = 0, past = 0, t = 0;
-  int nearest = 0;
-  for (int k = 0; k < n; k++) {
-    const Edge<T>& e = edge[k];
-    const T a = e.nx * p.x + e.ny * p.y + e.c, position = e.ny * p.x - e.nx * p.y + e.e;
-    const T along = nearest_along(position, e.h), beyond = position - along, s = squared_distance(a, beyond);
-    inside = k == 0 ? a : min(a, inside);
-    if (k == 0 || s < squared) {
-      squared = s, nearest = k, nx = e.nx, ny = e.ny, across = a, past = beyond, t = along * e.r + e.t;
-    }
-  }
-  const T e = exponential(inside < 0 ? -squared : squared), size = weight * e / (e + T(1));
-  return {nearest_point_gradient(inside < 0 ? -size : size, across, past, nx, ny), t, nearest};
+  const Nearest<T> at = nearest_of<n>(p, edge);
+  const T e = exponential(at.x);
+  return pull_of(at, weight * e / (e + T(1)));
 }
 
 // The share of corner k in that point.
@@ -325,20 +380,32 @@ __device__ inline T share_of(const Pull<T>& pull, int k) {
   return pull.edge == k ? T(1) - pull.t : pull.edge == (k + n - 1) % n ? pull.t : T(0);
 }
 
-// Sets up the warp's faces and calls work(face's number, face, first cell) for those that count somewhere.
+// Sets up the warp's faces and calls work(face's number, face, first cell) for those that count somewhere. The first
+// thread has set shared.blur; growth: see set_up().
 template <class T, class Work>
-__device__ void for_faces(const Call& call, Shared<T>& shared, int view, Work work) {
+__device__ void for_faces(const Call& call, Shared<T>& shared, double growth, int view, Work work) {
   const int lane = lane_of_thread(), warp = warp_of_thread();
   load_camera<T>(call, view, shared.camera);
-  if (threadIdx.x == 0) shared.blur = blur_of<T>(call.sigma, call.height, call.width);
   __syncthreads();
   const long long first = blockIdx.x * (long long)kBlock + warp * kWarp;
   Face<T>* face = shared.face + warp * kWarp;
-  set_up(call, shared.camera, shared.blur, view, first + lane, face[lane]);
+  set_up(call, shared.camera, shared.blur, growth, view, first + lane, face[lane]);
   unsigned left = __ballot_sync(kAll, face[lane].corners > 0);
   __syncwarp();
   for (int i = 0; i < kWarp; i++)
     if (left >> i & 1) work(first + i, face[i], (int)((blockIdx.y + (unsigned)first + i) % (unsigned)call.splits));
+}
+template <class T, class Work>
+__device__ void for_faces(const Call& call, Shared<T>& shared, int view, Work work) {
+  if (threadIdx.x == 0) shared.blur = blur_of<T>(call.sigma, call.height, call.width);
+  for_faces(call, shared, 0.0, view, work);
+}
+
+// One face's part of corner_gradients: of its corners' pixels (x, y each), of their camera-space points (x, y, z each),
+// of rows 0 and 1 of K.
+constexpr int kCorner = 21, kCornerPoint = 6, kCornerIntrinsics = 15;
+__device__ inline double* corner_of(const Call& call, int view, long long face) {
+  return call.corner_gradients + kCorner * ((long long)view * call.faces + face);
 }
 
 }  // namespace softras::SOFTRAS_ISA

@@ -6,8 +6,10 @@
 // one face after another, cell by cell. Forward, each pixel adds up log2(1 + 2^x) = -log2(1 - D) of its faces as an
 // integer, so the order of the additions does not matter. Backward, the warp gathers the gradient of a face's corners.
 // No lists of faces or pixels are kept. Several warps share the cells of the same faces where there are few of them.
-// The forward mode is in cuda_jacobian.h.
+// The forward mode is in cuda_jacobian.h, images are in cuda_image.h and cuda_image_backward.h.
 #include "cuda_faces.h"
+#include "cuda_image.h"
+#include "cuda_image_backward.h"
 #include "cuda_jacobian.h"
 
 namespace softras::SOFTRAS_ISA {
@@ -21,7 +23,7 @@ __device__ void add(const Call& call, Shared<T>& shared, const Face<T>& face, in
     const bool open = p.exists && *(volatile Sum*)sum < kOpaque<T>;
     if (!__any_sync(kAll, open)) return;
     const T e = exponential(exponent<n>(p, edge));
-    if (open && e > 0) atomicAdd(sum, Sum(log2_of_one_more(e) * T(1 / kUnit) + T(0.5)));
+    if (open && e > 0) add_to(sum, e);
   });
 }
 
@@ -40,20 +42,12 @@ __device__ void finish(const Call& call) {
   const long long i = blockIdx.x * (long long)kBlock + threadIdx.x;
   if (i >= (long long)call.views * call.height * call.width) return;
   const T zero = 0;
-  const Sum sum = call.sums[i];
-  const T left = sum < kOpaque<T> ? exp2_of(-(T(sum) * T(kUnit))) : T(1) / kSaturated<T>;
+  const T left = transmittance_of<T>(call.sums[i]);
   ((T*)call.transmittance)[i] = left;
   ((T*)call.alpha)[i] = *call.status ? zero / zero : T(1) - left;
 }
 
 // ---------------------------------------------------------------------------------------------- backward
-
-// One face's part of corner_gradients: of its corners' pixels (x, y each), of their camera-space points (x, y, z each),
-// of rows 0 and 1 of K.
-constexpr int kCorner = 21, kCornerPoint = 6, kCornerIntrinsics = 15;
-__device__ inline double* corner_of(const Call& call, int view, long long face) {
-  return call.corner_gradients + kCorner * ((long long)view * call.faces + face);
-}
 
 // Gradient g of a clipped face's corners in pixels -> of its vertices' camera-space points, and of K. By one lane.
 template <class T>
@@ -179,18 +173,33 @@ __device__ void sum_gradients(const Call& call) {
 
 }  // namespace softras::SOFTRAS_ISA
 
-// At least so many blocks shall fit a multiprocessor's registers: 4 for float, 2 for double.
-#define KERNEL_OF(name, scalar, T, Argument)                                          \
-  extern "C" __global__ void __launch_bounds__(softras::cuda::kBlock, 16 / sizeof(T)) \
-      softras_##name##_##scalar(const softras::cuda::Argument call) {                 \
-    softras::cuda::name<T>(call);                                                     \
+// At least so many blocks shall fit a multiprocessor's registers: 4 for float (which shared memory allows from compute
+// capability 8.0 on), 2 for double.
+#define KERNEL_FOR(blocks, name, scalar, Argument, ...)                     \
+  extern "C" __global__ void __launch_bounds__(softras::cuda::kBlock, blocks) \
+      softras_##name##_##scalar(const softras::cuda::Argument call) {       \
+    softras::cuda::__VA_ARGS__(call);                                       \
   }
-#define KERNELS_OF(scalar, T)                                                                           \
+#define KERNEL(name, scalar, T, Argument, ...) KERNEL_FOR(16 / sizeof(T), name, scalar, Argument, __VA_ARGS__)
+#define KERNEL_OF(name, scalar, T, Argument) KERNEL(name, scalar, T, Argument, name<T>)
+#define KERNELS_silhouettes(scalar, T)                                                                  \
   KERNEL_OF(check, scalar, T, Call) KERNEL_OF(draw, scalar, T, Call) KERNEL_OF(finish, scalar, T, Call) \
   KERNEL_OF(faces_backward, scalar, T, Call) KERNEL_OF(vertices_backward, scalar, T, Call)              \
   KERNEL_OF(sum_gradients, scalar, T, Call) KERNEL_OF(jacobian, scalar, T, JacobianCall)
-#define KERNELS_float32 KERNELS_OF(float32, float)
-#define KERNELS_float64 KERNELS_OF(float64, double)
-#define KERNELS(scalar) KERNELS_##scalar
-#define KERNELS_NAMED(scalar) KERNELS(scalar)
-KERNELS_NAMED(SOFTRAS_SCALAR)  // float32 or float64: whoever compiles says
+// What an image needs beside check, vertices_backward and sum_gradients, for one kind of images: see cuda_image.h.
+#define KERNELS_of_images(kind, scalar, T, plain, textured)                            \
+  KERNEL(measure_##kind, scalar, T, ImageCall, measure<T>)                             \
+  KERNEL(look_##kind, scalar, T, ImageCall, look<T>)                                   \
+  KERNEL(cover_##kind, scalar, T, ImageCall, cover<T, plain>)                          \
+  KERNEL(blend_##kind, scalar, T, ImageCall, blend<T, plain, textured>)                \
+  KERNEL(finish_##kind, scalar, T, ImageCall, finish_image<T, plain>)                  \
+  KERNEL_FOR(sizeof(T) == 4 ? 3 : 2, gather_##kind, scalar, ImageCall, gather<T, plain, textured>) \
+  KERNEL(corners_backward_##kind, scalar, T, ImageCall, corners_backward<T>)
+#define KERNELS_plain(scalar, T) KERNELS_of_images(plain, scalar, T, true, false)
+#define KERNELS_textured(scalar, T) KERNELS_of_images(textured, scalar, T, true, true)
+#define KERNELS_any(scalar, T) KERNELS_of_images(any, scalar, T, false, true)
+#define KERNELS_float32(part) KERNELS_##part(float32, float)
+#define KERNELS_float64(part) KERNELS_##part(float64, double)
+#define KERNELS(scalar, part) KERNELS_##scalar(part)
+#define KERNELS_NAMED(scalar, part) KERNELS(scalar, part)
+KERNELS_NAMED(SOFTRAS_SCALAR, SOFTRAS_PART)  // whoever compiles says which

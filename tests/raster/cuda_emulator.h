@@ -216,3 +216,17 @@ inline int atomicOr(int* at, int value) {
   *at = before | value;
   return before;
 }
+template <class T>
+T atomicMin(T* at, T value) {
+  const T before = *at;
+  *at = before < value ? before : value;
+  return before;
+}
+template <class T>
+T atomicMax(T* at, T value) {
+  const T before = *at;
+  *at = before < value ? value : before;
+  return before;
+}
+inline int __float_as_int(float value) { return (int)emulator::bits(value); }
+inline long long __double_as_longlong(double value) { return (long long)emulator::bits(value); }

@@ -4,8 +4,10 @@
 #include "cuda_emulator.h"
 
 #define SOFTRAS_SCALAR float32
+#define SOFTRAS_PART silhouettes
 #include "softras_cuda.cu"
-KERNELS(float64)
+KERNELS(float32, plain) KERNELS(float32, textured) KERNELS(float32, any)
+KERNELS(float64, silhouettes) KERNELS(float64, plain) KERNELS(float64, textured) KERNELS(float64, any)
 using softras::cuda::min;
 #include "../../benchmarks/published.cu"
 
@@ -21,6 +23,9 @@ struct Named {
 };
 #define NAMED(kernel) {#kernel, launch<kernel>}
 #define BOTH(name) NAMED(softras_##name##_float32), NAMED(softras_##name##_float64)
+#define OF_IMAGES(kind)                                                                                  \
+  BOTH(measure_##kind), BOTH(look_##kind), BOTH(cover_##kind), BOTH(blend_##kind), BOTH(finish_##kind), \
+      BOTH(gather_##kind), BOTH(corners_backward_##kind)
 static const Named kernels[] = {BOTH(check),
                                 BOTH(draw),
                                 BOTH(finish),
@@ -28,6 +33,9 @@ static const Named kernels[] = {BOTH(check),
                                 BOTH(vertices_backward),
                                 BOTH(sum_gradients),
                                 BOTH(jacobian),
+                                OF_IMAGES(plain),
+                                OF_IMAGES(textured),
+                                OF_IMAGES(any),
                                 NAMED(published_forward),
                                 NAMED(published_backward)};
 
@@ -35,6 +43,9 @@ extern "C" {
 uint64_t emulator_seed = 1;
 uint64_t emulator_call_size = sizeof(softras::cuda::Call);
 uint64_t emulator_jacobian_call_size = sizeof(softras::cuda::JacobianCall);
+uint64_t emulator_image_call_size = sizeof(softras::cuda::ImageCall);
+uint64_t emulator_look_float32_size = sizeof(softras::cuda::Look<float>);
+uint64_t emulator_look_float64_size = sizeof(softras::cuda::Look<double>);
 int cuCtxGetCurrent(void** context) { return *context = (void*)1, 0; }
 int cuModuleLoadData(void** module, const void* image) { return *module = (void*)1, image ? 0 : 1; }
 int cuGetErrorString(int, const char** words) { return *words = "the emulator does not know it", 0; }

@@ -79,11 +79,11 @@ def emulated(library: ctypes.CDLL, gpu: EmulatedGpu | None = None) -> Iterator[E
     gpu = gpu or EmulatedGpu()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(driver, "library", lambda: library)
-        patch.setattr(nvrtc, "compiled", lambda architecture, scalar: b"image")
+        patch.setattr(nvrtc, "compiled", lambda architecture, scalar, part: b"image")
         patch.setattr(cuda, "WARPS", 1)
         patch.setattr(cuda, "gpu", lambda index: gpu)
         patch.setattr(cuda, "_index", lambda device: 0)
-        patch.setattr(ops, "compute", lambda name, *args: getattr(cuda, name)(*args))
+        patch.setattr(ops, "compute", lambda name, *args, on_gpu=cuda, **_: getattr(on_gpu, name)(*args))
         yield gpu
 
 

@@ -49,7 +49,7 @@ def spills(log: str) -> dict[str, int]:
 
 @pytest.mark.parametrize("architecture", [75, 80, 86, 89, 90, 100, 120])
 def test_the_kernels_compile_without_spills(architecture, compiler):
-    options = [f"--gpu-architecture=sm_{architecture}", "-std=c++17", "-DSOFTRAS_SCALAR=float32"]
+    options = [f"--gpu-architecture=sm_{architecture}", *nvrtc.defines("float32")]
     image, log = nvrtc.build(nvrtc.sources(), [*options, "--ptxas-options=-v"])
     assert image.startswith(b"\x7fELF")
     kernels = ("check", "draw", "finish", "faces_backward", "vertices_backward", "sum_gradients", "jacobian")
@@ -97,7 +97,7 @@ def test_an_error_of_the_compiler_is_one_sentence(compiler):
     texts = nvrtc.sources()
     texts[nvrtc.SOURCE] += "nonsense"
     with pytest.raises(nvrtc.CompileError, match=r"does not compile the CUDA kernels: .*error") as caught:
-        nvrtc.build(texts, ["--gpu-architecture=sm_90", "-std=c++17", "-DSOFTRAS_SCALAR=float32"])
+        nvrtc.build(texts, ["--gpu-architecture=sm_90", *nvrtc.defines("float32")])
     assert "\n" not in str(caught.value)
 
 
@@ -299,8 +299,8 @@ def test_without_kernels_a_gpu_gets_the_cpus_results(broken, monkeypatch):
     seen = []
     monkeypatch.setattr(cpu, "silhouettes", lambda *args: seen.append(args) or NATIVE(*args))
     inputs = [x.detach() for x in scene.inputs(torch.float32)]
-    alpha = ops._on_cpu(
-        "silhouettes", inputs[0], scene.faces, *inputs[1:], 18, 24, 1e-2, scene.orthographic, scene.near, False
+    alpha = ops._by_copies(
+        cpu.silhouettes, inputs[0], scene.faces, *inputs[1:], 18, 24, 1e-2, scene.orthographic, scene.near, False
     )
     assert seen and torch.equal(alpha[0], expected[0])
 

@@ -291,7 +291,7 @@ def test_on_a_gpu_many_views_go_in_parts(shared, library, monkeypatch):
     moves = tangents(scene, 3)
     expected = jacobian(scene, moves)
     with emulation.emulated(library):
-        monkeypatch.setattr(cuda._Scene, "parts", lambda *_: iter([slice(0, 2), slice(2, 4), slice(4, 5)]))
+        monkeypatch.setattr(cuda.Scene, "parts", lambda *_: iter([slice(0, 2), slice(2, 4), slice(4, 5)]))
         got = jacobian(scene, moves)
     assert torch.equal(got.pixels, expected.pixels) and torch.allclose(got.rows, expected.rows, atol=1e-9)
 

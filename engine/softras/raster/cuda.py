@@ -55,7 +55,7 @@ class Gpu:
         self.index = index
         self.architecture = 10 * properties.major + properties.minor
         self.processors = properties.multi_processor_count
-        self._modules: dict[torch.dtype, driver.Module] = {}
+        self._modules: dict[tuple[torch.dtype, str], driver.Module] = {}
 
     def current(self) -> AbstractContextManager:
         """Makes this the thread's device."""
@@ -82,13 +82,13 @@ class Gpu:
 
         return wait
 
-    def module(self, dtype: torch.dtype) -> driver.Module:
-        """The kernels for this scalar type, compiled and loaded at first use."""
-        if dtype not in self._modules:
-            image = nvrtc.compiled(self.architecture, str(dtype).removeprefix("torch."))
+    def module(self, dtype: torch.dtype, part: str = "silhouettes") -> driver.Module:
+        """The kernels of a part of softras_cuda.cu for this scalar type, compiled and loaded at first use."""
+        if (dtype, part) not in self._modules:
+            image = nvrtc.compiled(self.architecture, str(dtype).removeprefix("torch."), part)
             with self.current():
-                self._modules[dtype] = driver.Module(image)
-        return self._modules[dtype]
+                self._modules[dtype, part] = driver.Module(image)
+        return self._modules[dtype, part]
 
 
 @functools.cache
@@ -138,7 +138,7 @@ def silhouettes(
     cull: bool,
 ) -> tuple[Tensor, Tensor]:
     """Alpha and transmittance; arguments as :func:`softras.raster.ops.silhouettes`, checked there."""
-    scene = _Scene(vertices, faces, K, world_to_camera, orthographic, near, sigma, cull, height, width)
+    scene = Scene(vertices, faces, K, world_to_camera, orthographic, near, sigma, cull, height, width)
     alpha = scene.vertices.new_empty(scene.views, height, width)
     transmittance = torch.empty_like(alpha)
     with scene.gpu.current():
@@ -155,7 +155,7 @@ def silhouettes(
             scene.launch("draw", call, *scene.face_blocks(count, call.splits))
             scene.launch("finish", call, -(-sums.numel() // THREADS))
         if bad is not None:
-            _refuse(bad())
+            refuse(bad())
     return alpha, transmittance
 
 
@@ -177,44 +177,14 @@ def silhouettes_backward(
     torch.use_deterministic_algorithms(True) they do not, at some cost in time and memory.
     """
     height, width = transmittance.shape[1:]
-    scene = _Scene(vertices, faces, K, world_to_camera, orthographic, near, sigma, cull, height, width)
-    grads = [torch.empty_like(x) for x in (scene.vertices, scene.K, scene.world_to_camera)]
-    grad_alpha = grad_alpha.contiguous()
-    fixed = torch.are_deterministic_algorithms_enabled()
-    V, F, shared = vertices.shape[-2], faces.shape[0], vertices.dim() == 2
-    if scene.views == 0:
-        return grads[0].zero_(), grads[1], grads[2]
+    scene = Scene(vertices, faces, K, world_to_camera, orthographic, near, sigma, cull, height, width)
+    backward, grad_alpha = Backward(scene), grad_alpha.contiguous()
     with scene.gpu.current():
-        for part in scene.parts(5 * V + (21 * F if fixed else 0)):
-            count = part.stop - part.start
-            zeros = torch.zeros(count * (5 * V + 6), dtype=torch.float64, device=vertices.device)
-            pixel, point, clipped = zeros.split([2 * count * V, 3 * count * V, 6 * count])
-            corner = zeros.new_zeros(count, F, 21) if fixed else None
-            partials = min(-(-V // THREADS), PARTIALS)
-            partial = zeros.new_empty(count, partials, CAMERA)
-            call = scene.call(
-                part,
-                transmittance=transmittance[part],
-                grad_alpha=grad_alpha[part],
-                pixel_gradients=pixel,
-                point_gradients=point,
-                clipped_intrinsics=clipped,
-                corner_gradients=corner,
-                partial_gradients=partial,
-                grad_positions=grads[0] if shared else grads[0][part],
-                grad_intrinsics=grads[1][part],
-                grad_world_to_camera=grads[2][part],
-            )
-            call.partials, call.add = partials, shared and part.start > 0
-            if fixed:
-                call.splits = 1
-            scene.launch("faces_backward", call, *scene.face_blocks(count, call.splits))
-            if corner is not None:
-                _add_corners(scene.faces, corner, pixel.view(count, V, 2), point.view(count, V, 3), clipped)
-            scene.launch("vertices_backward", call, partials, count)
-            positions = 3 * V * (1 if shared else count)
-            scene.launch("sum_gradients", call, count + -(-positions // THREADS))
-    return grads[0], grads[1], grads[2]
+        for part in scene.parts(backward.numbers):
+            call = backward.call(part, transmittance=transmittance[part], grad_alpha=grad_alpha[part])
+            scene.launch("faces_backward", call, *scene.face_blocks(call.views, call.splits))
+            backward.finish(call)
+    return backward.grads
 
 
 def silhouettes_jacobian(
@@ -235,7 +205,7 @@ def silhouettes_jacobian(
 ) -> Tensor:
     """Rows of the Jacobian. Atomic additions, so two runs may differ in the last bits."""
     height, width = transmittance.shape[1:]
-    scene = _Scene(vertices, faces, K, world_to_camera, orthographic, near, sigma, cull, height, width)
+    scene = Scene(vertices, faces, K, world_to_camera, orthographic, near, sigma, cull, height, width)
     d_vertices, d_K, d_world_to_camera = (
         None if x is None else x.contiguous() for x in (d_vertices, d_K, d_world_to_camera)
     )
@@ -259,7 +229,7 @@ def silhouettes_jacobian(
     return rows
 
 
-class _Scene:
+class Scene:
     """The inputs of a call, dense, and how to launch kernels on them."""
 
     def __init__(
@@ -281,7 +251,6 @@ class _Scene:
         )
         self.views, self.sigma, self.cull, self.height, self.width = len(K), sigma, cull, height, width
         self.gpu = gpu(_index(vertices.device))
-        self._module = self.gpu.module(vertices.dtype)
 
     def call(self, part: slice, **tensors: Tensor | None) -> Call:
         """The argument of the kernels for some of the views; `tensors` are of these views, and must stay alive."""
@@ -309,14 +278,18 @@ class _Scene:
             setattr(call, name, None if tensor is None else tensor.data_ptr())
         return call
 
-    def launch(self, name: str, call: Call | JacobianCall, x: int, y: int = 1, z: int = 1) -> None:
+    def launch(
+        self, name: str, call: ctypes.Structure, x: int, y: int = 1, z: int = 1, part: str = "silhouettes"
+    ) -> None:
+        """Queue a kernel of that part of softras_cuda.cu."""
         if x and y and z:
-            kernel = f"softras_{name}_{str(self.vertices.dtype).removeprefix('torch.')}"
-            self._module.launch(kernel, (x, y, z), THREADS, self.gpu.stream(), call)
+            dtype = self.vertices.dtype
+            kernel = f"softras_{name}_{str(dtype).removeprefix('torch.')}"
+            self.gpu.module(dtype, part).launch(kernel, (x, y, z), THREADS, self.gpu.stream(), call)
 
-    def parts(self, numbers: int) -> Iterator[slice]:
-        """The views in parts for which `numbers` a view fit into WORK; mostly one part."""
-        step = min(max(1, WORK // max(1, numbers)), 65535)  # the most blocks of a grid in y and z
+    def parts(self, numbers: int, most: int = WORK) -> Iterator[slice]:
+        """The views in parts for which `numbers` a view fit into `most`; mostly one part."""
+        step = min(max(1, most // max(1, numbers)), 65535)  # the most blocks of a grid in y and z
         for start in range(0, self.views, step):
             yield slice(start, min(start + step, self.views))
 
@@ -336,6 +309,56 @@ class _Scene:
         return max(1, min(WARPS * self.gpu.processors // max(1, warps), cells, 65535))
 
 
+class Backward:
+    """The way from gradients of faces' corners to `grads`, those of vertices, K and world_to_camera.
+
+    numbers: of 8 bytes, what it keeps for a view.
+    """
+
+    def __init__(self, scene: Scene) -> None:
+        self.scene = scene
+        of = scene.vertices, scene.K, scene.world_to_camera
+        self.grads = torch.empty_like(of[0]), torch.empty_like(of[1]), torch.empty_like(of[2])
+        self._fixed = torch.are_deterministic_algorithms_enabled()
+        self.numbers = 5 * scene.vertices.shape[-2] + (21 * len(scene.faces) if self._fixed else 0)
+        if scene.views == 0:
+            self.grads[0].zero_()
+
+    def call(self, part: slice, **tensors: Tensor | None) -> Call:
+        """The argument of the kernels that add gradients of corners."""
+        grads, scene, count = self.grads, self.scene, part.stop - part.start
+        V, F, shared = scene.vertices.shape[-2], len(scene.faces), scene.vertices.dim() == 2
+        zeros = torch.zeros(count * (5 * V + 6), dtype=torch.float64, device=scene.vertices.device)
+        self._pixel, self._point, self._clipped = zeros.split([2 * count * V, 3 * count * V, 6 * count])
+        self._corner = zeros.new_zeros(count, F, 21) if self._fixed else None
+        self._partial = zeros.new_empty(count, min(-(-V // THREADS), PARTIALS), CAMERA)
+        call = scene.call(
+            part,
+            **tensors,
+            pixel_gradients=self._pixel,
+            point_gradients=self._point,
+            clipped_intrinsics=self._clipped,
+            corner_gradients=self._corner,
+            partial_gradients=self._partial,
+            grad_positions=grads[0] if shared else grads[0][part],
+            grad_intrinsics=grads[1][part],
+            grad_world_to_camera=grads[2][part],
+        )
+        call.partials, call.add = self._partial.shape[1], shared and part.start > 0
+        if self._fixed:
+            call.splits = 1
+        return call
+
+    def finish(self, call: Call) -> None:
+        """From there to `grads`."""
+        scene, count, V = self.scene, call.views, call.vertices
+        if self._corner is not None:
+            pixel, point = self._pixel.view(count, V, 2), self._point.view(count, V, 3)
+            _add_corners(scene.faces, self._corner, pixel, point, self._clipped)
+        scene.launch("vertices_backward", call, call.partials, count)
+        scene.launch("sum_gradients", call, count + -(-3 * V * (1 if call.shared_vertices else count) // THREADS))
+
+
 def _add_corners(faces: Tensor, corner: Tensor, pixel: Tensor, point: Tensor, clipped: Tensor) -> None:
     """What the kernel otherwise adds atomically, in a fixed order: (n, F, 21) gradients of corners, see Call."""
     count = len(corner)
@@ -345,10 +368,10 @@ def _add_corners(faces: Tensor, corner: Tensor, pixel: Tensor, point: Tensor, cl
     clipped.copy_(corner[..., 15:].sum(1).flatten())
 
 
-def _refuse(status: int) -> None:
-    for code in range(1, 5):
+def refuse(status: int) -> None:
+    """Raise what the bits that the kernels have set mean."""
+    for code, (kind, message) in cpu.STATUS.items():
         if status >> code & 1:
-            kind, message = cpu.STATUS[code]
             raise kind(message)
 
 

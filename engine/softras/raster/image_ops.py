@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from . import compat, conorms, distributions, fragments, image_cpu, image_reference, ops, textures
+from . import compat, conorms, distributions, fragments, image_cpu, image_cuda, image_reference, ops, textures
 from .modes import DISTANCES, Choices, Modes, Numbers, checked
 
 
@@ -240,7 +240,7 @@ def _choices(
 
 def compute(name: str, *args):
     """The function of that name of the backend that the tensors are for."""
-    return getattr(image_cpu, name)(*args)
+    return ops.compute(name, *args, on_cpu=image_cpu, on_gpu=image_cuda)
 
 
 def _compute_images(*inputs):

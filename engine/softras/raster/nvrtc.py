@@ -17,7 +17,16 @@ from pathlib import Path
 import torch
 
 SOURCE = "softras_cuda.cu"
-HEADERS = ("cuda_faces.h", "cuda_jacobian.h", "softras_math.h")
+HEADERS = (
+    "cuda_faces.h",
+    "cuda_image.h",
+    "cuda_image_backward.h",
+    "cuda_jacobian.h",
+    "fragment.h",
+    "softras_math.h",
+    "softras_modes.h",
+    "softras_texture.h",
+)
 SOURCES = Path(__file__).resolve().parent.parent / "_native"  # csrc/build.py puts them there
 
 
@@ -35,7 +44,7 @@ def sources() -> dict[str, str]:
         ) from error
 
 
-def compiled(architecture: int, scalar: str) -> bytes:
+def compiled(architecture: int, scalar: str, part: str = "silhouettes") -> bytes:
     """The kernels for a GPU of this compute capability (90 for 9.0), from the cache or compiled into it.
 
     Machine code, or PTX, which the driver finishes, for a GPU that this NVRTC does not know yet.
@@ -43,13 +52,14 @@ def compiled(architecture: int, scalar: str) -> bytes:
     Args:
         architecture: ten times the compute capability.
         scalar: "float32" or "float64".
+        part: "silhouettes", or a kind of images: "plain", "textured", "any".
 
     Raises:
         CompileError: no NVRTC, a GPU too old for it, or sources that do not compile.
     """
-    texts, options = sources(), [target(architecture), "-std=c++17", f"-DSOFTRAS_SCALAR={scalar}"]
+    texts, options = sources(), [target(architecture), *defines(scalar, part)]
     key = hashlib.sha256(repr((sorted(texts.items()), options, version())).encode()).hexdigest()[:32]
-    cached = _cache() / f"{scalar}-{architecture}-{key}.bin"
+    cached = _cache() / f"{part}-{scalar}-{architecture}-{key}.bin"
     try:
         return cached.read_bytes()
     except OSError:
@@ -58,10 +68,15 @@ def compiled(architecture: int, scalar: str) -> bytes:
     with contextlib.suppress(OSError):  # a folder that cannot be written costs the time of compiling, no more
         cached.parent.mkdir(parents=True, exist_ok=True)
         file, name = tempfile.mkstemp(dir=cached.parent)
-        with os.fdopen(file, "wb") as part:
-            part.write(image)
+        with os.fdopen(file, "wb") as written:
+            written.write(image)
         os.replace(name, cached)
     return image
+
+
+def defines(scalar: str, part: str = "silhouettes") -> list[str]:
+    """The options that say what is compiled."""
+    return ["-std=c++17", f"-DSOFTRAS_SCALAR={scalar}", f"-DSOFTRAS_PART={part}"]
 
 
 def build(texts: dict[str, str], options: list[str]) -> tuple[bytes, str]:

@@ -8,6 +8,8 @@ definition itself.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
+from types import ModuleType
 
 import torch
 from torch import Tensor
@@ -128,17 +130,17 @@ def _on_gpu(tensor: Tensor) -> bool:
     return tensor.device.type == "cuda" and cuda.available(tensor.device)
 
 
-def compute(name: str, *args):
+def compute(name: str, *args, on_cpu: ModuleType = cpu, on_gpu: ModuleType = cuda):
     """The function of that name of the backend that the tensors are for."""
     if args[0].device.type == "cpu":
-        return getattr(cpu, name)(*args)
-    return getattr(cuda, name)(*args) if _on_gpu(args[0]) else _on_cpu(name, *args)
+        return getattr(on_cpu, name)(*args)
+    return getattr(on_gpu, name)(*args) if _on_gpu(args[0]) else _by_copies(getattr(on_cpu, name), *args)
 
 
-def _on_cpu(name: str, *args):
-    """The same by the CPU's backend, on copies of the tensors."""
+def _by_copies(function: Callable, *args):
+    """A function of the CPU's backend on copies of the tensors."""
     copies = [x.cpu() if isinstance(x, Tensor) else x for x in args]
-    results = getattr(cpu, name)(*copies)
+    results = function(*copies)
     if isinstance(results, Tensor):
         return results.to(args[0].device)
     return tuple(x.to(args[0].device) for x in results)
