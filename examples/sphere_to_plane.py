@@ -3,8 +3,8 @@
     python examples/sphere_to_plane.py [--out FILE] [--steps N] [--views N] [--size PIXELS]
 
 The vertices of a sphere move by Adam until its silhouettes are those of the target in every view, with the losses, the
-parameters and the learning rate of SoftRas's demo (Liu et al., ICCV 2019). This is the loop that everyone starts from;
-to fit a mesh to photographs, `softras.fit` converges in far fewer steps.
+parameters and the learning rate of SoftRas's demo (Liu et al., ICCV 2019). This is a loop to start one's own from; to
+fit a mesh to photographs there is `softras.fit`.
 """
 
 from __future__ import annotations
