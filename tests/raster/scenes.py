@@ -162,16 +162,21 @@ def compare(scene: Scene, device: str = "cpu", slack: float = 1) -> None:
             )
 
 
-@st.composite
-def scenes(
-    draw, faces=st.integers(1, 500), sizes=st.tuples(st.integers(1, 300), st.integers(1, 200)), views=st.integers(1, 3)
-):
-    """Scenes with everything that goes wrong in practice: faces tiny, huge, degenerate, behind the camera, off-screen,
-    through the near plane; any image; perspective and orthographic."""
-    seed = draw(st.integers(0, 2**31))
+def random_scene(
+    seed: int,
+    faces: int,
+    size: tuple[int, int],
+    views: int = 1,
+    *,
+    sigma: float = 1e-3,
+    near: float = 0.1,
+    cull: bool = False,
+    index: torch.dtype = torch.int64,
+) -> Scene:
+    """A scene with everything that goes wrong in practice: faces tiny, huge, degenerate, behind the camera, off-screen,
+    through the near plane; perspective and orthographic. size: width and height."""
     g = torch.Generator().manual_seed(seed)
-    width, height = draw(sizes)
-    F, N = draw(faces), draw(views)
+    (width, height), F, N = size, faces, views
 
     def rand(*shape):
         return torch.rand(*shape, generator=g, dtype=torch.float64)
@@ -179,8 +184,8 @@ def scenes(
     def randn(*shape):
         return torch.randn(*shape, generator=g, dtype=torch.float64)
 
-    size = 10 ** (-2.5 + 3 * rand(F, 1, 1))  # from a speck to far larger than the image
-    triangles = 0.8 * randn(F, 1, 3) + size * randn(F, 3, 3)
+    extent = 10 ** (-2.5 + 3 * rand(F, 1, 1))  # from a speck to far larger than the image
+    triangles = 0.8 * randn(F, 1, 3) + extent * randn(F, 3, 3)
     kind = torch.randint(0, 12, (F,), generator=g)
     triangles[kind == 0, 2] = triangles[kind == 0, 1]  # two corners at one place
     triangles[kind == 1, 2] = (triangles[kind == 1, 0] + triangles[kind == 1, 1]) / 2  # collinear
@@ -192,7 +197,6 @@ def scenes(
     order = torch.randperm(len(vertices), generator=g)
     place = torch.empty_like(order)
     place[order] = torch.arange(len(order))
-    faces_index = place.reshape(F, 3).to(draw(st.sampled_from([torch.int32, torch.int64])))
 
     rotation = torch.linalg.qr(randn(N, 3, 3))[0]
     rotation = rotation * torch.linalg.det(rotation)[:, None, None]
@@ -206,13 +210,30 @@ def scenes(
     K[:, 0, 2], K[:, 1, 2] = width * (0.3 + 0.4 * rand(N)), height * (0.3 + 0.4 * rand(N))
     return Scene(
         vertices=vertices[order],
-        faces=faces_index,
+        faces=place.reshape(F, 3).to(index),
         K=K.float().double(),
         world_to_camera=matrix.float().double(),
         height=height,
         width=width,
-        sigma=10 ** draw(st.floats(-6, -1)),
+        sigma=sigma,
         orthographic=orthographic,
-        near=torch.full((N,), draw(st.sampled_from([1e-3, 0.1, 0.5])), dtype=torch.float64),
+        near=torch.full((N,), near, dtype=torch.float64),
+        cull=cull,
+    )
+
+
+@st.composite
+def scenes(
+    draw, faces=st.integers(1, 500), sizes=st.tuples(st.integers(1, 300), st.integers(1, 200)), views=st.integers(1, 3)
+):
+    """Random scenes of any size."""
+    return random_scene(
+        draw(st.integers(0, 2**31)),
+        draw(faces),
+        draw(sizes),
+        draw(views),
+        sigma=10 ** draw(st.floats(-6, -1)),
+        near=draw(st.sampled_from([1e-3, 0.1, 0.5])),
         cull=draw(st.booleans()),
+        index=draw(st.sampled_from([torch.int32, torch.int64])),
     )

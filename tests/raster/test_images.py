@@ -188,6 +188,17 @@ def test_the_nearer_face_hides_the_other_for_any_gamma(gamma, dtype):
     assert torch.isfinite(vertices.grad).all()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_background_that_is_all_there_is_has_the_whole_gradient(dtype):
+    """Whatever gamma, to which the rounding of depths is large."""
+    vertices, faces = square(-3.0)
+    background = torch.zeros(10, 1, dtype=dtype, requires_grad=True)
+    scene = vertices.to(dtype), faces, LENS.to(dtype).repeat(10, 1, 1), EYE.to(dtype).repeat(10, 1, 1), 16, 16
+    settings = {"attributes": torch.ones(4, 1, dtype=dtype), "gamma": 1e-7, "far": torch.linspace(5, 9, 10)}
+    image_ops.images(*scene, background=background, **settings).image.sum().backward()
+    assert background.grad.flatten().tolist() == pytest.approx([16 * 16] * 10)
+
+
 def test_near_and_far_govern_alpha():
     for z, seen in ((0.5, 0.0), (2.0, 1.0), (101.0, 0.0), (-3.0, 0.0)):
         vertices, faces = square(z)

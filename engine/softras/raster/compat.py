@@ -16,7 +16,7 @@ The code is the one published with Liu et al., Soft Rasterizer, ICCV 2019. Where
 
 Errors of memory are not reproduced: gradients of textures (which are added up in wrong places there), and texels on the
 border of a face (whose index leaves the row there), are as in `softras.images`. Images need not be square. A vertex at
-depth 0 gives NaN, as there.
+depth 0 gives NaN, as there. In float32 a face far smaller than the image is as inexact as there; compare in float64.
 """
 
 from __future__ import annotations

@@ -319,6 +319,7 @@ def _images_backward(
 @_images_backward.register_fake
 def _(grad_alpha, grad_image, image, state, depth, weight, vertices, faces, K, world_to_camera, *rest):
     attributes, _, _, texels, face_levels = rest[4:9]
+    texels = texels if Choices(*rest[-1]).wants_texels else texels.new_empty(0)
     return tuple(
         torch.empty_like(x, memory_format=torch.contiguous_format)
         for x in (vertices, K, world_to_camera, attributes, texels, face_levels)
@@ -341,13 +342,14 @@ def _gradients(ctx, grad_alpha, grad_image, backward):
     gv, gk, gw, ga, gt, gl = backward(
         *(grad_alpha, grad_image, image, state, depth, weight),
         *(vertices, faces, K, world_to_camera, orthographic, near, far, ctx.cull),
-        *(attributes, attribute_faces, background, texels, face_levels, ctx.numbers, ctx.choices),
+        *(attributes, attribute_faces, background, texels, face_levels, ctx.numbers),
+        list(Choices(*ctx.choices)._replace(wants_texels=int(ctx.needs_input_grad[13]))),
     )
     gb = None
     if ctx.needs_input_grad[12]:
         share = background_share(depth, weight, near, far, Numbers(*ctx.numbers))
         gb = torch.einsum("nchw,nhw->nc", grad_image, share)
-    return gv, None, gk, gw, None, None, None, None, None, None, ga, None, gb, gt, gl, None, None
+    return gv, None, gk, gw, None, None, None, None, None, None, ga, None, gb, gt if ctx.needs_input_grad[13] else None, gl, None, None
 
 
 def _backward(ctx, grad_alpha, grad_image, *_):
@@ -372,7 +374,7 @@ class _Eager(torch.autograd.Function):
 
 def background_share(depth: Tensor, weight: Tensor, near: Tensor, far: Tensor, numbers: Numbers) -> Tensor:
     """(N, H, W) how much of a pixel's image is background, from the least depth and the sum of weights beside it."""
-    behind = (far - numbers.eps * (far - near))[:, None, None]
+    behind = (far - numbers.eps * (far - near)).to(depth.dtype)[:, None, None]  # rounded as the kernels' least depth
     exponent = (depth - behind) / (numbers.gamma * (far - near))[:, None, None]
     return (exponent.clamp_max(0).exp() / weight).to(depth.dtype)
 
