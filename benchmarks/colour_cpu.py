@@ -41,7 +41,7 @@ def tasks(name: str, size: int, views: int) -> dict[str, Callable[[bool], None]]
     v = torch.tensor(vertices, dtype=torch.float32).requires_grad_()
     f = torch.tensor(faces)
     colours = torch.rand(len(v), 3).requires_grad_()
-    uv = torch.rand(len(v), 2)
+    uv = (v.detach()[:, :2] + 1) / 2
     chain = softras.mip_chain(torch.rand(512, 512, 3))
     grads = [torch.randn(views, size, size), torch.randn(views, 3, size, size)]
     scene = {"faces": f, "height": size, "width": size, **seen}

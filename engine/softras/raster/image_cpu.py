@@ -100,9 +100,9 @@ def images_backward(
     call = inputs.call(base, numbers, choices, image, depth, weight)
     call.grad_image, call.grad_attributes = grad_image.data_ptr(), grads[3].data_ptr()
     call.grad_levels = levels.data_ptr() if levels.numel() else None
-    if not texels.numel():
+    if not (choices.wants_texels and texels.numel()):
         cpu.run("images", vertices.dtype, call)
-        return *grads, torch.empty_like(texels), levels
+        return *grads, texels.new_empty(texels.shape if choices.wants_texels else 0), levels
     # Sums of whole numbers, which are the same in any order, in a unit in which none of them overflows.
     most = float(grad_image.abs().max()) if grad_image.numel() else 0.0
     light = float(attributes.detach().abs().max()) if choices.lit and attributes.numel() else 1.0

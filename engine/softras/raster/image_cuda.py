@@ -141,7 +141,7 @@ def images_backward(
     levels = torch.zeros_like(face_levels, memory_format=torch.contiguous_format)
     backward = cuda.Backward(scene)
     with scene.gpu.current():
-        sums = torch.zeros(texels.shape, dtype=torch.int64, device=texels.device)
+        sums = torch.zeros(texels.shape if choices.wants_texels else 0, dtype=torch.int64, device=texels.device)
         unit = look.texel_unit(grad_image)
         status = torch.zeros(1, dtype=torch.int32, device=vertices.device)
         of_face = FACE_SUMS + LOOK[vertices.dtype] // 8 + 3 * attributes.shape[-1]

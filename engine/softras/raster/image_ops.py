@@ -319,6 +319,7 @@ def _images_backward(
 @_images_backward.register_fake
 def _(grad_alpha, grad_image, image, state, depth, weight, vertices, faces, K, world_to_camera, *rest):
     attributes, _, _, texels, face_levels = rest[4:9]
+    texels = texels if Choices(*rest[-1]).wants_texels else texels.new_empty(0)
     return tuple(
         torch.empty_like(x, memory_format=torch.contiguous_format)
         for x in (vertices, K, world_to_camera, attributes, texels, face_levels)
@@ -341,9 +342,11 @@ def _gradients(ctx, grad_alpha, grad_image, backward):
     gv, gk, gw, ga, gt, gl = backward(
         *(grad_alpha, grad_image, image, state, depth, weight),
         *(vertices, faces, K, world_to_camera, orthographic, near, far, ctx.cull),
-        *(attributes, attribute_faces, background, texels, face_levels, ctx.numbers, ctx.choices),
+        *(attributes, attribute_faces, background, texels, face_levels, ctx.numbers),
+        list(Choices(*ctx.choices)._replace(wants_texels=int(ctx.needs_input_grad[13]))),
     )
     gb = None
+    gt = gt if ctx.needs_input_grad[13] else None
     if ctx.needs_input_grad[12]:
         share = background_share(depth, weight, near, far, Numbers(*ctx.numbers))
         gb = torch.einsum("nchw,nhw->nc", grad_image, share)

@@ -63,7 +63,10 @@ class Numbers(NamedTuple):
 
 
 class Choices(NamedTuple):
-    """The modes' choices by number, and what the texture is, as the backends take them (`softras_image_call`)."""
+    """The modes' choices by number, and what the texture is, as the backends take them (`softras_image_call`).
+
+    wants_nearest: the nearest faces are asked for. wants_texels: in the backward pass, the texture's gradients are.
+    """
 
     plain: int
     distance: int
@@ -72,6 +75,7 @@ class Choices(NamedTuple):
     conorm: int
     channels: int
     wants_nearest: int
+    wants_texels: int = 0
     texture: int = 0
     texture_channels: int = 0
     lit: int = 0
