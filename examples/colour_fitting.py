@@ -21,8 +21,8 @@ from torch import Tensor
 import softras
 
 
-def main(argv: Sequence[str] | None = None) -> list[float]:
-    """Fit the texture, save pictures of the view left out; the loss of each step."""
+def main(argv: Sequence[str] | None = None) -> tuple[list[float], Tensor]:
+    """Fit the texture, save pictures of the view left out; the loss of each step, and the texture (H, W, 3)."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("out/colour_fitting.png"))
     parser.add_argument("--steps", type=int, default=60)
@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> list[float]:
             print(f"step {step}: loss {losses[-1]:.2e}; {-10 * error.log10().item():.1f} dB in the view left out")
     texels = torch.nn.functional.interpolate(texture.movedim(2, 0)[None], options.size, mode="area")[0]
     save_grid(options.out, [[*pictures, targets[-1], texels]], ["start", "early", "end", "target", "texture"])
-    return losses
+    return losses, texture.detach()
 
 
 if __name__ == "__main__":

@@ -8,7 +8,11 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
 from PIL import Image
+
+import softras
+from softras.raster.textures import sample_chain
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
@@ -48,8 +52,13 @@ def test_cubes_turn_hidden_faces_to_the_front(tmp_path: Path, monkeypatch: pytes
 
 def test_the_texture_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = ["--out", str(tmp_path / "a.png"), "--steps", "12", "--views", "4", "--size", "32", "--texels", "32"]
-    losses = example("colour_fitting", monkeypatch).main(options)
+    colour_fitting = example("colour_fitting", monkeypatch)
+    losses, texture = colour_fitting.main(options)
     assert losses[-1] < 0.2 * losses[0]
+    spot = colour_fitting.load_spot()
+    found = sample_chain(softras.mip_chain(texture, 1), spot.uv[spot.uv_faces.long()], torch.zeros(len(spot.faces), 3))
+    wrong = (found - spot.colors[spot.faces.long()]).abs()
+    assert wrong.median() < 0.1  # the surface's own colours, without the light; the start's is 0.4
     assert (tmp_path / "a.png").exists()
 
 

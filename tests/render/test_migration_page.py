@@ -32,6 +32,10 @@ def run(code: list[str]) -> dict[str, Any]:
 
 def test_softras_pictures_are_rendered_in_either_way() -> None:
     names = run(snippets("SoftRas")[:-1])
+    eye = 2.732 * np.array([0.75**0.5 * 0.5**0.5, 0.5, -(0.75**0.5) * 0.5**0.5])  # SoftRas's for 30 and 45 degrees
+    camera = softras.camera_from_softras_look_at(eye, 64, viewing_angle=30)
+    np.testing.assert_allclose(names["world_to_camera"][0], camera.world_to_camera, atol=1e-6)
+    np.testing.assert_allclose(names["K"][0], camera.K, rtol=1e-6)
     assert names["rgba"].shape == (1, 4, 64, 64) and names["alpha"].max() > 0.99
     torch.testing.assert_close(names["same"].alpha, names["alpha"], atol=1e-3, rtol=0)
     torch.testing.assert_close(names["same"].image, names["rgba"][:, :3], atol=1e-3, rtol=0)
