@@ -14,6 +14,7 @@ nox.options.reuse_venv = "yes"
 
 PINNED = ("-c", "tests/constraints.txt")  # PyTorch exactly, too: a looser request may bring gigabytes
 BLENDERS = {"4.5": ("3.11", "bpy==4.5.15"), "5.0": ("3.11", "bpy==5.0.1"), "5.2": ("3.13", "bpy==5.2.3")}
+WORKERS = ("-n", "2")  # processes that share a suite
 ENGINE = Path(".nox", "softras-engine").absolute()  # the engine process's environment, apart from Blender's
 
 
@@ -37,18 +38,17 @@ def lint(session: nox.Session) -> None:
 @nox.session(python=False)
 def engine(session: nox.Session) -> None:
     """The engine's tests, on the installed package; the CUDA kernels through their compiler and on an emulator."""
-    python = engine_python(session, "pytest", "hypothesis", "ziglang", "nvidia-cuda-nvrtc")
-    session.run(
-        python, "-m", "pytest", "tests", "--ignore=tests/blender", "--ignore=tests/app", *session.posargs, external=True
-    )
+    python = engine_python(session, "pytest", "pytest-xdist", "hypothesis", "ziglang", "nvidia-cuda-nvrtc")
+    command = (python, "-m", "pytest", *WORKERS, "tests", "--ignore=tests/blender", "--ignore=tests/app")
+    session.run(*command, *session.posargs, external=True, env={"OMP_NUM_THREADS": "1"})
 
 
 def blender(session: nox.Session, bpy: str) -> None:
     """The extension's tests, in the bpy module of one Blender version."""
     python = engine_python(session)
     build_addon(session, python, "--all")
-    session.install("-q", bpy, "pytest==9.2.0")
-    session.run("python", "-m", "pytest", "tests/blender", *session.posargs, env={"SOFTRAS_PYTHON": python})
+    session.install("-q", bpy, "pytest==9.2.0", "pytest-xdist==3.8.0")
+    session.run("python", "-m", "pytest", *WORKERS, "tests/blender", *session.posargs, env={"SOFTRAS_PYTHON": python})
 
 
 for version, (python, bpy) in BLENDERS.items():

@@ -54,14 +54,15 @@ def unhidden(scene: Scene, moves: list[Tensor]) -> float:
 
 
 def compare(scene: Scene, parameters: int, device: str = "cpu", slack: float = 1) -> None:
-    """Both precisions against the definition in float64, away from knife edges; tolerances as for the gradients."""
+    """Both precisions against the definition in float64, away from knife edges; a pixel's derivative is no sum over many,
+    whose roundings would cancel, so the tolerance in float32 is twice that of the gradients."""
     scene = scene.settled(1e-6)
     edges = scene.knife_edges(1e-6).flatten()
     assert edges.float().mean() < 0.2, "too much of the scene is on a knife edge to be compared"
     moves = tangents(scene, parameters)
     theirs, scale = define(scene, torch.arange(edges.numel()), moves), unhidden(scene, moves)
     sharp = max(1.0, 0.3 / scene.sigma_pixels**0.5)
-    for dtype, tolerance in ((torch.float64, 1e-9), (torch.float32, 2e-5)):
+    for dtype, tolerance in ((torch.float64, 1e-9), (torch.float32, 4e-5)):
         got = jacobian(scene, moves, dtype, device)
         assert got.rows.dtype == dtype and got.rows.shape == (len(got.pixels), parameters)
         assert torch.isfinite(got.rows).all()
