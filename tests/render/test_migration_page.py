@@ -65,6 +65,18 @@ def test_the_aeroplane_script_deforms_a_sphere(tmp_path: Path, monkeypatch: pyte
     assert iou.min() > 0.6  # the start has 0.25 to 0.45
 
 
+def test_culling_what_mirrored_pictures_turn_around() -> None:
+    sphere = trimesh.creation.icosphere(1)
+    camera = softras.camera_from_softras_look_at((0, 0, -3), 32)
+    faces = torch.tensor(sphere.faces)
+
+    depth = torch.tensor(sphere.vertices)[:, 2:] + 3
+    settings = {"cull": True, "attributes": depth}
+    front = softras.render_images(sphere.vertices, faces.flip(1), camera, **settings).image[0, 0, 16, 16]
+    back = softras.render_images(sphere.vertices, faces, camera, **settings).image[0, 0, 16, 16]
+    assert front < 2.1 and back > 3.9
+
+
 def test_pytorch3d_scenes_are_rendered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     names = run(snippets("PyTorch3D"))
