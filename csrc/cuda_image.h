@@ -20,12 +20,12 @@ struct ImageCall {  // the argument of the kernels of images; image_cuda.py has 
   double shape, shift, power, cutoff, radius, gamma, eps;
   const double* far_planes;
   int channels, rows, width, shared_attributes;
-  const void *attributes, *attribute_faces, *background;
+  const void *attributes, *attribute_faces, *background, *behind;  // behind: (N) depths of the background
   int texture, texture_channels, lit, shared_texels;
   int resolution, texture_height, texture_width, levels, wrap;
   long long texel_count;
   const void *texels, *face_levels;
-  void *image, *depth, *weight;  // depth: before the first face, the background's
+  void *image, *depth, *weight;  // depth: before the first face, `behind`
   unsigned* nearest;             // (N,H,W): before the first face, the greatest number
   void* looks;                   // (N,F): Look
   void* nearest_depth;           // (N,H,W): before the first face, infinite
@@ -389,7 +389,7 @@ __device__ void finish_image(const ImageCall& call) {
   }
   ((T*)scene.alpha)[i] = alpha + broken;
   const Blend blend = blend_of(call.gamma, call.eps, scene.near_planes[view], call.far_planes[view]);
-  const T behind = exp2_of(min((((const T*)call.depth)[i] - T(blend.background)) * T(blend.scale), T(0)));
+  const T behind = exp2_of(min((((const T*)call.depth)[i] - ((const T*)call.behind)[view]) * T(blend.scale), T(0)));
   const T weight = T(call.weights[i]) * T(weight_unit(call)) + behind;
   ((T*)call.weight)[i] = weight;
   const T* background = (const T*)call.background + (long long)view * call.channels;

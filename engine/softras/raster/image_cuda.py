@@ -26,7 +26,7 @@ class ImageCall(ctypes.Structure):
         *[(name, ctypes.c_double) for name in ("shape", "shift", "power", "cutoff", "radius", "gamma", "eps")],
         ("far_planes", ctypes.c_void_p),
         *[(name, ctypes.c_int32) for name in ("channels", "rows", "width", "shared_attributes")],
-        *[(name, ctypes.c_void_p) for name in ("attributes", "attribute_faces", "background")],
+        *[(name, ctypes.c_void_p) for name in ("attributes", "attribute_faces", "background", "behind")],
         *[(name, ctypes.c_int32) for name in ("texture", "texture_channels", "lit", "shared_texels")],
         *[(name, ctypes.c_int32) for name in ("resolution", "texture_height", "texture_width", "levels", "wrap")],
         ("texel_count", ctypes.c_int64),
@@ -62,8 +62,7 @@ def images(
     look = _Look(scene, attributes, attribute_faces, background, texels, face_levels, far, numbers, choices)
     size, device = (scene.views, height, width), vertices.device
     alpha, weight = (vertices.new_empty(size) for _ in range(2))
-    behind = far - numbers.eps * (far - scene.near)
-    depth = behind.to(vertices.dtype)[:, None, None].repeat(1, height, width)
+    depth = look.behind[:, None, None].repeat(1, height, width)
     image = vertices.new_empty(scene.views, choices.channels, height, width)
     state = torch.empty(size, dtype=vertices.dtype if choices.plain else torch.float64, device=device)
     nearest = torch.full(size if choices.wants_nearest else (0,), -1, dtype=torch.int32, device=device)
@@ -187,6 +186,7 @@ class _Look:
             x.contiguous() for x in inputs
         )
         self.scene, self.numbers, self.choices = scene, numbers, choices
+        self.behind = (self.far - numbers.eps * (self.far - scene.near)).to(scene.vertices.dtype)
         self.kind = "any" if not choices.plain else "textured" if choices.texture else "plain"
         self._looks = scene.vertices.new_empty(0)
 
@@ -226,6 +226,7 @@ class _Look:
             "attributes": self.attributes if call.shared_attributes else self.attributes[part],
             "attribute_faces": self.attribute_faces,
             "background": self.background[part],
+            "behind": self.behind[part],
             "texels": self.texels if self.choices.shared_texels else self.texels[part],
             "face_levels": self.face_levels[part] if self.face_levels.numel() else None,
             "far_planes": self.far[part],
