@@ -54,22 +54,22 @@ def unhidden(scene: Scene, moves: list[Tensor]) -> float:
 
 
 def compare(scene: Scene, parameters: int, device: str = "cpu", slack: float = 1) -> None:
-    """Both precisions against the definition in float64, away from knife edges; a pixel's derivative is no sum over many,
-    whose roundings would cancel, so the tolerance in float32 is twice that of the gradients."""
+    """Both precisions against the definition in float64, away from knife edges; tolerances as for the gradients, in
+    float32 on the mean: a pixel's derivative is no sum over many, in which roundings cancel, and a sliver's is rough."""
     scene = scene.settled(1e-6)
     edges = scene.knife_edges(1e-6).flatten()
     assert edges.float().mean() < 0.2, "too much of the scene is on a knife edge to be compared"
     moves = tangents(scene, parameters)
     theirs, scale = define(scene, torch.arange(edges.numel()), moves), unhidden(scene, moves)
     sharp = max(1.0, 0.3 / scene.sigma_pixels**0.5)
-    for dtype, tolerance in ((torch.float64, 1e-9), (torch.float32, 4e-5)):
+    for dtype, mean, most in ((torch.float64, 1e-9, 1e-9), (torch.float32, 2e-5, 1e-3)):
         got = jacobian(scene, moves, dtype, device)
         assert got.rows.dtype == dtype and got.rows.shape == (len(got.pixels), parameters)
         assert torch.isfinite(got.rows).all()
         pixels = got.pixels.cpu()
-        error = (got.rows.cpu().double() - theirs[pixels])[~edges[pixels]].abs()
-        assert error.numel() == 0 or error.max() <= slack * sharp * tolerance * scale, (
-            f"{dtype} rows differ by {float(error.max() / scale):.2e} of the largest"
+        error = (got.rows.cpu().double() - theirs[pixels])[~edges[pixels]].abs() / (slack * sharp * scale)
+        assert error.numel() == 0 or (error.mean() <= mean and error.max() <= most), (
+            f"{dtype} rows differ by {float(error.max()):.2e} of the largest, {float(error.mean()):.2e} in the mean"
         )
 
 
