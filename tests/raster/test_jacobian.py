@@ -54,8 +54,10 @@ def unhidden(scene: Scene, moves: list[Tensor]) -> float:
 
 
 def compare(scene: Scene, parameters: int, device: str = "cpu", slack: float = 1) -> None:
-    """Both precisions against the definition in float64, away from knife edges; tolerances as for the gradients, in
-    float32 on the mean: a pixel's derivative is no sum over many, in which roundings cancel, and a sliver's is rough."""
+    """Both precisions against the definition in float64, away from knife edges; tolerances as for the gradients.
+
+    In float32 on the mean: a pixel's derivative is no sum over many, in which roundings cancel, and a sliver's is rough.
+    """
     scene = scene.settled(1e-6)
     edges = scene.knife_edges(1e-6).flatten()
     assert edges.float().mean() < 0.2, "too much of the scene is on a knife edge to be compared"
