@@ -56,7 +56,7 @@ def unhidden(scene: Scene, moves: list[Tensor]) -> float:
 def compare(scene: Scene, parameters: int, device: str = "cpu", slack: float = 1) -> None:
     """Both precisions against the definition in float64, away from knife edges; tolerances as for the gradients.
 
-    In float32 on the mean: a pixel's derivative is no sum over many, in which roundings cancel, and a sliver's is rough.
+    In float32 on the mean: a pixel's derivative is no sum over many, where roundings cancel, and slivers are rough.
     """
     scene = scene.settled(1e-6)
     edges = scene.knife_edges(1e-6).flatten()
