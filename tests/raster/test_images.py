@@ -12,6 +12,7 @@ from scenes import small_scene
 
 import softras
 from softras.raster import conorms, distributions, image_ops
+from softras.raster.textures import mip_chain
 
 QUICK = settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck), derandomize=True)
 LOOKS = ["attributes", "surface", "surface+lit", "uv", "uv+lit"]
@@ -252,6 +253,10 @@ def test_no_faces_and_no_views():
         ({"attributes": torch.zeros(3, 20, 3).double()}, r"attributes must have shape \(A, C\) or \(2, A, C\)"),
         ({"attributes": torch.full((20, 3), torch.nan).double()}, "the attributes hold NaN or infinite numbers"),
         ({"attributes": torch.zeros(5, 3).double()}, "attribute_faces name attributes that do not exist"),
+        (
+            {"attributes": torch.zeros(5, 2).double(), "texture": mip_chain(torch.zeros(4, 4, 3).double())},
+            "do not exist",
+        ),
         ({"background": torch.zeros(7).double()}, "the background must have 3 channels"),
         ({"texture": torch.zeros(12, 5, 3).double()}, "a surface texture must have shape"),
         ({"texture": torch.zeros(11, 4, 3).double()}, "the texture must have texels of 12 faces"),

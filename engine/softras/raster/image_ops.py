@@ -129,6 +129,8 @@ def images(
         texels = texture
     elif texture is not None:
         texels, size = texture.texels, (texture.height, texture.width)
+        ops.check_values(vertices, faces, K, world_to_camera)  # which are looked up here
+        _check_rows(attribute_faces, attributes)
         uv = attributes[..., :2]
         levels = textures.face_levels(
             vertices, faces, K, world_to_camera, uv, attribute_faces, *size, orthographic=orthographic
@@ -162,10 +164,12 @@ def check_values(
     for name, tensor in (("attributes hold", attributes), ("texture holds", texels), ("background holds", background)):
         if not torch.isfinite(tensor).all():
             raise ValueError(f"the {name} NaN or infinite numbers")
-    if (
-        attribute_faces.numel()
-        and not 0 <= int(attribute_faces.min()) <= int(attribute_faces.max()) < attributes.shape[-2]
-    ):
+    _check_rows(attribute_faces, attributes)
+
+
+def _check_rows(attribute_faces: Tensor, attributes: Tensor) -> None:
+    rows = attribute_faces
+    if rows.numel() and not 0 <= int(rows.min()) <= int(rows.max()) < attributes.shape[-2]:
         raise ValueError("attribute_faces name attributes that do not exist")
 
 
