@@ -27,6 +27,7 @@ from softras.raster import conorms, distributions, textures
 
 EXACT_VALUE, EXACT_GRADIENT = 1e-8, 1e-6  # of the greatest number; in float64, against the definition
 ROUNDED_VALUE, ROUNDED_GRADIENT = 1e-4, 2e-2  # in float32, against float64, beside what rounded inputs explain
+SMALL = 1e-2  # numbers below are compared as if the greatest of them were this: what cancels leaves rounding
 TRIES = 3  # of rounding the inputs once more
 AMPLIFIED = 30.0  # times what those change
 ROUNDING = 6e-8  # of a float
@@ -140,7 +141,7 @@ def values_and_gradients(of: Picture, inputs: list[Tensor], defined: bool = Fals
 
 def difference(a: Tensor, b: Tensor) -> float:
     """The greatest difference, relative to the greatest number of b."""
-    return float((a.double() - b).abs().max() / b.abs().max().clamp_min(1e-12)) if b.numel() else 0.0
+    return float((a.double() - b).abs().max() / b.abs().max().clamp_min(SMALL)) if b.numel() else 0.0
 
 
 def examine(number: int, device: str = "cpu") -> Outcome:
