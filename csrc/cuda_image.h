@@ -239,10 +239,7 @@ __device__ inline void draw_faces(const ImageCall& call, Shared<T>& shared, Draw
     if (plain) {
       shared.blur = blur_of<T>(scene.sigma, scene.height, scene.width);
     } else {
-      const double half = 0.5 * min(scene.height, scene.width);
-      const double unit = half * (call.squared ? square_root(scene.sigma) : scene.sigma);
-      if (call.distance == kEuclidean) shared.blur = blur_of<T>(call.radius * half, 1 / unit, 1e4, scene.width);
-      else shared.blur = blur_of<T>(0, 1, 1e4, scene.width);
+      shared.blur = blur_of_modes<T>(call.distance, call.squared != 0, scene.sigma, call.radius, scene.height, scene.width);
       if (barycentric) shared.blur.reach = T(1e9);  // the whole rectangle of a face
     }
   }

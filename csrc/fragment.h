@@ -76,6 +76,15 @@ SR_HD SeenPoint<V> seen_point(const V g[3], const T depth[3], T near) {
 
 enum Distance { kEuclidean, kBarycentric, kHard };  // in the order of DISTANCES in modes.py
 
+// What the blur makes of a pixel where the modes are not plain: the unit of Euclidean distances is that of the
+// distribution. radius: the cut-off in NDC or barycentric. An edge matters as far as a face counts, and 1e4 units inside.
+template <class T>
+SR_HD Blur<T> blur_of_modes(int distance, bool squared, double sigma, double radius, int height, int width) {
+  if (distance != kEuclidean) return blur_of<T>(0, 1, 1e4, width);
+  const double half = 0.5 * min(height, width), unit = half * (squared ? square_root(sigma) : sigma);
+  return blur_of<T>(radius * half, 1 / unit, max(1e4, radius * half / unit), width);
+}
+
 // The signed distance from its signed square, and dL/d(squared) from dL/du: none on the outline itself.
 template <class T>
 SR_HD T signed_root(T squared) {

@@ -18,7 +18,6 @@ struct Fragments : Appearance<T> {
   using V = typename C::V;
   using I = typename C::I;
   static constexpr int lanes = C::lanes;
-  enum Distance { kEuclidean, kBarycentric, kHard };
   enum Plane { kProduct, kDepth, kWeight, kChannels };
   enum BackwardPlane { kAlpha, kLeast, kMean, kGradients };
 

@@ -29,10 +29,8 @@ struct Images : Gradients<T> {
 
   explicit Images(const softras_image_call& c) : Gradients<T>(c.scene), of(c), fragments(c) {
     if constexpr (!plain) {
-      const double half = 0.5 * min(call.height, call.width);
-      const double unit = c.distance != F::kEuclidean ? 1 : half * (c.squared ? square_root(call.sigma) : call.sigma);
-      blur = blur_of<T>(c.distance == F::kEuclidean ? c.radius * half : 0, 1 / unit, 1e4, call.width);
-      this->growth = c.distance == F::kBarycentric ? 2 * c.radius : 0;
+      blur = blur_of_modes<T>(c.distance, c.squared != 0, call.sigma, c.radius, call.height, call.width);
+      this->growth = c.distance == kBarycentric ? 2 * c.radius : 0;
     }
     stride = fragments.row * fragments.planes;
   }

@@ -9,6 +9,7 @@
 #define NOMINMAX
 #include <windows.h>
 #undef near  // left over from segmented memory
+#undef far
 #else
 #include <pthread.h>
 #include <sched.h>
