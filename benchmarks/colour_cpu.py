@@ -30,7 +30,6 @@ SCENES = [
     ("spot", 512, 1),
     ("icosphere 6", 512, 1),
     ("spot", 256, 8),
-    ("icosphere 6", 512, 8),
 ]
 
 
