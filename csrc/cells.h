@@ -126,6 +126,20 @@ struct Cells {
     return (V)((I)exp2_vector<T>(smaller(x, V(kMostExponent<T>))) & counts);
   }
 
+  // x of a run's pixels: the squared distance to the nearest edge, positive inside.
+  template <int n>
+  static V signed_square(const LaneEdges<n>& edge, const Run& run) {
+    const T* start = (const T*)&run.start;
+    V squared, across;
+#pragma clang loop unroll(full)
+    for (int k = 0; k < n; k++) {
+      const V a = edge.across[k] + start[k], s = squared_distance(a, edge.position[k] + start[4 + k], edge.half[k]);
+      squared = k == 0 ? s : smaller(s, squared);
+      across = k == 0 ? a : (V)((I)a | (I)across);  // negative if one of them is
+    }
+    return flip_sign<T>(squared, across);
+  }
+
   // The work on a cell is done in several loops over its runs: a processor can look ahead over more runs when each loop
   // does little.
 
@@ -139,15 +153,7 @@ struct Cells {
     for (const Run* run = cell.runs; run < cell.runs + cell.count; run++) {
       T* p = product + run->pixel;
       if (!any_lane<T>(comparable(load<T>(p)) < comparable(V(kSaturated<T>)))) continue;
-      const T* start = (const T*)&run->start;
-      V squared, across;
-#pragma clang loop unroll(full)
-      for (int k = 0; k < n; k++) {
-        const V a = edge.across[k] + start[k], s = squared_distance(a, edge.position[k] + start[4 + k], edge.half[k]);
-        squared = k == 0 ? s : smaller(s, squared);
-        across = k == 0 ? a : (V)((I)a | (I)across);  // negative if one of them is
-      }
-      x[count] = flip_sign<T>(squared, across), pixel[count++] = p;
+      x[count] = signed_square(edge, *run), pixel[count++] = p;
     }
     for (int i = 0; i < count; i++) {
       const V before = load<T>(pixel[i]);
@@ -190,7 +196,39 @@ struct Cells {
   template <int n>
   struct Nearest {
     V x, nx, ny, across, past, share[n];
-    const T* weight;
+    const T* weight;  // see accumulate
+
+    void find(const OutlineEdges<n>& edge, const Run& run) {
+      x = search(edge, run, [&](int k, I closer, V a, V beyond, V t) {
+        nx = closer ? edge.nx[k] : nx, ny = closer ? edge.ny[k] : ny;
+        across = closer ? a : across, past = closer ? beyond : past;
+#pragma clang loop unroll(full)
+        for (int j = 0; j < n; j++) {
+          const V mine = j == k ? T(1) - t : j == (k + 1) % n ? t : V(T(0));
+          share[j] = closer ? mine : share[j];
+        }
+      });
+    }
+  };
+
+  // The gradient of a face's corners.
+  template <int n>
+  struct CornerSums {
+    V x[4], y[4];
+    CornerSums() {
+      for (int k = 0; k < 4; k++) x[k] = y[k] = V(T(0));
+    }
+    void add(const Nearest<n>& at, V g) {  // g: dL/d(squared)
+      const Vector2<V> move = nearest_point_gradient(g, at.across, at.past, at.nx, at.ny);
+#pragma clang loop unroll(full)
+      for (int k = 0; k < n; k++) x[k] += move.x * at.share[k], y[k] += move.y * at.share[k];
+    }
+    void add_to(Vec2* gradient) const {
+      T sum_x[4], sum_y[4];
+      sum_lanes<T>(x[0], x[1], x[2], x[3], sum_x);
+      sum_lanes<T>(y[0], y[1], y[2], y[3], sum_y);
+      for (int k = 0; k < n; k++) gradient[k].x += sum_x[k], gradient[k].y += sum_y[k];
+    }
   };
 
   // Adds the gradient of a face's corners. weight: |dL/d(squared)| / D at each pixel, zero where it counts for nothing.
@@ -204,32 +242,15 @@ struct Cells {
       out.weight = weight + run->pixel;
       if (!any_lane<T>(load<T>(out.weight) != T(0))) continue;
       count++;
-      out.x = search(edge, *run, [&](int k, I closer, V across, V past, V t) {
-        out.nx = closer ? edge.nx[k] : out.nx, out.ny = closer ? edge.ny[k] : out.ny;
-        out.across = closer ? across : out.across, out.past = closer ? past : out.past;
-#pragma clang loop unroll(full)
-        for (int j = 0; j < n; j++) {
-          const V mine = j == k ? T(1) - t : j == (k + 1) % n ? t : V(T(0));
-          out.share[j] = closer ? mine : out.share[j];
-        }
-      });
+      out.find(edge, *run);
     }
     for (int i = 0; i < count; i++) {
       const V e = exponential(nearest[i].x);
       nearest[i].x = flip_sign<T>(load<T>(nearest[i].weight) * e / (e + T(1)), nearest[i].x);
     }
-    V sum_x[4], sum_y[4];
-    for (int k = 0; k < 4; k++) sum_x[k] = sum_y[k] = V(T(0));
-    for (int i = 0; i < count; i++) {
-      const Nearest<n>& at = nearest[i];
-      const Vector2<V> move = nearest_point_gradient(at.x, at.across, at.past, at.nx, at.ny);
-#pragma clang loop unroll(full)
-      for (int k = 0; k < n; k++) sum_x[k] += move.x * at.share[k], sum_y[k] += move.y * at.share[k];
-    }
-    T x[4], y[4];
-    sum_lanes<T>(sum_x[0], sum_x[1], sum_x[2], sum_x[3], x);
-    sum_lanes<T>(sum_y[0], sum_y[1], sum_y[2], sum_y[3], y);
-    for (int k = 0; k < n; k++) gradient[k].x += x[k], gradient[k].y += y[k];
+    CornerSums<n> sums;
+    for (int i = 0; i < count; i++) sums.add(nearest[i], nearest[i].x);
+    sums.add_to(gradient);
   }
 
   // How a run's pixels follow a face: alpha moves by first * one motion + second * another, where the pair k of motions is

@@ -54,21 +54,21 @@ SR_HD Vec3 planes_backward(const Planes& p, const Vec3 gradient[3], int k) {
   return out;
 }
 
-// The point of a face that is seen at a pixel; V: a number, or a SIMD vector of them.
-template <class V>
+// The point of a face that is seen at a pixel.
+template <class T>
 struct SeenPoint {
-  V positive[3], inverse, z;        // max(g, 0), 1 / their sum, the depth
-  decltype(V() > V()) shown;        // some of them are positive
+  T positive[3], inverse, z;  // max(g, 0), 1 / their sum, the depth
+  bool shown;                 // some of them are positive
 };
-template <class T, class V>
-SR_HD SeenPoint<V> seen_point(const V g[3], const T depth[3], T near) {
-  SeenPoint<V> out;
+template <class T>
+SR_HD SeenPoint<T> seen_point(const T g[3], const T depth[3], T near) {
+  SeenPoint<T> out;
   for (int k = 0; k < 3; k++) out.positive[k] = positive_part(g[k]);
-  const V total = out.positive[0] + out.positive[1] + out.positive[2];
+  const T total = out.positive[0] + out.positive[1] + out.positive[2];
   out.shown = total > T(0);
-  out.inverse = T(1) / (out.shown ? total : V(T(1)));
-  const V z = out.positive[0] * depth[0] + out.positive[1] * depth[1] + out.positive[2] * depth[2];
-  out.z = max(out.shown ? z * out.inverse : V(T(0)), V(near));
+  out.inverse = T(1) / (out.shown ? total : T(1));
+  const T z = out.positive[0] * depth[0] + out.positive[1] * depth[1] + out.positive[2] * depth[2];
+  out.z = max(out.shown ? z * out.inverse : T(0), near);
   return out;
 }
 

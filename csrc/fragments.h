@@ -178,19 +178,7 @@ struct Fragments : Appearance<T> {
     return at.depths > (least + T(kHidden<T> / look.blend.scale)) * at.total;
   }
 
-  // The signed square of the distance in units of the blur, and whether the centre is covered: see Cells::multiply.
-  template <int n>
-  static V squared_of(const typename C::template LaneEdges<n>& edge, const typename C::Run& run) {
-    const T* start = (const T*)&run.start;
-    V squared, across;
-#pragma clang loop unroll(full)
-    for (int k = 0; k < n; k++) {
-      const V a = edge.across[k] + start[k], s = squared_distance(a, edge.position[k] + start[4 + k], edge.half[k]);
-      squared = k == 0 ? s : smaller(s, squared);
-      across = k == 0 ? a : (V)((I)a | (I)across);
-    }
-    return flip_sign<T>(squared, across);
-  }
+  // Whether the centre is covered, by Cells::signed_square.
   static I inside_of(V signed_squared) { return (I)signed_squared >= 0; }
 
   // The signed distance in units of the blur, of one pixel, where the modes are not plain.
@@ -200,9 +188,7 @@ struct Fragments : Appearance<T> {
       const double m = barycentric_of(look, cell, run, lane).m;
       return T((call.squared ? m * (m < 0 ? -m : m) : m) / call.scene.sigma);
     }
-    if (call.squared) return squared;
-    const T root = sqrt(fabs(squared));
-    return squared < 0 ? -root : root;
+    return call.squared ? squared : signed_root(squared);
   }
   static Vec2 centre_of(const typename C::Cell& cell, const typename C::Run& run, int lane) {
     return {cell.x + run.x + lane, cell.y + run.y};
@@ -213,7 +199,7 @@ struct Fragments : Appearance<T> {
     return barycentric_distance(o.pixel, o.corners, sign, centre_of(cell, run, lane));
   }
   Coverage<T> coverage_at(T u, bool inside) const {
-    if (call.distance == kHard) return {inside ? T(1) : T(0), inside ? T(0) : T(1), T(0)};
+    if (call.distance == kHard) return hard_coverage<T>(inside);
     return coverage<T>(call.distribution, call.shape, call.shift, u);
   }
   bool counts(T u, bool inside) const { return call.distance == kHard ? inside : u > T(call.cutoff); }
@@ -249,7 +235,7 @@ struct Fragments : Appearance<T> {
       point[count] = point_of(at, look), pixel[count] = p, of[count++] = cell.runs + i;
     }
     for (int i = 0; i < count; i++) {
-      const V x = squared_of<n>(edge, *of[i]);
+      const V x = C::signed_square(edge, *of[i]);
       const I within = point[i].z <= far;
       if constexpr (plain) {
         const V e = select(within, C::exponential(x)), before = load<T>(pixel[i]);
@@ -318,7 +304,7 @@ struct Fragments : Appearance<T> {
     Point at;
     V share;               // of the face in the pixel's sum of weights
     V by_log, by_squared;  // d log D / d(x or u); dL/d(x or u), at first through alpha alone
-    V x;                   // see squared_of
+    V x;                   // see Cells::signed_square
   };
 
   // Adds the gradient of a face's fragments in a cell to that of the face, and of its corners' attributes.
@@ -358,7 +344,7 @@ struct Fragments : Appearance<T> {
     }
     for (int i = 0; i < count; i++) {
       Wanting& w = want[runs[i]];
-      w.x = squared_of<n>(edge, cell.runs[runs[i]]);
+      w.x = C::signed_square(edge, cell.runs[runs[i]]);
     }
     int kept = 0;
     for (int i = 0; i < count; i++) {
@@ -444,30 +430,15 @@ struct Fragments : Appearance<T> {
   template <int n>
   void outline_backward(const typename C::Cell& cell, const Wanting* want, const int* runs, int count, FaceSums& out) const {
     const typename C::template OutlineEdges<n> edge(cell.edges);
-    V move_x[4], move_y[4];
-    for (int k = 0; k < 4; k++) move_x[k] = move_y[k] = V(T(0));
+    typename C::template CornerSums<n> sums;
     for (int i = 0; i < count; i++) {
       const Wanting& w = want[runs[i]];
       if (!any_lane<T>(w.by_squared != T(0))) continue;
-      V nx, ny, across, past, share[n];
-      C::search(edge, cell.runs[runs[i]], [&](int k, I closer, V a, V beyond, V t) {
-        nx = closer ? edge.nx[k] : nx, ny = closer ? edge.ny[k] : ny;
-        across = closer ? a : across, past = closer ? beyond : past;
-#pragma clang loop unroll(full)
-        for (int j = 0; j < n; j++) {
-          const V mine = j == k ? T(1) - t : j == (k + 1) % n ? t : V(T(0));
-          share[j] = closer ? mine : share[j];
-        }
-      });
-      const V g = flip_sign<T>(plain || call.squared ? w.by_squared : rooted(w.by_squared, w.x), w.x);
-      const Vector2<V> move = nearest_point_gradient(g, across, past, nx, ny);
-#pragma clang loop unroll(full)
-      for (int k = 0; k < n; k++) move_x[k] += move.x * share[k], move_y[k] += move.y * share[k];
+      typename C::template Nearest<n> at;
+      at.find(edge, cell.runs[runs[i]]);
+      sums.add(at, flip_sign<T>(plain || call.squared ? w.by_squared : rooted(w.by_squared, w.x), w.x));
     }
-    T sum_x[4], sum_y[4];
-    sum_lanes<T>(move_x[0], move_x[1], move_x[2], move_x[3], sum_x);
-    sum_lanes<T>(move_y[0], move_y[1], move_y[2], move_y[3], sum_y);
-    for (int k = 0; k < n; k++) out.outline[k].x += sum_x[k], out.outline[k].y += sum_y[k];
+    sums.add_to(out.outline);
   }
 
   // D of a run's pixels and its derivatives, where the modes are not plain.
@@ -495,7 +466,7 @@ struct Fragments : Appearance<T> {
 
   // dL/d(squared) from dL/d(its root); none on the outline itself.
   static V rooted(V pull, V squared) {
-    for (int l = 0; l < lanes; l++) pull[l] = squared[l] != 0 ? pull[l] / (2 * sqrt(fabs(squared[l]))) : T(0);
+    for (int l = 0; l < lanes; l++) pull[l] = signed_root_backward(pull[l], signed_root(squared[l]));
     return pull;
   }
 

@@ -211,7 +211,7 @@ def test_surface_colours_and_their_gradient():
     texture = image(4, 9, 2).requires_grad_()
     face = torch.tensor([[0, 3], [2, 2]])
     texel = torch.tensor([[0, 4], [8, 8]])
-    colour = textures.sample_surface(texture, face, textures.texel_barycentrics(3, dtype=torch.float64)[texel])
+    colour = textures.sample_surface_texture(texture, face, textures.texel_barycentrics(3, dtype=torch.float64)[texel])
     assert colour.equal(texture[face, texel])
     colour.sum().backward()
     assert texture.grad[2, 8].tolist() == [2, 2] and texture.grad.sum() == 8
@@ -219,7 +219,7 @@ def test_surface_colours_and_their_gradient():
 
 def test_a_surface_texture_must_be_square():
     with pytest.raises(ValueError, match=r"must have shape \(F, R \* R, C\), not \(4, 5, 3\)"):
-        textures.sample_surface(image(4, 5), torch.zeros(1).long(), torch.ones(1, 3))
+        textures.sample_surface_texture(image(4, 5), torch.zeros(1).long(), torch.ones(1, 3))
 
 
 # The level

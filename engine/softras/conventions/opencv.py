@@ -9,7 +9,7 @@ from ..camera import Camera
 from ..errors import InputError
 from .extrinsics import array, rigid
 
-_HALF_PIXEL = np.array([[0.0, 0.0, 0.5], [0.0, 0.0, 0.5], [0.0, 0.0, 0.0]])
+HALF_PIXEL = np.array([[0.0, 0.0, 0.5], [0.0, 0.0, 0.5], [0.0, 0.0, 0.0]])  # added to a K with centres on integers
 
 
 def camera_from_opencv(
@@ -36,7 +36,7 @@ def camera_from_opencv(
     if not np.allclose(K[2], (0, 0, 1)):
         raise InputError("the last row of K must be 0 0 1; divide K by its last element.")
     world_to_camera = rigid(array(R, (3, 3), "R"), array(np.ravel(t), (3,), "t"), "R")
-    return Camera(K + _HALF_PIXEL * centres_on_integers, world_to_camera, width, height, near=near)
+    return Camera(K + HALF_PIXEL * centres_on_integers, world_to_camera, width, height, near=near)
 
 
 def camera_to_opencv(camera: Camera, *, centres_on_integers: bool = True) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -44,4 +44,4 @@ def camera_to_opencv(camera: Camera, *, centres_on_integers: bool = True) -> tup
     if camera.orthographic:
         raise InputError("OpenCV has no orthographic cameras; make this one perspective.")
     matrix = camera.world_to_camera
-    return camera.K - _HALF_PIXEL * centres_on_integers, matrix[:3, :3].copy(), matrix[:3, 3].copy()
+    return camera.K - HALF_PIXEL * centres_on_integers, matrix[:3, :3].copy(), matrix[:3, 3].copy()

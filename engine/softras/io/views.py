@@ -16,12 +16,11 @@ from typing import Any
 import numpy as np
 
 from ..camera import Camera
+from ..conventions.opencv import HALF_PIXEL
 from ..errors import InputError
 from ..views import Landmark, View
 from .files import make_folder, read_json, write_json, write_png
 from .masks import load_mask
-
-_HALF_PIXEL = np.array([[0.0, 0.0, 0.5], [0.0, 0.0, 0.5], [0.0, 0.0, 0.0]])
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,7 @@ def save_views(folder: Path | str, views: list[View]) -> None:
         entry: dict[str, Any] = {
             "name": view.name,
             "mask": _save_grey(folder, f"masks/{number:03d}.png", np.rint(view.mask * 255)),
-            "K": (camera.K - _HALF_PIXEL).tolist(),
+            "K": (camera.K - HALF_PIXEL).tolist(),
             "R": camera.world_to_camera[:3, :3].tolist(),
             "t": camera.world_to_camera[:3, 3].tolist(),
             "width": int(camera.width),
@@ -164,7 +163,7 @@ def _camera(entry: dict[str, Any]) -> Camera:
     world_to_camera = np.eye(4)
     world_to_camera[:3, :3], world_to_camera[:3, 3] = R, t.ravel()
     return Camera(
-        K=K + _HALF_PIXEL,
+        K=K + HALF_PIXEL,
         world_to_camera=world_to_camera,
         width=int(entry["width"]),
         height=int(entry["height"]),

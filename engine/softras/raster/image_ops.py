@@ -136,23 +136,21 @@ def images(
             vertices, faces, K, world_to_camera, uv, attribute_faces, *size, orthographic=orthographic
         )
     look = attributes, attribute_faces.to(faces.dtype), background, texels, levels
-    if softras_compat:
+    appearance = appearance_of(attributes, attribute_faces, texels, levels, choices)
+    native = ops.computes(vertices) and not softras_compat
+    if not native:
         ops.check_values(vertices, faces, K, world_to_camera)
         check_values(*look)
-        appearance = appearance_of(attributes, attribute_faces, texels, levels, choices)
+    if softras_compat:
         alpha, image, face = compat.images(*scene, appearance, background, modes, colour, orthographic, *planes, cull)
         return Rendering(alpha, image, face if choices.wants_nearest else None)
-    if ops.computes(vertices):
+    if native:
         numbers = Numbers(sigma, gamma, eps, shape, shift, modes.power, modes.cutoff, modes.reach)
         inputs = *scene, orthographic, *planes, cull, *look, [float(x) for x in numbers], [int(x) for x in choices]
         alpha, image, face, *_ = _images(*inputs) if ops.dispatches(vertices) else _Eager.apply(*inputs)
     else:
-        ops.check_values(vertices, faces, K, world_to_camera)
-        check_values(*look)
-        appearance = appearance_of(attributes, attribute_faces, texels, levels, choices)
         alpha, image, face = image_reference.images(*scene, appearance, background, modes, orthographic, *planes, cull)
     if colour == "hard":
-        appearance = appearance_of(attributes, attribute_faces, texels, levels, choices)
         image = fragments.shade(*scene[:4], face, appearance, background, orthographic)
     return Rendering(alpha, image, face if choices.wants_nearest else None)
 

@@ -60,7 +60,7 @@ class Appearance:
         """(..., C) what faces (...) show at barycentrics (..., 3) and depths (...); of one view."""
         values = (barycentrics[..., None] * self.attributes[self.attribute_faces.long()[face]]).sum(-2)
         if self.surface is not None:
-            texels = textures.sample_surface(self.surface, face, barycentrics)
+            texels = textures.sample_surface_texture(self.surface, face, barycentrics)
         elif self.chain is not None:
             assert self.levels is not None
             level = textures.pixel_level(self.levels[face], z, orthographic)

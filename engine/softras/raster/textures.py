@@ -45,7 +45,7 @@ def texel_barycentrics(
     return torch.cat([b, 1 - b.sum(-1, keepdim=True)], -1).reshape(-1, 3)
 
 
-def sample_surface(texture: Tensor, face: Tensor, barycentrics: Tensor) -> Tensor:
+def sample_surface_texture(texture: Tensor, face: Tensor, barycentrics: Tensor) -> Tensor:
     """Colours (..., C) of a surface texture (F, R^2, C) on faces (...) at barycentrics (..., 3): the nearest texel.
 
     Differentiable to the texels; piecewise constant in the barycentrics.
