@@ -56,68 +56,74 @@ struct Fragments : Appearance<T> {
   int64_t size() const { return (int64_t)call.scene.height * call.scene.width; }
   const T* background(int view) const { return (const T*)call.background + (int64_t)view * call.channels; }
 
-  void clear(int view, const Blend& blend, Share rows, T* image, double* fold) const {
-    for (int64_t y = rows.begin; y < rows.end; y++) {
+  // Where what faces may reach begins: no depth but the background's, which weighs 1.
+  void clear(int view, const Blend& blend, const Rect& reached, T* image, double* fold) const {
+    for (int64_t y = reached.y0; y <= reached.y1; y++) {
       T* line = image + y * planes * row;
-      fill(line + kProduct * row, T(1)), fill(line + kDepth * row, T(blend.background)), fill(line + kWeight * row, T(1));
-      if (call.nearest) fill(line + covering, T(__builtin_inf()));
-      if (call.nearest) memset(line + face, 0xff, row * sizeof(T));
-      for (int c = 0; c < call.channels; c++) fill(line + (kChannels + c) * row, background(view)[c]);
+      const auto fill = [&](int64_t plane, T value) {
+        for (int64_t x = reached.x0; x <= reached.x1 + lanes; x++) line[plane * row + x] = value;
+      };
+      fill(kProduct, T(1)), fill(kDepth, T(blend.background)), fill(kWeight, T(1));
+      fill_padding(line + kDepth * row, reached, -T(__builtin_inf()));  // nothing is behind it
+      for (int c = 0; c < call.channels; c++) fill(kChannels + c, background(view)[c]);
+      if (call.nearest) {
+        fill(covering / row, T(__builtin_inf()));
+        memset(line + face + reached.x0, 0xff, (reached.x1 + lanes + 1 - reached.x0) * sizeof(T));
+      }
       if constexpr (!plain) {
         double *state = fold + 2 * y * row, *largest = state + row;
-        for (int64_t x = 0; x < row; x++) state[x] = 0, largest[x] = -1;
+        for (int64_t x = reached.x0; x <= reached.x1 + lanes; x++) state[x] = 0, largest[x] = -1;
       }
     }
   }
-  void fill(T* line, T value) const {
-    for (int64_t x = 0; x < row; x++) line[x] = value;
+  static void fill_padding(T* line, const Rect& reached, T value) {
+    for (int64_t x = reached.x1 + 1; x <= reached.x1 + lanes; x++) line[x] = value;
   }
 
-  void finish(int view, Share rows, T* image, const double* fold) const {
-    const int64_t width = call.scene.width, start = (int64_t)view * size();
+  // The outputs of some rows.
+  void finish(int view, const Blend& blend, Share rows, const Rect& reached, T* image, const double* fold) const {
     for (int64_t y = rows.begin; y < rows.end; y++) {
       T* line = image + y * planes * row;
-      const int64_t out = start + y * width;
-      T *alpha = (T*)call.scene.alpha + out, *depth = (T*)call.depth + out, *weight = (T*)call.weight + out;
-      for (int64_t x = 0; x < width; x++) depth[x] = line[kDepth * row + x], weight[x] = line[kWeight * row + x];
+      const int64_t width = call.scene.width, out = (int64_t)view * size() + y * width;
+      const auto finish_row = [&](auto* values, auto beside, auto value) {
+        fill_row(values, width, y, reached, beside, value);
+      };
+      T *alpha = (T*)call.scene.alpha + out, *weight = (T*)call.weight + out;
+      finish_row((T*)call.depth + out, T(blend.background), [&](int64_t x) { return line[kDepth * row + x]; });
+      finish_row(weight, T(1), [&](int64_t x) { return line[kWeight * row + x]; });
       if constexpr (plain) {
         T* transmittance = (T*)call.scene.transmittance + out;
-        for (int64_t x = 0; x < width; x++) transmittance[x] = T(1) / line[x], alpha[x] = T(1) - transmittance[x];
+        finish_row(transmittance, T(1), [&](int64_t x) { return T(1) / line[x]; });
+        finish_row(alpha, T(0), [&](int64_t x) { return T(1) - transmittance[x]; });
       } else {
-        double* state = (double*)call.scene.transmittance + out;
-        const double *folded = fold + 2 * y * row, *largest = folded + row;
-        for (int64_t x = 0; x < width; x++) {
-          state[x] = conorm_is_largest(call.conorm) ? largest[x] : folded[x];
-          alpha[x] = conorm_opacity<T>(call.conorm, call.power, folded[x]).alpha;
-        }
+        const double *folded = fold + 2 * y * row, *state = conorm_is_largest(call.conorm) ? folded + row : folded;
+        finish_row((double*)call.scene.transmittance + out, conorm_is_largest(call.conorm) ? -1.0 : 0.0,
+                   [&](int64_t x) { return state[x]; });
+        const auto opacity = [&](double s) { return conorm_opacity<T>(call.conorm, call.power, s).alpha; };
+        finish_row(alpha, opacity(0.0), [&](int64_t x) { return opacity(folded[x]); });
       }
-      T* inverse = line + kProduct * row;  // which has been read
-      for (int64_t x = 0; x < width; x++) inverse[x] = T(1) / weight[x];
       for (int c = 0; c < call.channels; c++) {
-        T* channel = (T*)call.image + ((int64_t)view * call.channels + c) * size() + y * width;
         const T* sum = line + (kChannels + c) * row;
-        for (int64_t x = 0; x < width; x++) channel[x] = sum[x] * inverse[x];
+        finish_row((T*)call.image + ((int64_t)view * call.channels + c) * size() + y * width, background(view)[c],
+                   [&](int64_t x) { return sum[x] / weight[x]; });
       }
-      if (call.nearest) {
-        for (int64_t x = 0; x < width; x++) {
-          decltype(I()[0] + 0) number;
-          memcpy(&number, line + face + x, sizeof(T));
-          call.nearest[out + x] = (int32_t)number;
-        }
-      }
+      if (call.nearest) finish_row(call.nearest + out, int32_t(-1), [&](int64_t x) {
+        decltype(I()[0] + 0) number;
+        memcpy(&number, line + face + x, sizeof(T));
+        return (int32_t)number;
+      });
     }
   }
 
-  // The gradients of a view's pixels, and where the padding is, none.
-  void load_gradients(int view, Share rows, T* image, double* fold) const {
-    const int64_t width = call.scene.width, start = (int64_t)view * size();
-    for (int64_t y = rows.begin; y < rows.end; y++) {
+  // What the pixels that faces may reach want, and beside them nothing.
+  void load_gradients(int view, const Rect& reached, T* image, double* fold) const {
+    for (int64_t y = reached.y0; y <= reached.y1; y++) {
       T* line = image + y * planes * row;
-      const int64_t in = start + y * width;
-      const T* alpha = (const T*)call.scene.grad_alpha + in;
+      const int64_t begin = reached.x0, end = reached.x1 + 1, in = (int64_t)view * size() + y * call.scene.width;
+      const T *alpha = (const T*)call.scene.grad_alpha + in, *weight = (const T*)call.weight + in;
       for (int plane = 0; plane < kGradients + call.channels; plane++)
-        for (int64_t x = width; x < row; x++) line[plane * row + x] = T(0);
-      for (int64_t x = 0; x < width; x++) {
+        fill_padding(line + plane * row, reached, plane == kLeast ? -T(__builtin_inf()) : T(0));
+      for (int64_t x = begin; x < end; x++) {
         line[kLeast * row + x] = ((const T*)call.depth)[in + x];
         line[kMean * row + x] = T(0);
         if constexpr (plain) {
@@ -128,15 +134,33 @@ struct Fragments : Appearance<T> {
           fold[2 * y * row + x] = ((const double*)call.scene.transmittance)[in + x];
         }
       }
-      const T* weight = (const T*)call.weight + in;
       for (int c = 0; c < call.channels; c++) {
-        const T* g = gradient_of(view) + c * size() + y * width;
-        const T* value = (const T*)call.image + ((int64_t)view * call.channels + c) * size() + y * width;
+        const int64_t channel = c * size() + y * call.scene.width;
+        const T *g = gradient_of(view) + channel, *value = (const T*)call.image + (int64_t)view * call.channels * size() + channel;
         T *mean = line + kMean * row, *gradient = line + (kGradients + c) * row;
-        for (int64_t x = 0; x < width; x++) gradient[x] = g[x] / weight[x], mean[x] += gradient[x] * value[x];
+        for (int64_t x = begin; x < end; x++) gradient[x] = g[x] / weight[x], mean[x] += gradient[x] * value[x];
       }
     }
   }
+
+  // ------------------------------------------------------------------------------------------ one tile
+
+  // The farthest depth, of plane `which`, in the tile at (x, y); or `limit`, if it is not below that.
+  T farthest(const T* image, int64_t which, int x, int y, T limit) const {
+    V far = V(-T(__builtin_inf()));
+    for (int64_t i = y; i < min(y + kStrip, call.scene.height); i++) {
+      for (int64_t j = x; j < min(x + kStrip, call.scene.width); j += lanes) {
+        far = max(far, load<T>(image + (i * planes + which) * row + j));
+        if (any_lane<T>(far >= limit)) return limit;
+      }
+    }
+    return __builtin_reduce_max(far);
+  }
+  T farthest_drawn(const T* image, int x, int y, T limit) const {
+    const T seen = farthest(image, kDepth, x, y, limit);
+    return call.nearest && seen < limit ? max(seen, farthest(image, covering / row, x, y, limit)) : seen;
+  }
+  T farthest_wanting(const T* image, int x, int y) const { return farthest(image, kLeast, x, y, T(__builtin_inf())); }
 
   // ------------------------------------------------------------------------------------------ one cell
 
@@ -151,31 +175,17 @@ struct Fragments : Appearance<T> {
     }
   };
 
-  // max(g, 0), their sum, and the sum of them times the depths.
-  struct Planar {
-    V positive[3], total, depths;
-  };
-  static Planar planar_of(const LocalPlanes& p, const Look& look, const typename C::Run& run) {
-    Planar out;
+  static Point point_of(const LocalPlanes& p, const Look& look, const typename C::Run& run) {
+    Point out;
     const V x = ramp() + run.x;
 #pragma clang loop unroll(full)
     for (int k = 0; k < 3; k++) out.positive[k] = max(p.x[k] * x + (p.y[k] * run.y + p.one[k]), V(T(0)));
-    out.total = out.positive[0] + out.positive[1] + out.positive[2];
-    out.depths = out.positive[0] * look.depth[0] + out.positive[1] * look.depth[1] + out.positive[2] * look.depth[2];
+    const V total = out.positive[0] + out.positive[1] + out.positive[2];
+    const V z = out.positive[0] * look.depth[0] + out.positive[1] * look.depth[1] + out.positive[2] * look.depth[2];
+    out.shown = total > T(0);
+    out.inverse = T(1) / max(total, V(kTiny<T>));
+    out.z = max(z * out.inverse, V(T(look.blend.near)));
     return out;
-  }
-  static Point point_of(const Planar& at, const Look& look) {
-    Point out;
-#pragma clang loop unroll(full)
-    for (int k = 0; k < 3; k++) out.positive[k] = at.positive[k];
-    out.shown = at.total > T(0);
-    out.inverse = T(1) / max(at.total, V(kTiny<T>));
-    out.z = max(at.depths * out.inverse, V(T(look.blend.near)));
-    return out;
-  }
-  // Whether the pixels see it behind depth `least`, so far that its weight is nothing.
-  static I hidden(const Planar& at, V least, const Look& look) {
-    return at.depths > (least + T(kHidden<T> / look.blend.scale)) * at.total;
   }
 
   // Whether the centre is covered, by Cells::signed_square.
@@ -223,30 +233,22 @@ struct Fragments : Appearance<T> {
     const T far = T(look.blend.far);
     Point point[C::kRuns];
     V covered[C::kRuns];
-    T* pixel[C::kRuns];
-    const typename C::Run* of[C::kRuns];
-    int count = 0;
+    for (int i = 0; i < cell.count; i++) point[i] = point_of(local, look, cell.runs[i]);
     for (int i = 0; i < cell.count; i++) {
-      T* p = image + cell.runs[i].pixel;
-      const Planar at = planar_of(local, look, cell.runs[i]);
-      if constexpr (plain) {  // hidden behind others, where alpha is 1 already?
-        if (!any_lane<T>((load<T>(p) < kSaturated<T>) | ~hidden(at, load<T>(p + kDepth * row), look)) && !call.nearest) continue;
-      }
-      point[count] = point_of(at, look), pixel[count] = p, of[count++] = cell.runs + i;
-    }
-    for (int i = 0; i < count; i++) {
-      const V x = C::signed_square(edge, *of[i]);
+      const typename C::Run& run = cell.runs[i];
+      T* pixel = image + run.pixel;
+      const V x = C::signed_square(edge, run);
       const I within = point[i].z <= far;
       if constexpr (plain) {
-        const V e = select(within, C::exponential(x)), before = load<T>(pixel[i]);
-        store(pixel[i], smaller(before + before * e, V(kSaturated<T>)));
+        const V e = select(within, C::exponential(x)), before = load<T>(pixel);
+        store(pixel, smaller(before + before * e, V(kSaturated<T>)));
         covered[i] = select(point[i].shown, e / (e + T(1)));
       } else {
-        covered[i] = select(point[i].shown, fold_run(cell, look, *of[i], x, within, fold));
+        covered[i] = select(point[i].shown, fold_run(cell, look, run, x, within, fold));
       }
-      if (call.nearest) cover(look, point[i].z, inside_of(x) & within, pixel[i]);
+      if (call.nearest) cover(look, point[i].z, inside_of(x) & within, pixel);
     }
-    for (int i = 0; i < count; i++) blend<channels>(look, point[i], covered[i], pixel[i], scratch);
+    for (int i = 0; i < cell.count; i++) blend<channels>(look, point[i], covered[i], image + cell.runs[i].pixel, scratch);
   }
 
   // D of a run's pixels, zero where the face does not count, each added to its pixel's S.
@@ -268,7 +270,7 @@ struct Fragments : Appearance<T> {
 
   void cover(const Look& look, V z, I covers, T* pixel) const {
     const V before = load<T>(pixel + covering);
-    const I nearer = covers & (z < before), number = (I)load<T>(pixel + face);
+    const I number = (I)load<T>(pixel + face), nearer = covers & ((z < before) | ((z == before) & (number > I(look.face))));
     store(pixel + covering, nearer ? z : before);
     store(pixel + face, (V)(nearer ? I(look.face) : number));
   }
@@ -278,7 +280,8 @@ struct Fragments : Appearance<T> {
   void blend(const Look& look, const Point& at, V covered, T* pixel, Scratch& scratch) const {
     const I counts = covered > T(0);
     const V least = load<T>(pixel + kDepth * row), weight = load<T>(pixel + kWeight * row);
-    const V apart = (at.z - least) * T(look.blend.scale), less = exp2_below(-magnitude(apart));
+    const V apart = (at.z - least) * T(look.blend.scale), powers = magnitude(apart);
+    const V less = plain ? select(powers < kHidden<T>, exp2_vector<T>(-powers)) : exp2_below(-powers);
     const I nearer = counts & (apart < T(0));
     const V keep = nearer ? less : V(T(1)), share = nearer ? covered : covered * less;
     if (!any_lane<T>(nearer | (share > weight * kNegligible<T>))) return;
@@ -328,28 +331,19 @@ struct Fragments : Appearance<T> {
     }
   }
 
-  // Which of a cell's runs want something, and what; how many.
+  // What the runs of a cell want of the face, if they want something; how many do.
   template <int n>
   int find_wanting(const typename C::Cell& cell, const Look& look, const T* image, const double* fold, Wanting* want,
                    int* runs) const {
     const typename C::template LaneEdges<n> edge(cell.edges);
     const LocalPlanes local(look.planes, cell.x, cell.y);
     const T scale = T(look.blend.scale), far = T(look.blend.far);
+    for (int i = 0; i < cell.count; i++) want[i].at = point_of(local, look, cell.runs[i]);
+    for (int i = 0; i < cell.count; i++) want[i].x = C::signed_square(edge, cell.runs[i]);
     int count = 0;
     for (int i = 0; i < cell.count; i++) {
-      const T* pixel = image + cell.runs[i].pixel;
-      const Planar at = planar_of(local, look, cell.runs[i]);
-      if (!any_lane<T>((load<T>(pixel + kAlpha * row) != T(0)) | ~hidden(at, load<T>(pixel + kLeast * row), look))) continue;
-      want[i].at = point_of(at, look), runs[count++] = i;
-    }
-    for (int i = 0; i < count; i++) {
-      Wanting& w = want[runs[i]];
-      w.x = C::signed_square(edge, cell.runs[runs[i]]);
-    }
-    int kept = 0;
-    for (int i = 0; i < count; i++) {
-      const typename C::Run& run = cell.runs[runs[i]];
-      Wanting& w = want[runs[i]];
+      const typename C::Run& run = cell.runs[i];
+      Wanting& w = want[i];
       const T* pixel = image + run.pixel;
       const V alpha = load<T>(pixel + kAlpha * row), apart = (w.at.z - load<T>(pixel + kLeast * row)) * scale;
       const I within = w.at.z <= far;
@@ -363,10 +357,10 @@ struct Fragments : Appearance<T> {
       }
       const V share = exp2_below(-positive_part(apart)) * covered;
       w.share = select(w.at.shown & (share > kNothing<T>), share);
-      runs[kept] = runs[i];
-      kept += any_lane<T>((w.share > T(0)) | (w.by_squared != T(0)));
+      runs[count] = i;
+      count += any_lane<T>((w.share > T(0)) | (w.by_squared != T(0)));
     }
-    return kept;
+    return count;
   }
 
   // Through what the face shows: to its attributes, planes and depths, and to by_squared through the weights.
@@ -380,8 +374,8 @@ struct Fragments : Appearance<T> {
     V plane[3], plane_x[3], plane_y[3], depth[3], level = V(T(0));
     for (int k = 0; k < 3; k++) plane[k] = plane_x[k] = plane_y[k] = depth[k] = V(T(0));
     for (int i = 0; i < count; i++) {
-      const typename C::Run& run = cell.runs[runs[i]];
       Wanting& w = want[runs[i]];
+      const typename C::Run& run = cell.runs[runs[i]];
       if (!any_lane<T>(w.share > T(0))) continue;
       const T *pixel = image + run.pixel, *wanted = pixel + kGradients * row;
       V b[3], by_corner[3], by_depth = V(T(0)), total = V(T(0));

@@ -38,13 +38,31 @@ inline int64_t chunks_of(int64_t n) { return (n + kChunk - 1) / kChunk; }
 
 template <class T>
 struct Gradients : Scene<T> {
-  using Scene<T>::call, Scene<T>::index, Scene<T>::position;
+  using Scene<T>::call, Scene<T>::corners, Scene<T>::index, Scene<T>::position;
 
   Buffer<Vec3> view_gradients;  // N x V
 
   explicit Gradients(const softras_call& c) : Scene<T>(c) {}
 
   bool reserve_views() { return view_gradients.reserve((int64_t)call.views * call.vertices); }
+
+  // From the corners of face f's outline in pixels, g, to its gradient, and to K: gk.
+  void outline_backward(int view, const Camera& cam, const Face& face, int64_t f, const Vec2* g, FaceGradients<T>& w, double* gk) {
+    FaceGradient<T>& out = w.face_gradients[f];
+    out.kind = face.kind;
+    if (face.kind == kWhole) {
+      for (int k = 0; k < 3; k++) out.x[k] = T(g[k].x), out.y[k] = T(g[k].y);
+      return;
+    }
+    __atomic_store_n(&w.clips, true, __ATOMIC_RELAXED);
+    ClippedGradient& clipped = w.clipped[f];
+    clipped = {};
+    Vec3 point[3];
+    corners(view, cam, face, point);
+    const Outline& o = face.outline;
+    for (int k = 0; k < o.corners; k++)
+      corner_backward(point, o.corner[k], project_backward(cam, o.point[k], g[k], gk), clipped.corner);
+  }
 
   void sum_views(Share s) {
     T* out = (T*)call.grad_positions;

@@ -36,13 +36,15 @@ struct Buffer {
     capacity = data ? n : 0;
     return data != nullptr;
   }
-  X& operator[](int64_t i) { return data[i]; }
+  X& operator[](int64_t i) const { return data[i]; }
 };
 
 struct Projected {
   Vec2 pixel;  // where z > near
   double z;
 };
+
+constexpr int kStrip = 8;  // rows: the least that a member draws; pixels of a tile, each way
 
 struct Rows {
   int32_t y0, y1;  // inclusive; y0 > y1: none
@@ -52,6 +54,7 @@ struct Rows {
 struct InView {
   Buffer<Projected> projected;  // V
   Buffer<Rows> rows;            // F: the rows each face reaches
+  Rect reached;                 // the pixels that faces may reach, in whole strips each way
   int64_t next_band = 0;
 };
 
@@ -64,6 +67,16 @@ struct Face {
   Bounds bounds;
   Rect rect;
 };
+
+// Row y of an output: value(x) at the pixels that faces may reach, and `beside` at the others.
+template <class X, class Value>
+inline void fill_row(X* row, int64_t width, int64_t y, const Rect& reached, X beside, Value value) {
+  const bool none = y < reached.y0 || y > reached.y1;
+  const int64_t begin = none ? width : reached.x0, end = none ? width : reached.x1 + 1;
+  for (int64_t x = 0; x < begin; x++) row[x] = beside;
+  for (int64_t x = begin; x < end; x++) row[x] = value(x);
+  for (int64_t x = end; x < width; x++) row[x] = beside;
+}
 
 template <class T>
 struct Scene {
@@ -140,8 +153,13 @@ struct Scene {
   }
 
   // The bands of rows of a view, of which each is one member's.
-  int bands(const Team& team) const {
-    return team.size == 1 ? 1 : (int)min(int64_t(call.height + 7) / 8, int64_t(8 * team.size));
+  int bands(const Team& team) const { return team.size == 1 ? 1 : (int)min(strips(), int64_t(8 * team.size)); }
+  int64_t strips() const { return (call.height + kStrip - 1) / kStrip; }
+
+  // A share of the image's rows, in whole strips.
+  Share share_rows(int rank, int size) const {
+    const Share s = share(strips(), rank, size);
+    return {kStrip * s.begin, min(kStrip * s.end, int64_t(call.height))};
   }
 
   void check_camera(const Camera& c) {
@@ -151,14 +169,33 @@ struct Scene {
       if (!__builtin_isfinite(m)) fail(SOFTRAS_BAD_WORLD_TO_CAMERA);
   }
 
+  // What the members know of a view before they begin.
+  void begin(InView& w) const { w.reached = {call.width, call.height, -1, -1}, w.next_band = 0; }
+
   void transform(int view, const Camera& cam, InView& w, Share s) {
-    bool finite = true;
+    bool finite = true, everywhere = growth > 0;
+    const double inf = __builtin_inf();
+    Bounds b = {inf, inf, -inf, -inf};
     for (int64_t v = s.begin; v < s.end; v++) {
       const Vec3 p = position(view, v), c = to_camera(cam, p);
       finite &= __builtin_isfinite(p.x) && __builtin_isfinite(p.y) && __builtin_isfinite(p.z);
-      w.projected[v] = {project(cam, c), c.z};
+      const Vec2 q = project(cam, c);
+      w.projected[v] = {q, c.z};
+      everywhere |= !(c.z > cam.near);
+      b = {min(b.x0, q.x), min(b.y0, q.y), max(b.x1, q.x), max(b.y1, q.y)};
     }
     if (!finite) fail(SOFTRAS_BAD_POSITIONS);
+    Rect r = {0, 0, call.width - 1, call.height - 1};
+    if (s.begin == s.end || !(everywhere || reach(b, blur.radius, call.width, call.height, r))) return;
+    __atomic_fetch_min(&w.reached.x0, r.x0 / kStrip * kStrip, __ATOMIC_RELAXED);
+    __atomic_fetch_min(&w.reached.y0, r.y0 / kStrip * kStrip, __ATOMIC_RELAXED);
+    __atomic_fetch_max(&w.reached.x1, min(r.x1 / kStrip * kStrip + kStrip, call.width) - 1, __ATOMIC_RELAXED);
+    __atomic_fetch_max(&w.reached.y1, min(r.y1 / kStrip * kStrip + kStrip, call.height) - 1, __ATOMIC_RELAXED);
+  }
+
+  // The part of a rectangle in some rows; none where y0 > y1.
+  static Rect rows_of(const Rect& r, Share rows) {
+    return {r.x0, max(r.y0, (int)rows.begin), r.x1, min(r.y1, (int)rows.end - 1)};
   }
 
   // Calls draw(band, skip) for the member's bands of a transformed view; skip: the rows of its faces are known.
@@ -171,7 +208,7 @@ struct Scene {
       find_rows(view, cam, w, share(call.faces, rank, team.size));
       if (team.barrier(status)) return false;
     }
-    for (int64_t band; (band = take(w.next_band)) < count;) draw(share(call.height, (int)band, count), count > 1);
+    for (int64_t band; (band = take(w.next_band)) < count;) draw(share_rows((int)band, count), count > 1);
     return !team.barrier(status);
   }
 
@@ -183,17 +220,25 @@ struct Scene {
     }
   }
 
-  // Calls visit(face's number, face, polygon, cell) for the cells of a band, of all faces that count; skip: see above.
+  static bool in_band(const InView& w, int64_t f, Share band) {
+    return w.rows[f].y1 >= band.begin && w.rows[f].y0 < band.end;
+  }
+
+  // Calls visit(face) for the faces that may reach a band; skip: see above.
   template <class Visit>
-  void walk_band(int view, const Camera& cam, InView& w, Share band, bool skip, Visit visit) {
+  void visit_band(int view, const Camera& cam, InView& w, Share band, bool skip, Visit visit) {
     Face face;
+    for (int64_t f = 0; f < call.faces; f++)
+      if ((!skip || in_band(w, f, band)) && find(view, cam, w, f, face)) visit(face);
+  }
+
+  // Calls draw(corners of the polygon, cell) for a face's cells in some rows.
+  template <class Draw>
+  void walk(const Face& face, Share rows, Draw draw) const {
     Polygon p;
-    for (int64_t f = 0; f < call.faces; f++) {
-      if (skip && (w.rows[f].y1 < band.begin || w.rows[f].y0 >= band.end)) continue;
-      if (!find(view, cam, w, f, face) || !polygon(face, p)) continue;
-      C::walk(p, (int)band.begin, (int)band.end, blur_of_face(face), stride,
-              [&](const typename C::Cell& cell) { visit(f, face, p, cell); });
-    }
+    if (!polygon(face, p)) return;
+    C::walk(p, (int)rows.begin, (int)rows.end, blur_of_face(face), stride,
+            [&](const typename C::Cell& cell) { draw(p.corners, cell); });
   }
 
   // ------------------------------------------------------------------------------------------ one face

@@ -19,7 +19,7 @@ template <class T>
 struct Renderer : Gradients<T> {
   using C = Cells<T>;
   using Scene<T>::call, Scene<T>::status, Scene<T>::blur, Scene<T>::stride;
-  using Scene<T>::fail, Scene<T>::corners, Scene<T>::find, Scene<T>::polygon;
+  using Scene<T>::fail, Scene<T>::find, Scene<T>::polygon;
 
   explicit Renderer(const softras_call& c) : Gradients<T>(c) {}
 
@@ -44,14 +44,15 @@ struct Renderer : Gradients<T> {
       if (!w.projected.reserve(call.vertices) || !w.rows.reserve(call.faces) || !w.image.reserve(stride * call.height) ||
           (backward && !w.reserve(call.faces, max(face_chunks, vertex_chunks))))
         fail(SOFTRAS_OUT_OF_MEMORY);
-      w.next_band = w.next_chunk = 0;
+      this->begin(w), w.next_chunk = 0;
       w.clips = false;
     }
     if (team.barrier(status)) return false;
     this->transform(view, cam, w, share(call.vertices, rank, team.size));
     if (!backward)
       return this->draw_bands(view, cam, w, team, rank, [&](Share band, bool skip) { draw(view, cam, w, band, skip); });
-    weigh(view, w, share(call.height, rank, team.size));
+    if (team.barrier(status)) return false;
+    weigh(view, w, this->share_rows(rank, team.size));
     if (team.barrier(status)) return false;
     for (int64_t chunk; (chunk = take(w.next_chunk)) < face_chunks;) faces_backward(view, cam, w, chunk);
     if (team.barrier(status)) return false;
@@ -66,18 +67,20 @@ struct Renderer : Gradients<T> {
   // One band of rows, of all faces; skip: their rows are known.
   void draw(int view, const Camera& cam, Workspace<T>& w, Share band, bool skip) {
     T* product = w.image.data;
-    for (int64_t i = band.begin * stride; i < band.end * stride; i++) product[i] = T(1);
-    this->walk_band(view, cam, w, band, skip, [&](int64_t, const Face&, const Polygon& p, const typename C::Cell& cell) {
-      p.corners == 3 ? C::template multiply<3>(cell, product) : C::template multiply<4>(cell, product);
+    const Rect reached = this->rows_of(w.reached, band);
+    for (int64_t y = reached.y0; y <= reached.y1; y++)
+      for (int64_t x = reached.x0; x <= reached.x1 + C::lanes; x++) product[y * stride + x] = T(1);
+    this->visit_band(view, cam, w, band, skip, [&](const Face& face) {
+      this->walk(face, band, [&](int corners, const typename C::Cell& cell) {
+        corners == 3 ? C::template multiply<3>(cell, product) : C::template multiply<4>(cell, product);
+      });
     });
     const int64_t width = call.width, image = (int64_t)view * call.height * width;
     for (int64_t y = band.begin; y < band.end; y++) {
       T* alpha = (T*)call.alpha + image + y * width;
       T* transmittance = (T*)call.transmittance + image + y * width;
-      for (int64_t x = 0; x < width; x++) {
-        transmittance[x] = T(1) / product[y * stride + x];
-        alpha[x] = T(1) - transmittance[x];
-      }
+      fill_row(transmittance, width, y, reached, T(1), [&](int64_t x) { return T(1) / product[y * stride + x]; });
+      fill_row(alpha, width, y, reached, T(0), [&](int64_t x) { return T(1) - transmittance[x]; });
     }
   }
 
@@ -87,12 +90,14 @@ struct Renderer : Gradients<T> {
   // the padding.
   void weigh(int view, Workspace<T>& w, Share rows) {
     const int64_t width = call.width, image = (int64_t)view * call.height * width;
-    for (int64_t y = rows.begin; y < rows.end; y++) {
+    const Rect reached = this->rows_of(w.reached, rows);
+    for (int64_t y = reached.y0; y <= reached.y1; y++) {
       const T* left = (const T*)call.transmittance + image + y * width;
       const T* grad = (const T*)call.grad_alpha + image + y * width;
       T* weight = w.image.data + y * stride;
-      for (int64_t x = 0; x < width; x++) weight[x] = left[x] * kSaturated<T> > T(1) ? T(kLn2) * left[x] * grad[x] : T(0);
-      for (int64_t x = width; x < stride; x++) weight[x] = T(0);
+      for (int64_t x = reached.x0; x <= reached.x1; x++)
+        weight[x] = left[x] * kSaturated<T> > T(1) ? T(kLn2) * left[x] * grad[x] : T(0);
+      for (int64_t x = reached.x1 + 1; x <= reached.x1 + C::lanes; x++) weight[x] = T(0);
     }
   }
 
@@ -103,26 +108,13 @@ struct Renderer : Gradients<T> {
     Polygon p;
     const int64_t end = min((chunk + 1) * kChunk, int64_t(call.faces));
     for (int64_t f = chunk * kChunk; f < end; f++) {
-      FaceGradient<T>& out = w.face_gradients[f];
-      out.kind = kUnseen;
+      w.face_gradients[f].kind = kUnseen;
       if (!find(view, cam, w, f, face) || !polygon(face, p)) continue;
       Vec2 g[4] = {};
       C::walk(p, 0, call.height, blur, stride, [&](const typename C::Cell& cell) {
         p.corners == 3 ? C::template accumulate<3>(cell, w.image.data, g) : C::template accumulate<4>(cell, w.image.data, g);
       });
-      out.kind = face.kind;
-      if (face.kind == kWhole) {
-        for (int k = 0; k < 3; k++) out.x[k] = T(g[k].x), out.y[k] = T(g[k].y);
-      } else {
-        __atomic_store_n(&w.clips, true, __ATOMIC_RELAXED);
-        ClippedGradient& clipped = w.clipped[f];
-        clipped = {};
-        Vec3 point[3];
-        corners(view, cam, face, point);
-        const Outline& o = face.outline;
-        for (int k = 0; k < o.corners; k++)
-          corner_backward(point, o.corner[k], project_backward(cam, o.point[k], g[k], gk), clipped.corner);
-      }
+      this->outline_backward(view, cam, face, f, g, w, gk);
     }
   }
 };

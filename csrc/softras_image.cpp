@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT
 // Images on the CPU: what faces show, blended by depth, and alpha by any distance, distribution and T-conorm. Forward,
-// bands of rows, each drawn by one thread, face after face; backward, face after face, each gathering from its pixels.
-// A pixel keeps the least depth, the sum of weights and the weighted sums of its channels: no list of fragments.
+// bands of rows, each drawn by one thread, face after face from front to back; backward, face after face, each gathering
+// from its pixels. A face behind all that is seen where it is adds to alpha alone, as to a silhouette. A pixel keeps the
+// least depth, the sum of weights and the weighted sums of its channels: no list of fragments.
 // Compiled once for every instruction set, as softras_cpu.cpp is; any number of threads gives the same bits.
 #include "fragments.h"
 #include "gradients.h"
+#include "hidden.h"
 
 namespace softras::SOFTRAS_ISA {
 namespace {
@@ -13,6 +15,7 @@ namespace {
 template <class T>
 struct Workspace : FaceGradients<T> {
   Buffer<T> image;
+  Tiles<T> tiles;
   Buffer<double> fold;  // where the modes are not plain: rows of S of each pixel, each before one of the faces' numbers
 };
 
@@ -90,17 +93,22 @@ struct Images : Gradients<T> {
     if (rank == 0) {
       this->check_camera(cam);
       if (!w.projected.reserve(call.vertices) || !w.rows.reserve(call.faces) || !w.image.reserve(stride * call.height) ||
-          (!plain && !w.fold.reserve(2 * fragments.row * call.height)) ||
+          (!plain && !w.fold.reserve(2 * fragments.row * call.height)) || !w.tiles.reserve(call.height, call.width) ||
           (backward() && !w.reserve(call.faces, max(face_chunks, vertex_chunks))))
         fail(SOFTRAS_OUT_OF_MEMORY);
-      w.next_band = w.next_chunk = 0;
+      this->begin(w), w.next_chunk = 0;
       w.clips = true;
     }
     if (team.barrier(status)) return false;
     this->transform(view, cam, w, share(call.vertices, rank, team.size));
     if (!backward())
       return this->draw_bands(view, cam, w, team, rank, [&](Share band, bool skip) { draw(view, cam, w, band, skip); });
-    fragments.load_gradients(view, share(call.height, rank, team.size), w.image.data, w.fold.data);
+    if (team.barrier(status)) return false;
+    const Rect reached = this->rows_of(w.reached, this->share_rows(rank, team.size));
+    fragments.load_gradients(view, reached, w.image.data, w.fold.data);
+    w.tiles.all(reached, [&](int x, int y, T& depth) {
+      return depth = fragments.farthest_wanting(w.image.data, x, y), true;
+    });
     if (team.barrier(status)) return false;
     for (int64_t chunk; (chunk = take(w.next_chunk)) < face_chunks;) faces_backward(view, cam, w, chunk);
     if (team.barrier(status)) return false;
@@ -123,29 +131,68 @@ struct Images : Gradients<T> {
       out.corner[k] = (const T*)of.attributes + (row + (of.shared_attributes ? 0 : (int64_t)view * of.rows)) * of.width;
     }
     out.planes = planes_of(h);
-    out.face = f, out.view = view;
+    out.face = f, out.view = view, out.outline = &face.outline;
     out.orthographic = cam.orthographic;
     out.blend = blend_of(of.gamma, of.eps, cam.near, of.far_planes[view]);
     return true;
   }
 
+  // The depth that anything nearer than hides a face behind it; what is not in front of the far plane is not hidden, for
+  // its alpha ends there.
+  T hidden_behind(int view, const Camera& cam, const Workspace<T>& w, const Face& face) const {
+    const Blend blend = blend_of(of.gamma, of.eps, cam.near, of.far_planes[view]);
+    const double a = w.projected[face.vertex[0]].z, b = w.projected[face.vertex[1]].z, c = w.projected[face.vertex[2]].z;
+    if (max(a, max(b, c)) > blend.far) return -T(__builtin_inf());
+    const double nearest = max(min(a, min(b, c)), cam.near);
+    return T(nearest * (1 - 1e-6) - (kHidden<T> + 1) / blend.scale);  // beyond what rounding does to depths
+  }
+
   // ------------------------------------------------------------------------------------------ forward
 
+  // One band of rows, of all faces, from front to back where their order is free; skip: their rows are known.
   void draw(int view, const Camera& cam, Workspace<T>& w, Share band, bool skip) {
-    fragments.clear(view, blend_of(of.gamma, of.eps, cam.near, of.far_planes[view]), band, w.image.data, w.fold.data);
+    const Rect reached = this->rows_of(w.reached, band);
+    const Blend blend = blend_of(of.gamma, of.eps, cam.near, of.far_planes[view]);
     typename F::Scratch scratch;
-    if (!fragments.reserve(scratch)) return fail(SOFTRAS_OUT_OF_MEMORY);
-    Look<T> seen;
-    int64_t known = -1;
-    this->walk_band(view, cam, w, band, skip, [&](int64_t f, const Face& face, const Polygon& p, const typename C::Cell& cell) {
-      if (f != known) {
-        if (!look(view, cam, w, face, f, seen)) return;
-        seen.outline = &face.outline, known = f;
-      }
-      p.corners == 3 ? fragments.template draw<3>(cell, seen, w.image.data, w.fold.data, scratch)
-                     : fragments.template draw<4>(cell, seen, w.image.data, w.fold.data, scratch);
+    FrontToBack order;
+    if (!fragments.reserve(scratch) || !order.reserve(call.faces)) return fail(SOFTRAS_OUT_OF_MEMORY);
+    w.tiles.forget(reached);
+    fragments.clear(view, blend, reached, w.image.data, w.fold.data);
+    order.sort(call.faces, [&](int64_t f) {
+      if (skip && !this->in_band(w, f, band)) return -1.0;
+      return plain ? max(nearest_corner(w, f) - cam.near, 0.0) : 0.0;
     });
-    fragments.finish(view, band, w.image.data, w.fold.data);
+    Face face;
+    Look<T> seen;
+    for (int64_t i = 0; i < order.count; i++) {
+      const int64_t f = order.faces[i];
+      if (!find(view, cam, w, f, face)) continue;
+      const Rect rect = this->rows_of(face.rect, band);
+      if (plain && w.tiles.hide(rect, hidden_behind(view, cam, w, face), [&](int x, int y, T limit) {
+            return fragments.farthest_drawn(w.image.data, x, y, limit);
+          })) {
+        this->walk(face, band, [&](int corners, const typename C::Cell& cell) {
+          corners == 3 ? C::template multiply<3>(cell, w.image.data) : C::template multiply<4>(cell, w.image.data);
+        });
+        continue;
+      }
+      w.tiles.forget(rect);
+      if (!look(view, cam, w, face, f, seen)) return;
+      this->walk(face, band, [&](int corners, const typename C::Cell& cell) {
+        corners == 3 ? fragments.template draw<3>(cell, seen, w.image.data, w.fold.data, scratch)
+                     : fragments.template draw<4>(cell, seen, w.image.data, w.fold.data, scratch);
+      });
+    }
+    fragments.finish(view, blend, band, reached, w.image.data, w.fold.data);
+  }
+
+  double nearest_corner(const Workspace<T>& w, int64_t f) const {
+    double z = __builtin_inf();
+    for (int k = 0; k < 3; k++) {
+      const int64_t v = this->index(3 * f + k);
+      if (v >= 0 && v < call.vertices) z = min(z, w.projected[v].z);  // find() refuses others
+    }
+    return z;
   }
 
   // ------------------------------------------------------------------------------------------ backward
@@ -167,8 +214,16 @@ struct Images : Gradients<T> {
       T* attributes = corner_gradients.data + place * 3 * of.width;
       memset(attributes, 0, 3 * of.width * sizeof(T));
       if (of.grad_levels) ((T*)of.grad_levels)[place] = 0;
-      if (!find(view, cam, w, f, face) || !polygon(face, p) || !look(view, cam, w, face, f, seen)) continue;
-      seen.outline = &face.outline;
+      if (!find(view, cam, w, f, face) || !polygon(face, p)) continue;
+      if (plain && w.tiles.hide(face.rect, hidden_behind(view, cam, w, face))) {
+        Vec2 g[4] = {};
+        C::walk(p, 0, call.height, blur, stride, [&](const typename C::Cell& cell) {
+          p.corners == 3 ? C::template accumulate<3>(cell, w.image.data, g) : C::template accumulate<4>(cell, w.image.data, g);
+        });
+        this->outline_backward(view, cam, face, f, g, w, gk);
+        continue;
+      }
+      if (!look(view, cam, w, face, f, seen)) continue;
       sums = {};
       C::walk(p, 0, call.height, this->blur_of_face(face), stride, [&](const typename C::Cell& cell) {
         p.corners == 3 ? fragments.template gather<3>(cell, seen, w.image.data, w.fold.data, scratch, sums, attributes)

@@ -39,7 +39,7 @@ struct Jacobian : Scene<T> {
       if (!w.projected.reserve(call.vertices) || !w.rows.reserve(call.faces) || !w.weight.reserve(stride * call.height) ||
           !w.row.reserve(stride * call.height))
         fail(SOFTRAS_OUT_OF_MEMORY);
-      w.next_band = 0;
+      this->begin(w);
     }
     if (team.barrier(this->status)) return false;
     this->transform(view, cam, w, share(call.vertices, rank, team.size));
@@ -56,18 +56,20 @@ struct Jacobian : Scene<T> {
     mark(image, w, band, begin, end);
     Buffer<T> motion;
     if (!motion.reserve(16 * P)) return fail(SOFTRAS_OUT_OF_MEMORY);
-    int64_t known = -1;  // the face whose motions are known
     typename C::Pull pulls[C::kRuns];
-    this->walk_band(view, cam, w, band, skip, [&](int64_t f, const Face& face, const Polygon& p, const typename C::Cell& cell) {
-      const int count = p.corners == 3 ? C::template pull<3>(cell, w.weight.data, pulls)
+    this->visit_band(view, cam, w, band, skip, [&](const Face& face) {
+      bool known = false;
+      this->walk(face, band, [&](int corners, const typename C::Cell& cell) {
+        const int count = corners == 3 ? C::template pull<3>(cell, w.weight.data, pulls)
                                        : C::template pull<4>(cell, w.weight.data, pulls);
-      if (count > 0 && f != known) motions(view, cam, face, cell.edges, motion.data), known = f;
-      for (int i = 0; i < count; i++) {
-        const typename C::Pull& pull = pulls[i];
-        for (int l = 0; l < C::lanes; l++)
-          if (pull.first[l] != 0 || pull.second[l] != 0)  // so the pixel has a row
-            add(rows + w.row[pull.pixel + l] * P, motion.data + 2 * pull.pair[l] * P, pull.first[l], pull.second[l]);
-      }
+        if (count > 0 && !known) motions(view, cam, face, cell.edges, motion.data), known = true;
+        for (int i = 0; i < count; i++) {
+          const typename C::Pull& pull = pulls[i];
+          for (int l = 0; l < C::lanes; l++)
+            if (pull.first[l] != 0 || pull.second[l] != 0)  // so the pixel has a row
+              add(rows + w.row[pull.pixel + l] * P, motion.data + 2 * pull.pair[l] * P, pull.first[l], pull.second[l]);
+        }
+      });
     });
   }
 
