@@ -68,8 +68,8 @@ def test_what_is_not_far_enough_behind_shows(powers):
     """So many powers of 2, beside a wall: of a colour so bright that the wall does not outshine it."""
     gamma, far = 1e-3, 100.5
     step = powers * math.log(2) * gamma * (far - 0.5)
-    wall = ((-99.3, -97.1), (399.7, -98.4), (-99.9, 401.3))
-    picture = picture_of(flat([(wall, 2.0), (((20.1, 10.3), (40.7, 12.2), (25.4, 35.9)), 2.0 + step)]), gamma=gamma, far=far)
+    wall, piece = ((-99.3, -97.1), (399.7, -98.4), (-99.9, 401.3)), ((20.1, 10.3), (40.7, 12.2), (25.4, 35.9))
+    picture = picture_of(flat([(wall, 2.0), (piece, 2.0 + step)]), gamma=gamma, far=far)
     picture.attribute_faces = torch.tensor([[0, 0, 0], [1, 1, 1]])
     with torch.no_grad():
         picture.leaves["attributes"][0] = 0
@@ -95,7 +95,9 @@ def test_a_centre_is_not_covered_by_what_hides_it():
     assert 2 in picture.render(picture.inputs(torch.float32)).nearest
 
 
-@pytest.mark.parametrize("modes", [{}, {"aggregation": "einstein"}, {"aggregation": "max"}, {"distance": "barycentric"}])
+@pytest.mark.parametrize(
+    "modes", [{}, {"aggregation": "einstein"}, {"aggregation": "max"}, {"distance": "barycentric"}]
+)
 @pytest.mark.parametrize("centre", [(0.42, 0.42), (-0.45, 0.1), (0.0, 2.0)])
 def test_a_small_mesh_in_a_large_image(modes, centre):
     """At the borders, and beside the image."""
