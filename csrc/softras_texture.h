@@ -85,7 +85,8 @@ SR_HD Neighbours<T> neighbours(T t, int size, int wrap) {
   return {{texel_within(first, size, wrap), texel_within(first + 1, size, wrap)}, x - low};
 }
 
-// What a lookup reads: four texels of the lower level (the top row first), then, with more than one level, of the next.
+// What a lookup reads: four texels of the lower level (the top row first), then, unless that is where the chain begins or
+// ends, of the next.
 template <class T>
 struct Taps {
   int count;  // 4 or 8
@@ -94,17 +95,16 @@ struct Taps {
   T right[2], below[2];  // weights of the right column and the lower row in each level
   T above;               // weight of the second level
   int lower;             // the first level
-  bool clamped;          // the level is beyond the chain: it has no gradient
 };
 
 template <class T>
 SR_HD Taps<T> texture_taps(const Texture& texture, T u, T v, T level) {
   Taps<T> taps;
   const T top = texture.levels - 1, within = level > 0 ? (level < top ? level : top) : T(0);
-  taps.clamped = !(level >= 0 && level <= top);
-  taps.lower = max(0, min((int)within, texture.levels - 2));
+  const bool between = texture.levels > 1 && level >= 0 && level <= top;  // beyond, the level has no gradient
+  taps.lower = between ? min((int)within, texture.levels - 2) : (int)within;
   taps.above = within - taps.lower;
-  taps.count = texture.levels > 1 ? 8 : 4;
+  taps.count = between ? 8 : 4;
   for (int s = 0; s < taps.count / 4; s++) {
     const int l = taps.lower + s, width = level_size(texture.width, l);
     const Neighbours<T> x = neighbours(u, width, texture.wrap);
@@ -136,7 +136,7 @@ SR_HD TextureGradient<T> texture_backward(const Texture& texture, const Taps<T>&
     const int l = taps.lower + s;
     g.u += share * level_size(texture.width, l) * ((1 - below) * (p[1] - p[0]) + below * (p[3] - p[2]));
     g.v -= share * level_size(texture.height, l) * (bottom - top);
-    if (taps.count == 8 && !taps.clamped) g.level += (s == 0 ? -1 : 1) * (top + below * (bottom - top));
+    if (taps.count == 8) g.level += (s == 0 ? -1 : 1) * (top + below * (bottom - top));
   }
   return g;
 }
