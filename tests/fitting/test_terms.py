@@ -29,12 +29,12 @@ def test_silhouette_terms_are_their_formulas(random):
     a, t, k, masks = masks_and_alpha(random)
     both = (k * a * t).sum(dim=(1, 2))
     either = (k * (a + t - a * t)).sum(dim=(1, 2))
-    torch.testing.assert_close(terms.silhouette_iou(a, masks), 1 - both / either)
+    torch.testing.assert_close(terms.silhouette_iou_loss(a, masks), 1 - both / either)
     squared = (k * (a - t) ** 2).sum(dim=(1, 2)) / (k * t).sum(dim=(1, 2))
     torch.testing.assert_close(terms.silhouette_squared(a, masks), squared)
 
 
-@pytest.mark.parametrize("term", [terms.silhouette_iou, terms.silhouette_squared])
+@pytest.mark.parametrize("term", [terms.silhouette_iou_loss, terms.silhouette_squared])
 def test_silhouette_gradients(term, random):
     alpha, _, _, masks = masks_and_alpha(random)
     assert torch.autograd.gradcheck(lambda a: term(a, masks), (alpha,))
@@ -48,9 +48,9 @@ def test_a_perfect_silhouette_costs_nothing_and_unknown_pixels_do_not_count():
     masks = [torch.stack([mask * known, known])]
     alpha = mask.clone()
     alpha[:, 3] = 1  # wrong, but nobody knows
-    assert terms.silhouette_iou(alpha[None], masks).item() == pytest.approx(0, abs=1e-6)
+    assert terms.silhouette_iou_loss(alpha[None], masks).item() == pytest.approx(0, abs=1e-6)
     assert terms.silhouette_squared(alpha[None], masks).item() == 0
-    assert terms.silhouette_iou(torch.zeros(1, 4, 4), masks).item() == 1
+    assert terms.silhouette_iou_loss(torch.zeros(1, 4, 4), masks).item() == 1
 
 
 def test_creases_at_rest_are_free_and_folding_further_costs():

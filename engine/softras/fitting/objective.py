@@ -45,7 +45,7 @@ class Objective:
     def silhouette(self, alpha: Tensor, masks: Sequence[Tensor], view_weights: Tensor) -> dict[str, Tensor]:
         """The silhouette terms times their weights, each the mean over the views by their weights (B,)."""
         found = {}
-        for name, term in (("iou", terms.silhouette_iou), ("squared", terms.silhouette_squared)):
+        for name, term in (("iou", terms.silhouette_iou_loss), ("squared", terms.silhouette_squared)):
             if name in self.weights:
                 found[name] = (view_weights * term(alpha, masks)).sum() / len(view_weights)
         return self._weighted(found)

@@ -14,7 +14,7 @@ from ..errors import InputError
 from ..mesh import Mesh
 from ..views import View
 from .crops import crop_views, mask_bounds
-from .terms import silhouette_iou
+from .terms import silhouette_iou_loss
 from .unit import UnitSpace
 
 OVERLAP = 0.2  # mean IoU below which a mesh counts as not yet placed
@@ -29,7 +29,7 @@ def needs_placement(mesh: Mesh, views: Sequence[View], device: torch.device) -> 
     faces = torch.as_tensor(mesh.faces, dtype=torch.int64, device=device)
     everything = torch.arange(len(views), device=device)
     alpha = crops.render(vertices, faces, everything, sigma=1e-6, cull=False)
-    iou = 1 - silhouette_iou(alpha, crops.masks_of(everything)).cpu().numpy()
+    iou = 1 - silhouette_iou_loss(alpha, crops.masks_of(everything)).cpu().numpy()
     inside = [camera_inside(view.camera, mesh) for view in views]
     return float(np.where(inside, 0.0, iou).mean()) < OVERLAP
 

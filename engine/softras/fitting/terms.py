@@ -17,7 +17,7 @@ from ..geometry.topology import Topology
 LARGEST_DISTORTION = 100.0
 
 
-def silhouette_iou(alpha: Tensor, masks: Sequence[Tensor]) -> Tensor:
+def silhouette_iou_loss(alpha: Tensor, masks: Sequence[Tensor]) -> Tensor:
     """(N,) one minus the soft intersection over union of silhouettes and masks.
 
     1 - sum(k a t) / sum(k (a + t - a t)) over the pixels of a view, with silhouette a (N, H, W), mask t and
@@ -34,7 +34,7 @@ def silhouette_iou(alpha: Tensor, masks: Sequence[Tensor]) -> Tensor:
 def silhouette_squared(alpha: Tensor, masks: Sequence[Tensor]) -> Tensor:
     """(N,) squared difference of silhouettes and masks, relative to the mask's area.
 
-    sum((k a - k t)^2) / sum(k t) over the pixels of a view; arguments as in `silhouette_iou`.
+    sum((k a - k t)^2) / sum(k t) over the pixels of a view; arguments as in `silhouette_iou_loss`.
     """
     wanted = torch.stack([mask[0].sum() for mask in masks])
     return _Squares.apply(alpha, masks) / wanted.clamp_min(1e-6)
