@@ -15,19 +15,17 @@ struct FrontToBack {
 
   bool reserve(int64_t most) { return faces.reserve(most) && keys.reserve(most); }
 
-  // depth(f) >= 0 of each face, or less: it is left out.
+  // depth(f): order_of_depth() of each face; below 0, it is left out. That of the vertices lies between least and
+  // greatest, so that a face has the same place among others in every band.
   template <class Depth>
-  void sort(int64_t most, Depth depth) {
-    int32_t low = INT32_MAX, high = 0;
-    for (int64_t f = 0; f < most; f++) {
-      const float z = (float)depth(f);
-      memcpy(&keys[f], &z, sizeof(z));  // not negative, they compare alike as integers, which are spread like logarithms
-      if (keys[f] >= 0) low = min(low, keys[f]), high = max(high, keys[f]);
-    }
-    const double scale = (kKeys - 1) / max((double)high - low, 1.0);
+  void sort(int64_t most, int32_t least, int32_t greatest, Depth depth) {
+    const double scale = (kKeys - 1) / max((double)greatest - least, 1.0);
     int64_t end[kKeys + 1] = {};
-    for (int64_t f = 0; f < most; f++)
-      if (keys[f] >= 0) end[1 + (keys[f] = (int32_t)((keys[f] - low) * scale))]++;
+    for (int64_t f = 0; f < most; f++) {
+      const int32_t order = depth(f);
+      keys[f] = order < 0 ? -1 : (int32_t)(max(min(order, greatest) - (double)least, 0.0) * scale);
+      if (keys[f] >= 0) end[1 + keys[f]]++;
+    }
     for (int k = 0; k < kKeys; k++) end[k + 1] += end[k];
     count = end[kKeys];
     for (int64_t f = 0; f < most; f++)

@@ -54,7 +54,9 @@ struct Rows {
 struct InView {
   Buffer<Projected> projected;  // V
   Buffer<Rows> rows;            // F: the rows each face reaches
-  Rect reached;                 // the pixels that faces may reach, in whole strips each way
+  Rect hull;                    // of the vertices, in pixels
+  bool everywhere;              // they have none: some are not in front of the camera
+  int32_t least, greatest;      // depth of those that are, from the near plane, see order_of_depth
   int64_t next_band = 0;
 };
 
@@ -67,6 +69,14 @@ struct Face {
   Bounds bounds;
   Rect rect;
 };
+
+// Depths from the near plane as whole numbers that compare as they do, and are spread like their logarithms.
+inline int32_t order_of_depth(double z) {
+  const float rounded = z > 0 ? (float)z : 0.0f;
+  int32_t bits;
+  memcpy(&bits, &rounded, sizeof(bits));
+  return bits;
+}
 
 // Row y of an output: value(x) at the pixels that faces may reach, and `beside` at the others.
 template <class X, class Value>
@@ -170,27 +180,46 @@ struct Scene {
   }
 
   // What the members know of a view before they begin.
-  void begin(InView& w) const { w.reached = {call.width, call.height, -1, -1}, w.next_band = 0; }
+  void begin(InView& w) const {
+    w.hull = {INT32_MAX, INT32_MAX, INT32_MIN, INT32_MIN}, w.everywhere = growth > 0;
+    w.least = INT32_MAX, w.greatest = 0, w.next_band = 0;
+  }
 
   void transform(int view, const Camera& cam, InView& w, Share s) {
-    bool finite = true, everywhere = growth > 0;
-    const double inf = __builtin_inf();
-    Bounds b = {inf, inf, -inf, -inf};
+    bool finite = true, everywhere = false;
+    Bounds b = {1e9, 1e9, -1e9, -1e9};
+    int32_t least = INT32_MAX, greatest = 0;
     for (int64_t v = s.begin; v < s.end; v++) {
       const Vec3 p = position(view, v), c = to_camera(cam, p);
       finite &= __builtin_isfinite(p.x) && __builtin_isfinite(p.y) && __builtin_isfinite(p.z);
       const Vec2 q = project(cam, c);
       w.projected[v] = {q, c.z};
-      everywhere |= !(c.z > cam.near);
+      if (!(c.z > cam.near && q.x > -1e9 && q.x < 1e9 && q.y > -1e9 && q.y < 1e9)) {
+        everywhere = true;
+        continue;
+      }
       b = {min(b.x0, q.x), min(b.y0, q.y), max(b.x1, q.x), max(b.y1, q.y)};
+      const int32_t order = order_of_depth(c.z - cam.near);
+      least = min(least, order), greatest = max(greatest, order);
     }
     if (!finite) fail(SOFTRAS_BAD_POSITIONS);
+    if (everywhere) __atomic_store_n(&w.everywhere, true, __ATOMIC_RELAXED);
+    __atomic_fetch_min(&w.hull.x0, (int)round_down(b.x0), __ATOMIC_RELAXED);
+    __atomic_fetch_min(&w.hull.y0, (int)round_down(b.y0), __ATOMIC_RELAXED);
+    __atomic_fetch_max(&w.hull.x1, (int)round_up(b.x1), __ATOMIC_RELAXED);
+    __atomic_fetch_max(&w.hull.y1, (int)round_up(b.y1), __ATOMIC_RELAXED);
+    __atomic_fetch_min(&w.least, least, __ATOMIC_RELAXED);
+    __atomic_fetch_max(&w.greatest, greatest, __ATOMIC_RELAXED);
+  }
+
+  // The pixels of some rows that faces of a transformed view may reach, in whole strips each way.
+  Rect reached(const InView& w, Share rows) const {
+    const Bounds hull = {(double)w.hull.x0, (double)w.hull.y0, (double)w.hull.x1, (double)w.hull.y1};
     Rect r = {0, 0, call.width - 1, call.height - 1};
-    if (s.begin == s.end || !(everywhere || reach(b, blur.radius, call.width, call.height, r))) return;
-    __atomic_fetch_min(&w.reached.x0, r.x0 / kStrip * kStrip, __ATOMIC_RELAXED);
-    __atomic_fetch_min(&w.reached.y0, r.y0 / kStrip * kStrip, __ATOMIC_RELAXED);
-    __atomic_fetch_max(&w.reached.x1, min(r.x1 / kStrip * kStrip + kStrip, call.width) - 1, __ATOMIC_RELAXED);
-    __atomic_fetch_max(&w.reached.y1, min(r.y1 / kStrip * kStrip + kStrip, call.height) - 1, __ATOMIC_RELAXED);
+    if (!w.everywhere && !reach(hull, blur.radius, call.width, call.height, r)) return {0, 0, -1, -1};
+    r.x0 = r.x0 / kStrip * kStrip, r.x1 = min(r.x1 / kStrip * kStrip + kStrip, call.width) - 1;
+    r.y0 = r.y0 / kStrip * kStrip, r.y1 = min(r.y1 / kStrip * kStrip + kStrip, call.height) - 1;
+    return rows_of(r, rows);
   }
 
   // The part of a rectangle in some rows; none where y0 > y1.

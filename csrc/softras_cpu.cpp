@@ -67,7 +67,7 @@ struct Renderer : Gradients<T> {
   // One band of rows, of all faces; skip: their rows are known.
   void draw(int view, const Camera& cam, Workspace<T>& w, Share band, bool skip) {
     T* product = w.image.data;
-    const Rect reached = this->rows_of(w.reached, band);
+    const Rect reached = this->reached(w, band);
     for (int64_t y = reached.y0; y <= reached.y1; y++)
       for (int64_t x = reached.x0; x <= reached.x1 + C::lanes; x++) product[y * stride + x] = T(1);
     this->visit_band(view, cam, w, band, skip, [&](const Face& face) {
@@ -90,7 +90,7 @@ struct Renderer : Gradients<T> {
   // the padding.
   void weigh(int view, Workspace<T>& w, Share rows) {
     const int64_t width = call.width, image = (int64_t)view * call.height * width;
-    const Rect reached = this->rows_of(w.reached, rows);
+    const Rect reached = this->reached(w, rows);
     for (int64_t y = reached.y0; y <= reached.y1; y++) {
       const T* left = (const T*)call.transmittance + image + y * width;
       const T* grad = (const T*)call.grad_alpha + image + y * width;

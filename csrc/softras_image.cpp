@@ -104,7 +104,7 @@ struct Images : Gradients<T> {
     if (!backward())
       return this->draw_bands(view, cam, w, team, rank, [&](Share band, bool skip) { draw(view, cam, w, band, skip); });
     if (team.barrier(status)) return false;
-    const Rect reached = this->rows_of(w.reached, this->share_rows(rank, team.size));
+    const Rect reached = this->reached(w, this->share_rows(rank, team.size));
     fragments.load_gradients(view, reached, w.image.data, w.fold.data);
     w.tiles.all(reached, [&](int x, int y, T& depth) {
       return depth = fragments.farthest_wanting(w.image.data, x, y), true;
@@ -151,16 +151,16 @@ struct Images : Gradients<T> {
 
   // One band of rows, of all faces, from front to back where their order is free; skip: their rows are known.
   void draw(int view, const Camera& cam, Workspace<T>& w, Share band, bool skip) {
-    const Rect reached = this->rows_of(w.reached, band);
+    const Rect reached = this->reached(w, band);
     const Blend blend = blend_of(of.gamma, of.eps, cam.near, of.far_planes[view]);
     typename F::Scratch scratch;
     FrontToBack order;
     if (!fragments.reserve(scratch) || !order.reserve(call.faces)) return fail(SOFTRAS_OUT_OF_MEMORY);
     w.tiles.forget(reached);
     fragments.clear(view, blend, reached, w.image.data, w.fold.data);
-    order.sort(call.faces, [&](int64_t f) {
-      if (skip && !this->in_band(w, f, band)) return -1.0;
-      return plain ? max(nearest_corner(w, f) - cam.near, 0.0) : 0.0;
+    order.sort(call.faces, w.least, w.greatest, [&](int64_t f) {
+      if (skip && !this->in_band(w, f, band)) return -1;
+      return plain ? order_of_depth(nearest_corner(w, f) - cam.near) : 0;
     });
     Face face;
     Look<T> seen;

@@ -114,16 +114,39 @@ def test_a_face_that_reaches_behind_the_camera_reaches_the_border():
     assert picture.render(picture.inputs(torch.float32)).alpha[0, :, -1].max() > 0.9
 
 
-def test_any_number_of_threads_gives_the_same_bits():
-    scene = layers(5, count=3000, size=1.2)
-    picture = picture_of(scene, gamma=1e-4, far=30.0)
+def by_threads(scene, **modes):
+    """What 1, 2, 4 and 7 threads render and differentiate, in float32."""
+    picture = picture_of(scene, **modes)
     results, before = [], torch.get_num_threads()
     try:
-        for threads in (1, 2, 7):
+        for threads in (1, 2, 4, 7):
             torch.set_num_threads(threads)
-            got, grads = gradients(picture, picture.inputs(torch.float32))
-            results.append([*got, *grads])
+            inputs = picture.inputs(torch.float32)
+            got, grads = gradients(picture, inputs)
+            alpha = scene.render(inputs[:3])
+            results.append([*got, *grads, alpha, *torch.autograd.grad(alpha.square().sum(), inputs[:3])])
     finally:
         torch.set_num_threads(before)
-    for other in results[1:]:
-        assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+    return results
+
+
+@pytest.mark.parametrize("gamma", [1e-4, 1e-2])
+def test_any_number_of_threads_gives_the_same_bits(gamma):
+    scene = layers(5, count=6000, size=1.2)
+    scene.K, scene.height, scene.width = scene.K * torch.tensor([4.0, 4.0, 1.0])[:, None], 4 * HEIGHT, 4 * WIDTH
+    first, *others = by_threads(scene, gamma=gamma, far=30.0)
+    for other in others:
+        assert all(torch.equal(a, b) for a, b in zip(first, other, strict=True))
+
+
+def test_faces_between_vertices_that_different_threads_project():
+    """Whose vertices lie about the image, none within; and with a speck of a face in its middle."""
+    wall = ((-3500.3, -3400.1), (3500.7, -3300.4), (-100.9, 5001.3))
+    speck = ((240.2, 231.3), (250.1, 231.9), (241.2, 246.6))
+    for pieces in ([(wall, 3.0)], [(wall, 3.0), (speck, 2.0)]):
+        scene = flat(pieces)
+        scene.height, scene.width = 400, 500
+        first, *others = by_threads(scene, gamma=1e-2, far=30.0)
+        assert first[0].detach().min() > 0.999
+        for other in others:
+            assert all(torch.equal(a, b) for a, b in zip(first, other, strict=True))
