@@ -43,6 +43,7 @@ struct Images : Gradients<T> {
   void run() {
     if (backward() && !(this->reserve_views() && corner_gradients.reserve((int64_t)call.views * call.faces * 3 * of.width)))
       return fail(SOFTRAS_OUT_OF_MEMORY);
+    check_rows();
     if (!backward()) check_values();
     if (status) return;
     Scene<T>::template run<Workspace<T>>(
@@ -75,6 +76,12 @@ struct Images : Gradients<T> {
     return call.wide_indices ? ((const int64_t*)of.attribute_faces)[i] : ((const int32_t*)of.attribute_faces)[i];
   }
 
+  void check_rows() {
+    bool there = true;
+    for (int64_t i = 0; i < 3 * (int64_t)call.faces; i++) there &= (uint64_t)attribute_row(i) < (uint64_t)of.rows;
+    const bool shared = of.attribute_faces == call.face_indices && of.rows == call.vertices;
+    if (!there) fail(shared ? SOFTRAS_BAD_FACE_INDEX : SOFTRAS_BAD_ATTRIBUTE_INDEX);
+  }
   void check_values() {
     const int64_t views = call.views;
     check(of.attributes, (of.shared_attributes ? 1 : views) * of.rows * of.width, SOFTRAS_BAD_ATTRIBUTES);
@@ -118,8 +125,8 @@ struct Images : Gradients<T> {
     return !team.barrier(status);
   }
 
-  // What a face shows in a view. False: an index of its attributes is out of range.
-  bool look(int view, const Camera& cam, Workspace<T>& w, const Face& face, int64_t f, Look<T>& out) {
+  // What a face shows in a view.
+  void look(int view, const Camera& cam, Workspace<T>& w, const Face& face, int64_t f, Look<T>& out) {
     Vec3 point[3], h[3];
     if (face.kind == kClipped) corners(view, cam, face, point);
     for (int k = 0; k < 3; k++) {
@@ -127,14 +134,12 @@ struct Images : Gradients<T> {
       h[k] = face.kind == kClipped ? homogeneous_pixel(cam, point[k]) : homogeneous_pixel(cam, p.pixel, p.z);
       out.depth[k] = T(p.z);
       const int64_t row = attribute_row(3 * f + k);
-      if (row < 0 || row >= of.rows) return fail(SOFTRAS_BAD_ATTRIBUTE_INDEX), false;
       out.corner[k] = (const T*)of.attributes + (row + (of.shared_attributes ? 0 : (int64_t)view * of.rows)) * of.width;
     }
     out.planes = planes_of(h);
     out.face = f, out.view = view, out.outline = &face.outline;
     out.orthographic = cam.orthographic;
     out.blend = blend_of(of.gamma, of.eps, cam.near, of.far_planes[view]);
-    return true;
   }
 
   // The depth that anything nearer than hides a face behind it; what is not in front of the far plane is not hidden, for
@@ -177,7 +182,7 @@ struct Images : Gradients<T> {
         continue;
       }
       w.tiles.forget(rect);
-      if (!look(view, cam, w, face, f, seen)) return;
+      look(view, cam, w, face, f, seen);
       this->walk(face, band, [&](int corners, const typename C::Cell& cell) {
         corners == 3 ? fragments.template draw<3>(cell, seen, w.image.data, w.fold.data, scratch)
                      : fragments.template draw<4>(cell, seen, w.image.data, w.fold.data, scratch);
@@ -223,7 +228,7 @@ struct Images : Gradients<T> {
         this->outline_backward(view, cam, face, f, g, w, gk);
         continue;
       }
-      if (!look(view, cam, w, face, f, seen)) continue;
+      look(view, cam, w, face, f, seen);
       sums = {};
       C::walk(p, 0, call.height, this->blur_of_face(face), stride, [&](const typename C::Cell& cell) {
         p.corners == 3 ? fragments.template gather<3>(cell, seen, w.image.data, w.fold.data, scratch, sums, attributes)

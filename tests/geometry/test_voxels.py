@@ -149,5 +149,7 @@ def test_iou_of_silhouettes() -> None:
     assert torch.autograd.gradcheck(silhouette_iou, (a.requires_grad_(), b.requires_grad_()))
     with pytest.raises(InputError, match="one shape"):
         silhouette_iou(a, b[0])
+    with pytest.raises(InputError, match="divide what has 0 to 255 by 255"):
+        silhouette_iou(255 * one.byte(), 255 * other.byte())
     with pytest.raises(InputError, match="3 axes"):
         voxel_iou(a[0], b[0])

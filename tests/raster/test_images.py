@@ -132,7 +132,9 @@ def test_opcheck(look, monkeypatch):
 def test_torch_compile_gives_the_same():
     picture = picture_of(small_scene())
     inputs = picture.inputs(torch.float64)
-    compiled = torch.compile(lambda *x: picture.render(list(x)).image.square().sum(), backend="aot_eager")
+    compiled = torch.compile(
+        lambda *x: picture.render(list(x)).image.square().sum(), backend="aot_eager", fullgraph=True
+    )
     expected = picture.render(inputs).image.square().sum()
     assert torch.allclose(compiled(*inputs), expected)
     for a, b in zip(torch.autograd.grad(compiled(*inputs), inputs), torch.autograd.grad(expected, inputs), strict=True):
@@ -242,7 +244,15 @@ def test_no_faces_and_no_views():
         ({"gamma": 0.0}, "gamma must be a positive number, not 0.0"),
         ({"gamma": 1e-9}, "gamma must be at least 1e-7"),
         ({"sigma": -1.0}, "sigma must be"),
-        ({"far": 0.1}, "far must be greater than near"),
+        ({"gamma": None}, "gamma must be a number, not NoneType"),
+        ({"far": 0.1}, "far must be finite and greater than near"),
+        ({"far": float("inf")}, "far must be finite and greater than near"),
+        ({"far": torch.ones(3)}, r"far must be one number or have shape \(2,\), not \(3,\)"),
+        ({"near": 0.0}, "near must be positive, unless a camera is orthographic"),
+        ({"orthographic": torch.zeros(3).bool()}, r"orthographic must have shape \(2,\), not \(3,\)"),
+        ({"attribute_faces": torch.zeros(12, 3)}, "attribute_faces must be int32 or int64, not torch.float32"),
+        ({"attribute_faces": torch.full((12, 3), 99)}, "attribute_faces name attributes that do not exist"),
+        ({"texture": torch.zeros(12, 4, 3).numpy()}, "texture must be a tensor, not ndarray"),
         ({"distance": "round"}, "distance must be one of euclidean, barycentric, hard, not 'round'"),
         ({"distribution": "normal"}, "there is no distribution 'normal'; choose one of heaviside"),
         ({"aggregation": "or"}, "there is no T-conorm 'or'; choose one of hard"),
@@ -269,6 +279,26 @@ def test_refusals(change, message):
     args = scene.vertices, scene.faces, scene.K, scene.world_to_camera, scene.height, scene.width
     with pytest.raises(ValueError, match=message):
         image_ops.images(*args, **{"attributes": scene.vertices, "near": 0.2, **change})
+
+
+def test_an_index_is_refused_wherever_its_face_is():
+    """Off-screen, and hidden by another."""
+    wall = torch.tensor([[-99.0, -99, 2], [199, -99, 2], [-99, 199, 2]])
+    for far in (torch.tensor([[90.0, 0, 2], [91, 0, 2], [90, 1, 2]]), 3 * wall):
+        vertices, faces = torch.cat([wall, far]), torch.arange(6).view(2, 3)
+        scene = vertices, faces, LENS.float(), EYE.float(), 16, 16
+        for wrong in (faces.where(faces < 5, 6), faces.where(faces < 5, -1)):
+            with pytest.raises(ValueError, match="attribute_faces name attributes that do not exist"):
+                softras.images(*scene, attributes=vertices, attribute_faces=wrong, far=100.0)
+
+
+@pytest.mark.parametrize("one", [{"height": 16.0}, {"vertices": [[0, 0, 0]]}, {"K": EYE[:, :3, :3][0].float()}])
+def test_what_is_no_scene_is_refused(one):
+    scene = {"vertices": torch.zeros(3, 3), "faces": torch.zeros(1, 3).long(), "K": LENS.float()}
+    scene |= {"world_to_camera": EYE.float(), "height": 16, "width": 16}
+    for render in (softras.images, softras.silhouettes):
+        with pytest.raises(ValueError, match=f"^{next(iter(one))}.* must "):
+            render(**{**scene, **one})
 
 
 def test_it_differentiates_once_and_says_so():

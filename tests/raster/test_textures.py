@@ -151,6 +151,11 @@ def test_the_level_is_clamped_and_has_no_gradient_beyond():
     assert level.grad.eq(0).all()
 
 
+def test_bytes_are_refused():
+    with pytest.raises(ValueError, match="divide what has 0 to 255 by 255"):
+        mip_chain(torch.zeros(4, 4, 3, dtype=torch.uint8))
+
+
 @pytest.mark.parametrize("levels", [0, 4])
 def test_a_wrong_number_of_levels_is_refused(levels):
     with pytest.raises(ValueError, match="4 x 5 texels has 1 to 3 levels"):

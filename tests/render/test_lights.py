@@ -47,6 +47,15 @@ def test_a_point_light_fades_as_its_attenuation_says():
     torch.testing.assert_close(softras.diffuse_light([steady], tensor(0.0, 2.0, 0.0), UP), WHITE * math.sqrt(0.5))
 
 
+def test_lights_are_of_tensors_or_lists():
+    light = softras.DirectionalLight([0.5] * 3, (0, 1, 0))
+    assert light.direction.tolist() == [0, 1, 0] and light.color.dtype == torch.float32
+    with pytest.raises(ValueError, match=r"color of AmbientLight must have shape \(3,\), not \(2,\)"):
+        softras.AmbientLight([0.5, 0.5])
+    with pytest.raises(ValueError, match=r"coefficients of SphericalHarmonics must have shape \(9, 3\)"):
+        softras.SphericalHarmonics(torch.zeros(9))
+
+
 def test_lights_add_up():
     lights = [
         softras.AmbientLight(tensor(0.1, 0.2, 0.3)),

@@ -36,4 +36,6 @@ def _iou(one: Tensor | np.ndarray, other: Tensor | np.ndarray, dims: int) -> Ten
 
 
 def _number(values: Tensor) -> Tensor:
-    return values if values.is_floating_point() else values.float()
+    if values.dtype not in (torch.bool, torch.float16, torch.bfloat16, torch.float32, torch.float64):
+        raise InputError(f"values must be 0..1 or bool, not {values.dtype}; divide what has 0 to 255 by 255.")
+    return values if values.dtype == torch.float64 else values.float()

@@ -28,7 +28,12 @@ class Fragments(NamedTuple):
 
 
 def fragments_of(
-    vertices: Tensor, faces: Tensor, K: Tensor, world_to_camera: Tensor, nearest: Tensor, orthographic: Tensor
+    vertices: Tensor,
+    faces: Tensor,
+    K: Tensor,
+    world_to_camera: Tensor,
+    nearest: Tensor | None,
+    orthographic: Tensor | None = None,
 ) -> Fragments:
     """Barycentrics and depths of pixels on the faces that they see.
 
@@ -39,6 +44,8 @@ def fragments_of(
         vertices, faces, K, world_to_camera, orthographic: as for :func:`softras.silhouettes`.
         nearest: (N, H, W) int32, as `softras.images` gives it.
     """
+    if nearest is None:
+        raise ValueError("nearest is missing; ask softras.images for it with nearest=True")
     n, height, width = nearest.shape
     pixels = reference.pixel_centres(height, width, vertices).view(height, width, 2)
     seen = nearest >= 0
@@ -47,7 +54,7 @@ def fragments_of(
         world = vertices if vertices.dim() == 2 else vertices[i]
         camera = world @ world_to_camera[i, :3, :3].T + world_to_camera[i, :3, 3]
         corners = camera[faces[nearest[i][seen[i]].long()].long()]  # (M, 3, 3)
-        h = homogeneous_pixels(corners, K[i], bool(orthographic[i])).transpose(1, 2)
+        h = homogeneous_pixels(corners, K[i], orthographic is not None and bool(orthographic[i])).transpose(1, 2)
         at = pixels[seen[i]]
         at = torch.cat([at, torch.ones_like(at[:, :1])], 1)
         parts = (torch.linalg.cross(h.roll(-1, 1), h.roll(-2, 1)) * at[:, None]).sum(2)

@@ -104,9 +104,10 @@ def images(
     orthographic, nearest_plane = args[7], args[8]
     scene = vertices, faces, K, world_to_camera, height, width
     n, dtype, device = K.shape[0], vertices.dtype, vertices.device
-    farthest_plane = torch.as_tensor(far, dtype=torch.float64, device=device).expand(n)
-    if not (farthest_plane > nearest_plane).all():
-        raise ValueError("far must be greater than near; give the depths between which the mesh lies")
+    farthest_plane = ops.plane("far", far, n, device)
+    between = farthest_plane.gt(nearest_plane) & farthest_plane.isfinite()
+    if ops.waits_for_nothing(between) and not between.all():
+        raise ValueError("far must be finite and greater than near; give the depths between which the mesh lies")
     planes = nearest_plane, farthest_plane
     if colour not in ("softmax", "hard"):
         raise ValueError(f"colour must be softmax or hard, not {colour!r}")
@@ -202,7 +203,12 @@ def _choices(
         raise ValueError(f"attributes must have shape (A, C) or ({n}, A, C), not {tuple(attributes.shape)}")
     if attribute_faces.shape != faces.shape:
         raise ValueError(f"attribute_faces must have shape {tuple(faces.shape)}, not {tuple(attribute_faces.shape)}")
+    if attribute_faces.dtype not in (torch.int32, torch.int64):
+        raise ValueError(f"attribute_faces must be int32 or int64, not {attribute_faces.dtype}")
     texels = texture.texels if isinstance(texture, textures.MipChain) else texture
+    for name, tensor in (("attributes", attributes), ("attribute_faces", attribute_faces), ("texture", texels)):
+        if tensor is not None and not isinstance(tensor, Tensor):
+            raise ValueError(f"{name} must be a tensor, not {type(tensor).__name__}")
     for name, tensor in (("attributes", attributes), ("texture", texels)):
         if tensor is not None and (tensor.dtype != vertices.dtype or tensor.device != faces.device):
             raise ValueError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from numbers import Real
 from typing import Literal, NamedTuple
 
 from . import conorms, distributions
@@ -94,7 +95,9 @@ def checked(modes: Modes, faces: int, *, dist_eps: float = distributions.LEVEL, 
     """
     for name in ("sigma", "gamma", "eps"):
         value = getattr(modes, name)
-        if not (value > 0 and math.isfinite(value)):
+        if not isinstance(value, Real):
+            raise ValueError(f"{name} must be a number, not {type(value).__name__}")
+        if not 0 < float(value) < math.inf:
             raise ValueError(f"{name} must be a positive number, not {value}")
     if modes.gamma < 1e-7:
         raise ValueError(f"gamma must be at least 1e-7, not {modes.gamma}")

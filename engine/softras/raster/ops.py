@@ -77,14 +77,27 @@ def checked(
     """The arguments of `silhouettes` checked and with their defaults, as the operators take them."""
     n = _check(vertices, faces, K, world_to_camera, height, width, sigma)
     device = vertices.device
-    if orthographic is None:
-        orthographic = torch.zeros(n, dtype=torch.bool, device=device)
-    if not isinstance(near, Tensor):
-        near = torch.full((), near, dtype=torch.float64, device=device)
+    if orthographic is None or isinstance(orthographic, bool):
+        orthographic = torch.full((n,), bool(orthographic), dtype=torch.bool, device=device)
     if orthographic.shape != (n,):
         raise ValueError(f"orthographic must have shape ({n},), not {tuple(orthographic.shape)}")
-    orthographic, near = orthographic.to(device, torch.bool), near.to(device, torch.float64).expand(n)
+    orthographic, near = orthographic.to(device, torch.bool), plane("near", near, n, device)
+    if waits_for_nothing(near) and not near.gt(0).all() and not (near.gt(0) | orthographic).all():
+        raise ValueError("near must be positive, unless a camera is orthographic")
     return vertices, faces, K, world_to_camera, height, width, float(sigma), orthographic, near, cull
+
+
+def plane(name: str, depth: Tensor | float, n: int, device: torch.device) -> Tensor:
+    """(n,) float64, without gradient: the depths of n cameras' near or far planes, from as many or one."""
+    depths = torch.as_tensor(depth, dtype=torch.float64, device=device).detach()
+    if tuple(depths.shape) not in ((), (1,), (n,)):
+        raise ValueError(f"{name} must be one number or have shape ({n},), not {tuple(depths.shape)}")
+    return depths.expand(n)
+
+
+def waits_for_nothing(tensor: Tensor) -> bool:
+    """Whether its values can be looked at here: they are not on a GPU, and not those of a compiler."""
+    return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 def computes(tensor: Tensor) -> bool:
@@ -100,6 +113,15 @@ def dispatches(tensor: Tensor) -> bool:
 def _check(
     vertices: Tensor, faces: Tensor, K: Tensor, world_to_camera: Tensor, height: int, width: int, sigma: float
 ) -> int:
+    inputs = {"vertices": vertices, "faces": faces, "K": K, "world_to_camera": world_to_camera}
+    for name, tensor in inputs.items():
+        if not isinstance(tensor, Tensor):
+            raise ValueError(f"{name} must be a tensor, not {type(tensor).__name__}")
+    if K.dim() != 3 or world_to_camera.dim() != 3:
+        raise ValueError(
+            "K must have shape (N, 3, 3) and world_to_camera (N, 4, 4) for N cameras, "
+            f"not {tuple(K.shape)} and {tuple(world_to_camera.shape)}"
+        )
     n = K.shape[0]
     if vertices.dim() not in (2, 3) or vertices.shape[-1] != 3:
         raise ValueError(f"vertices must have shape (V, 3) or (N, V, 3), not {tuple(vertices.shape)}")
@@ -119,6 +141,8 @@ def _check(
             raise ValueError(f"{name} is {tensor.dtype} but vertices are {vertices.dtype}")
     if len({vertices.device, faces.device, K.device, world_to_camera.device}) > 1:
         raise ValueError("vertices, faces, K and world_to_camera must be on one device")
+    if isinstance(height, float) or isinstance(width, float):
+        raise ValueError(f"height and width must be whole numbers, not {height} and {width}")
     if height < 1 or width < 1:
         raise ValueError(f"the image must have at least 1 x 1 pixels, not {width} x {height}")
     if not sigma > 0:

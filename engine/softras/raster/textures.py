@@ -106,6 +106,8 @@ def mip_chain(texture: Tensor, levels: int | None = None) -> MipChain:
         texture: (H, W, C), row 0 on top.
         levels: how many; default all, down to 1 x 1. 1 makes lookups bilinear.
     """
+    if not isinstance(texture, Tensor) or not texture.is_floating_point():
+        raise ValueError("a texture must be a tensor of float32 or float64; divide what has 0 to 255 by 255")
     if texture.dim() != 3 or min(texture.shape) < 1:
         raise ValueError(f"a texture must have shape (H, W, C), not {tuple(texture.shape)}")
     height, width = texture.shape[:2]

@@ -1,7 +1,7 @@
 """Lights, and how much of each arrives at and leaves a surface; differentiable to lights, points and normals.
 
-Colours are (3,) and only multiply: what is linear stays linear. Diffuse light multiplies the surface's colour: a white
-surface that faces a directional light of colour c is seen as c. Nothing casts a shadow.
+Colours are (3,), tensors or lists, and only multiply: what is linear stays linear. Diffuse light multiplies the
+surface's colour: a white surface that faces a directional light of colour c is seen as c. Nothing casts a shadow.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ class AmbientLight:
 
     color: Tensor
 
+    def __post_init__(self) -> None:
+        _make_tensors(self, color=(3,))
+
 
 @dataclass(frozen=True)
 class DirectionalLight:
@@ -32,6 +35,9 @@ class DirectionalLight:
 
     color: Tensor
     direction: Tensor
+
+    def __post_init__(self) -> None:
+        _make_tensors(self, color=(3,), direction=(3,))
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,9 @@ class PointLight:
     position: Tensor
     attenuation: Tensor | None = None
 
+    def __post_init__(self) -> None:
+        _make_tensors(self, color=(3,), position=(3,), attenuation=(3,))
+
 
 @dataclass(frozen=True)
 class SphericalHarmonics:
@@ -57,6 +66,21 @@ class SphericalHarmonics:
     """
 
     coefficients: Tensor
+
+    def __post_init__(self) -> None:
+        _make_tensors(self, coefficients=(9, 3))
+
+
+def _make_tensors(light: object, **shapes: tuple[int, ...]) -> None:
+    """Of the light's fields, which may be given as lists; ValueError where a shape is another."""
+    for name, shape in shapes.items():
+        value = getattr(light, name)
+        if value is None:
+            continue
+        tensor = value if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float32)
+        if tuple(tensor.shape) != shape:
+            raise ValueError(f"{name} of {type(light).__name__} must have shape {shape}, not {tuple(tensor.shape)}")
+        object.__setattr__(light, name, tensor)
 
 
 Light = AmbientLight | DirectionalLight | PointLight | SphericalHarmonics
