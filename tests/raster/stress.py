@@ -4,7 +4,8 @@
 
 Scene number n has mode n modulo the number of modes and is the same in every run; `--seed N --count 1` is scene N
 alone. Of each, in both precisions: values and gradients finite, alpha and colours within 0..1; in float64 the
-definition, in float32 float64. Of large scenes, every twentieth of a mode, only the former. A table by mode is printed;
+definition, in float32 float64. Of large scenes, every twentieth of a mode, only the former, and on the CPU the same
+bits from one thread and from several. A table by mode is printed;
 the exit status is 1 if anything failed.
 """
 
@@ -154,6 +155,8 @@ def examine(number: int, device: str = "cpu") -> Outcome:
         out.expect(all(torch.isfinite(x).all() for x in gradients), f"{dtype}: a gradient is not finite")
         bounded = all(((x >= -slack) & (x <= 1 + slack)).all() for x in outputs)
         out.expect(bounded, f"{dtype}: a value is not within 0..1")
+    if large(number) and device == "cpu" and not of.mipmapped:  # torch finds mip levels
+        out.expect(threads_agree(of), "one thread and four differ")
     # SoftRas's own images are their own definition, and as inexact in float32 as SoftRas is with small faces
     if large(number) or "softras_compat" in of.settings:
         return out
@@ -166,6 +169,19 @@ def examine(number: int, device: str = "cpu") -> Outcome:
         out.expect(worst <= limit, f"the {what} differs from the definition's by {worst:.1e}")
     compare_precisions(of, exact, out, device)
     return out
+
+
+def threads_agree(of: Picture) -> bool:
+    """Whether one thread and four give the same bits."""
+    before = torch.get_num_threads()
+    try:
+        results = []
+        for threads in (1, 4):
+            torch.set_num_threads(threads)
+            results.append(values_and_gradients(of, of.inputs(torch.float32)))
+    finally:
+        torch.set_num_threads(before)
+    return all(torch.equal(a, b) for one, other in zip(*results, strict=True) for a, b in zip(one, other, strict=True))
 
 
 def compare_precisions(of: Picture, exact: Results, out: Outcome, device: str) -> None:

@@ -222,6 +222,11 @@ def test_surface_colours_and_their_gradient():
     assert texture.grad[2, 8].tolist() == [2, 2] and texture.grad.sum() == 8
 
 
+def test_a_surface_texture_has_texels():
+    with pytest.raises(ValueError, match="must be at least 1, not 0"):
+        textures.texel_barycentrics(0)
+
+
 def test_a_surface_texture_must_be_square():
     with pytest.raises(ValueError, match=r"must have shape \(F, R \* R, C\), not \(4, 5, 3\)"):
         textures.sample_surface_texture(image(4, 5), torch.zeros(1).long(), torch.ones(1, 3))

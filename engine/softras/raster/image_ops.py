@@ -101,14 +101,13 @@ def images(
     modes = Modes(sigma, gamma, eps, distance, squared, distribution, shape, shift, aggregation)
     modes = checked(modes, len(faces), dist_eps=dist_eps, power=power)
     args = ops.checked(vertices, faces, K, world_to_camera, height, width, sigma, orthographic, near, cull)
-    orthographic, nearest_plane = args[7], args[8]
+    orthographic = args[7]
     scene = vertices, faces, K, world_to_camera, height, width
     n, dtype, device = K.shape[0], vertices.dtype, vertices.device
-    farthest_plane = ops.plane("far", far, n, device)
-    between = farthest_plane.gt(nearest_plane) & farthest_plane.isfinite()
-    if ops.waits_for_nothing(between) and not between.all():
+    near, far = ops.plane("near", near, n), ops.plane("far", far, n)
+    if ops.readable(near) and ops.readable(far) and not (far.gt(near) & far.isfinite()).all():
         raise ValueError("far must be finite and greater than near; give the depths between which the mesh lies")
-    planes = nearest_plane, farthest_plane
+    planes = args[8], far.to(device)
     if colour not in ("softmax", "hard"):
         raise ValueError(f"colour must be softmax or hard, not {colour!r}")
     attributes = vertices.new_zeros(1, 0) if attributes is None else attributes

@@ -81,22 +81,23 @@ def checked(
         orthographic = torch.full((n,), bool(orthographic), dtype=torch.bool, device=device)
     if orthographic.shape != (n,):
         raise ValueError(f"orthographic must have shape ({n},), not {tuple(orthographic.shape)}")
-    orthographic, near = orthographic.to(device, torch.bool), plane("near", near, n, device)
-    if waits_for_nothing(near) and not near.gt(0).all() and not (near.gt(0) | orthographic).all():
+    near = plane("near", near, n)
+    if readable(near) and not near.gt(0).all() and not (near.gt(0) | orthographic.cpu()).all():
         raise ValueError("near must be positive, unless a camera is orthographic")
+    orthographic, near = orthographic.to(device, torch.bool), near.to(device)
     return vertices, faces, K, world_to_camera, height, width, float(sigma), orthographic, near, cull
 
 
-def plane(name: str, depth: Tensor | float, n: int, device: torch.device) -> Tensor:
+def plane(name: str, depth: Tensor | float, n: int) -> Tensor:
     """(n,) float64, without gradient: the depths of n cameras' near or far planes, from as many or one."""
-    depths = torch.as_tensor(depth, dtype=torch.float64, device=device).detach()
+    depths = torch.as_tensor(depth, dtype=torch.float64).detach()
     if tuple(depths.shape) not in ((), (1,), (n,)):
         raise ValueError(f"{name} must be one number or have shape ({n},), not {tuple(depths.shape)}")
     return depths.expand(n)
 
 
-def waits_for_nothing(tensor: Tensor) -> bool:
-    """Whether its values can be looked at here: they are not on a GPU, and not those of a compiler."""
+def readable(tensor: Tensor) -> bool:
+    """Whether its values are there to be looked at: not a compiler's, nor on a GPU, for which one would wait."""
     return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
 
 

@@ -38,6 +38,8 @@ def texel_barycentrics(
     resolution: int, *, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu"
 ) -> Tensor:
     """(R^2, 3) barycentrics of the centres of a surface texture's texels, in their order."""
+    if resolution < 1:
+        raise ValueError(f"the resolution of a surface texture must be at least 1, not {resolution}")
     j, i = torch.meshgrid(*[torch.arange(resolution, device=device)] * 2, indexing="ij")
     upper = i + j >= resolution
     ij = torch.stack([i, j], -1).to(dtype)
