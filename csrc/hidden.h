@@ -6,24 +6,24 @@
 
 namespace softras::SOFTRAS_ISA {
 
-// Faces from front to back, by depths to about a percent, which is enough for what hides others to come first; where they
-// are the same, by their numbers.
-struct FrontToBack {
+// Faces in the order of a number: from front to back by order_of_depth(), to about a percent, which is enough for what
+// hides others to come first. Where it is the same, they keep their order.
+struct FaceOrder {
   static constexpr int kKeys = 1024;
   Buffer<int32_t> faces, keys;
   int64_t count = 0;
 
   bool reserve(int64_t most) { return faces.reserve(most) && keys.reserve(most); }
 
-  // depth(f): order_of_depth() of each face; below 0, it is left out. That of the vertices lies between least and
-  // greatest, so that a face has the same place among others in every band.
-  template <class Depth>
-  void sort(int64_t most, int32_t least, int32_t greatest, Depth depth) {
+  // number(f): of each face, within least and greatest, which must not depend on the faces left out, those of less than
+  // 0; so the others come in the same order in every band.
+  template <class Number>
+  void sort(int64_t most, int32_t least, int32_t greatest, Number number) {
     const double scale = (kKeys - 1) / max((double)greatest - least, 1.0);
     int64_t end[kKeys + 1] = {};
     for (int64_t f = 0; f < most; f++) {
-      const int32_t order = depth(f);
-      keys[f] = order < 0 ? -1 : (int32_t)(max(min(order, greatest) - (double)least, 0.0) * scale);
+      const int32_t n = number(f);
+      keys[f] = n < 0 ? -1 : (int32_t)(max(min(n, greatest) - (double)least, 0.0) * scale);
       if (keys[f] >= 0) end[1 + keys[f]]++;
     }
     for (int k = 0; k < kKeys; k++) end[k + 1] += end[k];

@@ -16,6 +16,7 @@ template <class T>
 struct Workspace : FaceGradients<T> {
   Buffer<T> image;
   Tiles<T> tiles;
+  FaceOrder order;  // of the backward pass
   Buffer<double> fold;  // where the modes are not plain: rows of S of each pixel, each before one of the faces' numbers
 };
 
@@ -101,7 +102,7 @@ struct Images : Gradients<T> {
       this->check_camera(cam);
       if (!w.projected.reserve(call.vertices) || !w.rows.reserve(call.faces) || !w.image.reserve(stride * call.height) ||
           (!plain && !w.fold.reserve(2 * fragments.row * call.height)) || !w.tiles.reserve(call.height, call.width) ||
-          (backward() && !w.reserve(call.faces, max(face_chunks, vertex_chunks))))
+          (backward() && !(w.reserve(call.faces, max(face_chunks, vertex_chunks)) && w.order.reserve(call.faces))))
         fail(SOFTRAS_OUT_OF_MEMORY);
       this->begin(w), w.next_chunk = 0;
       w.clips = true;
@@ -112,6 +113,7 @@ struct Images : Gradients<T> {
       return this->draw_bands(view, cam, w, team, rank, [&](Share band, bool skip) { draw(view, cam, w, band, skip); });
     if (team.barrier(status)) return false;
     const Rect reached = this->reached(w, this->share_rows(rank, team.size));
+    if (rank == 0) w.order.sort(call.faces, 0, FaceOrder::kKeys - 1, [&](int64_t f) { return block_of(w, f); });
     fragments.load_gradients(view, reached, w.image.data, w.fold.data);
     w.tiles.all(reached, [&](int x, int y, T& depth) {
       return depth = fragments.farthest_wanting(w.image.data, x, y), true;
@@ -159,7 +161,7 @@ struct Images : Gradients<T> {
     const Rect reached = this->reached(w, band);
     const Blend blend = blend_of(of.gamma, of.eps, cam.near, of.far_planes[view]);
     typename F::Scratch scratch;
-    FrontToBack order;
+    FaceOrder order;
     if (!fragments.reserve(scratch) || !order.reserve(call.faces)) return fail(SOFTRAS_OUT_OF_MEMORY);
     w.tiles.forget(reached);
     fragments.clear(view, blend, reached, w.image.data, w.fold.data);
@@ -202,6 +204,15 @@ struct Images : Gradients<T> {
 
   // ------------------------------------------------------------------------------------------ backward
 
+  // Where in the image a face is, in 32 x 32 parts: faces that follow each other read pixels that are near each other.
+  int32_t block_of(const Workspace<T>& w, int64_t f) const {
+    const int64_t v = this->index(3 * f);
+    if (v < 0 || v >= call.vertices) return 0;
+    const Vec2 q = w.projected[v].pixel;
+    const int x = (int)max(0.0, min(q.x * 32 / call.width, 31.0)), y = (int)max(0.0, min(q.y * 32 / call.height, 31.0));
+    return 32 * y + x;
+  }
+
   void faces_backward(int view, const Camera& cam, Workspace<T>& w, int64_t chunk) {
     double* gk = w.partial.data + chunk * kPartial;
     for (int i = 0; i < 6; i++) gk[i] = 0;
@@ -212,7 +223,8 @@ struct Images : Gradients<T> {
     Polygon p;
     Look<T> seen;
     const int64_t end = min((chunk + 1) * kChunk, int64_t(call.faces));
-    for (int64_t f = chunk * kChunk; f < end; f++) {
+    for (int64_t i = chunk * kChunk; i < end; i++) {
+      const int64_t f = w.order.faces[i];
       FaceGradient<T>& out = w.face_gradients[f];
       out.kind = kUnseen;
       const int64_t place = (int64_t)view * call.faces + f;
