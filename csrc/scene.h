@@ -253,22 +253,21 @@ struct Scene {
     return w.rows[f].y1 >= band.begin && w.rows[f].y0 < band.end;
   }
 
-  // Calls visit(face) for the faces that may reach a band; skip: see above.
+  // Calls visit(face, polygon) for the faces that may reach a band; skip: see above.
   template <class Visit>
   void visit_band(int view, const Camera& cam, InView& w, Share band, bool skip, Visit visit) {
     Face face;
+    Polygon p;
     for (int64_t f = 0; f < call.faces; f++)
-      if ((!skip || in_band(w, f, band)) && find(view, cam, w, f, face)) visit(face);
+      if ((!skip || in_band(w, f, band)) && find(view, cam, w, f, face) && polygon(face, p)) visit(face, p);
   }
 
-  // Calls draw(corners of the polygon, cell) for a face's cells in some rows.
+  // Calls draw(cell) for a face's cells in some rows.
   template <class Draw>
-  void walk(const Face& face, Share rows, Draw draw) const {
-    Polygon p;
-    if (!polygon(face, p)) return;
-    C::walk(p, (int)rows.begin, (int)rows.end, blur_of_face(face), stride,
-            [&](const typename C::Cell& cell) { draw(p.corners, cell); });
+  void walk(const Face& face, const Polygon& p, Share rows, Draw draw) const {
+    C::walk(p, (int)rows.begin, (int)rows.end, blur_of_face(face), stride, draw);
   }
+  Share all_rows() const { return {0, call.height}; }
 
   // ------------------------------------------------------------------------------------------ one face
 

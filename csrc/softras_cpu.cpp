@@ -70,9 +70,9 @@ struct Renderer : Gradients<T> {
     const Rect reached = this->reached(w, band);
     for (int64_t y = reached.y0; y <= reached.y1; y++)
       for (int64_t x = reached.x0; x <= reached.x1 + C::lanes; x++) product[y * stride + x] = T(1);
-    this->visit_band(view, cam, w, band, skip, [&](const Face& face) {
-      this->walk(face, band, [&](int corners, const typename C::Cell& cell) {
-        corners == 3 ? C::template multiply<3>(cell, product) : C::template multiply<4>(cell, product);
+    this->visit_band(view, cam, w, band, skip, [&](const Face& face, const Polygon& p) {
+      this->walk(face, p, band, [&](const typename C::Cell& cell) {
+        p.corners == 3 ? C::template multiply<3>(cell, product) : C::template multiply<4>(cell, product);
       });
     });
     const int64_t width = call.width, image = (int64_t)view * call.height * width;
@@ -111,7 +111,7 @@ struct Renderer : Gradients<T> {
       w.face_gradients[f].kind = kUnseen;
       if (!find(view, cam, w, f, face) || !polygon(face, p)) continue;
       Vec2 g[4] = {};
-      C::walk(p, 0, call.height, blur, stride, [&](const typename C::Cell& cell) {
+      this->walk(face, p, this->all_rows(), [&](const typename C::Cell& cell) {
         p.corners == 3 ? C::template accumulate<3>(cell, w.image.data, g) : C::template accumulate<4>(cell, w.image.data, g);
       });
       this->outline_backward(view, cam, face, f, g, w, gk);

@@ -128,7 +128,7 @@ struct Images : Gradients<T> {
   }
 
   // What a face shows in a view.
-  void look(int view, const Camera& cam, Workspace<T>& w, const Face& face, int64_t f, Look<T>& out) {
+  void look(int view, const Camera& cam, const Blend& blend, Workspace<T>& w, const Face& face, int64_t f, Look<T>& out) {
     Vec3 point[3], h[3];
     if (face.kind == kClipped) corners(view, cam, face, point);
     for (int k = 0; k < 3; k++) {
@@ -141,16 +141,18 @@ struct Images : Gradients<T> {
     out.planes = planes_of(h);
     out.face = f, out.view = view, out.outline = &face.outline;
     out.orthographic = cam.orthographic;
-    out.blend = blend_of(of.gamma, of.eps, cam.near, of.far_planes[view]);
+    out.blend = blend;
+  }
+  Blend blend_of_view(int view, const Camera& cam) const {
+    return blend_of(of.gamma, of.eps, cam.near, of.far_planes[view]);
   }
 
   // The depth that anything nearer than hides a face behind it; what is not in front of the far plane is not hidden, for
   // its alpha ends there.
-  T hidden_behind(int view, const Camera& cam, const Workspace<T>& w, const Face& face) const {
-    const Blend blend = blend_of(of.gamma, of.eps, cam.near, of.far_planes[view]);
+  static T hidden_behind(const Blend& blend, const Workspace<T>& w, const Face& face) {
     const double a = w.projected[face.vertex[0]].z, b = w.projected[face.vertex[1]].z, c = w.projected[face.vertex[2]].z;
     if (max(a, max(b, c)) > blend.far) return -T(__builtin_inf());
-    const double nearest = max(min(a, min(b, c)), cam.near);
+    const double nearest = max(min(a, min(b, c)), blend.near);
     return T(nearest * (1 - 1e-6) - (kHidden<T> + 1) / blend.scale);  // beyond what rounding does to depths
   }
 
@@ -159,7 +161,7 @@ struct Images : Gradients<T> {
   // One band of rows, of all faces, from front to back where their order is free; skip: their rows are known.
   void draw(int view, const Camera& cam, Workspace<T>& w, Share band, bool skip) {
     const Rect reached = this->reached(w, band);
-    const Blend blend = blend_of(of.gamma, of.eps, cam.near, of.far_planes[view]);
+    const Blend blend = blend_of_view(view, cam);
     typename F::Scratch scratch;
     FaceOrder order;
     if (!fragments.reserve(scratch) || !order.reserve(call.faces)) return fail(SOFTRAS_OUT_OF_MEMORY);
@@ -170,24 +172,25 @@ struct Images : Gradients<T> {
       return plain ? order_of_depth(nearest_corner(w, f) - cam.near) : 0;
     });
     Face face;
+    Polygon p;
     Look<T> seen;
     for (int64_t i = 0; i < order.count; i++) {
       const int64_t f = order.faces[i];
-      if (!find(view, cam, w, f, face)) continue;
+      if (!find(view, cam, w, f, face) || !polygon(face, p)) continue;
       const Rect rect = this->rows_of(face.rect, band);
-      if (plain && w.tiles.hide(rect, hidden_behind(view, cam, w, face), [&](int x, int y, T limit) {
+      if (plain && w.tiles.hide(rect, hidden_behind(blend, w, face), [&](int x, int y, T limit) {
             return fragments.farthest_drawn(w.image.data, x, y, limit);
           })) {
-        this->walk(face, band, [&](int corners, const typename C::Cell& cell) {
-          corners == 3 ? C::template multiply<3>(cell, w.image.data) : C::template multiply<4>(cell, w.image.data);
+        this->walk(face, p, band, [&](const typename C::Cell& cell) {
+          p.corners == 3 ? C::template multiply<3>(cell, w.image.data) : C::template multiply<4>(cell, w.image.data);
         });
         continue;
       }
       w.tiles.forget(rect);
-      look(view, cam, w, face, f, seen);
-      this->walk(face, band, [&](int corners, const typename C::Cell& cell) {
-        corners == 3 ? fragments.template draw<3>(cell, seen, w.image.data, w.fold.data, scratch)
-                     : fragments.template draw<4>(cell, seen, w.image.data, w.fold.data, scratch);
+      look(view, cam, blend, w, face, f, seen);
+      this->walk(face, p, band, [&](const typename C::Cell& cell) {
+        p.corners == 3 ? fragments.template draw<3>(cell, seen, w.image.data, w.fold.data, scratch)
+                       : fragments.template draw<4>(cell, seen, w.image.data, w.fold.data, scratch);
       });
     }
     fragments.finish(view, blend, band, reached, w.image.data, w.fold.data);
@@ -219,6 +222,7 @@ struct Images : Gradients<T> {
     typename F::Scratch scratch;
     typename F::FaceSums sums;
     if (!fragments.reserve(scratch)) return fail(SOFTRAS_OUT_OF_MEMORY);
+    const Blend blend = blend_of_view(view, cam);
     Face face;
     Polygon p;
     Look<T> seen;
@@ -232,17 +236,17 @@ struct Images : Gradients<T> {
       memset(attributes, 0, 3 * of.width * sizeof(T));
       if (of.grad_levels) ((T*)of.grad_levels)[place] = 0;
       if (!find(view, cam, w, f, face) || !polygon(face, p)) continue;
-      if (plain && w.tiles.hide(face.rect, hidden_behind(view, cam, w, face))) {
+      if (plain && w.tiles.hide(face.rect, hidden_behind(blend, w, face))) {
         Vec2 g[4] = {};
-        C::walk(p, 0, call.height, blur, stride, [&](const typename C::Cell& cell) {
+        this->walk(face, p, this->all_rows(), [&](const typename C::Cell& cell) {
           p.corners == 3 ? C::template accumulate<3>(cell, w.image.data, g) : C::template accumulate<4>(cell, w.image.data, g);
         });
         this->outline_backward(view, cam, face, f, g, w, gk);
         continue;
       }
-      look(view, cam, w, face, f, seen);
+      look(view, cam, blend, w, face, f, seen);
       sums = {};
-      C::walk(p, 0, call.height, this->blur_of_face(face), stride, [&](const typename C::Cell& cell) {
+      this->walk(face, p, this->all_rows(), [&](const typename C::Cell& cell) {
         p.corners == 3 ? fragments.template gather<3>(cell, seen, w.image.data, w.fold.data, scratch, sums, attributes)
                        : fragments.template gather<4>(cell, seen, w.image.data, w.fold.data, scratch, sums, attributes);
       });

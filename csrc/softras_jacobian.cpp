@@ -57,11 +57,11 @@ struct Jacobian : Scene<T> {
     Buffer<T> motion;
     if (!motion.reserve(16 * P)) return fail(SOFTRAS_OUT_OF_MEMORY);
     typename C::Pull pulls[C::kRuns];
-    this->visit_band(view, cam, w, band, skip, [&](const Face& face) {
+    this->visit_band(view, cam, w, band, skip, [&](const Face& face, const Polygon& p) {
       bool known = false;
-      this->walk(face, band, [&](int corners, const typename C::Cell& cell) {
-        const int count = corners == 3 ? C::template pull<3>(cell, w.weight.data, pulls)
-                                       : C::template pull<4>(cell, w.weight.data, pulls);
+      this->walk(face, p, band, [&](const typename C::Cell& cell) {
+        const int count = p.corners == 3 ? C::template pull<3>(cell, w.weight.data, pulls)
+                                         : C::template pull<4>(cell, w.weight.data, pulls);
         if (count > 0 && !known) motions(view, cam, face, cell.edges, motion.data), known = true;
         for (int i = 0; i < count; i++) {
           const typename C::Pull& pull = pulls[i];
