@@ -1,4 +1,4 @@
-"""A cow to fit to: small rendered masks of spot, and starts away from it."""
+"""A cow and a tube with bones to fit to."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 from fitting_scenes import views_of
+from rig_scenes import POSE, around, bent, shots, tube_rig
 
 from softras import Mesh, View, load_mesh
+from softras.rig import Rig
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -30,3 +32,18 @@ def cow() -> Mesh:
 @pytest.fixture(scope="session")
 def cow_views(cow: Mesh) -> list[View]:
     return views_of(cow, 6, 128)
+
+
+@pytest.fixture(scope="session")
+def rest() -> Rig:
+    return tube_rig()
+
+
+@pytest.fixture(scope="session")
+def posed(rest) -> Rig:
+    return bent(rest, POSE)
+
+
+@pytest.fixture(scope="session")
+def views(posed) -> list[View]:
+    return shots({0: posed}, around())

@@ -6,16 +6,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 from fitting_scenes import camera_around
 
-from softras import Camera, Mesh, View
+from softras import Camera, FitResult, Mesh, View
 from softras.deform.cameras import rotations
+from softras.fitting.evaluate import evaluate
 from softras.render.silhouette import hard_silhouettes
 from softras.rig import Armature, Bone, Rig, ShapeKey, Transform
 
 ALL = (True, True, True)
 BENDS = (True, False, True)  # not about the bone itself
+POSE = ((0.2, 0, 0.1), (0.5, 0, -0.2), (-0.3, 0, 0.4))  # of the three bones
 MIDDLE = np.array([0.0, 0.0, 1.5])
 REST = np.array([[1.0, 0, 0, 0], [0, 0, -1, 0], [0, 1, 0, 0], [0, 0, 0, 1]])  # bones point upwards
 
@@ -118,3 +121,11 @@ def pixel_errors(points: np.ndarray, found: Sequence[Camera], true: Sequence[Cam
     """(N,) mean distance in pixels between where two cameras see the same points (P, 3)."""
     pairs = zip(found, true, strict=True)
     return np.array([np.linalg.norm(a.project(points) - b.project(points), axis=1).mean() for a, b in pairs])
+
+
+def matches(result: FitResult, views: list[View]) -> None:
+    """The result's figures are those of the meshes and cameras in it."""
+    for view, camera, iou in zip(views, result.cameras, result.iou, strict=True):
+        mesh = result.mesh_in(view.frame)
+        again = evaluate(mesh.vertices, mesh.faces, [replace(view, camera=camera)])
+        assert again[0] == pytest.approx(iou, abs=2e-3)

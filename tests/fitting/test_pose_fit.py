@@ -1,8 +1,7 @@
-"""Fits of poses, objects, shape keys and cameras: small ones, judged as users judge them."""
+"""Fits of poses, shape keys and objects: small ones, judged as users judge them."""
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -10,10 +9,12 @@ import pytest
 from rig_scenes import (
     ALL,
     BENDS,
+    POSE,
     angles_of,
     around,
     bent,
     keyed_rig,
+    matches,
     moved,
     pixel_errors,
     seen_from,
@@ -29,30 +30,6 @@ from softras.rig import Rig, Transform
 from softras.views import Landmark, View
 
 FREE = Transform(free_location=ALL, free_rotation=ALL, free_scale=True)
-POSE = ((0.2, 0, 0.1), (0.5, 0, -0.2), (-0.3, 0, 0.4))
-
-
-@pytest.fixture(scope="module")
-def rest() -> Rig:
-    return tube_rig()
-
-
-@pytest.fixture(scope="module")
-def posed(rest) -> Rig:
-    return bent(rest, POSE)
-
-
-@pytest.fixture(scope="module")
-def views(posed) -> list[View]:
-    return shots({0: posed}, around())
-
-
-def matches(result: FitResult, views: list[View]) -> None:
-    """The result's figures are those of the meshes and cameras in it."""
-    for view, camera, iou in zip(views, result.cameras, result.iou, strict=True):
-        mesh = result.mesh_in(view.frame)
-        again = evaluate(mesh.vertices, mesh.faces, [replace(view, camera=camera)])
-        assert again[0] == pytest.approx(iou, abs=2e-3)
 
 
 # Poses
@@ -115,87 +92,6 @@ def test_a_pose_and_the_cameras_are_found_together(rest, posed, views):
         np.testing.assert_allclose(camera.K, given.K, rtol=1e-12)
 
 
-# Cameras
-
-
-def test_cameras_are_found_one_by_one(posed, views):
-    cameras = [view.camera for view in views]
-    turns = [(0.05, -0.04, 0.06), (-0.06, 0.03, 0.02), (0.03, 0.06, -0.05)]
-    off = [moved(camera, turn, (0.1, 0.1, -0.2), 1.04) for camera, turn in zip(cameras, turns, strict=True)]
-    vertices = 1e-9 + posed.vertices()
-    result = fit(Mesh(vertices, posed.mesh.faces), seen_from(views, off), optimize="cameras")
-    assert pixel_errors(vertices, off, cameras).min() > 3
-    assert pixel_errors(vertices, result.cameras, cameras).max() < 0.7
-    assert result.rigs == {} and (result.mesh.vertices == vertices).all(), "only cameras were to move"
-    matches(result, views)
-
-
-def test_a_camera_that_looks_elsewhere_is_turned_to_the_object(posed, views):
-    cameras = [view.camera for view in views]
-    off = [moved(camera, (0.25, 0.3, 0)) for camera in cameras]
-    result = fit(posed, seen_from(views, off), optimize="cameras", camera_parts=("rotation",))
-    assert pixel_errors(posed.vertices(), result.cameras, cameras).max() < 0.7
-    for camera, given in zip(result.cameras, off, strict=True):
-        np.testing.assert_allclose(camera.centre, given.centre, atol=1e-9)
-
-
-@pytest.mark.parametrize("part", ["location", "rotation", "focal", "shift"])
-def test_the_other_parts_of_a_camera_stay(posed, views, part):
-    off = [moved(view.camera, (0.01, 0.02, 0.02), (0.03, 0, 0.1), 1.02) for view in views]
-    result = fit(posed, seen_from(views, off), optimize="cameras", camera_parts=part)
-    stays = {
-        "location": lambda camera: camera.centre,
-        "rotation": lambda camera: camera.world_to_camera[:3, :3],
-        "focal": lambda camera: camera.K[:2, :2],
-        "shift": lambda camera: camera.K[:2, 2],
-    }
-    for name, value in stays.items():
-        change = max(np.abs(value(a) - value(b)).max() for a, b in zip(result.cameras, off, strict=True))
-        assert (change > 1e-4) if name == part else (change < 1e-9), name
-
-
-@pytest.mark.parametrize("weights", [(1, 1, 1), (1, 1, 0)])
-def test_a_rig_of_cameras_moves_as_one_with_views_that_do_not_count(posed, views, weights):
-    cameras = [view.camera for view in views]
-    shift = np.eye(4)
-    shift[:3, :3], shift[:3, 3] = rotations(np.array([[0.03, -0.05, 0.04]]))[0], (0.2, 0.1, -0.1)
-    off = [replace(c, world_to_camera=c.world_to_camera @ shift, K=c.K @ np.diag([1.03, 1.03, 1])) for c in cameras]
-    given = [replace(v, weight=w) for v, w in zip(seen_from(views, off), weights, strict=True)]
-    result = fit(posed, given, optimize="cameras", cameras_together=True)
-    assert pixel_errors(posed.vertices(), off, cameras).max() > 4
-    assert pixel_errors(posed.vertices(), result.cameras, cameras).max() < 1
-    matches(result, views)
-    for camera, start in zip(result.cameras[1:], off[1:], strict=True):
-        between = camera.world_to_camera @ np.linalg.inv(result.cameras[0].world_to_camera)
-        np.testing.assert_allclose(between, start.world_to_camera @ np.linalg.inv(off[0].world_to_camera), atol=1e-9)
-        np.testing.assert_allclose(camera.K, result.cameras[0].K, rtol=1e-12)
-
-
-@pytest.mark.parametrize("optimize", [("cameras",), ("pose", "cameras")])
-def test_equal_cameras_of_several_frames_move_as_one(rest, optimize):
-    """Also where one of them has no weight in a frame."""
-    cameras = around()
-    frames = {1: bent(rest, POSE), 2: bent(rest, POSE)}
-    off = [moved(camera, (0.02, 0.02, 0.02)) for camera in cameras]
-    given = seen_from(shots(frames, cameras), 2 * off)
-    given[4] = replace(given[4], weight=0)
-    result = fit(bent(rest, POSE), given, optimize=optimize, camera_parts="rotation")
-    for first, second in zip(result.cameras[:3], result.cameras[3:], strict=True):
-        np.testing.assert_allclose(first.world_to_camera, second.world_to_camera, atol=1e-12)
-    assert pixel_errors(frames[1].vertices(), result.cameras[:3], cameras).max() < 0.7
-
-
-def test_orthographic_cameras_are_found(posed):
-    cameras = around(orthographic=True)
-    off = [moved(camera, (0, 0, 0.06), (0.1, 0.1, 0), 1.04) for camera in cameras]
-    given = seen_from(shots({0: posed}, cameras), off)
-    result = fit(posed, given, optimize="cameras")
-    assert pixel_errors(posed.vertices(), off, cameras).min() > 3
-    assert pixel_errors(posed.vertices(), result.cameras, cameras).max() < 0.7
-    assert all(camera.orthographic for camera in result.cameras)
-    matches(result, given)
-
-
 def test_a_pose_is_found_by_orthographic_cameras(rest, posed):
     views = shots({0: posed}, around(orthographic=True))
     result = fit(rest, views, optimize="pose")
@@ -249,11 +145,14 @@ def test_free_vertices_of_a_rig_are_those_of_its_mesh(posed, optimize):
     np.testing.assert_array_equal(angles_of(result.rigs[7]), angles_of(posed))
 
 
-def test_free_vertices_get_their_share_of_the_time(rest, views):
-    """Also where the pose takes all of its own."""
-    result = fit(rest, views, optimize=("pose", "vertices"), max_seconds=0.2)
-    assert result.status == "out of time"
-    assert np.abs(result.rigs[0].mesh.vertices - rest.mesh.vertices).max() > 1e-3
+def test_free_vertices_get_their_share_of_the_time():
+    """Also where the search for the object would take all of it."""
+    thick = Mesh(tube().vertices * [1.3, 1.3, 1], tube().faces)
+    search = {"start": Rig(tube(), FREE), "views": shots({0: thick}, around(12)), "turns": 60}
+    alone = fit(**search, optimize="object")
+    result = fit(**search, optimize=("object", "vertices"), max_seconds=0.4 * alone.elapsed)
+    assert result.status == "out of time" and alone.mean_iou < 0.85
+    assert result.mean_iou > 0.98, "hurried steps reach .97"
 
 
 def test_symmetry_goes_with_an_object_even_a_flat_one():
@@ -478,9 +377,8 @@ def test_max_seconds_ends_a_fit(rest):
     """A long one: eight frames."""
     frames = {number: bent(rest, np.array(POSE) * number / 8) for number in range(8)}
     views = shots(frames, around())
-    began = time.perf_counter()
     result = fit(rest, views, optimize="pose", max_seconds=0.5)
-    assert result.status == "out of time" and time.perf_counter() - began < 3
+    assert result.status == "out of time"
     assert sorted(result.rigs) == list(range(8)) and np.isfinite(result.iou).all()
 
 
