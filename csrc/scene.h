@@ -2,42 +2,14 @@
 // One mesh in its views: what drawing silhouettes and taking their derivatives share. Vertices become pixels and faces
 // polygons; a team of threads shares the views, or the phases and bands of rows of each.
 #pragma once
-#include <stdlib.h>
 #include <string.h>
 
 #include "cells.h"
+#include "memory.h"
 #include "softras.h"
 #include "team.h"
 
 namespace softras::SOFTRAS_ISA {
-
-constexpr size_t kAlign = 64;
-#if defined(_WIN32)
-inline void* allocate(size_t bytes) { return _aligned_malloc(bytes, kAlign); }
-inline void release(void* p) { _aligned_free(p); }
-#else
-inline void* allocate(size_t bytes) {
-  void* p;
-  return posix_memalign(&p, kAlign, bytes) == 0 ? p : nullptr;
-}
-inline void release(void* p) { free(p); }
-#endif
-
-// Growable memory without initialisation.
-template <class X>
-struct Buffer {
-  X* data = nullptr;
-  int64_t capacity = 0;
-  ~Buffer() { release(data); }
-  bool reserve(int64_t n) {
-    if (n <= capacity) return true;
-    release(data);
-    data = (X*)allocate((size_t)n * sizeof(X));
-    capacity = data ? n : 0;
-    return data != nullptr;
-  }
-  X& operator[](int64_t i) const { return data[i]; }
-};
 
 struct Projected {
   Vec2 pixel;  // where z > near

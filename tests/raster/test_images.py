@@ -1,8 +1,5 @@
 """Rendered images against their definition, in all modes, and what users rely on."""
 
-import subprocess
-import sys
-
 import pytest
 import torch
 from hypothesis import HealthCheck, assume, given, settings
@@ -311,26 +308,3 @@ def test_it_differentiates_once_and_says_so():
 
 def test_the_public_name():
     assert softras.images is image_ops.images
-
-
-def test_memory_does_not_grow_with_overdraw():
-    """500 faces that all cover a 512² image, in colour: 130 million fragments; what docs/performance.md says."""
-    code = """
-import resource, torch
-from softras.raster import image_ops
-n = 500
-v = torch.rand(3 * n, 3) * 0.1 + torch.tensor([[-9., -9, 2], [9, -9, 2], [0, 12, 2]]).repeat(n, 1)
-f = torch.arange(3 * n).reshape(n, 3)
-K = torch.tensor([[[256., 0, 256], [0, 256, 256], [0, 0, 1]]]); w = torch.eye(4)[None]
-a = torch.rand(3 * n, 3)
-v.requires_grad_(), a.requires_grad_()
-def run(size):
-    got = image_ops.images(v, f, K, w, size, size, attributes=a, sigma=1e-2)
-    (got.image.sum() + got.alpha.sum()).backward()
-run(8)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-run(512)
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
-"""
-    grown = int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
-    assert grown < 1.5 * 4 * (12 + 4 * 3) * 512**2
