@@ -194,6 +194,9 @@ def test_what_does_not_fit_is_said() -> None:
     topology = Topology(faces)
     with pytest.raises(InputError, match="need 8 vertices but there are 7"):
         flatten_loss(vertices[:7], topology)
+    for loss in (laplacian_loss, flatten_loss, normal_consistency_loss, edge_length_loss, laplacian_smoothing_loss):
+        with pytest.raises(InputError, match=r"give softras.Topology\(faces\)"):
+            loss(vertices, faces)
     with pytest.raises(InputError, match="'uniform' or 'cotangent', not 'cot'"):
         laplacian_smoothing_loss(vertices, topology, "cot")
     with pytest.raises(InputError, match="below 0"):

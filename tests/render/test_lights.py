@@ -153,6 +153,12 @@ def test_an_unknown_reflection_is_named():
         softras.specular_light([], ORIGIN, UP, tensor(0, 0, 1, 1), model="ward")
 
 
+@pytest.mark.parametrize("lights", [softras.AmbientLight(WHITE), ["sun"], None])
+def test_what_is_no_list_of_lights_is_named(lights):
+    with pytest.raises(TypeError, match=r"lights must be a list such as \[AmbientLight\(color\)\]; this is or holds a"):
+        softras.diffuse_light(lights, ORIGIN, UP)
+
+
 def test_eyes_are_where_cameras_stand_or_for_parallel_ones_their_direction():
     pose = softras.look_at(tensor(1.0, 2.0, 3.0), tensor(0.0, 0.0, 1.0)).expand(2, 4, 4)
     perspective, parallel = softras.eyes(pose, torch.tensor([False, True]))

@@ -26,7 +26,8 @@ def laplacian_loss(vertices: Tensor | np.ndarray, topology: Topology) -> Tensor:
     surface editing", SGP 2004. In squared units; it grows with the number of vertices. Vertices of no face cost
     nothing.
     """
-    return topology.laplacian(topology.of(vertices)).square().sum(dim=(-2, -1))
+    vertices = _of(vertices, topology)
+    return topology.laplacian(vertices).square().sum(dim=(-2, -1))
 
 
 def flatten_loss(vertices: Tensor | np.ndarray, topology: Topology) -> Tensor:
@@ -36,7 +37,7 @@ def flatten_loss(vertices: Tensor | np.ndarray, topology: Topology) -> Tensor:
     an edge at a boundary costs nothing, and where more than two faces meet each two of them count. Faces may be
     oriented in any way.
     """
-    return (1 - hinge_cosines(topology.of(vertices), topology)).square().sum(dim=-1)
+    return (1 - hinge_cosines(_of(vertices, topology), topology)).square().sum(dim=-1)
 
 
 def normal_consistency_loss(vertices: Tensor | np.ndarray, topology: Topology) -> Tensor:
@@ -45,7 +46,7 @@ def normal_consistency_loss(vertices: Tensor | np.ndarray, topology: Topology) -
     Ravi et al., "Accelerating 3D deep learning with PyTorch3D", 2020 (mesh_normal_consistency). Faces may be oriented
     in any way.
     """
-    return _mean(1 - hinge_cosines(topology.of(vertices), topology))
+    return _mean(1 - hinge_cosines(_of(vertices, topology), topology))
 
 
 def edge_length_loss(vertices: Tensor | np.ndarray, topology: Topology, target: float = 0.0) -> Tensor:
@@ -53,7 +54,7 @@ def edge_length_loss(vertices: Tensor | np.ndarray, topology: Topology, target: 
 
     Wang et al., "Pixel2Mesh", ECCV 2018; PyTorch3D's mesh_edge_loss. In squared units.
     """
-    return _mean((edge_lengths(topology.of(vertices), topology.edges) - target).square())
+    return _mean((edge_lengths(_of(vertices, topology), topology.edges) - target).square())
 
 
 def laplacian_smoothing_loss(
@@ -66,7 +67,7 @@ def laplacian_smoothing_loss(
     "uniform" and "cot". Vertices of no face, or whose weights are not positive in sum (obtuse corners at a boundary),
     cost nothing but count in the mean.
     """
-    vertices = topology.of(vertices)
+    vertices = _of(vertices, topology)
     if method == "uniform":
         away = topology.laplacian(vertices)
     elif method == "cotangent":
@@ -114,6 +115,13 @@ def cotangent_laplacian(vertices: Tensor, faces: Tensor) -> Tensor:
             total = total.index_add(-2, here, weight)
     known = total > 0
     return torch.where(known, vertices - sums / torch.where(known, total, 1), 0)
+
+
+def _of(vertices: Tensor | np.ndarray, topology: Topology) -> Tensor:
+    """The vertices as a tensor; InputError if they cannot be those of the topology, or it is none."""
+    if not isinstance(topology, Topology):
+        raise InputError("give softras.Topology(faces), made once for a mesh, in place of faces.")
+    return topology.of(vertices)
 
 
 def _mean(values: Tensor) -> Tensor:

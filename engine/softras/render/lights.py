@@ -106,7 +106,7 @@ def diffuse_light(lights: Sequence[Light], points: Tensor, normals: Tensor) -> T
     """
     points, normals = torch.broadcast_tensors(points, normals)
     light = torch.zeros_like(normals)
-    for source in lights:
+    for source in _each(lights):
         if isinstance(source, AmbientLight):
             light = light + source.color
         elif isinstance(source, SphericalHarmonics):
@@ -143,7 +143,7 @@ def specular_light(
     to_eye = towards(eye, points)
     points, normals, to_eye = torch.broadcast_tensors(points, normals, to_eye)
     light = torch.zeros_like(normals)
-    for source in lights:
+    for source in _each(lights):
         if isinstance(source, AmbientLight | SphericalHarmonics):
             continue
         to_light, color = _arriving(source, points)
@@ -183,6 +183,16 @@ def unit(vectors: Tensor) -> Tensor:
     vectors = vectors / largest  # no square over- or underflows
     length2 = _dot(vectors, vectors)
     return vectors * torch.where(length2 > 0, length2, 1).rsqrt()
+
+
+def _each(lights: Sequence[Light]) -> Sequence[Light]:
+    """The lights; TypeError unless they are a list of them."""
+    wrong = [x for x in lights if not isinstance(x, Light)] if isinstance(lights, Sequence) else [lights]
+    if wrong:
+        raise TypeError(
+            f"lights must be a list such as [AmbientLight(color)]; this is or holds a {type(wrong[0]).__name__}."
+        )
+    return lights
 
 
 def _arriving(light: DirectionalLight | PointLight, points: Tensor) -> tuple[Tensor, Tensor]:
