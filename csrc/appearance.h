@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What the faces show at the pixels of a run: attributes between the corners, texels, light. With SIMD over the pixels,
-// but for texels, which are looked up one by one.
+// What the faces show at the pixels of a run: attributes between the corners, texels, light. With SIMD over the pixels.
 #pragma once
 #include "cells.h"
 #include "fragment.h"
@@ -9,6 +8,23 @@
 #include "scene.h"
 
 namespace softras::SOFTRAS_ISA {
+
+// Texture lookup by vectors.
+template <class T>
+struct NumbersOfVector {
+  using V = typename Simd<T>::V;
+  using Integer = typename Simd<T>::I;
+  static Integer truncate(V a) { return __builtin_convertvector(a, Integer); }
+  static V convert(Integer a) { return __builtin_convertvector(a, V); }
+  static Integer entry(const int* table, Integer i) {
+    Integer out;
+    for (int l = 0; l < Simd<T>::lanes; l++) out[l] = table[i[l]];
+    return out;
+  }
+  static bool any(Integer a) { return any_lane<T>(a); }
+};
+template <> struct Numbers<Simd<float>::V> : NumbersOfVector<float> {};
+template <> struct Numbers<Simd<double>::V> : NumbersOfVector<double> {};
 
 // A face in one view.
 template <class T>
@@ -65,38 +81,37 @@ struct Appearance {
     const int64_t of_view = call.shared_texels ? 0 : look.view * call.texel_count;
     return of_view + (call.texture == 1 ? look.face * call.resolution * call.resolution : 0);
   }
-  Taps<T> taps_of(const Look<T>& look, const Point& at, const Scratch& s, int lane) const {
+  Taps<V> taps_of(const Look<T>& look, const Point& at, const Scratch& s) const {
     if (call.texture == 1) {
-      Taps<T> taps = {};
-      taps.count = 1, taps.weight[0] = 1;
-      taps.index[0] = surface_texel(at.positive[0][lane] * at.inverse[lane], at.positive[1][lane] * at.inverse[lane],
-                                    call.resolution);
+      Taps<V> taps;
+      taps.count = 1, taps.weight[0] = V(T(1));
+      taps.index[0] = surface_texel(at.positive[0] * at.inverse, at.positive[1] * at.inverse, call.resolution);
       return taps;
     }
-    const T base = ((const T*)call.face_levels)[(int64_t)look.view * call.scene.faces + look.face];
-    const T level = look.orthographic ? base : pixel_level(base, at.z[lane]);
-    return texture_taps(texture, s.attribute[0][lane], s.attribute[1][lane], level);
+    const V base = V(((const T*)call.face_levels)[(int64_t)look.view * call.scene.faces + look.face]);
+    return texture_taps(texture, s.attribute[0], s.attribute[1], look.orthographic ? base : pixel_level(base, at.z));
   }
 
-  // The colours of a run's pixels. Calls each(lane, taps, texels) where they are asked for.
+  // The colours of a run's pixels. Calls each(channel, taps, its texel of each tap), before light.
   template <class Each>
-  void shade(const Look<T>& look, const Point& at, I asked, Scratch& s, Each each) const {
+  void shade(const Look<T>& look, const Point& at, Scratch& s, Each each) const {
     interpolate(look, at, s);
     const int channels = call.texture_channels;
-    for (int c = 0; c < channels; c++) s.colour[c] = V(T(0));
     const T* texels = (const T*)call.texels + first_texel(look) * channels;
-    for (int l = 0; l < lanes; l++) {
-      if (!asked[l]) continue;
-      const Taps<T> taps = taps_of(look, at, s, l);
-      for (int c = 0; c < channels; c++) {
-        T sum = 0;
-        for (int k = 0; k < taps.count; k++) sum += taps.weight[k] * texels[(int64_t)taps.index[k] * channels + c];
-        s.colour[c][l] = sum;
+    const Taps<V> taps = taps_of(look, at, s);
+    const T* read[8][lanes];
+    for (int k = 0; k < taps.count; k++)
+      for (int l = 0; l < lanes; l++) read[k][l] = texels + (int64_t)taps.index[k][l] * channels;
+    for (int c = 0; c < channels; c++) {
+      V texel[8], sum = V(T(0));
+      for (int k = 0; k < taps.count; k++) {
+        for (int l = 0; l < lanes; l++) texel[k][l] = read[k][l][c];
+        sum += taps.weight[k] * texel[k];
       }
-      each(l, taps, texels);
+      s.colour[c] = sum;
+      each(c, taps, texel);
+      if (call.lit) s.colour[c] *= s.attribute[first_light() + c];
     }
-    if (call.lit)
-      for (int c = 0; c < channels; c++) s.colour[c] *= s.attribute[first_light() + c];
     for (int c = channels; c < call.channels; c++) s.colour[c] = s.attribute[first_other() + c - channels];
   }
 
@@ -105,34 +120,39 @@ struct Appearance {
   V backward(const Look<T>& look, const Point& at, V share, const T* wanted, int64_t row, Scratch& s, V& level,
              V& by_depth) const {
     const int channels = call.texture_channels;
-    for (int c = 0; c < first_other(); c++) s.gradient[c] = V(T(0));
     int64_t* texel_gradients = call.grad_texels ? call.grad_texels + first_texel(look) * channels : nullptr;
-    shade(look, at, share > T(0), s, [&](int l, const Taps<T>& taps, const T* texels) {
-      T pull[8] = {};
-      for (int c = 0; c < channels; c++) {
-        T g = share[l] * wanted[c * row + l];
-        if (call.lit) s.gradient[first_light() + c][l] = g * s.colour[c][l], g *= s.attribute[first_light() + c][l];
-        for (int k = 0; k < taps.count; k++) {
-          const int64_t texel = (int64_t)taps.index[k] * channels + c;
-          pull[k] += g * texels[texel];
-          if (texel_gradients)
-            __atomic_fetch_add(texel_gradients + texel, (int64_t)(double(g * taps.weight[k]) / call.texel_unit),
-                               __ATOMIC_RELAXED);
-        }
+    V pull[8], total = V(T(0));
+    for (int k = 0; k < 8; k++) pull[k] = V(T(0));
+    Taps<V> read;
+    shade(look, at, s, [&](int c, const Taps<V>& taps, const V* texel) {
+      V g = share * load<T>(wanted + c * row);
+      if (call.lit) s.gradient[first_light() + c] = g * s.colour[c], g *= s.attribute[first_light() + c];
+      total += g * s.colour[c];
+      for (int k = 0; k < taps.count; k++) {
+        pull[k] += g * texel[k];
+        if (texel_gradients) add_texels(texel_gradients + c, taps.index[k], g * taps.weight[k]);
       }
-      if (call.texture != 2) return;
-      const TextureGradient<T> moved = texture_backward(texture, taps, pull);
-      s.gradient[0][l] = moved.u, s.gradient[1][l] = moved.v;
-      level[l] += moved.level;
-      if (!look.orthographic) by_depth[l] += moved.level * pixel_level_slope(at.z[l]);
+      read = taps;
     });
-    V total = V(T(0));
-    for (int c = 0; c < call.channels; c++) {
+    if (call.texture == 2) {
+      const TextureGradient<V> moved = texture_backward(texture, read, pull);
+      s.gradient[0] = moved.u, s.gradient[1] = moved.v;
+      level += moved.level;
+      if (!look.orthographic) by_depth += moved.level * pixel_level_slope(at.z);
+    }
+    for (int c = channels; c < call.channels; c++) {
       const V g = share * load<T>(wanted + c * row);
-      if (c >= channels) s.gradient[first_other() + c - channels] = g;
+      s.gradient[first_other() + c - channels] = g;
       total += g * s.colour[c];
     }
     return total;
+  }
+
+  void add_texels(int64_t* gradients, I index, V g) const {
+    for (int l = 0; l < lanes; l++)
+      if (g[l] != 0)
+        __atomic_fetch_add(gradients + (int64_t)index[l] * call.texture_channels, (int64_t)(double(g[l]) / call.texel_unit),
+                           __ATOMIC_RELAXED);
   }
 };
 

@@ -289,7 +289,7 @@ struct Fragments : Appearance<T> {
     store(pixel + kWeight * row, weight * keep + share);
     T* sum = pixel + kChannels * row;
     if constexpr (channels == kTextured) {
-      this->shade(look, at, share > T(0), scratch, [](int, const Taps<T>&, const T*) {});
+      this->shade(look, at, scratch, [](int, const Taps<V>&, const V*) {});
       for (int c = 0; c < call.channels; c++, sum += row) store(sum, load<T>(sum) * keep + share * scratch.colour[c]);
     } else {
       const V one = share * at.inverse;

@@ -73,6 +73,25 @@ inline typename Simd<T>::V exp2_vector(typename Simd<T>::V x) {
   return (V)((I)exp2_fraction(r) + ((I)t << Simd<T>::mantissa));
 }
 
+// log2(x) for finite x > 0, no denormal: exponent, and 2 atanh(s) / ln2 of the mantissa m in 0.7..1.4, s = (m - 1) / (m + 1).
+template <class T>
+inline typename Simd<T>::V log2_vector(typename Simd<T>::V x) {
+  using V = typename Simd<T>::V;
+  using I = typename Simd<T>::I;
+  const I lowest = (I)V(T(0.7071067811865476)), exponent = ((I)x - lowest) >> Simd<T>::mantissa;
+  const V m = (V)((I)x - (exponent << Simd<T>::mantissa)), s = (m - T(1)) / (m + T(1)), s2 = s * s;
+  V sum = V(T(0));
+#pragma clang loop unroll(full)
+  for (int k = Simd<T>::mantissa == 23 ? 9 : 21; k > 0; k -= 2) sum = sum * s2 + T(2.885390081777927 / k);
+  return __builtin_convertvector(exponent, V) + s * sum;
+}
+
+// See softras_texture.h.
+inline Simd<float>::V round_down(Simd<float>::V a) { return __builtin_elementwise_floor(a); }
+inline Simd<double>::V round_down(Simd<double>::V a) { return __builtin_elementwise_floor(a); }
+inline Simd<float>::V binary_logarithm(Simd<float>::V a) { return log2_vector<float>(a); }
+inline Simd<double>::V binary_logarithm(Simd<double>::V a) { return log2_vector<double>(a); }
+
 // out[i] = the sum of the lanes of v_i, added in halves.
 template <class T, class V>
 inline void sum_lanes(V v0, V v1, V v2, V v3, T* out) {

@@ -16,6 +16,20 @@
 
 namespace softras::SOFTRAS_ISA {
 
+// T is float, double, or a SIMD vector of them (simd.h), whose lanes are looked up side by side.
+template <class T>
+struct Numbers {
+  typedef int Integer;
+  static SR_HD int truncate(T a) { return (int)a; }
+  static SR_HD T convert(int a) { return T(a); }
+  static SR_HD int entry(const int* table, int i) { return table[i]; }
+  static SR_HD bool any(bool a) { return a; }
+};
+template <class T>
+using Integer = typename Numbers<T>::Integer;
+template <class T>
+using Condition = decltype(T() < T());
+
 #if defined(__CUDACC_RTC__)
 SR_HD float round_down(float a) { return floorf(a); }
 SR_HD double binary_logarithm(double a) { return log2(a); }
@@ -25,17 +39,28 @@ SR_HD float round_down(float a) { return __builtin_floorf(a); }
 SR_HD double binary_logarithm(double a) { return __builtin_log2(a); }
 SR_HD float binary_logarithm(float a) { return __builtin_log2f(a); }
 #endif
+template <class T>
+SR_HD Integer<T> to_integer(T a) { return Numbers<T>::truncate(a); }
+template <class T>
+SR_HD T to_number(Integer<T> a) { return Numbers<T>::convert(a); }
 
 // ---------------------------------------------------------------------------------------------- surface texture
 
+// The whole part of a number, within 0..last.
+template <class T>
+SR_HD Integer<T> part_of(T a, Integer<T> last) {
+  const T most = to_number<T>(last);
+  return to_integer(a > T(0) ? (a < most ? a : most) : T(0));
+}
+
 // The texel, 0..R^2 - 1, of a face with R^2 of them at barycentrics b0, b1.
 template <class T>
-SR_HD int surface_texel(T b0, T b1, int resolution) {
-  const int last = resolution - 1;
-  const T a = b0 * resolution, b = b1 * resolution;
-  const int i = a > 0 ? (a < last ? (int)a : last) : 0;
-  const int j = b > 0 ? (b < last - i ? (int)b : last - i) : 0;
-  const bool upper = a + b - (i + j) > 1 && i + j < last;
+SR_HD Integer<T> surface_texel(T b0, T b1, int resolution) {
+  using I = Integer<T>;
+  const I last = I(resolution - 1);
+  const T a = b0 * T(resolution), b = b1 * T(resolution);
+  const I i = part_of(a, last), j = part_of(b, last - i);
+  const Condition<T> upper = (a + b - to_number<T>(i + j) > T(1)) & (i + j < last);
   return upper ? (last - j) * resolution + (last - i) : j * resolution + i;
 }
 
@@ -51,7 +76,8 @@ struct Texture {
   int offset[kMostLevels];
 };
 
-SR_HD int level_size(int size, int level) { return max(1, size >> level); }
+template <class I>
+SR_HD I level_size(int size, I level) { return max(I(1), I(size) >> level); }
 
 SR_HD Texture texture_of(int height, int width, int levels, int wrap) {
   Texture t = {height, width, levels, wrap, {}};
@@ -64,24 +90,25 @@ SR_HD Texture texture_of(int height, int width, int levels, int wrap) {
 // The two texels about a coordinate of a row (0 at its start, 1 at its end), and the weight of the second.
 template <class T>
 struct Neighbours {
-  int texel[2];
+  Integer<T> texel[2];
   T weight;
 };
 
-SR_HD int texel_within(int texel, int size, int wrap) {
-  if (wrap == kRepeat) return texel < 0 ? texel + size : texel >= size ? texel - size : texel;
+template <class I>
+SR_HD I texel_within(I texel, I size, int wrap) {
+  if (wrap == kRepeat) return texel < I(0) ? texel + size : texel >= size ? texel - size : texel;
   if (wrap == kMirror) texel = min(texel, 2 * size - 1 - texel);
-  return max(0, min(texel, size - 1));
+  return max(I(0), min(texel, size - 1));
 }
 
 template <class T>
-SR_HD Neighbours<T> neighbours(T t, int size, int wrap) {
+SR_HD Neighbours<T> neighbours(T t, Integer<T> size, int wrap) {
   if (wrap == kRepeat) t = t - round_down(t);  // brought near the image first: no overflow, however far t is
-  else if (wrap == kMirror) t = t - 2 * round_down(t / 2);
+  else if (wrap == kMirror) t = t - T(2) * round_down(t / T(2));
   else t = max(T(-1), min(t, T(2)));
-  if (!(t >= -1 && t <= 2)) t = 0;  // NaN and infinity: any texel of the image
-  const T x = t * size - T(0.5), low = round_down(x);
-  const int first = (int)low;
+  t = ((t >= T(-1)) & (t <= T(2))) ? t : T(0);  // NaN and infinity: any texel of the image
+  const T x = t * to_number<T>(size) - T(0.5), low = round_down(x);
+  const Integer<T> first = to_integer(low);
   return {{texel_within(first, size, wrap), texel_within(first + 1, size, wrap)}, x - low};
 }
 
@@ -90,30 +117,33 @@ SR_HD Neighbours<T> neighbours(T t, int size, int wrap) {
 template <class T>
 struct Taps {
   int count;  // 4 or 8
-  int index[8];
+  Integer<T> index[8];
   T weight[8];
   T right[2], below[2];  // weights of the right column and the lower row in each level
   T above;               // weight of the second level
-  int lower;             // the first level
+  Integer<T> lower;      // the first level
+  Condition<T> between;  // two levels; beyond the chain's ends the level has no gradient
 };
 
 template <class T>
 SR_HD Taps<T> texture_taps(const Texture& texture, T u, T v, T level) {
   Taps<T> taps;
-  const T top = texture.levels - 1, within = level > 0 ? (level < top ? level : top) : T(0);
-  const bool between = texture.levels > 1 && level >= 0 && level <= top;  // beyond, the level has no gradient
-  taps.lower = between ? min((int)within, texture.levels - 2) : (int)within;
-  taps.above = within - taps.lower;
-  taps.count = between ? 8 : 4;
+  const int last = texture.levels - 1;
+  const T top = T(last), within = level > T(0) ? (level < top ? level : top) : T(0);
+  const Integer<T> whole = to_integer(within);
+  taps.between = (level >= T(0)) & (level <= top) & (top > T(0));
+  taps.lower = taps.between ? min(whole, Integer<T>(last - 1)) : whole;
+  taps.above = within - to_number<T>(taps.lower);
+  taps.count = Numbers<T>::any(taps.between) ? 8 : 4;
   for (int s = 0; s < taps.count / 4; s++) {
-    const int l = taps.lower + s, width = level_size(texture.width, l);
+    const Integer<T> l = min(taps.lower + s, Integer<T>(last)), width = level_size(texture.width, l);
     const Neighbours<T> x = neighbours(u, width, texture.wrap);
-    const Neighbours<T> y = neighbours(1 - v, level_size(texture.height, l), texture.wrap);
-    const T share = s == 0 ? 1 - taps.above : taps.above;
+    const Neighbours<T> y = neighbours(T(1) - v, level_size(texture.height, l), texture.wrap);
+    const T share = s == 0 ? T(1) - taps.above : taps.above;
     for (int k = 0; k < 4; k++) {
       const int row = k / 2, column = k % 2;
-      taps.index[4 * s + k] = texture.offset[l] + y.texel[row] * width + x.texel[column];
-      taps.weight[4 * s + k] = share * (row ? y.weight : 1 - y.weight) * (column ? x.weight : 1 - x.weight);
+      taps.index[4 * s + k] = Numbers<T>::entry(texture.offset, l) + y.texel[row] * width + x.texel[column];
+      taps.weight[4 * s + k] = share * (row ? y.weight : T(1) - y.weight) * (column ? x.weight : T(1) - x.weight);
     }
     taps.right[s] = x.weight, taps.below[s] = y.weight;
   }
@@ -128,15 +158,17 @@ struct TextureGradient {
 // From pull[k], the gradient to weight k: the gradient to what texture_taps() was given.
 template <class T>
 SR_HD TextureGradient<T> texture_backward(const Texture& texture, const Taps<T>& taps, const T* pull) {
-  TextureGradient<T> g = {0, 0, 0};
+  TextureGradient<T> g = {T(0), T(0), T(0)};
   for (int s = 0; s < taps.count / 4; s++) {
     const T *p = pull + 4 * s, right = taps.right[s], below = taps.below[s];
-    const T share = s == 0 ? 1 - taps.above : taps.above;
+    const T share = s == 0 ? T(1) - taps.above : taps.above;
     const T top = p[0] + right * (p[1] - p[0]), bottom = p[2] + right * (p[3] - p[2]);
-    const int l = taps.lower + s;
-    g.u += share * level_size(texture.width, l) * ((1 - below) * (p[1] - p[0]) + below * (p[3] - p[2]));
-    g.v -= share * level_size(texture.height, l) * (bottom - top);
-    if (taps.count == 8) g.level += (s == 0 ? -1 : 1) * (top + below * (bottom - top));
+    const Integer<T> l = min(taps.lower + s, Integer<T>(texture.levels - 1));
+    const T width = to_number<T>(level_size(texture.width, l)), height = to_number<T>(level_size(texture.height, l));
+    g.u += share * width * ((T(1) - below) * (p[1] - p[0]) + below * (p[3] - p[2]));
+    g.v -= share * height * (bottom - top);
+    const T across = top + below * (bottom - top);
+    g.level += taps.between ? (s == 0 ? -across : across) : T(0);
   }
   return g;
 }
