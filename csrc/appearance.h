@@ -92,9 +92,9 @@ struct Appearance {
     return texture_taps(texture, s.attribute[0], s.attribute[1], look.orthographic ? base : pixel_level(base, at.z));
   }
 
-  // The colours of a run's pixels. Calls each(channel, taps, its texel of each tap), before light.
+  // The colours of a run's pixels. Calls each(channel, taps, its texel of each tap), before light; gives the taps.
   template <class Each>
-  void shade(const Look<T>& look, const Point& at, Scratch& s, Each each) const {
+  Taps<V> shade(const Look<T>& look, const Point& at, Scratch& s, Each each) const {
     interpolate(look, at, s);
     const int channels = call.texture_channels;
     const T* texels = (const T*)call.texels + first_texel(look) * channels;
@@ -113,6 +113,7 @@ struct Appearance {
       if (call.lit) s.colour[c] *= s.attribute[first_light() + c];
     }
     for (int c = channels; c < call.channels; c++) s.colour[c] = s.attribute[first_other() + c - channels];
+    return taps;
   }
 
   // The gradients of the attributes at the point, in s.gradient, from those of the colours: plane c of `wanted`, a row
@@ -123,8 +124,7 @@ struct Appearance {
     int64_t* texel_gradients = call.grad_texels ? call.grad_texels + first_texel(look) * channels : nullptr;
     V pull[8], total = V(T(0));
     for (int k = 0; k < 8; k++) pull[k] = V(T(0));
-    Taps<V> read;
-    shade(look, at, s, [&](int c, const Taps<V>& taps, const V* texel) {
+    const auto each = [&](int c, const Taps<V>& taps, const V* texel) {
       V g = share * load<T>(wanted + c * row);
       if (call.lit) s.gradient[first_light() + c] = g * s.colour[c], g *= s.attribute[first_light() + c];
       total += g * s.colour[c];
@@ -132,10 +132,10 @@ struct Appearance {
         pull[k] += g * texel[k];
         if (texel_gradients) add_texels(texel_gradients + c, taps.index[k], g * taps.weight[k]);
       }
-      read = taps;
-    });
+    };
+    const Taps<V> taps = shade(look, at, s, each);
     if (call.texture == 2) {
-      const TextureGradient<V> moved = texture_backward(texture, read, pull);
+      const TextureGradient<V> moved = texture_backward(texture, taps, pull);
       s.gradient[0] = moved.u, s.gradient[1] = moved.v;
       level += moved.level;
       if (!look.orthographic) by_depth += moved.level * pixel_level_slope(at.z);

@@ -39,18 +39,14 @@ SR_HD float round_down(float a) { return __builtin_floorf(a); }
 SR_HD double binary_logarithm(double a) { return __builtin_log2(a); }
 SR_HD float binary_logarithm(float a) { return __builtin_log2f(a); }
 #endif
-template <class T>
-SR_HD Integer<T> to_integer(T a) { return Numbers<T>::truncate(a); }
-template <class T>
-SR_HD T to_number(Integer<T> a) { return Numbers<T>::convert(a); }
 
 // ---------------------------------------------------------------------------------------------- surface texture
 
 // The whole part of a number, within 0..last.
 template <class T>
 SR_HD Integer<T> part_of(T a, Integer<T> last) {
-  const T most = to_number<T>(last);
-  return to_integer(a > T(0) ? (a < most ? a : most) : T(0));
+  const T most = Numbers<T>::convert(last);
+  return Numbers<T>::truncate(a > T(0) ? (a < most ? a : most) : T(0));
 }
 
 // The texel, 0..R^2 - 1, of a face with R^2 of them at barycentrics b0, b1.
@@ -60,7 +56,7 @@ SR_HD Integer<T> surface_texel(T b0, T b1, int resolution) {
   const I last = I(resolution - 1);
   const T a = b0 * T(resolution), b = b1 * T(resolution);
   const I i = part_of(a, last), j = part_of(b, last - i);
-  const Condition<T> upper = (a + b - to_number<T>(i + j) > T(1)) & (i + j < last);
+  const Condition<T> upper = (a + b - Numbers<T>::convert(i + j) > T(1)) & (i + j < last);
   return upper ? (last - j) * resolution + (last - i) : j * resolution + i;
 }
 
@@ -107,8 +103,8 @@ SR_HD Neighbours<T> neighbours(T t, Integer<T> size, int wrap) {
   else if (wrap == kMirror) t = t - T(2) * round_down(t / T(2));
   else t = max(T(-1), min(t, T(2)));
   t = ((t >= T(-1)) & (t <= T(2))) ? t : T(0);  // NaN and infinity: any texel of the image
-  const T x = t * to_number<T>(size) - T(0.5), low = round_down(x);
-  const Integer<T> first = to_integer(low);
+  const T x = t * Numbers<T>::convert(size) - T(0.5), low = round_down(x);
+  const Integer<T> first = Numbers<T>::truncate(low);
   return {{texel_within(first, size, wrap), texel_within(first + 1, size, wrap)}, x - low};
 }
 
@@ -130,10 +126,10 @@ SR_HD Taps<T> texture_taps(const Texture& texture, T u, T v, T level) {
   Taps<T> taps;
   const int last = texture.levels - 1;
   const T top = T(last), within = level > T(0) ? (level < top ? level : top) : T(0);
-  const Integer<T> whole = to_integer(within);
+  const Integer<T> whole = Numbers<T>::truncate(within);
   taps.between = (level >= T(0)) & (level <= top) & (top > T(0));
   taps.lower = taps.between ? min(whole, Integer<T>(last - 1)) : whole;
-  taps.above = within - to_number<T>(taps.lower);
+  taps.above = within - Numbers<T>::convert(taps.lower);
   taps.count = Numbers<T>::any(taps.between) ? 8 : 4;
   for (int s = 0; s < taps.count / 4; s++) {
     const Integer<T> l = min(taps.lower + s, Integer<T>(last)), width = level_size(texture.width, l);
@@ -164,7 +160,8 @@ SR_HD TextureGradient<T> texture_backward(const Texture& texture, const Taps<T>&
     const T share = s == 0 ? T(1) - taps.above : taps.above;
     const T top = p[0] + right * (p[1] - p[0]), bottom = p[2] + right * (p[3] - p[2]);
     const Integer<T> l = min(taps.lower + s, Integer<T>(texture.levels - 1));
-    const T width = to_number<T>(level_size(texture.width, l)), height = to_number<T>(level_size(texture.height, l));
+    const T width = Numbers<T>::convert(level_size(texture.width, l));
+    const T height = Numbers<T>::convert(level_size(texture.height, l));
     g.u += share * width * ((T(1) - below) * (p[1] - p[0]) + below * (p[3] - p[2]));
     g.v -= share * height * (bottom - top);
     const T across = top + below * (bottom - top);

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from hypothesis import strategies as st
@@ -237,3 +239,20 @@ def scenes(
         cull=draw(st.booleans()),
         index=draw(st.sampled_from([torch.int32, torch.int64])),
     )
+
+
+def by_threads(run: Callable[[], Any], counts: Sequence[int] = (1, 2, 7)) -> list[Any]:
+    """What `run` gives with each number of torch's threads."""
+    before, results = torch.get_num_threads(), []
+    try:
+        for count in counts:
+            torch.set_num_threads(count)
+            results.append(run())
+    finally:
+        torch.set_num_threads(before)
+    return results
+
+
+def same_bits(a: Sequence[Tensor], b: Sequence[Tensor]) -> bool:
+    """Whether tensors are equal one by one."""
+    return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))

@@ -5,8 +5,7 @@
 Scene number n has mode n modulo the number of modes and is the same in every run; `--seed N --count 1` is scene N
 alone. Of each, in both precisions: values and gradients finite, alpha and colours within 0..1; in float64 the
 definition, in float32 float64. Of large scenes, every twentieth of a mode, only the former, and on the CPU the same
-bits from one thread and from several. A table by mode is printed;
-the exit status is 1 if anything failed.
+bits from one thread and from several. A table by mode is printed; the exit status is 1 if anything failed.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from typing import Any
 
 import torch
 from image_scenes import POWERS, Picture, picture_of
-from scenes import random_scene
+from scenes import by_threads, random_scene, same_bits
 from torch import Tensor
 
 from softras.raster import conorms, distributions, textures
@@ -174,15 +173,8 @@ def examine(number: int, device: str = "cpu") -> Outcome:
 
 def threads_agree(of: Picture) -> bool:
     """Whether one thread and four give the same bits."""
-    before = torch.get_num_threads()
-    try:
-        results = []
-        for threads in (1, 4):
-            torch.set_num_threads(threads)
-            results.append(values_and_gradients(of, of.inputs(torch.float32)))
-    finally:
-        torch.set_num_threads(before)
-    return all(torch.equal(a, b) for one, other in zip(*results, strict=True) for a, b in zip(one, other, strict=True))
+    results = by_threads(lambda: values_and_gradients(of, of.inputs(torch.float32)), (1, 4))
+    return all(map(same_bits, *results))
 
 
 def compare_precisions(of: Picture, exact: Results, out: Outcome, device: str) -> None:

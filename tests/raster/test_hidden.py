@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from image_scenes import picture_of
-from scenes import Scene
+from scenes import Scene, by_threads, same_bits
 from test_images import error, gradients
 
 HEIGHT, WIDTH = 43, 61
@@ -114,29 +114,26 @@ def test_a_face_that_reaches_behind_the_camera_reaches_the_border():
     assert picture.render(picture.inputs(torch.float32)).alpha[0, :, -1].max() > 0.9
 
 
-def by_threads(scene, **modes):
-    """What 1, 2, 4 and 7 threads render and differentiate, in float32."""
+def check_threads(scene, **modes):
+    """1, 2, 4 and 7 threads render and differentiate the same bits, in float32: these."""
     picture = picture_of(scene, **modes)
-    results, before = [], torch.get_num_threads()
-    try:
-        for threads in (1, 2, 4, 7):
-            torch.set_num_threads(threads)
-            inputs = picture.inputs(torch.float32)
-            got, grads = gradients(picture, inputs)
-            alpha = scene.render(inputs[:3])
-            results.append([*got, *grads, alpha, *torch.autograd.grad(alpha.square().sum(), inputs[:3])])
-    finally:
-        torch.set_num_threads(before)
-    return results
+
+    def run():
+        inputs = picture.inputs(torch.float32)
+        got, grads = gradients(picture, inputs)
+        alpha = scene.render(inputs[:3])
+        return [*got, *grads, alpha, *torch.autograd.grad(alpha.square().sum(), inputs[:3])]
+
+    first, *others = by_threads(run, (1, 2, 4, 7))
+    assert all(same_bits(first, other) for other in others)
+    return first
 
 
 @pytest.mark.parametrize("gamma", [1e-4, 1e-2])
 def test_any_number_of_threads_gives_the_same_bits(gamma):
     scene = layers(5, count=6000, size=1.2)
     scene.K, scene.height, scene.width = scene.K * torch.tensor([4.0, 4.0, 1.0])[:, None], 4 * HEIGHT, 4 * WIDTH
-    first, *others = by_threads(scene, gamma=gamma, far=30.0)
-    for other in others:
-        assert all(torch.equal(a, b) for a, b in zip(first, other, strict=True))
+    check_threads(scene, gamma=gamma, far=30.0)
 
 
 def test_faces_between_vertices_that_different_threads_project():
@@ -146,7 +143,4 @@ def test_faces_between_vertices_that_different_threads_project():
     for pieces in ([(wall, 3.0)], [(wall, 3.0), (speck, 2.0)]):
         scene = flat(pieces)
         scene.height, scene.width = 400, 500
-        first, *others = by_threads(scene, gamma=1e-2, far=30.0)
-        assert first[0].detach().min() > 0.999
-        for other in others:
-            assert all(torch.equal(a, b) for a, b in zip(first, other, strict=True))
+        assert check_threads(scene, gamma=1e-2, far=30.0)[0].detach().min() > 0.999

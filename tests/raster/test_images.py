@@ -5,7 +5,7 @@ import torch
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from image_scenes import POWERS, picture_of, pictures
-from scenes import small_scene
+from scenes import by_threads, same_bits, small_scene
 
 import softras
 from softras.raster import conorms, distributions, image_ops
@@ -101,18 +101,13 @@ def test_float32(look, modes):
 @given(pictures())
 def test_any_number_of_threads_gives_the_same_bits(picture):
     assume(not picture.mipmapped)  # torch finds the levels, with as many threads as it likes
-    results = []
-    before = torch.get_num_threads()
-    try:
-        for threads in (1, 2, 7):
-            torch.set_num_threads(threads)
-            got, grads = gradients(picture, picture.inputs(torch.float32))
-            results.append([*(x.detach() for x in got), *grads])
-    finally:
-        torch.set_num_threads(before)
-    for other in results[1:]:
-        for a, b in zip(results[0], other, strict=True):
-            assert torch.equal(a, b)
+
+    def run():
+        got, grads = gradients(picture, picture.inputs(torch.float32))
+        return [*(x.detach() for x in got), *grads]
+
+    first, *others = by_threads(run)
+    assert all(same_bits(first, other) for other in others)
 
 
 @pytest.mark.parametrize("look", ["attributes", "uv+lit"])

@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from scenes import compare, scenes, small_scene
+from scenes import by_threads, compare, same_bits, scenes, small_scene
 
 import softras
 from softras.raster import cpu, ops
@@ -33,19 +33,13 @@ def test_large_scenes_agree_with_the_definition(scene):
 @settings(QUICK, max_examples=15)
 @given(scenes())
 def test_any_number_of_threads_gives_the_same_bits(scene):
-    results = []
-    before = torch.get_num_threads()
-    try:
-        for threads in (1, 2, 7):
-            torch.set_num_threads(threads)
-            inputs = scene.inputs(torch.float32)
-            alpha = scene.render(inputs)
-            results.append([alpha.detach(), *torch.autograd.grad(alpha.square().sum(), inputs)])
-    finally:
-        torch.set_num_threads(before)
-    for other in results[1:]:
-        for a, b in zip(results[0], other, strict=True):
-            assert torch.equal(a, b)
+    def run():
+        inputs = scene.inputs(torch.float32)
+        alpha = scene.render(inputs)
+        return [alpha.detach(), *torch.autograd.grad(alpha.square().sum(), inputs)]
+
+    first, *others = by_threads(run)
+    assert all(same_bits(first, other) for other in others)
 
 
 def gradcheck(scene, where, device):
