@@ -1,5 +1,34 @@
-"""The one error of the user's making."""
+"""The one error of the user's making, and how what the user gave is shown in it."""
+
+from __future__ import annotations
+
+import re
+import reprlib
+from typing import Any
+
+LONGEST = 1000  # characters of a message; longer text is a file read as a name, and nobody reads it
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 60  # characters
 
 
 class InputError(ValueError):
-    """What was given cannot be used; the message is one sentence that says what to do about it."""
+    """What was given cannot be used; the message is one sentence that says what to do about it.
+
+    Control characters in it (of a file's name, or of its text) become spaces, so that a terminal, a log and Blender's
+    status bar show one line; what is longer than LONGEST is cut in its middle.
+    """
+
+    def __init__(self, message: str) -> None:
+        message = _CONTROL.sub(" ", message)
+        if len(message) > LONGEST:
+            message = f"{message[: LONGEST // 2]} ... {message[-LONGEST // 2 :]}"
+        super().__init__(message)
+
+
+def shown(value: Any) -> str:
+    """A value as a message shows it: its repr, cut to a few words."""
+    try:
+        return _SHORT.repr(value)
+    except Exception:  # a repr may fail, as that of a whole number of more than 4300 digits
+        return f"a {type(value).__name__} that is too large to be shown"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any
 
+from ..checks import ends, positive, whole
 from ..errors import InputError
-from .checks import ends, positive, whole
 
 VARIABLES = ("vertices", "object", "pose", "shape_keys", "cameras")
 

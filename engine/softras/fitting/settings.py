@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from ..checks import flag, mapping, names, one_of, positive, whole
 from ..deform.mirror import AXES
 from ..errors import InputError
-from .checks import flag, mapping, names, one_of, positive, whole
 from .schedule import VARIABLES, Stage, default_schedule
 
 MODES = ("refine", "reconstruct")

@@ -1,0 +1,117 @@
+"""The one place where single values from outside are checked: settings, JSON of files and messages, arguments.
+
+Each function returns the value in its own type, or raises InputError with a sentence that names it. Standard library
+only: Blender's side reads it too.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Mapping, Sequence
+from numbers import Real
+from typing import Any
+
+from .errors import InputError, shown
+
+LARGEST = 1e15  # of any number: its square is still a float32, and no scene, image or weight needs a larger one
+LARGEST_WHOLE = 2**31 - 1  # of any whole number: indices and sizes are int32 in the kernels
+
+
+def one_of(name: str, value: Any, choices: tuple[str, ...]) -> str:
+    """One of the choices."""
+    if not isinstance(value, str) or value not in choices:
+        raise InputError(f"{name} cannot be {shown(value)}; choose from {', '.join(choices)}.")
+    return value
+
+
+def flag(name: str, value: Any) -> bool:
+    """True or False, no word or number for it."""
+    if not isinstance(value, bool):
+        raise InputError(f"{name} must be true or false, not {shown(value)}.")
+    return value
+
+
+def text(name: str, value: Any) -> str:
+    """A string."""
+    if not isinstance(value, str):
+        raise InputError(f"{name} must be text, not {shown(value)}.")
+    return value
+
+
+def whole(name: str, value: Any, least: int | None, most: int = LARGEST_WHOLE) -> int:
+    """An integer of any type, numpy's too, from least to most; least=None is -most. True and False are none."""
+    try:
+        number = None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = None
+    low = -most if least is None else least
+    if number is None or not low <= number <= most:
+        bounds = (
+            f" from {low} to {most}"
+            if number is not None and number > most
+            else ""
+            if least is None
+            else f" of at least {least}"
+        )
+        raise InputError(f"{name} must be a whole number{bounds}, not {shown(value)}.")
+    return number
+
+
+def number(name: str, value: Any, low: float = -LARGEST, high: float = LARGEST, *, above: bool = False) -> float:
+    """A finite real number of any type with low <= value <= high; above: low itself is not allowed."""
+    kind = "positive number" if above and low == 0 else "number"
+    try:
+        found = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
+    except OverflowError:  # a whole number of more than 308 digits
+        found = math.inf
+    if low <= found <= high and not (above and found == low):
+        return found
+    if high < LARGEST:
+        kind += f" {'above' if above else 'from'} {low:g} {'and at most' if above else 'to'} {high:g}"
+    elif low > -LARGEST and not (above and low == 0):
+        kind += f" above {low:g}" if above else f" of {low:g} or more"
+    elif abs(found) > LARGEST:
+        kind = f"finite {kind} of at most {LARGEST:g}"
+    raise InputError(f"{name} must be a {kind}, not {shown(value)}.")
+
+
+def positive(name: str, value: Any, *, zero: bool = False, most: float = LARGEST) -> float:
+    """A finite number above 0, or 0 itself where that is allowed."""
+    return number(name, value, 0.0, most, above=not zero)
+
+
+def numbers(name: str, value: Any, count: int) -> tuple[float, ...]:
+    """A sequence or array of so many finite numbers."""
+    try:
+        items = None if isinstance(value, str | bytes | Mapping) else list(value)
+    except TypeError:
+        items = None
+    if items is None or len(items) != count:
+        raise InputError(f"{name} must be {count} numbers, not {shown(value)}.")
+    return tuple(number(name, item) for item in items)
+
+
+def ends(name: str, value: Any, *, least: float = 0.0, most: float = LARGEST) -> tuple[float, float]:
+    """The positive numbers at the start and the end of a stage; between them is a geometric series."""
+    if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 2:
+        raise InputError(f"{name} must be two positive numbers, for the start and the end, not {shown(value)}.")
+    start, end = (number(name, item, least, most, above=least == 0) for item in value)
+    return start, end
+
+
+def mapping(name: str, value: Any, keys: tuple[str, ...]) -> dict[str, Any]:
+    """A dictionary with some of the keys."""
+    if not isinstance(value, Mapping):
+        raise InputError(f"{name} must be a dictionary with some of {', '.join(keys)}, not {shown(value)}.")
+    return {one_of(name, key, keys): item for key, item in value.items()}
+
+
+def names(name: str, value: Any, choices: tuple[str, ...]) -> tuple[str, ...]:
+    """One name or several, none twice."""
+    given = (value,) if isinstance(value, str) else value
+    if not isinstance(given, Sequence | set):
+        raise InputError(f"{name} must be a list of names of {', '.join(choices)}, not {shown(value)}.")
+    if not given:
+        raise InputError(f"{name} names nothing; choose from {', '.join(choices)}.")
+    return tuple(dict.fromkeys(one_of(name, item, choices) for item in given))
