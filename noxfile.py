@@ -39,8 +39,19 @@ def lint(session: nox.Session) -> None:
 def engine(session: nox.Session) -> None:
     """The engine's tests, on the installed package; the CUDA kernels through their compiler and on an emulator."""
     python = engine_python(session, "pytest", "pytest-xdist", "hypothesis", "ziglang", "nvidia-cuda-nvrtc")
-    command = (python, "-m", "pytest", *WORKERS, "tests", "--ignore=tests/blender", "--ignore=tests/app")
-    session.run(*command, *session.posargs, external=True, env={"OMP_NUM_THREADS": "1"})
+    data = Path(os.environ.get("SOFTRAS_DATA", "../shared/data"))
+    if not data.is_dir():
+        session.log(f"there is no {data}: tests of data that may not be redistributed are skipped")
+    command = (
+        python,
+        "-m",
+        "pytest",
+        *WORKERS,
+        *chosen(session, "tests"),
+        "--ignore=tests/blender",
+        "--ignore=tests/app",
+    )
+    session.run(*command, external=True, env={"OMP_NUM_THREADS": "1"})
 
 
 def blender(session: nox.Session, bpy: str) -> None:
@@ -48,7 +59,8 @@ def blender(session: nox.Session, bpy: str) -> None:
     python = engine_python(session)
     build_addon(session, python, "--all")
     session.install("-q", bpy, "pytest==9.2.0", "pytest-xdist==3.8.0")
-    session.run("python", "-m", "pytest", *WORKERS, "tests/blender", *session.posargs, env={"SOFTRAS_PYTHON": python})
+    tests = chosen(session, "tests/blender")
+    session.run("python", "-m", "pytest", *WORKERS, *tests, env={"SOFTRAS_PYTHON": python})
 
 
 for version, (python, bpy) in BLENDERS.items():
@@ -72,6 +84,12 @@ def demo(session: nox.Session) -> None:
     build_addon(session, python)
     session.install("-q", BLENDERS["4.5"][1])
     session.run("python", "examples/demo_blender.py", env={"SOFTRAS_PYTHON": python})
+
+
+def chosen(session: nox.Session, suite: str) -> list[str]:
+    """The paths and options after `--`; paths take the place of the whole suite."""
+    paths = [word for word in session.posargs if Path(word.partition("::")[0]).exists()]
+    return [*session.posargs] if paths else [suite, *session.posargs]
 
 
 DONE: set[tuple[str, ...]] = set()  # what one run of nox has prepared and need not prepare again

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,15 @@ def test_the_job_document_works_under_another_package_name() -> None:
         "assert 'softras' not in sys.modules"
     )
     assert "torch" not in modules_after(code)
+
+
+def test_the_extension_and_the_engine_have_one_version() -> None:
+    manifest = tomllib.loads((Path(__file__).parents[2] / "blender_softras" / "blender_manifest.toml").read_text())
+    assert manifest["version"] == package.__version__
+
+
+def test_type_checkers_are_told_of_the_types() -> None:
+    assert (Path(package.__file__).parent / "py.typed").is_file()
 
 
 def test_every_public_name_exists() -> None:
