@@ -12,13 +12,16 @@ import numpy as np
 from .errors import InputError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Camera:
     """A perspective or orthographic camera in OpenCV axes (x right, y down, z forward).
 
     A world point X has camera coordinates (x, y, z) = R X + t and the pixel
     u = (K00 x + K01 y) / z + K02, v = (K10 x + K11 y) / z + K12; an orthographic camera leaves out the
     division. Pixel coordinates are continuous, (0, 0) at the top-left corner of the image.
+
+    A camera never changes: it keeps copies of its matrices, which are read-only; `dataclasses.replace` makes another.
+    Cameras of equal numbers are equal and have one hash.
 
     Attributes:
         K: (3, 3) intrinsics in pixels, last row (0, 0, 1).
@@ -37,11 +40,12 @@ class Camera:
 
     def __post_init__(self) -> None:
         for name, shape in (("K", (3, 3)), ("world_to_camera", (4, 4))):
-            value = np.asarray(getattr(self, name), dtype=np.float64)
+            value = np.array(getattr(self, name), dtype=np.float64)
             if value.shape != shape:
                 raise InputError(f"camera {name} must have shape {shape}, not {value.shape}.")
             if not np.isfinite(value).all():
                 raise InputError(f"camera {name} holds NaN or infinite numbers.")
+            value.flags.writeable = False
             object.__setattr__(self, name, value)
         for name in ("width", "height"):
             value = getattr(self, name)
@@ -51,6 +55,16 @@ class Camera:
             raise InputError(f"the near distance of a camera must be a finite number, not {self.near!r}.")
         if not self.orthographic and not self.near > 0:
             raise InputError(f"the near distance of a perspective camera must be positive, not {self.near}.")
+
+    def __eq__(self, other: object) -> bool:
+        return self._numbers() == other._numbers() if isinstance(other, Camera) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._numbers())
+
+    def _numbers(self) -> tuple:
+        matrices = *self.K.flat, *self.world_to_camera.flat
+        return matrices, self.width, self.height, self.orthographic, self.near
 
     @property
     def centre(self) -> np.ndarray:

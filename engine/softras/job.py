@@ -30,7 +30,7 @@ BEST, BEST_FACES, PREVIEW, RESULT = "best.npy", "best_faces.npy", "preview.npy",
 BEST_RIG, BEST_POSES, PREVIEW_POSES = "best_rig.npy", "best_poses.json", "preview_poses.json"
 
 
-@dataclass
+@dataclass(eq=False)
 class Job:
     """A fit as a document.
 

@@ -9,9 +9,9 @@ import numpy as np
 from .errors import InputError
 
 
-@dataclass
+@dataclass(eq=False)
 class Mesh:
-    """Vertices and triangles.
+    """Vertices and triangles, which may be changed in place. A mesh equals itself only.
 
     Attributes:
         vertices: (V, 3) float64, scene units.

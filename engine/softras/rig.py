@@ -2,7 +2,7 @@
 
 Spaces: the mesh and its shape keys are in the space of the mesh object, bones in the space of the armature object. One
 object, the mover, carries both: the armature object where there is one, else the mesh object. The inheritance of bones,
-rotation modes and skinning are Blender's.
+rotation modes and skinning are Blender's. A rig and each of its parts equals itself only, as the mesh does.
 """
 
 from __future__ import annotations

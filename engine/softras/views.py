@@ -41,9 +41,9 @@ class Landmark:
             object.__setattr__(self, name, value)
 
 
-@dataclass
+@dataclass(eq=False)
 class View:
-    """One photograph's share of a fit.
+    """One photograph's share of a fit, which may be changed in place. A view equals itself only.
 
     Attributes:
         name: how messages and reports call it.

@@ -1,11 +1,15 @@
-"""Meshes, views and rendering from Python: what is taken, and what is refused in one sentence."""
+"""Meshes, views and rendering from Python: what is taken, what is refused in one sentence, and what equals what."""
 
+import dataclasses
+import importlib
+import pkgutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+import softras
 from softras import Camera, InputError, Mesh, hard_silhouettes, render_silhouettes
 
 
@@ -62,3 +66,45 @@ def test_arrays_and_one_camera_render_as_tensors_and_a_list_do(cube, square_view
     assert hard_silhouettes(cube.vertices, cube.faces, [camera]).sum() == 400
     with pytest.raises(InputError, match="there are no cameras"):
         render_silhouettes(cube.vertices, cube.faces, [])
+
+
+def test_cameras_of_equal_numbers_are_one_camera_in_a_set(square_views) -> None:
+    camera = square_views[0].camera
+    same = Camera(**{field.name: getattr(camera, field.name) for field in dataclasses.fields(Camera)})
+    negative_zeros = replace(
+        camera, world_to_camera=np.where(camera.world_to_camera == 0, -0.0, camera.world_to_camera)
+    )
+    others = [replace(camera, **change) for change in ({"near": 0.5}, {"width": 47}, {"K": camera.K + np.eye(3)})]
+    others += [replace(camera, orthographic=not camera.orthographic), "a camera", None]
+    assert camera == same == negative_zeros
+    assert camera in [same]
+    assert len({camera, same, negative_zeros}) == 1
+    assert camera not in others
+    assert len({camera, *others}) == 7
+
+
+def test_a_camera_does_not_change_with_the_arrays_it_was_made_of(square_views) -> None:
+    K = square_views[0].camera.K.copy()
+    camera = replace(square_views[0].camera, K=K)
+    before = hash(camera)
+    K[0, 0] += 1
+    assert camera == square_views[0].camera
+    assert hash(camera) == before
+    with pytest.raises(ValueError, match="read-only"):
+        camera.K[0, 0] = 1
+
+
+def test_every_other_noun_with_arrays_equals_itself_only(cube, square_views) -> None:
+    """An equality made of the arrays' own would have no truth value, and a hash could not follow their changes."""
+    for noun in (cube, square_views[0], softras.Transform(), softras.AmbientLight([1, 1, 1])):
+        other = replace(noun)
+        assert noun == noun
+        assert noun != other
+        assert noun in [other, noun]
+        assert len({noun, noun, other}) == 2
+    for module in pkgutil.walk_packages(softras.__path__, "softras."):
+        if module.name != "softras.__main__":
+            for value in vars(importlib.import_module(module.name)).values():
+                if value is not Camera and dataclasses.is_dataclass(value) and value.__dataclass_params__.eq:
+                    kinds = {str(field.type).removesuffix(" | None") for field in dataclasses.fields(value)}
+                    assert kinds.isdisjoint({"np.ndarray", "Tensor", "torch.Tensor"}), value

@@ -21,7 +21,7 @@ FINEST = 2.0  # crop pixels per mask pixel, at most
 CACHED = 1 << 16  # pixels summed at once, so that the sums stay in the processor's cache
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Crops:
     """What N views show, at S x S pixels.
 

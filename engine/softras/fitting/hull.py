@@ -55,7 +55,7 @@ def carve(views: Sequence[View], voxels: int = 96) -> Mesh:
     return Mesh(vertices + low - spacing, faces)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Outline:
     """Signed pixel distances to a mask's outline in its crop, and what is needed to look them up."""
 

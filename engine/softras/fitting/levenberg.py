@@ -22,7 +22,7 @@ LEAST = 1e-5  # damping; with less, so many tries would not shorten a capped ste
 TRIES = 6  # steps of growing damping before a minimum is believed
 
 
-@dataclass
+@dataclass(eq=False)
 class Parameters:
     """F frames with P parameters each, and C that they share."""
 
@@ -42,7 +42,7 @@ class Parameters:
         return float((self.frames * other.frames).sum() + self.shared @ other.shared)
 
 
-@dataclass
+@dataclass(eq=False)
 class Model:
     """What a sum of squares is near some parameters: cost + gradient . d + d . hessian d / 2.
 

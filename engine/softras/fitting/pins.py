@@ -10,7 +10,7 @@ import numpy as np
 Arrays = dict[str, np.ndarray]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Pins:
     """k points and their places.
 

@@ -337,9 +337,8 @@ def rig_of(mesh: Mesh) -> Rig:
 
 def _owners(cameras: Sequence[Camera]) -> np.ndarray:
     """(N,) which camera each is; equal ones are one."""
-    numbers: dict[bytes, int] = {}
-    keys = [camera.K.tobytes() + camera.world_to_camera.tobytes() for camera in cameras]
-    return np.array([numbers.setdefault(key, len(numbers)) for key in keys])
+    numbers: dict[Camera, int] = {}
+    return np.array([numbers.setdefault(camera, len(numbers)) for camera in cameras])
 
 
 def _moved(view: View, given: Camera, camera: Camera) -> View:

@@ -24,7 +24,7 @@ from .pins import Arrays, Pins
 from .unit import UnitSpace
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FrameViews:
     """The views of one frame.
 

@@ -18,7 +18,7 @@ EVENT_SECONDS = 0.1  # between progress events
 PREVIEW_SECONDS = 0.4  # between those that show something
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Progress:
     """A moment of a fit.
 
@@ -47,7 +47,7 @@ class Progress:
     cameras: Sequence[Camera] | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FitResult:
     """The best state of a fit.
 

@@ -9,7 +9,7 @@ import numpy as np
 from ..camera import Camera
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class UnitSpace:
     """Rates, smoothing and edge lengths mean the same for a ring and a house, and float32 suffices.
 

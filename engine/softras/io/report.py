@@ -103,7 +103,7 @@ def write_report(folder: Path | str, views: Sequence[View], start: Mesh | Rig | 
     return folder / "report.html"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Pictures:
     outline: np.ndarray
     error: np.ndarray

@@ -15,7 +15,7 @@ from .meshes import load_mesh, obj_statements, obj_words
 from .polygons import triangulate
 
 
-@dataclass
+@dataclass(eq=False)
 class TexturedMesh:
     """A mesh and what the file says of its colours; None for what it does not say.
 

@@ -129,7 +129,7 @@ def _inverse(xy: Tensor) -> Tensor:
     return adjugate / bounded[:, None, None]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _View:
     """One view's faces in NDC (F, 3, 2), their depths (F, 3), inverses (F, 3, 3), facing (F,), and the settings."""
 

@@ -30,7 +30,7 @@ from . import conorms, distributions, reference, textures
 from .modes import Modes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Appearance:
     """What faces show.
 
@@ -138,7 +138,7 @@ def homogeneous_pixels(corners: Tensor, K: Tensor, orthographic: bool) -> Tensor
     return (corners @ torch.cat([K[:2], last[None]]).T).transpose(1, 2)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _View:
     """One view's visible polygons (G, 4, 2), their faces (G,), inverse (G, 3, 3), depths (G, 3), and the settings."""
 

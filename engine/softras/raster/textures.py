@@ -66,7 +66,7 @@ def surface_resolution(texture: Tensor) -> int:
 # UV textures
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class MipChain:
     """An image and its halvings, packed. Level l has max(1, size >> l) rows and columns.
 

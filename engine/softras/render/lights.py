@@ -16,7 +16,7 @@ from torch import Tensor
 Reflection = Literal["blinn_phong", "phong"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class AmbientLight:
     """The same light from everywhere. color: (3,)."""
 
@@ -26,7 +26,7 @@ class AmbientLight:
         _make_tensors(self, color=(3,))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class DirectionalLight:
     """A light so far away that it has only a direction.
 
@@ -40,7 +40,7 @@ class DirectionalLight:
         _make_tensors(self, color=(3,), direction=(3,))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PointLight:
     """A light at a point.
 
@@ -56,7 +56,7 @@ class PointLight:
         _make_tensors(self, color=(3,), position=(3,), attenuation=(3,))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SphericalHarmonics:
     """Light from all around as its first nine harmonics (Ramamoorthi and Hanrahan, SIGGRAPH 2001).
 

@@ -16,7 +16,7 @@ from ..geometry.normals import corners, face_normals, vertex_normals
 from .lights import Light, Reflection, diffuse_light, specular_light, towards, unit
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Gloss:
     """What a surface reflects like a blurred mirror. color: (3,); the rest as in :func:`softras.specular_light`."""
 
