@@ -39,7 +39,7 @@ def test_two_spheres() -> None:
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 10**6))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_as_all_pairs(p: int, q: int, seed: int) -> None:
     random = np.random.default_rng(seed)
     one, other = random.normal(size=(p, 3)), random.normal(size=(q, 3))

@@ -49,7 +49,7 @@ def test_gradients_and_batches(normals) -> None:
 
 
 @given(st.integers(0, 10**6), st.floats(1e-3, 1e3))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_normals_turn_with_the_mesh_and_do_not_know_its_size(seed: int, scale: float) -> None:
     vertices, faces = rough(seed)
     turn = rotation(seed)

@@ -144,7 +144,7 @@ def test_batches_and_arrays(loss) -> None:
 
 
 @given(st.integers(0, 10**6), st.floats(0.1, 10))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_invariances(seed: int, scale: float) -> None:
     """Of motions, of the order of faces and of the corners in them, of the orientation of each; and of units."""
     vertices, faces = rough(seed)

@@ -94,7 +94,7 @@ def test_grid_lines_through_vertices_meet_the_faces() -> None:
 
 
 @given(st.integers(0, 10**6), st.permutations(range(3)))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_voxels_move_with_the_mesh(seed: int, axes: list[int]) -> None:
     vertices, faces = rough(seed)
     vertices = 0.2 * vertices / vertices.abs().max()

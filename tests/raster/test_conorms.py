@@ -51,14 +51,14 @@ def test_the_table_has_the_ten_and_softras_mean_in_the_order_of_their_numbers():
 
 
 @EACH
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(x=st.floats(1e-6, 1 - 1e-6), y=st.floats(1e-6, 1 - 1e-6))
 def test_two_faces_give_the_formula_of_the_paper(name, p, x, y):
     assert folded([x, y], name, p) == pytest.approx(FORMULAS[name](x, y, p), rel=1e-9, abs=1e-9)
 
 
 @EACH
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(a=SEVERAL, b=SEVERAL, random=st.randoms(use_true_random=False))
 def test_any_order_and_any_grouping_give_the_same(name, p, a, b, random):
     whole = folded(a + b, name, p)
@@ -71,7 +71,7 @@ def test_any_order_and_any_grouping_give_the_same(name, p, a, b, random):
 
 
 @EACH
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(a=COVERAGE)
 def test_a_face_alone_is_alpha_and_one_of_coverage_0_changes_nothing(name, p, a):
     expected = float(a > 0.5) if name == "hard" else a
@@ -81,7 +81,7 @@ def test_a_face_alone_is_alpha_and_one_of_coverage_0_changes_nothing(name, p, a)
 
 
 @EACH
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(a=SEVERAL, more=COVERAGE)
 def test_alpha_is_at_least_the_largest_at_most_1_and_rises(name, p, a, more):
     alpha = folded(a, name, p)
@@ -102,7 +102,7 @@ def test_both_modes_of_differentiation_agree_with_differences(name, p):
 
 @pytest.mark.parametrize(("name", "p"), [*CASES, ("sum", None)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(exponents=st.lists(st.integers(-37, 37), min_size=1, max_size=5), one=st.booleans())
 def test_values_and_gradients_are_finite_from_0_to_1(name, p, dtype, exponents, one):
     odds = torch.tensor([0.0, *(10.0**e for e in exponents), *([math.inf] * one)], dtype=dtype)

@@ -115,10 +115,8 @@ def test_the_extension_holds_the_sources():
 # ------------------------------------------------------------------------------------------------ computing
 
 FEW = settings(
-    deadline=None,
     max_examples=25,
     suppress_health_check=list(HealthCheck),
-    derandomize=True,
     phases=[Phase.explicit, Phase.generate],  # shrinking takes too long
 )
 

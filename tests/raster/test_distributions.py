@@ -132,7 +132,7 @@ def test_limits_are_0_and_1(name):
 
 
 @NAMES
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(u=st.tuples(FINITE, FINITE), shape=st.floats(1e-3, 100), shift=st.floats(-10, 10))
 def test_it_rises_and_adds_up_to_1_anywhere(name, u, shape, shift):
     low, high = (number(x, name, shape=shape, shift=shift) for x in sorted(u))
@@ -146,7 +146,7 @@ def test_it_rises_and_adds_up_to_1_anywhere(name, u, shape, shift):
 
 @NAMES
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(data=st.data())
 def test_values_and_gradients_are_finite_for_any_finite_distance(name, dtype, data):
     width = 32 if dtype == torch.float32 else 64

@@ -14,7 +14,7 @@ from torch.autograd import forward_ad
 import softras
 from softras.raster import cpu, cuda, reference
 
-QUICK = settings(deadline=None, max_examples=25, suppress_health_check=list(HealthCheck), derandomize=True)
+QUICK = settings(max_examples=25, suppress_health_check=list(HealthCheck))
 NAMES = ("vertices", "K", "world_to_camera")
 
 

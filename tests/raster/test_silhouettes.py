@@ -9,7 +9,7 @@ from scenes import by_threads, compare, same_bits, scenes, small_scene
 import softras
 from softras.raster import cpu, ops
 
-QUICK = settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck), derandomize=True)
+QUICK = settings(max_examples=40, suppress_health_check=list(HealthCheck))
 
 
 def test_the_native_library_is_there():

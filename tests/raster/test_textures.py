@@ -352,7 +352,7 @@ def test_faces_without_area_have_a_level_and_finite_gradients(dtype):
         assert gradient.isfinite().all()
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(0, 10_000), st.floats(0.1, 10))
 def test_the_level_follows_the_resolution_of_the_image(seed, scale):
     vertices, faces, K, world_to_camera, uv, uv_faces = scene(seed, False)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from . import reference
+from . import reference, sums
 from .image_reference import Appearance, homogeneous_pixels
 
 
@@ -52,8 +52,8 @@ def fragments_of(
     barycentrics, depth = [], []
     for i in range(n):
         world = vertices if vertices.dim() == 2 else vertices[i]
-        camera = world @ world_to_camera[i, :3, :3].T + world_to_camera[i, :3, 3]
-        corners = camera[faces[nearest[i][seen[i]].long()].long()]  # (M, 3, 3)
+        camera = sums.transformed(world, world_to_camera[i, :3])
+        corners = sums.rows(camera, faces[nearest[i][seen[i]].long()].long())  # (M, 3, 3)
         h = homogeneous_pixels(corners, K[i], orthographic is not None and bool(orthographic[i])).transpose(1, 2)
         at = pixels[seen[i]]
         at = torch.cat([at, torch.ones_like(at[:, :1])], 1)
@@ -84,6 +84,6 @@ def shade(
         look, seen = appearance.of_view(n), nearest[n] >= 0
         face = nearest[n][seen].long()
         shown = look.shown(face, at.barycentrics[n][seen], at.depth[n][seen], bool(orthographic[n]))
-        image = background[n].expand(*seen.shape, -1).index_put((seen,), shown)
+        image = sums.spread(background[n], 0, seen.numel()).unflatten(0, seen.shape).index_put((seen,), shown)
         images.append(image.permute(2, 0, 1))
     return torch.stack(images) if images else background.new_zeros(0, background.shape[1], *nearest.shape[1:])

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from . import compat, conorms, distributions, fragments, image_cpu, image_cuda, image_reference, ops, textures
 from .modes import DISTANCES, Choices, Modes, Numbers, checked
+from .sums import spread, total
 
 
 class Rendering(NamedTuple):
@@ -118,12 +119,13 @@ def images(
     )
     background = torch.as_tensor(background, dtype=dtype, device=device)
     if background.dim() == 0:
-        background = background.expand(choices.channels)
+        background = spread(background, 0, choices.channels)
     if tuple(background.shape) not in ((choices.channels,), (n, choices.channels)):
         raise ValueError(
             f"the background must have {choices.channels} channels, as the image, not shape {tuple(background.shape)}"
         )
-    background = background.expand(n, -1)
+    if background.dim() == 1:
+        background = spread(background, 0, n)
     texels, levels = vertices.new_zeros(0), vertices.new_zeros(0)
     if isinstance(texture, Tensor):
         texels = texture
@@ -356,7 +358,7 @@ def _gradients(ctx, grad_alpha, grad_image, backward):
     gt = gt if ctx.needs_input_grad[13] else None
     if ctx.needs_input_grad[12]:
         share = background_share(depth, weight, near, far, Numbers(*ctx.numbers))
-        gb = torch.einsum("nchw,nhw->nc", grad_image, share)
+        gb = total((grad_image * share[:, None]).flatten(2), 2)
     return gv, None, gk, gw, None, None, None, None, None, None, ga, None, gb, gt, gl, None, None
 
 

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from . import conorms, distributions, reference, textures
+from . import conorms, distributions, reference, sums, textures
 from .modes import Modes
 
 
@@ -58,12 +58,12 @@ class Appearance:
 
     def shown(self, face: Tensor, barycentrics: Tensor, z: Tensor, orthographic: bool) -> Tensor:
         """(..., C) what faces (...) show at barycentrics (..., 3) and depths (...); of one view."""
-        values = (barycentrics[..., None] * self.attributes[self.attribute_faces.long()[face]]).sum(-2)
+        values = (barycentrics[..., None] * sums.rows(self.attributes, self.attribute_faces.long()[face])).sum(-2)
         if self.surface is not None:
             texels = textures.sample_surface_texture(self.surface, face, barycentrics)
         elif self.chain is not None:
             assert self.levels is not None
-            level = textures.pixel_level(self.levels[face], z, orthographic)
+            level = textures.pixel_level(sums.rows(self.levels, face), z, orthographic)
             texels = textures.sample_chain(self.chain, values[..., :2], level, self.wrap)
             values = values[..., 2:]
         else:
@@ -135,7 +135,8 @@ def homogeneous_pixels(corners: Tensor, K: Tensor, orthographic: bool) -> Tensor
     last = K.new_tensor([0.0, 0.0, 1.0])
     if orthographic:
         corners = torch.cat([corners[..., :2], torch.ones_like(corners[..., 2:])], -1)
-    return (corners @ torch.cat([K[:2], last[None]]).T).transpose(1, 2)
+    pixels = sums.transformed(corners.reshape(-1, 3), torch.cat([K[:2], last[None]]))
+    return pixels.reshape(corners.shape).transpose(1, 2)
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from . import sums
+
 WRAPS = ("repeat", "clamp", "mirror")  # what lies outside 0..1: the image again, its border, its mirror image
 FLAT = 128.0  # a face without area has this level where the pixel sees too much of the texture, minus it for too little
 
@@ -52,7 +54,8 @@ def sample_surface_texture(texture: Tensor, face: Tensor, barycentrics: Tensor) 
 
     Differentiable to the texels; piecewise constant in the barycentrics.
     """
-    return texture[face, surface_texel(barycentrics, surface_resolution(texture))]
+    texel = face * texture.shape[1] + surface_texel(barycentrics, surface_resolution(texture))
+    return sums.rows(texture.flatten(0, 1), texel)
 
 
 def surface_resolution(texture: Tensor) -> int:
@@ -144,7 +147,7 @@ def sample_chain(chain: MipChain, uv: Tensor, level: Tensor, wrap: str = "repeat
     texel for the next.
     """
     index, weight = texel_weights(chain, uv, level, wrap)
-    return (weight[..., None] * chain.texels[index]).sum(-2)
+    return (weight[..., None] * sums.rows(chain.texels, index)).sum(-2)
 
 
 def texel_weights(chain: MipChain, uv: Tensor, level: Tensor, wrap: str = "repeat") -> tuple[Tensor, Tensor]:
@@ -226,18 +229,19 @@ def face_levels(
     Returns:
         (N, F); FLAT where the face is seen edge-on, -FLAT where it has no area in the texture.
     """
-    R, t = world_to_camera[:, :3, :3], world_to_camera[:, :3, 3]
-    X = (vertices @ R.transpose(1, 2) + t[:, None])[:, faces.long()]  # (N, F, corner, xyz)
+    n = len(K)
+    vertices = sums.spread(vertices, 0, n) if vertices.dim() == 2 else vertices
+    X = sums.rows(sums.transformed(vertices, world_to_camera[:, :3]), faces.long(), 1)  # (N, F, corner, xyz)
     a, b = X[:, :, 1] - X[:, :, 0], X[:, :, 2] - X[:, :, 0]
     normal = torch.linalg.cross(a, b)
     seen = (X[:, :, 0] * normal).sum(-1)  # det X
     if orthographic is not None:
         seen = torch.where(orthographic.to(seen.device)[:, None], normal[..., 2], seen)
-    seen = seen * (K[:, 0, 0] * K[:, 1, 1] - K[:, 0, 1] * K[:, 1, 0])[:, None]
-    corners = uv[..., uv_faces.long(), :]
+    seen = seen * sums.spread(K[:, 0, 0] * K[:, 1, 1] - K[:, 0, 1] * K[:, 1, 0], 1, len(faces))
+    corners = sums.rows(uv, uv_faces.long(), uv.dim() - 2)
     e, f = corners[..., 1, :] - corners[..., 0, :], corners[..., 2, :] - corners[..., 0, :]
     covered = (e[..., 0] * f[..., 1] - e[..., 1] * f[..., 0]) * (height * width)
-    covered, seen = torch.broadcast_tensors(covered.abs(), seen.abs())
+    covered, seen = (covered if uv.dim() == 3 else sums.spread(covered, 0, n)).abs(), seen.abs()
     tiny = torch.finfo(seen.dtype).tiny
     has_area = (covered > tiny) & (seen > tiny)
     one = torch.ones_like(seen)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -48,7 +49,8 @@ def supersampled(
     result = render(vertices, faces, larger, world_to_camera, samples * height, samples * width, **settings)
 
     def mean(x: Tensor) -> Tensor:
-        return x.reshape(*x.shape[:-2], height, samples, width, samples).mean((-3, -1))
+        every = range(samples)  # in this order, whatever the number of threads
+        return functools.reduce(torch.add, (x[..., i::samples, j::samples] for i in every for j in every)) / samples**2
 
     if isinstance(result, Rendering):
         return result._replace(alpha=mean(result.alpha), image=mean(result.image))
