@@ -14,6 +14,7 @@ from ..mesh import Mesh
 from ..raster import cuda
 from ..rig import Rig
 from ..views import View
+from .alignment import aligned
 from .pose_fit import PoseFit, rig_of
 from .progress import FitResult, Journal, Progress
 from .settings import Settings
@@ -88,6 +89,12 @@ def _events(
         rigs = result.rigs if result is not None else {}
         if isinstance(start, Rig) and not rigs:
             rigs = {views[0].frame: start}
+        if mesh is not None and not settings.moves and settings.place == "auto" and lock is None:
+            for found in aligned(mesh, views, settings, device, journal):
+                if isinstance(found, Mesh):
+                    mesh = found
+                else:
+                    yield replace(found, rigs=rigs)
         cameras = [view.camera for view in views] if "cameras" in settings.optimize else None
         for event in VertexFit(mesh, views, lock, settings, device, journal).events():
             if isinstance(event, FitResult):

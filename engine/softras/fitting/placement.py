@@ -18,11 +18,19 @@ from .terms import silhouette_iou_loss
 from .unit import UnitSpace
 
 OVERLAP = 0.2  # mean IoU below which a mesh counts as not yet placed
+MATCHED = 0.85  # mean IoU from which on it counts as placed
+GAIN = 1.1  # times the mean IoU: what a move must bring where mesh and masks overlap already
+SHORTFALL = 0.6  # of what is missing to IoU 1, at most left over by what is clearly better
 PRIOR = 1e-3  # keeps what the masks leave open (the depth in a single view) near where it was
 
 
-def needs_placement(mesh: Mesh, views: Sequence[View], device: torch.device) -> bool:
-    """Whether the mesh hardly overlaps the masks. A view from inside the mesh counts as no overlap."""
+def clearly_better(found: float, before: float) -> bool:
+    """Whether a mean IoU is so much nearer to 1 than another that the difference is not one of taste."""
+    return 1 - found < SHORTFALL * (1 - before)
+
+
+def overlap(mesh: Mesh, views: Sequence[View], device: torch.device) -> float:
+    """Mean soft IoU of the mesh with the masks, at some 128 pixels. A view from inside the mesh counts as none."""
     unit = UnitSpace.around(mesh.vertices)
     crops = crop_views(views, mesh.vertices, unit, 128, device)
     vertices = torch.as_tensor(unit.to_unit(mesh.vertices), dtype=torch.float32, device=device)
@@ -31,7 +39,25 @@ def needs_placement(mesh: Mesh, views: Sequence[View], device: torch.device) -> 
     alpha = crops.render(vertices, faces, everything, sigma=1e-6, cull=False)
     iou = 1 - silhouette_iou_loss(alpha, crops.masks_of(everything)).cpu().numpy()
     inside = [camera_inside(view.camera, mesh) for view in views]
-    return float(np.where(inside, 0.0, iou).mean()) < OVERLAP
+    return float(np.where(inside, 0.0, iou).mean())
+
+
+def onto_masks(mesh: Mesh, views: Sequence[View], device: torch.device) -> tuple[float, np.ndarray] | None:
+    """Scale, and the (4, 4) matrix of all that moves the mesh onto the masks; None where it is there already.
+
+    The mesh stays where its overlap with the masks is good, or is some and would hardly be better elsewhere.
+    """
+    before = overlap(mesh, views, device)
+    if before >= MATCHED:
+        return None
+    used = np.unique(mesh.faces)
+    scale, pivot, shift = place(mesh.vertices[used], views)
+    matrix = np.eye(4) * [scale, scale, scale, 1]
+    matrix[:3, 3] = pivot - scale * pivot + shift
+    moved = Mesh(mesh.vertices @ matrix[:3, :3].T + matrix[:3, 3], mesh.faces)
+    if before >= OVERLAP and overlap(moved, views, device) < GAIN * before:
+        return None
+    return scale, matrix
 
 
 def place(vertices: np.ndarray, views: Sequence[View]) -> tuple[float, np.ndarray, np.ndarray]:
@@ -71,7 +97,7 @@ def place(vertices: np.ndarray, views: Sequence[View]) -> tuple[float, np.ndarra
 
 def moved_onto_masks(scale: float) -> str:
     """What the user should know of a placement."""
-    return f"The mesh did not overlap the masks; it was moved onto them and scaled by {scale:.3g}."
+    return f"The mesh was moved onto the masks and scaled by {scale:.3g} first; place='never' leaves it where it is."
 
 
 def camera_inside(camera: Camera, mesh: Mesh) -> bool:

@@ -18,7 +18,7 @@ from ..rig import Rig, Transform
 from ..views import View
 from .aim import aimed
 from .evaluate import evaluate, thinned
-from .placement import check_cameras, moved_onto_masks, needs_placement, place
+from .placement import check_cameras, moved_onto_masks, onto_masks
 from .poses import Moment, PoseSearch
 from .progress import FitResult, Journal, Progress
 from .schedule import CAMERAS, FINE, FINEST, JOINT, OBJECT, POSE, POSE_NEAR, SHAPE
@@ -41,8 +41,11 @@ class PoseFit:
         device: torch.device,
         journal: Journal,
         max_seconds: float,
+        *,
+        finest: bool = True,
     ) -> None:
-        """max_seconds: since the journal's start."""
+        """max_seconds: since the journal's start; finest: whether the last, sharpest stages are wanted."""
+        self.finest = finest
         self.given, self.views, self.settings, self.device = start, views, settings, device
         self.journal, self.max_seconds = journal, max_seconds
         self.parts = tuple(part for part in PARTS if part in settings.optimize)
@@ -106,10 +109,10 @@ class PoseFit:
         views = [
             self.views[i] for i in next(filter(None, self.used))
         ]  # of the first frame: later ones may be elsewhere
-        if self.settings.place == "auto" and free and needs_placement(mesh, views, self.device):
-            scale, pivot, shift = place(world[used], views)
-            onto = np.eye(4) * [scale, scale, scale, 1]
-            onto[:3, 3] = pivot - scale * pivot + shift
+        found = onto_masks(mesh, views, self.device) if self.settings.place == "auto" and free else None
+        self.placed = found is not None
+        if found is not None:
+            scale, onto = found
             moved = np.linalg.inv(rig.parent) @ onto @ rig.parent @ rig.transform.matrix()
             transform = replace(rig.transform, location=moved[:3, 3], scale=rig.transform.scale * scale)
             rig = replace(rig, transform=transform)
@@ -171,14 +174,16 @@ class PoseFit:
         if "cameras" in settings.optimize:
             search.move_cameras(self.moves(self.movable))
             yield from self.follow(search.together(seen, JOINT, known))
-        yield from self.follow(search.together(seen, FINE if "pose" in self.parts else FINEST, known))
+        if self.finest:
+            yield from self.follow(search.together(seen, FINE if "pose" in self.parts else FINEST, known))
         self.fill(seen)
         yield self.evaluated()
 
     def find_object(self, frame: int) -> Iterator[Moment]:
         """Where the object is, all else as given."""
         free = self.rig.transform.turns_freely
-        turns = self.settings.turns if free and self.iou[self.used[frame]].mean() < MATCHED else 0
+        unsure = self.placed or self.iou[self.used[frame]].mean() < MATCHED
+        turns = self.settings.turns if free and unsure else 0
         return search_turns(self.search, frame, OBJECT, turns)
 
     def fill(self, seen: Sequence[int]) -> None:

@@ -38,8 +38,8 @@ class Settings:
         turns: how many rotations of the object are tried at first; 0 for the given one alone.
         seed: of the order in which views are visited; on the CPU the same seed gives the same result.
         device: "auto", "cpu" or "cuda".
-        place: "auto" moves and scales the mesh onto the masks when it does not yet overlap them (unless a lock
-            mask holds vertices in place); or "never".
+        place: "auto" brings the mesh onto the masks first where it clearly matches them better so: moved and scaled,
+            and with free vertices alone turned too (unless a lock mask or symmetry holds them); or "never".
         symmetry: mirror axis "x", "y" or "z" of the displacements, or None.
         symmetry_frame: 16 numbers, row by row: the (4, 4) matrix from the space whose origin and axes define the
             mirror plane (in Blender: the object's) to the world; None for the world itself.

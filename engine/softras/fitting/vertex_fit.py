@@ -16,7 +16,7 @@ from .crops import FINEST, Crops, crop_box, crop_views
 from .evaluate import evaluate, thinned
 from .hull import carve
 from .model import Model
-from .placement import check_cameras, moved_onto_masks, needs_placement, place
+from .placement import check_cameras, moved_onto_masks, onto_masks
 from .precondition import Adam
 from .progress import FitResult, Journal, Progress
 from .remesh import remesh
@@ -93,11 +93,13 @@ class VertexFit:
             normal = np.linalg.inv(frame[:3, :3])["xyz".index(self.settings.symmetry)]
             normal = normal / np.linalg.norm(normal)
             mirror = (find_partners(mesh.vertices, frame[:3, 3], normal), normal)
-        if self.settings.place == "auto" and self.lock is None and needs_placement(mesh, self.views, self.device):
-            scale, pivot, shift = place(mesh.vertices[np.unique(mesh.faces)], self.views)
+        wanted = self.settings.place == "auto" and self.lock is None
+        found = onto_masks(mesh, self.views, self.device) if wanted else None
+        if found is not None:
+            scale, onto = found
             loose = np.ones(len(mesh.vertices), dtype=bool)
             loose[mesh.faces] = False
-            moved = scale * (mesh.vertices - pivot) + pivot + shift
+            moved = mesh.vertices @ onto[:3, :3].T + onto[:3, 3]
             mesh = Mesh(np.where(loose[:, None], mesh.vertices, moved), mesh.faces)
             self.journal.notes.append(moved_onto_masks(scale))
         return mesh, mirror
