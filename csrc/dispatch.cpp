@@ -36,7 +36,9 @@ static int highest() { return 0; }
   extern "C" int softras_silhouettes_jacobian_float32_##isa(const softras_jacobian_call*);  \
   extern "C" int softras_silhouettes_jacobian_float64_##isa(const softras_jacobian_call*);  \
   extern "C" int softras_images_float32_##isa(const softras_image_call*);                   \
-  extern "C" int softras_images_float64_##isa(const softras_image_call*);
+  extern "C" int softras_images_float64_##isa(const softras_image_call*);                   \
+  extern "C" int softras_coverage_float32_##isa(softras_coverage_call*);                    \
+  extern "C" int softras_coverage_float64_##isa(softras_coverage_call*);
 LEVELS(DECLARE)
 
 // The entry points of one instruction set.
@@ -44,11 +46,13 @@ struct Functions {
   int (*silhouettes[2])(const softras_call*);  // float32, float64
   int (*jacobian[2])(const softras_jacobian_call*);
   int (*images[2])(const softras_image_call*);
+  int (*coverage[2])(softras_coverage_call*);
 };
 #define FUNCTIONS(isa)                                                        \
   {{softras_silhouettes_float32_##isa, softras_silhouettes_float64_##isa},    \
    {softras_silhouettes_jacobian_float32_##isa, softras_silhouettes_jacobian_float64_##isa}, \
-   {softras_images_float32_##isa, softras_images_float64_##isa}},
+   {softras_images_float32_##isa, softras_images_float64_##isa},              \
+   {softras_coverage_float32_##isa, softras_coverage_float64_##isa}},
 static const Functions functions[] = {LEVELS(FUNCTIONS)};
 #define NAME(isa) #isa,
 static const char* const names[] = {LEVELS(NAME)};
@@ -73,5 +77,7 @@ int softras_silhouettes_jacobian_float32(const softras_jacobian_call* call) { re
 int softras_silhouettes_jacobian_float64(const softras_jacobian_call* call) { return functions[level()].jacobian[1](call); }
 int softras_images_float32(const softras_image_call* call) { return functions[level()].images[0](call); }
 int softras_images_float64(const softras_image_call* call) { return functions[level()].images[1](call); }
+int softras_coverage_float32(softras_coverage_call* call) { return functions[level()].coverage[0](call); }
+int softras_coverage_float64(softras_coverage_call* call) { return functions[level()].coverage[1](call); }
 const char* softras_instruction_set(void) { return names[level()]; }
 }

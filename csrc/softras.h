@@ -66,6 +66,36 @@ typedef struct {
   double texel_unit;
 } softras_image_call;
 
+/* Exact coverage of one mesh in N views. Forward, it may keep what the derivatives need; a second call takes that and
+   gives its memory back; a third and a fourth work with it. */
+enum { SOFTRAS_COVERAGE_FORWARD = 0, SOFTRAS_COVERAGE_TAKE, SOFTRAS_COVERAGE_BACKWARD, SOFTRAS_COVERAGE_JACOBIAN };
+typedef struct {
+  softras_call scene; /* sigma and transmittance are not used */
+  int32_t mode;
+  int32_t keep; /* forward: whether anything is to be kept */
+  /* the topology (engine/softras/raster/coverage/topology.py); coincident vertices are one in it */
+  const void *source_faces;    /* (F,3): the faces that it is of, typed as face_indices */
+  const int32_t *faces;        /* (F,3) */
+  int64_t pairs, others, groups;
+  const int32_t *pair_edges;   /* (pairs,4): vertices a and b, the face that goes from a to b, the one from b to a */
+  const int32_t *other_edges;  /* (others,2): a and b */
+  const int64_t *other_ends;   /* (others + 1): where the faces of each begin in other_faces, and the end */
+  const int32_t *other_faces;
+  const int8_t *other_directions; /* 1: the face goes from a to b; -1: from b to a */
+  const int64_t *group_ends;   /* (groups + 1): where the vertices of each begin in copies, and the end */
+  const int32_t *copies;       /* vertices in one place; the first is the one that faces name */
+  /* what is kept */
+  void *kept;      /* out of the forward pass; to take: in */
+  int64_t *counts; /* (N,2): contours and pieces of each view; out of the forward pass, then in */
+  void *contours, *pieces;
+  /* the Jacobian: derivatives as in softras_jacobian_call */
+  int32_t parameters;
+  int64_t row_count;
+  const int32_t *row_of_piece;
+  const void *d_positions, *d_intrinsics, *d_world_to_camera;
+  void *rows; /* (row_count,P): out */
+} softras_coverage_call;
+
 enum {
   SOFTRAS_OK = 0,
   SOFTRAS_BAD_POSITIONS,       /* NaN or infinite */
@@ -77,6 +107,7 @@ enum {
   SOFTRAS_BAD_ATTRIBUTES,      /* NaN or infinite */
   SOFTRAS_BAD_TEXELS,
   SOFTRAS_BAD_BACKGROUND,
+  SOFTRAS_STALE_TOPOLOGY, /* it is of other faces, or of vertices that were in one place and are no more */
 };
 
 #if defined(_WIN32)
@@ -91,6 +122,8 @@ SOFTRAS_API int softras_silhouettes_jacobian_float32(const softras_jacobian_call
 SOFTRAS_API int softras_silhouettes_jacobian_float64(const softras_jacobian_call *call);
 SOFTRAS_API int softras_images_float32(const softras_image_call *call);
 SOFTRAS_API int softras_images_float64(const softras_image_call *call);
+SOFTRAS_API int softras_coverage_float32(softras_coverage_call *call);
+SOFTRAS_API int softras_coverage_float64(softras_coverage_call *call);
 SOFTRAS_API const char *softras_instruction_set(void); /* the one chosen for this processor */
 
 #ifdef __cplusplus

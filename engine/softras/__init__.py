@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from .io.textured import TexturedMesh, load_textured_mesh
     from .io.views import load_views
     from .raster.conorms import CONORMS
+    from .raster.coverage.ops import coverage, coverage_jacobian
     from .raster.distributions import DISTRIBUTIONS
     from .raster.fragments import Fragments, fragments_of
     from .raster.image_ops import Rendering, images
@@ -104,6 +105,8 @@ _LAZY = {
     "camera_to_pytorch3d": ".conventions.pytorch3d",
     "camera_to_softras": ".conventions.softras",
     "chamfer_distance": ".geometry.distances",
+    "coverage": ".raster.coverage.ops",
+    "coverage_jacobian": ".raster.coverage.ops",
     "diffuse_light": ".render.lights",
     "edge_length_loss": ".geometry.smoothness",
     "eye_from_angles": ".render.cameras",

@@ -73,6 +73,7 @@ def _load() -> tuple[ctypes.CDLL | None, str]:
             getattr(library, "softras_silhouettes_" + scalar).argtypes = [ctypes.POINTER(Call)]
             getattr(library, "softras_silhouettes_jacobian_" + scalar).argtypes = [ctypes.POINTER(_JacobianCall)]
             getattr(library, "softras_images_" + scalar).argtypes = [ctypes.c_void_p]
+            getattr(library, "softras_coverage_" + scalar).argtypes = [ctypes.c_void_p]
         return library, library.softras_instruction_set().decode()
     except (OSError, AttributeError) as error:
         return None, f"the native library {path.name} does not load: {error}"
@@ -199,9 +200,18 @@ class Scene:
 
 def run(function: str, dtype: torch.dtype, call: ctypes.Structure) -> None:
     """Call the library's function for the scalar type. Raises what the status means."""
+    check(status_of(function, dtype, call))
+
+
+def status_of(function: str, dtype: torch.dtype, call: ctypes.Structure) -> int:
+    """Call the library's function for the scalar type; returns the status (csrc/softras.h)."""
     library = _load()[0]
     assert library is not None
-    status = getattr(library, f"softras_{function}_{str(dtype).removeprefix('torch.')}")(ctypes.byref(call))
+    return getattr(library, f"softras_{function}_{str(dtype).removeprefix('torch.')}")(ctypes.byref(call))
+
+
+def check(status: int) -> None:
+    """Raises what a status means, unless it is 0."""
     if status:
         kind, message = STATUS[status]
         raise kind(message)

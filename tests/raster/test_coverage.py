@@ -1,0 +1,321 @@
+"""Exact coverage against its definition, against areas known by hand, and what users rely on."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import trimesh
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from scenes import by_threads, same_bits, scenes
+
+import softras
+from softras.raster.coverage import cpu, ops, reference
+
+QUICK = settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck), derandomize=True)
+SHEAR = 2e-8  # how far the kernel moves a pixel down for each pixel to the right, twice
+
+
+def random_scenes():
+    return scenes(faces=st.integers(1, 8), sizes=st.tuples(st.integers(1, 12), st.integers(1, 12)))
+
+
+def flat(polygons, height, width, dtype=torch.float64):
+    """Vertices and cameras of an orthographic view in which x and y are pixels."""
+    points = torch.tensor(polygons, dtype=dtype).reshape(-1, 2)
+    vertices = torch.cat([points, torch.ones(len(points), 1, dtype=dtype)], dim=1).requires_grad_()
+    faces = torch.arange(len(points)).reshape(-1, 3)
+    return vertices, faces, torch.eye(3, dtype=dtype)[None], torch.eye(4, dtype=dtype)[None], height, width
+
+
+def drawn(vertices, faces, K, world_to_camera, height, width, **modes):
+    return softras.coverage(
+        vertices, faces, K, world_to_camera, height, width, orthographic=torch.tensor([True]), **modes
+    )
+
+
+def ball(subdivisions=2, dtype=torch.float32, views=1, size=48):
+    mesh = trimesh.creation.icosphere(subdivisions)
+    K = softras.perspective(50, size, size + 8).to(dtype)[None].repeat(views, 1, 1)
+    eyes = [softras.eye_from_angles(3.0, 20.0, 50.0 * i) for i in range(views)]
+    cameras = torch.stack([softras.look_at(eye).to(dtype) for eye in eyes])
+    return torch.tensor(mesh.vertices, dtype=dtype), torch.tensor(mesh.faces), K, cameras, size, size + 8
+
+
+@QUICK
+@given(random_scenes())
+def test_it_agrees_with_the_definition(scene):
+    inputs = scene.inputs(torch.float64)
+    vertices, K, world_to_camera = inputs
+    modes = scene.orthographic, scene.near, scene.cull
+    found = softras.coverage(
+        vertices, scene.faces, K, world_to_camera, scene.height, scene.width,
+        orthographic=scene.orthographic, near=scene.near, cull=scene.cull,
+    )  # fmt: skip
+    wanted = reference.coverage(vertices, scene.faces, K, world_to_camera, scene.height, scene.width, *modes)
+    largest = max(1.0, float(extent_in_pixels(scene)))
+    assert (found - wanted).abs().max() <= 10 * SHEAR * largest
+
+
+def extent_in_pixels(scene):
+    """How long the image of a face can be: a shear of so many pixels moves its far end."""
+    return 4 * max(scene.height, scene.width)
+
+
+@settings(QUICK, max_examples=20)
+@given(random_scenes(), st.integers(0, 100))
+def test_its_gradients_are_those_of_the_definition(scene, seed):
+    """Where two edges meet in a pixel the definition itself has kinks, at which either side is right: most scenes have
+    none, and the sum of all differences is judged."""
+    inputs = scene.inputs(torch.float64)
+    vertices, K, world_to_camera = inputs
+    size, modes = (scene.height, scene.width), (scene.orthographic, scene.near, scene.cull)
+    weights = torch.rand(len(K), *size, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    keywords = dict(zip(("orthographic", "near", "cull"), modes, strict=True))
+    found = softras.coverage(vertices, scene.faces, K, world_to_camera, *size, **keywords)
+    wanted = reference.coverage(vertices, scene.faces, K, world_to_camera, *size, *modes)
+    ours = torch.autograd.grad((found * weights).sum(), inputs)
+    theirs = torch.autograd.grad((wanted * weights).sum(), inputs)
+    for mine, other in zip(ours, theirs, strict=True):
+        assert (mine - other).abs().max() <= 1e-5 * max(1.0, float(other.abs().max()))
+
+
+def test_the_area_of_a_triangle_and_its_gradient():
+    corners = [(3.2, 2.1), (11.7, 4.9), (6.4, 12.3)]
+    vertices, *rest = flat(corners, 16, 16)
+    total = drawn(vertices, *rest).sum()
+    (ax, ay), (bx, by), (cx, cy) = corners
+    area2 = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
+    assert total.item() == pytest.approx(abs(area2) / 2, abs=1e-6)
+    total.backward()
+    wanted = torch.tensor([[by - cy, cx - bx], [cy - ay, ax - cx], [ay - by, bx - ax]]) / 2
+    torch.testing.assert_close(vertices.grad[:, :2], wanted.double() * np.sign(area2), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (0, 2, 1)])
+def test_overlapping_squares_count_once_however_they_are_turned(order):
+    def square(x, y, side):
+        a, b, c, d = (x, y), (x + side, y), (x + side, y + side), (x, y + side)
+        return [[(a, b, c)[i] for i in order], [a, c, d]]
+
+    alpha = drawn(*flat(square(2, 3, 4) + square(4.5, 5, 4), 12, 12))[0]
+    assert alpha.sum().item() == pytest.approx(2 * 16 - 1.5 * 2, abs=1e-5)
+    assert alpha[4, 3].item() == 1 and alpha[8, 8].item() == pytest.approx(0.5, abs=1e-6) and alpha[11, 11] == 0
+
+
+def test_an_axis_aligned_square_has_its_gradients_on_every_side():
+    """Exactly horizontal edges are in no slab of a sweep from top to bottom, and move areas all the same."""
+    a, b, c, d = (2, 3), (6, 3), (6, 8), (2, 8)
+    vertices, *rest = flat([a, b, c, a, c, d], 12, 12)
+    drawn(vertices, *rest).sum().backward()
+    left, right = vertices.grad[[0, 3, 5], 0].sum(), vertices.grad[[1, 2, 4], 0].sum()
+    top, bottom = vertices.grad[[0, 1, 3], 1].sum(), vertices.grad[[2, 4, 5], 1].sum()
+    for got, wanted in ((left, -5), (right, 5), (top, -4), (bottom, 4)):
+        assert got.item() == pytest.approx(wanted, abs=1e-5)
+
+
+@pytest.mark.parametrize("mesh", ["ball", "torus", "open", "inside out"])
+def test_it_is_what_supersampling_approaches(mesh):
+    vertices, faces, K, camera, height, width = ball(3, torch.float64)
+    if mesh == "torus":
+        shape = trimesh.creation.torus(0.8, 0.25)
+        vertices, faces = torch.tensor(shape.vertices), torch.tensor(shape.faces)
+    elif mesh == "open":
+        faces = faces[::3]
+    elif mesh == "inside out":
+        faces = torch.where(torch.arange(len(faces))[:, None] % 2 == 0, faces, faces.flip(1))
+    found = softras.coverage(vertices, faces, K, camera, height, width)[0]
+    many = 12
+    finer = K.clone()
+    finer[:, :2] *= many
+    hard = softras.silhouettes(vertices, faces, finer, camera, height * many, width * many, sigma=1e-12) > 0.5
+    wanted = hard[0].double().reshape(height, many, width, many).mean((1, 3))
+    outline = (found > 0) & (found < 1)
+    assert (found - wanted).abs().max() < 0.08 and (found - wanted)[outline].abs().mean() < 0.02
+    assert torch.equal(found[~outline], wanted[~outline])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_gradcheck(seed):
+    generator = torch.Generator().manual_seed(seed)
+    vertices = (torch.randn(6, 3, dtype=torch.float64, generator=generator) * 0.6).requires_grad_()
+    faces = torch.tensor([[0, 1, 2], [1, 3, 2], [4, 1, 5]])
+    _, _, K, cameras, _, _ = ball(0, torch.float64, 2)
+    K = (K * torch.tensor([8 / 48, 8 / 48, 1])[:, None]).requires_grad_()
+    cameras.requires_grad_()
+    near = torch.tensor([2.9, 1e-3], dtype=torch.float64)  # cuts faces of the first view
+
+    def render(v, k, w):
+        return softras.coverage(v, faces, k, w, 8, 9, near=near)
+
+    assert torch.autograd.gradcheck(render, (vertices, K, cameras), eps=1e-6, atol=1e-4)
+
+
+def test_the_jacobian_is_the_forward_mode_of_the_gradients():
+    vertices, faces, K, cameras, height, width = ball(2, torch.float64, 3)
+    generator = torch.Generator().manual_seed(0)
+    inputs = [x.requires_grad_() for x in (vertices, K, cameras)]
+    moves = [torch.randn(*x.shape, 5, dtype=torch.float64, generator=generator) for x in inputs]
+    weights = torch.randn(3, height, width, dtype=torch.float64, generator=generator)
+    alpha = softras.coverage(vertices, faces, K, cameras, height, width)
+    grads = torch.autograd.grad((alpha * weights).sum(), inputs)
+    wanted = sum((g[..., None] * d).flatten(0, -2).sum(0) for g, d in zip(grads, moves, strict=True))
+    found = softras.coverage_jacobian(vertices, faces, K, cameras, height, width, *moves)
+    assert torch.equal(found.alpha, alpha.detach())
+    assert (found.pixels.diff() > 0).all()
+    torch.testing.assert_close(weights.flatten()[found.pixels] @ found.rows, wanted, rtol=1e-9, atol=1e-9)
+    still = torch.ones(alpha.numel(), dtype=torch.bool)
+    still[found.pixels] = False
+    assert ((alpha.flatten()[still] == 0) | (alpha.flatten()[still] == 1)).all()
+
+
+def test_any_number_of_threads_gives_the_same_bits():
+    scene = ball(5, torch.float32, 3, size=256)  # work enough for several threads
+    one = [scene[0], scene[1], scene[2][:1], scene[3][:1], *scene[4:]]
+    weights = torch.rand(3, 256, 264, generator=torch.Generator().manual_seed(0))
+
+    def run():
+        found = []
+        for vertices, faces, K, cameras, height, width in (scene, one):
+            inputs = [x.clone().requires_grad_() for x in (vertices, K, cameras)]
+            alpha = softras.coverage(inputs[0], faces, inputs[1], inputs[2], height, width)
+            found += [alpha.detach(), *torch.autograd.grad((alpha * weights[: len(K)]).sum(), inputs)]
+        return found
+
+    first, *others = by_threads(run)
+    assert all(same_bits(first, other) for other in others)
+
+
+def test_vertices_split_at_seams_are_one_and_share_their_gradient():
+    vertices, faces, K, camera, height, width = ball(2, torch.float64)
+    split = vertices[faces].reshape(-1, 3).requires_grad_()  # every face has its own corners
+    whole = vertices.clone().requires_grad_()
+    apart = softras.coverage(split, torch.arange(len(split)).reshape(-1, 3), K, camera, height, width)
+    joined = softras.coverage(whole, faces, K, camera, height, width)
+    assert torch.equal(apart, joined)
+    weights = torch.rand(apart.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    (apart * weights).sum().backward()
+    (joined * weights).sum().backward()
+    summed = torch.zeros_like(whole).index_add_(0, faces.flatten(), split.grad)
+    torch.testing.assert_close(summed, whole.grad, rtol=1e-12, atol=1e-12)
+    for copies in ((faces.flatten() == vertex).nonzero()[:, 0] for vertex in range(5)):
+        assert (split.grad[copies] == split.grad[copies[0]]).all()
+
+
+def test_what_moved_apart_is_no_longer_one():
+    vertices, faces, K, camera, height, width = ball(1, torch.float64)
+    split, own = vertices[faces].reshape(-1, 3), torch.arange(3 * len(faces)).reshape(-1, 3)
+    softras.coverage(split, own, K, camera, height, width)  # joined
+    exploded = split + 0.2 * split.reshape(-1, 3, 3).mean(1).repeat_interleave(3, 0)
+    found = softras.coverage(exploded, own, K, camera, height, width)
+    wanted = softras.coverage(exploded, own.clone(), K, camera, height, width)
+    assert torch.equal(found, wanted) and not torch.equal(found, softras.coverage(split, own, K, camera, height, width))
+
+
+def test_faces_changed_in_place_are_seen():
+    vertices, faces, K, camera, height, width = ball(1)
+    array = faces.numpy().copy()
+    shared = torch.from_numpy(array)  # torch does not see what numpy changes
+    before = softras.coverage(vertices, shared, K, camera, height, width)
+    array[:] = array[::-1][:, [0, 2, 1]].copy()
+    array[0] = array[1]
+    after = softras.coverage(vertices, shared, K, camera, height, width)
+    assert torch.equal(after, softras.coverage(vertices, shared.clone(), K, camera, height, width))
+    assert before.shape == after.shape
+
+
+@pytest.mark.parametrize("shape", ["no vertices", "no faces", "no cameras"])
+def test_nothing_covers_nothing(shape):
+    vertices, faces, K, camera, height, width = ball(1)
+    if shape == "no vertices":
+        vertices, faces = vertices[:0], faces[:0]
+    elif shape == "no faces":
+        faces = faces[:0]
+    else:
+        K, camera = K[:0], camera[:0]
+    inputs = [x.clone().requires_grad_() for x in (vertices, K, camera)]
+    alpha = softras.coverage(inputs[0], faces, inputs[1], inputs[2], height, width)
+    assert alpha.shape == (len(K), height, width) and not alpha.any()
+    alpha.sum().backward()
+    assert not any(x.grad.any() for x in inputs)
+    rows = softras.coverage_jacobian(vertices, faces, K, camera, height, width, vertices.new_ones(*vertices.shape, 2))
+    assert rows.pixels.numel() == 0 and rows.rows.shape == (0, 2)
+
+
+def test_the_operator_passes_torchs_own_checks():
+    vertices, faces, K, camera, height, width = ball(1, torch.float64, size=10)
+    args = ops._checked(vertices, faces, K, camera, height, width, None, 1e-3, False)
+    args = tuple(
+        x.clone().requires_grad_() if torch.is_tensor(x) and x.dtype == torch.float64 and x.dim() > 1 else x
+        for x in args
+    )
+    torch.library.opcheck(torch.ops.softras.coverage.default, args)
+
+
+def test_it_compiles_as_one_graph_and_gives_the_same():
+    vertices, faces, K, camera, height, width = ball(1)
+
+    def loss(v):
+        return softras.coverage(v, faces, K, camera, height, width).square().sum()
+
+    compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
+    ours, theirs = vertices.clone().requires_grad_(), vertices.clone().requires_grad_()
+    loss(ours).backward()
+    compiled(theirs).backward()
+    assert torch.equal(ours.grad, theirs.grad)
+
+
+def test_second_derivatives_are_refused():
+    vertices, faces, K, camera, height, width = ball(1)
+    vertices.requires_grad_()
+    alpha = softras.coverage(vertices, faces, K, camera, height, width)
+    (gradient,) = torch.autograd.grad(alpha.square().sum(), vertices, create_graph=True)
+    with pytest.raises(RuntimeError, match="once, not twice"):
+        gradient.sum().backward()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"faces": torch.tensor([[0, 1, 999]])}, "faces name vertices that do not exist"),
+        ({"faces": torch.tensor([[0, 1, -1]])}, "faces name vertices that do not exist"),
+        ({"vertices": torch.full((12, 3), torch.nan)}, "vertices holds NaN"),
+        ({"K": torch.full((1, 3, 3), torch.inf)}, "K holds NaN or infinite"),
+        ({"near": -1.0}, "near must be positive"),
+    ],
+)
+def test_bad_input_is_named(change, words):
+    names = ("vertices", "faces", "K", "world_to_camera", "height", "width")
+    given = dict(zip(names, ball(0), strict=True)) | change
+    with pytest.raises(ValueError, match=words):
+        softras.coverage(**given)
+
+
+def test_a_mesh_seen_from_inside_and_one_behind_the_camera():
+    vertices, faces, K, _, height, width = ball(2)
+    inside = torch.eye(4)[None]
+    assert (softras.coverage(vertices, faces, K, inside, height, width) == 1).all()
+    behind = inside.clone()
+    behind[0, 2, 3] = -5
+    assert not softras.coverage(vertices, faces, K, behind, height, width).any()
+
+
+def test_memory_kept_for_the_backward_pass_is_given_back():
+    """Without a gradient nothing is kept, and what is kept lies in tensors."""
+    vertices, faces, K, camera, height, width = ball(2)
+    args = ops._checked(vertices, faces, K, camera, height, width, None, 1e-3, False)
+    alpha, kept = cpu.coverage(*args, keep=True)
+    assert cpu.coverage(*args, keep=False)[1] is None and torch.equal(alpha, cpu.coverage(*args, keep=False)[0])
+    contours, pieces = kept.counts.sum(0).tolist()
+    assert len(kept.contours) == contours * cpu.CONTOUR_BYTES and len(kept.pieces) == pieces * cpu.PIECE_BYTES
+
+
+def test_the_pages_snippet_runs(monkeypatch):
+    root = Path(__file__).resolve().parents[2]
+    monkeypatch.chdir(root)
+    (code,) = re.findall(r"```python\n(.*?)```", (root / "docs" / "coverage.md").read_text(), re.DOTALL)
+    names = {}
+    exec(code, names)
+    assert names["vertices"].grad.any() and 0.05 < names["area"].mean() < 0.5
