@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from ..props import SOFTRAS_PG_view
 
 _COLLECTION = "Softras Views"
+# What a views folder calls the channels of masks, as the Views list has them.
+_CHANNELS = {"alpha": "ALPHA", "grey": "LUMINANCE", "red": "RED", "green": "GREEN", "blue": "BLUE"}
 
 
 class SOFTRAS_OT_view_add(bpy.types.Operator):
@@ -259,6 +261,8 @@ def _warn_of_photos(operator: bpy.types.Operator, items: list[SOFTRAS_PG_view]) 
 
 def _add_view(scene: bpy.types.Scene, view: ListedView) -> bpy.types.Object:
     """A camera object (in no collection yet) and an item of the Views list for a listed view."""
+    if view.reading.label is not None:
+        raise InputError(f"view '{view.name}': its mask is a map of labels; save the object's mask as an image.")
     camera = camera_to_blender(view.camera, view.name, scene.render)
     try:
         mask = _load_image(view.mask, view)
@@ -269,7 +273,11 @@ def _add_view(scene: bpy.types.Scene, view: ListedView) -> bpy.types.Object:
     show_behind(camera, photo, (view.camera.width, view.camera.height), scene.render)
     item = scene.softras.views.add()
     item.camera, item.image, item.weight = camera, mask, view.weight
-    item.channel = mask_channel(mask)
+    how = view.reading
+    item.channel = mask_channel(mask) if how.channel == "auto" else _CHANNELS[how.channel]
+    item.invert = how.invert
+    if how.threshold is not None:
+        item.threshold = how.threshold
     return camera
 
 

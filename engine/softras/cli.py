@@ -60,6 +60,10 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("job", nargs="?", metavar="JOB", help="a job folder, in place of --mesh and --views")
     fit.add_argument("--mesh", metavar="FILE", help="the mesh to start from; its topology is kept")
     fit.add_argument("--views", metavar="FOLDER", help="folder with a cameras.json and masks")
+    fit.add_argument("--mask-channel", metavar="NAME", help="where masks are: auto, alpha, grey, red, green, blue")
+    fit.add_argument("--mask-threshold", type=float, metavar="T", help="0..1: above it is object, else background")
+    fit.add_argument("--mask-invert", action="store_true", default=None, help="black is object, white is background")
+    fit.add_argument("--mask-label", metavar="N", help="the object's value in maps of labels, or its colour: #ff0000")
     fit.add_argument("--out", metavar="FILE", help="where to write the fitted mesh (.obj .ply .stl .off .glb)")
     fit.add_argument("--out-views", metavar="DIR", help="where to write the views with the fitted cameras")
     fit.add_argument("--mode", choices=("refine", "reconstruct"), help="default: refine with a mesh, else reconstruct")
@@ -167,10 +171,12 @@ def _job(options: argparse.Namespace) -> Job:
     from .io.views import load_views
     from .job import Job
 
-    settings = _settings(options)
+    settings, reading = _settings(options), _reading(options)
     if options.job:
         if options.mesh or options.views:
             raise InputError("give either a job folder or --mesh and --views, not both.")
+        if reading:
+            raise InputError("the masks of a job folder are read already; leave the --mask options out.")
         job = Job.load(options.job)
         job.settings.update(settings)
         return job
@@ -182,7 +188,7 @@ def _job(options: argparse.Namespace) -> Job:
     if mesh is None and settings.get("mode") == "refine":
         raise InputError("there is no mesh to refine; name one with --mesh FILE or use --mode reconstruct.")
     settings.setdefault("mode", "reconstruct" if mesh is None else "refine")
-    return Job(load_views(options.views), mesh, settings=settings)
+    return Job(load_views(options.views, **reading), mesh, settings=settings)
 
 
 def _settings(options: argparse.Namespace) -> dict[str, Any]:
@@ -199,6 +205,15 @@ def _settings(options: argparse.Namespace) -> dict[str, Any]:
         except ValueError:
             settings[name.strip().replace("-", "_")] = value
     return settings
+
+
+def _reading(options: argparse.Namespace) -> dict[str, Any]:
+    """How masks are read, as far as it is given."""
+    names = ("mask_channel", "mask_threshold", "mask_invert", "mask_label")
+    reading = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    if (label := reading.get("mask_label", "")).isdecimal():
+        reading["mask_label"] = int(label)
+    return reading
 
 
 def _source(options: argparse.Namespace) -> str | None:

@@ -99,6 +99,7 @@ def test_a_folder_becomes_cameras_and_views(scene: bpy.types.Scene) -> None:
         (lambda entry: entry["K"][0].__setitem__(0, 2 * entry["K"][0][0]), "resize its image so that fx = fy"),
         (lambda entry: entry.pop("K"), "its camera lacks K"),
         (lambda entry: entry.update(frame=2), "The folder shows several frames"),
+        (lambda entry: entry.update(mask_label=1), "its mask is a map of labels"),
     ],
 )
 def test_a_folder_with_one_bad_view_adds_nothing(scene, tmp_path, change, message) -> None:
@@ -112,6 +113,17 @@ def test_a_folder_with_one_bad_view_adds_nothing(scene, tmp_path, change, messag
     after = snapshot(scene)
     assert {**after, "images": None} == {**before, "images": None}
     assert not scene.softras.views and not bpy.data.cameras
+
+
+def test_a_folder_says_how_its_masks_are_read(scene: bpy.types.Scene, tmp_path: Path) -> None:
+    shutil.copytree(SPOT, tmp_path / "views")
+    document = json.loads((tmp_path / "views" / "cameras.json").read_text())
+    document.update(mask_channel="red", mask_threshold=0.25)
+    document["views"][1].update(mask_channel="grey", mask_invert=True)
+    (tmp_path / "views" / "cameras.json").write_text(json.dumps(document))
+    bpy.ops.softras.views_import(directory=str(tmp_path / "views"))
+    items = [(item.channel, item.threshold, item.invert) for item in scene.softras.views]
+    assert items[:3] == [("RED", 0.25, False), ("LUMINANCE", 0.25, True), ("RED", 0.25, False)]
 
 
 def test_no_folder(scene: bpy.types.Scene, tmp_path: Path) -> None:

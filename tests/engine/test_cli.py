@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from short_fits import ENDLESS, QUICK, QUICK_NEW
 
 from softras import load_mesh, load_views
@@ -48,6 +49,22 @@ def test_refine_writes_the_mesh_a_report_and_a_table(softras, setting_options, s
     start, fitted = (spot / "start.obj").read_text().splitlines(), out.read_text().splitlines()
     assert [s for s in start if s[:2] != "v "] == [f for f in fitted if f[:2] != "v "]
     assert len(start) == len(fitted)
+
+
+def test_masks_are_read_as_the_options_say(softras, setting_options, spot: Path, tmp_path: Path) -> None:
+    """Instance maps in which the cow is 3 and all else is brighter: as plain masks they would be inverted."""
+    shutil.copytree(spot, tmp_path / "views", ignore=shutil.ignore_patterns("*.obj"))
+    for view in load_views(spot):
+        labels = np.where(view.mask > 0.5, 3, 255).astype(np.uint8)
+        Image.fromarray(labels).save(tmp_path / "views" / "masks" / f"{view.name}.png")
+    command = ("fit", "--mesh", spot / "start.obj", "--views", tmp_path / "views", "--out", tmp_path / "fitted.obj")
+    options = ("--max-seconds", 0.01, *setting_options(QUICK))
+    starts = [
+        table(softras(*command, *how, *options).stdout)["mean"] for how in (["--mask-label", 3], ["--mask-invert"])
+    ]
+    assert min(starts) > 0.6
+    bad = softras(*command, "--mask-label", "red")
+    assert bad.returncode == 2 and "a colour such as #ff0000, not 'red'" in one_sentence(bad.stderr)
 
 
 def test_without_a_mesh_a_new_one_is_made(softras, setting_options, spot: Path, tmp_path: Path) -> None:

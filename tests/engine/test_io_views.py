@@ -83,7 +83,7 @@ def test_pixel_centres_in_files_lie_on_integers(folder: Path) -> None:
         (lambda d: d["views"][1].update(t=["a", 0, 0]), "not a number"),
         (
             lambda d: d["views"][1].update(width=64),
-            "the mask of view 'along x' is 48 x 40 pixels but its camera has 64 x 40",
+            "001.png is 48 x 40 pixels but its camera has 64 x 40",
         ),
         (lambda d: d["views"][1].update(near=-1, orthographic=False), "near distance"),
         (lambda d: d["views"][1].update(weight=-2), "weight of view 'along x'"),
@@ -160,5 +160,5 @@ def test_a_channel_that_is_not_there_is_refused(tmp_path: Path) -> None:
     Image.fromarray(HALF).save(tmp_path / "mask.png")
     with pytest.raises(InputError, match="has no alpha channel"):
         load_mask(tmp_path / "mask.png", channel="alpha")
-    with pytest.raises(InputError, match="choose one of auto, alpha"):
+    with pytest.raises(InputError, match="choose from auto, alpha"):
         load_mask(tmp_path / "mask.png", channel="luma")

@@ -25,7 +25,7 @@ from ..render.silhouette import hard_silhouettes
 from ..rig import Rig
 from ..views import View
 from .files import make_folder, write_png, write_text
-from .masks import load_image
+from .images import load_colours
 from .report_page import Card, page
 
 if TYPE_CHECKING:
@@ -157,9 +157,7 @@ def _box(shown: np.ndarray) -> tuple[int, int, int, int]:
 def _background(view: View, window: _Window) -> np.ndarray:
     """(h, w, 3) float 0..255: the photograph, or the mask in quiet greys."""
     if view.photo is not None:
-        pixels = load_image(view.photo)
-        rgb = pixels[..., :3] if pixels.shape[2] >= 3 else pixels[..., :1].repeat(3, axis=2)
-        photo = Image.fromarray((rgb * 255).round().astype(np.uint8))
+        photo = Image.fromarray(load_colours(view.photo))
         scale = (photo.width / view.camera.width, photo.height / view.camera.height)
         box = (window.x0 * scale[0], window.y0 * scale[1], window.x1 * scale[0], window.y1 * scale[1])
         return np.asarray(photo.resize((window.width, window.height), Image.Resampling.BICUBIC, box)).astype(np.float32)

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..mesh import Mesh
-from .masks import load_image
+from .images import load_image, rgb
 from .meshes import load_mesh, obj_statements, obj_words
 from .polygons import triangulate
 
@@ -88,7 +88,7 @@ def _from_obj(path: Path, mesh: Mesh) -> TexturedMesh:
         images = _obj_images(path, libraries, list(used))
         if len(images) > 1:
             raise InputError(f"the faces of {path} use {len(images)} texture images; bake them into one.")
-        found.texture = _rgb(load_image(images[0])) if images else None
+        found.texture = rgb(load_image(images[0])) if images else None
     if all(len(color) == 3 for color in colors):
         found.colors = np.array(colors, dtype=np.float32)
     return found
@@ -147,8 +147,3 @@ def _from_trimesh(path: Path, mesh: Mesh) -> TexturedMesh:
         found.colors = np.zeros((len(mesh.vertices), 3), dtype=np.float32)
         found.colors[mesh.faces] = np.asarray(colors)[faces][..., :3] / 255
     return found
-
-
-def _rgb(pixels: np.ndarray) -> np.ndarray:
-    """(H, W, 3) of (H, W, C)."""
-    return pixels[..., :3] if pixels.shape[2] > 2 else pixels[..., :1].repeat(3, axis=2)

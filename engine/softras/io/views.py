@@ -3,13 +3,17 @@
 The file holds {"views": [{"name", "mask", "K", "R", "t", "width", "height", ...}]}: x_camera = R x + t,
 pixel ~ K x_camera, OpenCV axes, **pixel centres on integers**, paths relative to the folder. Optional in a
 view: "image" (the photograph), "weight", "ignore" (an image, white = no opinion), "orthographic", "near", "frame",
-"landmarks" (a list of {"vertex", "pixel": [x, y], "weight"}).
+"landmarks" (a list of {"vertex", "pixel": [x, y], "weight"}); how its mask is read: "mask_channel" (auto, alpha, grey,
+red, green or blue), "mask_threshold" (0..1), "mask_invert" (true or false), "mask_label" (the object's value in a map
+of labels: a number, or a colour as "#ff0000"). These four may stand beside "views" too, for all views that say nothing
+else.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +24,7 @@ from ..conventions.opencv import HALF_PIXEL
 from ..errors import InputError
 from ..views import Landmark, View
 from .files import make_folder, read_json, write_json, write_png
-from .masks import load_mask
+from .masks import MaskReading, load_mask, read_mask
 
 
 @dataclass(frozen=True)
@@ -35,20 +39,46 @@ class ListedView:
     ignore: Path | None
     frame: int
     landmarks: tuple[Landmark, ...]
+    reading: MaskReading
 
 
-def load_views(folder: Path | str) -> list[View]:
+def load_views(
+    folder: Path | str,
+    *,
+    mask_channel: str | None = None,
+    mask_threshold: float | None = None,
+    mask_invert: bool | None = None,
+    mask_label: int | str | None = None,
+) -> list[View]:
     """The views of a folder with a cameras.json (or the path of such a file).
+
+    Args:
+        folder: where the cameras.json is.
+        mask_channel: how the masks are read, as all that follow: see `softras.io.masks.MaskReading`. What is given
+            here goes before what cameras.json says.
+        mask_threshold: the same.
+        mask_invert: the same.
+        mask_label: the same.
 
     Raises InputError, naming the view, when something is missing, unreadable or of the wrong size.
     """
-    listed = list_views(folder)
+    given = {
+        "mask_channel": mask_channel,
+        "mask_threshold": mask_threshold,
+        "mask_invert": mask_invert,
+        "mask_label": mask_label,
+    }
+    listed = list_views(folder, {key: value for key, value in given.items() if value is not None})
     with ThreadPoolExecutor() as pool:  # decoding images lets go of the interpreter
         return list(pool.map(_load_view, listed))
 
 
-def list_views(folder: Path | str) -> list[ListedView]:
+def list_views(folder: Path | str, reading: Mapping[str, Any] | None = None) -> list[ListedView]:
     """What `load_views` would load, no image opened: for programs that read images themselves.
+
+    Args:
+        folder: as of `load_views`.
+        reading: those of its other arguments that are given.
 
     Raises InputError, naming the view, when something is missing.
     """
@@ -59,10 +89,11 @@ def list_views(folder: Path | str) -> list[ListedView]:
         path = path / "cameras.json"
     if not path.is_file():
         raise InputError(f"there is no {path}; a views folder needs a cameras.json that lists cameras and masks.")
-    entries = read_json(path).get("views")
+    document = read_json(path)
+    entries = document.get("views")
     if not isinstance(entries, list) or not entries:
         raise InputError(f"{path} lists no views; add at least one camera with a mask.")
-    return [_listed(path, number, entry) for number, entry in enumerate(entries)]
+    return [_listed(path, number, entry, document, reading or {}) for number, entry in enumerate(entries)]
 
 
 def save_views(folder: Path | str, views: list[View]) -> None:
@@ -106,7 +137,7 @@ def save_views(folder: Path | str, views: list[View]) -> None:
     write_json(folder / "cameras.json", {"convention": convention, "views": entries})
 
 
-def _listed(path: Path, number: int, entry: Any) -> ListedView:
+def _listed(path: Path, number: int, entry: Any, document: dict[str, Any], reading: Mapping[str, Any]) -> ListedView:
     if not isinstance(entry, dict):
         raise InputError(f"view {number} in {path} must be an object with a camera and a mask.")
     name = str(entry.get("name", number))
@@ -114,6 +145,7 @@ def _listed(path: Path, number: int, entry: Any) -> ListedView:
         raise InputError(f"view '{name}' in {path} has no mask; give the file name of its mask image.")
     try:
         camera = _camera(entry)
+        how = _reading(reading, entry, document)
         weight = float(entry.get("weight", 1.0))
         landmarks = tuple(
             Landmark(
@@ -139,13 +171,22 @@ def _listed(path: Path, number: int, entry: Any) -> ListedView:
         ignore=path.parent / entry["ignore"] if isinstance(entry.get("ignore"), str) else None,
         frame=entry.get("frame", 0),
         landmarks=landmarks,
+        reading=how,
     )
+
+
+def _reading(*levels: Mapping[str, Any]) -> MaskReading:
+    """How a mask is read; of what several levels say the first one's word counts."""
+    names = [field.name for field in fields(MaskReading)]
+    said = [(name, level[f"mask_{name}"]) for level in reversed(levels) for name in names if f"mask_{name}" in level]
+    return MaskReading(**dict(said))
 
 
 def _load_view(listed: ListedView) -> View:
     try:
-        mask = load_mask(listed.mask)
-        ignore = load_mask(listed.ignore) > 0.5 if listed.ignore else None
+        size = (listed.camera.width, listed.camera.height)
+        mask = read_mask(listed.mask, listed.reading, size)
+        ignore = load_mask(listed.ignore, size=size) > 0.5 if listed.ignore else None
     except InputError as error:
         raise InputError(f"view '{listed.name}': {error}") from error
     return View(listed.name, listed.camera, mask, listed.photo, listed.weight, ignore, listed.frame, listed.landmarks)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from ..io.masks import load_image
+from ..io.images import load_image, rgb
 from ..raster import sums
 from ..raster.textures import mip_chain, sample_chain, texel_barycentrics
 
@@ -17,8 +18,7 @@ def load_texture(path: Path | str) -> Tensor:
 
     Raises InputError when the file is missing or is no image.
     """
-    pixels = torch.from_numpy(load_image(path))
-    return pixels[..., :3].contiguous() if pixels.shape[2] > 2 else pixels[..., :1].repeat(1, 1, 3)
+    return torch.from_numpy(np.ascontiguousarray(rgb(load_image(path))))
 
 
 def surface_texture_from_image(

@@ -1,0 +1,216 @@
+"""Pictures are read from files here and nowhere else: masks, photographs and textures.
+
+Only decoders that work on pixels alone are used: a PostScript file called mask.png would start a program. What a
+picture needs is known from its header, and refused or waited for before any memory is taken.
+"""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import numpy as np
+
+from ..errors import InputError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "TGA", "GIF", "PPM")
+LARGEST = 2**27  # pixels of one picture, and of all that are decoded at once: 1 GB while they are read
+_ROWS = 256  # converted at once, so that a picture is never in memory twice
+_QUIET = threading.Lock()  # Python's filters of warnings belong to all threads
+
+# What EXIF's tag Orientation asks for, of an array with row 0 on top.
+_UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    2: lambda p: p[:, ::-1],
+    3: lambda p: p[::-1, ::-1],
+    4: lambda p: p[::-1],
+    5: lambda p: p.swapaxes(0, 1),
+    6: lambda p: np.rot90(p, -1),
+    7: lambda p: p[::-1, ::-1].swapaxes(0, 1),
+    8: lambda p: np.rot90(p),
+}
+
+
+def load_image(path: Path | str) -> np.ndarray:
+    """(H, W, C) float32 in 0..1: C = 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha.
+
+    Formats: PNG, JPEG, TIFF, WebP, BMP, TGA, GIF, PPM (PGM, PBM), of one picture each and at most 134 megapixels.
+    The EXIF orientation is applied; colours of 16 bits are read as 8 (grey keeps 16); CMYK becomes RGB.
+    Raises InputError when the file is missing, damaged, too large or of another kind.
+    """
+    return unit(read_pixels(path), path)
+
+
+def load_colours(path: Path | str) -> np.ndarray:
+    """(H, W, 3) uint8: `load_image` without its alpha, for pictures that are looked at."""
+    pixels = read_pixels(path)
+    if pixels.dtype != np.uint8:
+        pixels = (unit(pixels, path) * 255).round().astype(np.uint8)
+    return rgb(pixels)
+
+
+def rgb(pixels: np.ndarray) -> np.ndarray:
+    """(H, W, 3) of (H, W, C), without alpha."""
+    return pixels[..., :3] if pixels.shape[2] > 2 else pixels[..., :1].repeat(3, axis=2)
+
+
+def unit(pixels: np.ndarray, path: Path | str) -> np.ndarray:
+    """float32 in 0..1 of pixels as `read_pixels` has them; InputError where their range cannot be told."""
+    if pixels.dtype == np.uint8:
+        return pixels * np.float32(1 / 255)
+    low, high, least, most = (
+        (-1.0, 2.0, 0, 1) if pixels.dtype.kind == "f" else (0, 65535, 0, 65535)
+    )  # numbers of resampling may lie a little outside 0..1
+    if not (pixels.min() >= low and pixels.max() <= high):  # NaN too
+        raise InputError(
+            f"the image {path} holds values from {pixels.min():g} to {pixels.max():g} where {least} to {most} "
+            "are possible; save it anew with 8 bits."
+        )
+    return (pixels * np.float32(1 / most)).clip(0, 1).astype(np.float32)
+
+
+def read_pixels(
+    path: Path | str, *, size: tuple[int, int] | None = None, exact: bool = False, indices: bool = False
+) -> np.ndarray:
+    """The picture as it is stored, row 0 on top, upright: (H, W, C) uint8, or C = 1 or 2 of uint16, int32 or float32.
+
+    Args:
+        path: the file.
+        size: (width, height) that it must have; another one is refused before its pixels are read.
+        exact: the values matter one by one: a JPEG, which changes them, is refused.
+        indices: of a picture with a palette, the indices and not the colours: C = 1.
+
+    Raises InputError as `load_image`.
+    """
+    from PIL import Image  # loads in 30 ms: only who reads images pays
+
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            return _decode(file, path, size, exact, indices)
+    except InputError:
+        raise
+    except FileNotFoundError as error:
+        raise InputError(f"the image {path} does not exist.") from error
+    except Image.UnidentifiedImageError as error:
+        raise InputError(
+            f"the image {path} cannot be read: it is damaged or of another format than {', '.join(FORMATS)}; "
+            "save it anew as PNG or JPEG."
+        ) from error
+    except Image.DecompressionBombError as error:
+        raise _too_large(path) from error
+    except MemoryError as error:
+        raise InputError(f"the image {path} does not fit into memory; make it smaller.") from error
+    except Exception as error:  # decoders of damaged files raise whatever they stumble over
+        raise InputError(f"the image {path} cannot be read: it is damaged; save it anew as PNG or JPEG.") from error
+
+
+def _decode(file: BinaryIO, path: Path, size: tuple[int, int] | None, exact: bool, indices: bool) -> np.ndarray:
+    from PIL import Image
+
+    with _no_warnings():
+        image: Image.Image = Image.open(file, formats=FORMATS)
+        pictures = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)  # a phone's JPEG with its depth map
+    with image:
+        if pictures != 1:
+            raise InputError(f"the image {path} holds {pictures} pictures; save the one that is meant as a PNG.")
+        if exact and image.format in ("JPEG", "MPO"):
+            raise InputError(f"the image {path} is a JPEG, which does not keep labels exactly; save them as a PNG.")
+        if image.width * image.height > LARGEST:
+            raise _too_large(path)
+        if size is not None and sorted(image.size) != sorted(size):
+            raise _other_size(path, image.size, size)
+        with _ROOM.hold(image.width * image.height):
+            pixels = _converted(image, path, indices)
+            with _no_warnings():
+                turn = image.getexif().get(0x0112)  # after the pixels: in a PNG it may lie behind them
+            pixels = _UPRIGHT[turn](pixels) if turn in _UPRIGHT else pixels
+    if size is not None and pixels.shape[1::-1] != tuple(size):
+        raise _other_size(path, (pixels.shape[1], pixels.shape[0]), size)
+    return pixels
+
+
+def _converted(image: Image, path: Path, indices: bool) -> np.ndarray:
+    """(H, W, C): the pixels in a kind of numbers and channels that we know."""
+    mode, key = image.mode, image.info.get("transparency")
+    stored = next((tile[3] for tile in getattr(image, "tile", ())), "")  # how: known until the pixels are read
+    stored = stored if isinstance(stored, str) else str((stored or ("",))[0])
+    if mode in ("1", "L", "I", "F") or mode.startswith("I;16"):
+        wanted = "L" if mode == "1" else mode
+    elif mode == "P" and indices:
+        wanted = "P"
+    elif mode in ("P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "LA", "La", "CMYK", "YCbCr"):
+        alpha = "A" in mode.upper() or (key is not None and mode in ("P", "RGB"))
+        wanted = "LA" if mode in ("LA", "La") else "RGBA" if alpha else "RGB"
+        if mode == "RGB" and alpha and stored.startswith("RGB;16"):
+            raise InputError(
+                f"the image {path} has colours of 16 bits of which one is transparent; save it with 8 bits or an alpha."
+            )
+    else:
+        raise InputError(f"the image {path} has colours of the kind {mode}; save it anew as RGB or grey.")
+    image.load()
+    pixels = np.concatenate(
+        [
+            np.asarray(part if part.mode == wanted else part.convert(wanted))
+            for top in range(0, image.height, _ROWS)
+            for part in [image.crop((0, top, image.width, min(top + _ROWS, image.height)))]
+        ]
+    )
+    if pixels.dtype.byteorder == ">":
+        pixels = pixels.astype(pixels.dtype.newbyteorder("="))
+    if pixels.ndim == 3:
+        return pixels
+    if not isinstance(key, int) or mode == "F" or wanted == "P":
+        return pixels[..., None]
+    # The value of a grey PNG that is transparent, in the file's own bits.
+    key = key % 65536 if pixels.itemsize > 1 else key % 256 * {"L;2": 85, "L;4": 17}.get(stored, 1)
+    full = 65535 if pixels.itemsize > 1 else 255
+    return np.stack([pixels, np.where(pixels == key, 0, full).astype(pixels.dtype)], axis=-1)
+
+
+@contextmanager
+def _no_warnings() -> Iterator[None]:
+    """What a decoder finds odd is either right for us or an InputError; a terminal shows neither twice."""
+    with _QUIET, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+class _Room:
+    """Threads that decode at once share this number of pixels; who finds too little left waits."""
+
+    def __init__(self, pixels: int) -> None:
+        self._free = pixels
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def hold(self, pixels: int) -> Iterator[None]:
+        with self._changed:
+            self._changed.wait_for(lambda: self._free >= pixels)
+            self._free -= pixels
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free += pixels
+                self._changed.notify_all()
+
+
+_ROOM = _Room(LARGEST)
+
+
+def _too_large(path: Path) -> InputError:
+    return InputError(f"the image {path} has more than {LARGEST // 10**6} megapixels; make it smaller.")
+
+
+def _other_size(path: Path, size: tuple[int, int], wanted: tuple[int, int]) -> InputError:
+    return InputError(
+        f"the image {path} is {size[0]} x {size[1]} pixels but its camera has {wanted[0]} x {wanted[1]}; "
+        "use an image of the camera's size."
+    )
