@@ -86,6 +86,7 @@ typedef struct {
   const int32_t *copies;       /* vertices in one place; the first is the one that faces name */
   /* what is kept */
   void *kept;      /* out of the forward pass; to take: in */
+  int64_t *sampled_bands; /* (N): bands of rows whose coverage is that of samples, added to */
   int64_t *counts; /* (N,2): contours and pieces of each view; out of the forward pass, then in */
   void *contours, *pieces;
   /* the Jacobian: derivatives as in softras_jacobian_call */

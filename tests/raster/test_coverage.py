@@ -312,6 +312,49 @@ def test_memory_kept_for_the_backward_pass_is_given_back():
     assert len(kept.contours) == contours * cpu.CONTOUR_BYTES and len(kept.pieces) == pieces * cpu.PIECE_BYTES
 
 
+def heap(count, scale=1.0):
+    """Unconnected triangles, far too many crossings to sort."""
+    generator = torch.Generator().manual_seed(0)
+    middles = torch.rand(count, 1, 3, dtype=torch.float64, generator=generator) * 1.4 - 0.7
+    corners = middles + 0.1 * torch.randn(count, 3, 3, dtype=torch.float64, generator=generator)
+    _, _, K, camera, height, width = ball(0, torch.float64, size=160)
+    return scale * corners.reshape(-1, 3), torch.arange(3 * count).reshape(-1, 3), K, camera, height, width
+
+
+def test_a_heap_of_triangles_is_measured_by_samples_and_says_so():
+    scene = heap(6000)
+    vertices, faces, K, camera, height, width = scene
+    with pytest.warns(RuntimeWarning, match="8 x 8 samples"):
+        found = softras.coverage(*scene)[0]
+    finer = K.clone()
+    finer[:, :2] *= 8
+    hard = softras.silhouettes(vertices, faces, finer, camera, 8 * height, 8 * width, sigma=1e-14) > 0.5
+    wanted = hard[0].double().reshape(height, 8, width, 8).mean((1, 3))
+    assert (found[32:128] - wanted[32:128]).abs().max() <= 2 / 64  # by samples; near the border some rows are exact
+    assert (found - wanted).abs().max() < 0.1
+
+
+@pytest.mark.filterwarnings("ignore:so many edges cross")
+def test_the_gradient_by_samples_is_how_the_area_changes():
+    scene = heap(6000)
+    vertices, *rest = scene
+    vertices = vertices.requires_grad_()
+    softras.coverage(vertices, *rest).sum().backward()
+    slope = (vertices.grad * vertices).sum().item()  # of the area, as the heap grows
+    larger, smaller = (softras.coverage(*heap(6000, scale)).sum().item() for scale in (1.01, 0.99))
+    assert slope == pytest.approx((larger - smaller) / 0.02, rel=0.05)
+
+
+@pytest.mark.filterwarnings("ignore:so many edges cross")
+def test_the_worst_heap_ends():
+    """Every edge crosses nearly every other."""
+    generator = torch.Generator().manual_seed(0)
+    vertices = torch.randn(30000, 3, generator=generator, dtype=torch.float64)
+    _, _, K, camera, height, width = ball(0, torch.float64, size=64)
+    alpha = softras.coverage(vertices, torch.arange(30000).reshape(-1, 3), K, camera, height, width)
+    assert alpha.isfinite().all() and alpha.mean() > 0.5
+
+
 def test_the_pages_snippet_runs(monkeypatch):
     root = Path(__file__).resolve().parents[2]
     monkeypatch.chdir(root)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from .topology import EdgeTopology, remembered, renewed
 FORWARD, TAKE, BACKWARD, JACOBIAN = range(4)
 STALE_TOPOLOGY = 10
 CONTOUR_BYTES, PIECE_BYTES = 88, 24
+BAND = 32  # rows
 
 
 class _CoverageCall(ctypes.Structure):
@@ -28,7 +30,7 @@ class _CoverageCall(ctypes.Structure):
         *[(name, ctypes.c_int64) for name in ("pairs", "others", "groups")],
         *[(name, ctypes.c_void_p) for name in ("pair_edges", "other_edges", "other_ends", "other_faces")],
         *[(name, ctypes.c_void_p) for name in ("other_directions", "group_ends", "copies")],
-        *[(name, ctypes.c_void_p) for name in ("kept", "counts", "contours", "pieces")],
+        *[(name, ctypes.c_void_p) for name in ("kept", "sampled_bands", "counts", "contours", "pieces")],
         ("parameters", ctypes.c_int32),
         ("row_count", ctypes.c_int64),
         *[(name, ctypes.c_void_p) for name in ("row_of_piece", "d_positions", "d_intrinsics")],
@@ -59,18 +61,24 @@ def coverage(
 ) -> tuple[Tensor, Kept | None]:
     """Alpha (N, H, W) and, with keep, what the derivatives need; arguments as in `ops.coverage`, checked there."""
     alpha = vertices.new_empty(K.shape[0], height, width)
-    counts = torch.zeros(K.shape[0], 2, dtype=torch.int64)
+    counts, sampled = torch.zeros(K.shape[0], 2, dtype=torch.int64), torch.zeros(K.shape[0], dtype=torch.int64)
     faces, vertices = faces.contiguous(), vertices.contiguous()
     scene = cpu.Scene(vertices, faces, K, world_to_camera, orthographic, near)
     topology = remembered(faces, vertices)
     while True:
         call = _call(scene, topology, alpha, cull, FORWARD)
-        call.keep, call.counts = keep, counts.data_ptr()
+        call.keep, call.counts, call.sampled_bands = keep, counts.data_ptr(), sampled.data_ptr()
         status = cpu.status_of("coverage", vertices.dtype, call)
         if status != STALE_TOPOLOGY:
             break
         topology = renewed(faces, vertices, topology)
     cpu.check(status)
+    if bands := int(sampled.sum()):
+        warnings.warn(
+            f"so many edges cross that the coverage of {bands} bands of {BAND} rows is that of 8 x 8 samples a pixel",
+            RuntimeWarning,
+            stacklevel=2,
+        )
     if not keep:
         return alpha, None
     contours, pieces = counts.sum(0).tolist() if len(counts) else (0, 0)
