@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import warnings
 from typing import NamedTuple
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .. import cpu
-from .topology import EdgeTopology, remembered, renewed
+from .topology import KEPT, EdgeTopology, remembered, renewed
 
 FORWARD, TAKE, BACKWARD, JACOBIAN = range(4)
 STALE_TOPOLOGY = 10
@@ -60,20 +61,21 @@ def coverage(
     keep: bool,
 ) -> tuple[Tensor, Kept | None]:
     """Alpha (N, H, W) and, with keep, what the derivatives need; arguments as in `ops.coverage`, checked there."""
-    alpha = vertices.new_empty(K.shape[0], height, width)
-    counts, sampled = torch.zeros(K.shape[0], 2, dtype=torch.int64), torch.zeros(K.shape[0], dtype=torch.int64)
+    views = K.shape[0]
+    alpha = vertices.new_empty(views, height, width)
+    counts, sampled = torch.empty(views, 2, dtype=torch.int64), (ctypes.c_int64 * views)()
     faces, vertices = faces.contiguous(), vertices.contiguous()
     scene = cpu.Scene(vertices, faces, K, world_to_camera, orthographic, near)
     topology = remembered(faces, vertices)
     while True:
         call = _call(scene, topology, alpha, cull, FORWARD)
-        call.keep, call.counts, call.sampled_bands = keep, counts.data_ptr(), sampled.data_ptr()
+        call.keep, call.counts, call.sampled_bands = keep, counts.data_ptr(), ctypes.addressof(sampled)
         status = cpu.status_of("coverage", vertices.dtype, call)
         if status != STALE_TOPOLOGY:
             break
         topology = renewed(faces, vertices, topology)
     cpu.check(status)
-    if bands := int(sampled.sum()):
+    if bands := sum(sampled):
         warnings.warn(
             f"so many edges cross that the coverage of {bands} bands of {BAND} rows is that of 8 x 8 samples a pixel",
             RuntimeWarning,
@@ -81,7 +83,8 @@ def coverage(
         )
     if not keep:
         return alpha, None
-    contours, pieces = counts.sum(0).tolist() if len(counts) else (0, 0)
+    found = counts.tolist()
+    contours, pieces = sum(view[0] for view in found), sum(view[1] for view in found)
     kept = Kept(topology, counts, _bytes(contours * CONTOUR_BYTES), _bytes(pieces * PIECE_BYTES))
     call.mode, call.contours, call.pieces = TAKE, kept.contours.data_ptr(), kept.pieces.data_ptr()
     cpu.run("coverage", vertices.dtype, call)
@@ -155,14 +158,21 @@ def _call(
     scene: cpu.Scene, topology: EdgeTopology, image: Tensor, cull: bool, mode: int, kept: Kept | None = None
 ) -> _CoverageCall:
     """The call for a mode; image: (N, H, W), the one to fill in the forward pass."""
-    call = _CoverageCall(scene=scene.call(1.0, cull, image, alpha=image), mode=mode)
-    call.source_faces = topology.source_faces.data_ptr()
+    call = _CoverageCall.from_buffer_copy(_topology_part(topology))
+    call.scene, call.mode = scene.call(1.0, cull, image, alpha=image), mode
+    if kept is not None:
+        call.counts, call.contours = kept.counts.data_ptr(), kept.contours.data_ptr()
+        call.pieces = kept.pieces.data_ptr()
+    return call
+
+
+@functools.lru_cache(maxsize=KEPT)
+def _topology_part(topology: EdgeTopology) -> bytes:
+    """A call in which the topology's fields are set."""
+    call = _CoverageCall(source_faces=topology.source_faces.data_ptr())
     for name in ("faces", "pair_edges", "other_edges", "other_ends", "other_faces", "other_directions"):
         setattr(call, name, getattr(topology, name).ctypes.data)
     call.group_ends, call.copies = topology.group_ends.ctypes.data, topology.copies.ctypes.data
     call.pairs, call.others = len(topology.pair_edges), len(topology.other_edges)
     call.groups = len(topology.group_ends) - 1
-    if kept is not None:
-        call.counts, call.contours = kept.counts.data_ptr(), kept.contours.data_ptr()
-        call.pieces = kept.pieces.data_ptr()
-    return call
+    return bytes(call)

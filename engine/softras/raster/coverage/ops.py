@@ -97,7 +97,9 @@ def _checked(vertices, faces, K, world_to_camera, height, width, orthographic, n
 
 
 def _on_cpu(*inputs: Any) -> list[Any]:
-    """Copies on the CPU of what is elsewhere."""
+    """Copies on the CPU of what is elsewhere, without gradients."""
+    if inputs[0].device.type == "cpu" and not torch.is_grad_enabled():
+        return list(inputs)
     return [x.detach().cpu() if isinstance(x, Tensor) else x for x in inputs]
 
 

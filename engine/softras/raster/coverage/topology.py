@@ -13,7 +13,7 @@ from torch import Tensor
 KEPT = 8  # topologies remembered
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class EdgeTopology:
     """Edges by the faces that traverse them; vertices in one place are one vertex, so that seams are no edges.
 
