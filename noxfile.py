@@ -78,6 +78,13 @@ def app(session: nox.Session) -> None:
 
 
 @nox.session(python="3.11")
+def docs(session: nox.Session) -> None:
+    """The documentation as a site, with a reference of every public name, in out/docs; a dead link fails it."""
+    session.install("-q", *PINNED, "mkdocs", "mkdocstrings[python]")
+    session.run("mkdocs", "build", "--strict", "--quiet")
+
+
+@nox.session(python="3.11")
 def demo(session: nox.Session) -> None:
     """A real fit in headless Blender, through the extension and the engine process; leaves its results in out/."""
     python = engine_python(session)

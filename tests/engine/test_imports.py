@@ -1,5 +1,6 @@
 """What importing costs, and what it must not pull in."""
 
+import re
 import subprocess
 import sys
 import tomllib
@@ -52,6 +53,12 @@ def test_the_extension_and_the_engine_have_one_version() -> None:
 
 def test_type_checkers_are_told_of_the_types() -> None:
     assert (Path(package.__file__).parent / "py.typed").is_file()
+
+
+def test_every_public_name_is_in_the_reference() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
+    listed = re.findall(r"^::: softras\.(\w+)$", text, re.MULTILINE)
+    assert sorted(listed) == sorted(set(package.__all__) - {"__version__"})
 
 
 def test_every_public_name_exists() -> None:
