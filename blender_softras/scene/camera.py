@@ -143,6 +143,10 @@ def moves_problem(ob: bpy.types.Object, parts: Collection[str]) -> str | None:
                 f"the parent of camera '{name}' is scaled unevenly; apply its scale, clear the parent, or disable its "
                 "view."
             )
+    axes = np.array(ob.matrix_world, dtype=np.float64)[:3, :3]
+    axes /= np.maximum(np.linalg.norm(axes, axis=0), 1e-300)
+    if np.abs(axes.T @ axes - np.eye(3)).max() > 1e-3:  # its lens is held as one of skewed pixels, which no lens has
+        return f"camera '{name}' is sheared by the scale of its parents; apply their scale, or disable its view."
     lens = {"focal": ("lens", "ortho_scale", "sensor_"), "shift": ("shift_",)}
     if any(driven(data, *lens[part]) for part in lens if part in parts):
         return f"the lens of camera '{name}' is driven; remove the drivers, or disable its view."

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, replace
-from numbers import Integral, Real
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 
+from .checks import LARGEST, array, flag, number, whole
 from .errors import InputError
+
+LARGEST_SIDE = 1 << 16  # pixels of an image's side; Blender's own limit
+ROTATION_TOLERANCE = 1e-5  # of R R^T = 1: rounding in float32 stays far below it
+SMALLEST = 1e-15  # of a focal length (pixels, or pixels per scene unit) and of a near distance
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,9 +26,12 @@ class Camera:
     A camera never changes: it keeps copies of its matrices, which are read-only; `dataclasses.replace` makes another.
     Cameras of equal numbers are equal and have one hash.
 
+    The picture's shape is K's alone: a mirrored picture is a negative K00, and where parents shear a camera, as they
+    can in Blender, the shear is a skew in K (`conventions.blender` takes it out of the rotation).
+
     Attributes:
-        K: (3, 3) intrinsics in pixels, last row (0, 0, 1).
-        world_to_camera: (4, 4) [R t; 0 0 0 1].
+        K: (3, 3) intrinsics in pixels, last row (0, 0, 1); the upper left (2, 2) invertible.
+        world_to_camera: (4, 4) [R t; 0 0 0 1] with a rotation R: R R^T = 1 to 1e-5, determinant 1.
         width, height: image size in pixels.
         orthographic: parallel projection; K00 and K11 are then pixels per scene unit.
         near: geometry closer than this (scene units along z) is clipped away; positive for perspective.
@@ -39,22 +45,31 @@ class Camera:
     near: float = 1e-3
 
     def __post_init__(self) -> None:
-        for name, shape in (("K", (3, 3)), ("world_to_camera", (4, 4))):
-            value = np.array(getattr(self, name), dtype=np.float64)
-            if value.shape != shape:
-                raise InputError(f"camera {name} must have shape {shape}, not {value.shape}.")
-            if not np.isfinite(value).all():
-                raise InputError(f"camera {name} holds NaN or infinite numbers.")
-            value.flags.writeable = False
+        K, matrix = array("camera K", self.K, (3, 3)), array("camera world_to_camera", self.world_to_camera, (4, 4))
+        if np.abs(K[2] - (0, 0, 1)).max() > 1e-9:
+            raise InputError("the last row of camera K must be 0 0 1; divide K by its last number.")
+        rows = np.linalg.norm(K[:2, :2], axis=1)
+        if rows.min() < SMALLEST or abs(np.linalg.det(K[:2, :2] / rows[:, None])) < 1e-9:
+            raise InputError("the upper left 2 x 2 of camera K must be invertible: K00 and K11 are focal lengths.")
+        if np.abs(matrix[3] - (0, 0, 0, 1)).max() > 1e-9:
+            raise InputError(
+                "the last row of camera world_to_camera must be 0 0 0 1; transpose it if that is its last column."
+            )
+        check_rotation("the upper left 3 x 3 of camera world_to_camera", matrix[:3, :3], ROTATION_TOLERANCE)
+        orthographic = flag("camera orthographic", self.orthographic)
+        least = -LARGEST if orthographic else SMALLEST
+        values = {
+            "K": K,
+            "world_to_camera": matrix,
+            "width": whole("camera width", self.width, 1, LARGEST_SIDE),
+            "height": whole("camera height", self.height, 1, LARGEST_SIDE),
+            "orthographic": orthographic,
+            "near": number("the near distance of a camera", self.near, least),
+        }
+        for name, value in values.items():
+            if isinstance(value, np.ndarray):
+                value.flags.writeable = False
             object.__setattr__(self, name, value)
-        for name in ("width", "height"):
-            value = getattr(self, name)
-            if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
-                raise InputError(f"camera {name} must be a whole number of pixels of at least 1, not {value!r}.")
-        if not isinstance(self.near, Real) or not math.isfinite(self.near):
-            raise InputError(f"the near distance of a camera must be a finite number, not {self.near!r}.")
-        if not self.orthographic and not self.near > 0:
-            raise InputError(f"the near distance of a perspective camera must be positive, not {self.near}.")
 
     def __eq__(self, other: object) -> bool:
         return self._numbers() == other._numbers() if isinstance(other, Camera) else NotImplemented
@@ -88,6 +103,9 @@ class Camera:
 
         The box may reach outside the image.
         """
+        x0, y0, x1, y1 = (number("a side of the box of a crop", side) for side in (x0, y0, x1, y1))
+        if not (x0 < x1 and y0 < y1):
+            raise InputError("the box of a crop must be x0, y0, x1, y1 with x0 < x1 and y0 < y1.")
         scale = np.diag([width / (x1 - x0), height / (y1 - y0), 1.0])
         shift = np.array([[1.0, 0.0, -x0], [0.0, 1.0, -y0], [0.0, 0.0, 1.0]])
         return replace(self, K=scale @ shift @ self.K, width=width, height=height)
@@ -107,18 +125,25 @@ def camera_to_json(camera: Camera) -> dict[str, Any]:
 
 def camera_from_json(value: Any) -> Camera:
     """The camera that `camera_to_json` wrote."""
+    if not isinstance(value, dict):
+        raise InputError("a camera must be an object with K, world_to_camera, width, height, orthographic and near.")
     try:
-        return Camera(
-            K=np.array(value["K"], dtype=np.float64),
-            world_to_camera=np.array(value["world_to_camera"], dtype=np.float64),
-            width=int(value["width"]),
-            height=int(value["height"]),
-            orthographic=bool(value["orthographic"]),
-            near=float(value["near"]),
-        )
+        return Camera(**{name: value[name] for name in (field.name for field in fields(Camera))})
     except KeyError as error:
         raise InputError(f"a camera lacks {error}.") from error
-    except (TypeError, ValueError, OverflowError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"a camera must hold numbers: {error}.") from error
+
+
+def check_rotation(name: str, R: np.ndarray, tolerance: float) -> None:
+    """Raise InputError, saying what R (3, 3) is instead, unless R R^T = 1 to the tolerance and the determinant is 1."""
+    gram = R @ R.T
+    scale = float(np.sqrt(gram.trace() / 3))
+    if scale == 0 or np.abs(gram / scale**2 - np.eye(3)).max() > tolerance:
+        raise InputError(f"{name} must be a rotation: its rows must be perpendicular to one another and of length 1.")
+    if np.linalg.det(R / scale) < 0:
+        raise InputError(
+            f"{name} must be a rotation, but is a reflection (its determinant is negative): as a rule one axis alone "
+            "was turned round on the way to OpenCV's axes (x right, y down, z forward). From OpenGL and Blender y and "
+            "z change sign together, and from PyTorch3D x and y; a mirrored picture is a negative K00."
+        )
+    if np.abs(gram - np.eye(3)).max() > tolerance:
+        raise InputError(f"{name} must be a rotation, but is one that is scaled by {scale:.6g}; divide it by that.")

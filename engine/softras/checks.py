@@ -1,7 +1,7 @@
 """The one place where single values from outside are checked: settings, JSON of files and messages, arguments.
 
 Each function returns the value in its own type, or raises InputError with a sentence that names it. Standard library
-only: Blender's side reads it too.
+and numpy only: Blender's side reads it too.
 """
 
 from __future__ import annotations
@@ -12,10 +12,13 @@ from collections.abc import Mapping, Sequence
 from numbers import Real
 from typing import Any
 
+import numpy as np
+
 from .errors import InputError, shown
 
 LARGEST = 1e15  # of any number: its square is still a float32, and no scene, image or weight needs a larger one
 LARGEST_WHOLE = 2**31 - 1  # of any whole number: indices and sizes are int32 in the kernels
+LONGEST_NAME = 1000  # characters; longer text is a file read as a name
 
 
 def one_of(name: str, value: Any, choices: tuple[str, ...]) -> str:
@@ -27,15 +30,17 @@ def one_of(name: str, value: Any, choices: tuple[str, ...]) -> str:
 
 def flag(name: str, value: Any) -> bool:
     """True or False, no word or number for it."""
-    if not isinstance(value, bool):
+    if not isinstance(value, bool | np.bool_):
         raise InputError(f"{name} must be true or false, not {shown(value)}.")
-    return value
+    return bool(value)
 
 
 def text(name: str, value: Any) -> str:
-    """A string."""
+    """A string of at most LONGEST_NAME characters."""
     if not isinstance(value, str):
         raise InputError(f"{name} must be text, not {shown(value)}.")
+    if len(value) > LONGEST_NAME:
+        raise InputError(f"{name} must be text of at most {LONGEST_NAME} characters, not {shown(value)}.")
     return value
 
 
@@ -90,6 +95,29 @@ def numbers(name: str, value: Any, count: int) -> tuple[float, ...]:
     if items is None or len(items) != count:
         raise InputError(f"{name} must be {count} numbers, not {shown(value)}.")
     return tuple(number(name, item) for item in items)
+
+
+def array(name: str, value: Any, shape: Sequence[int | None]) -> np.ndarray:
+    """A float64 copy of an array, or of lists, of finite numbers; None in the shape stands for any length."""
+    try:
+        found = np.array(None if _holds_flag(value) else value)
+    except (TypeError, ValueError, RuntimeError, RecursionError):  # ragged lists; a tensor that has a gradient
+        found = np.array(None)
+    if found.dtype.kind not in "fiu":
+        raise InputError(f"{name} must hold numbers of at most {LARGEST:g}, and nothing else.")
+    if found.ndim != len(shape) or any(n is not None and n != m for n, m in zip(shape, found.shape, strict=True)):
+        wanted = ", ".join("any" if n is None else str(n) for n in shape)
+        raise InputError(f"{name} must have shape ({wanted}), not {found.shape}.")
+    if not (np.abs(found) <= LARGEST).all():
+        raise InputError(f"{name} must hold finite numbers of at most {LARGEST:g}, no NaN and no infinite ones.")
+    return found.astype(np.float64)
+
+
+def _holds_flag(value: Any) -> bool:
+    """Whether a True or False is among nested lists, where numpy would take it for a number."""
+    if isinstance(value, list | tuple):
+        return any(map(_holds_flag, value))
+    return isinstance(value, bool)
 
 
 def ends(name: str, value: Any, *, least: float = 0.0, most: float = LARGEST) -> tuple[float, float]:

@@ -17,7 +17,7 @@ import numpy as np
 
 from .camera import Camera, camera_from_json, camera_to_json
 from .errors import InputError
-from .io.files import inside, make_folder, read_array, read_json, remove, write_array, write_json
+from .io.files import inside, is_file, make_folder, read_array, read_json, remove, write_array, write_json
 from .io.poses import save_poses
 from .io.rigs import load_rig, save_rig
 from .mesh import Mesh
@@ -222,20 +222,23 @@ def _load_view(folder: Path, number: int, entry: Any) -> View:
     name = str(entry.get("name", number))
     try:
         camera = camera_from_json(entry.get("camera"))
-        weight = float(entry.get("weight", 1.0))
+        landmarks = _landmarks(entry.get("landmarks", []))
     except InputError as error:
         raise InputError(f"view '{name}': {error}") from error
-    except (TypeError, ValueError) as error:
-        raise InputError(f"the weight of view '{name}' must be a number.") from error
     size = (camera.height, camera.width)
     mask = read_array(folder, _view_file("masks", number), size, "u", itemsize=1)
     ignore = read_array(folder, _view_file("ignore", number), size, "b") if entry.get("ignore") else None
     photo = Path(entry["photo"]) if isinstance(entry.get("photo"), str) else None
-    if photo is not None and not photo.is_file():
+    if photo is not None and not is_file(photo):
         photo = None
-    try:
-        landmarks = tuple(Landmark(**landmark) for landmark in entry.get("landmarks", ()))
-    except TypeError as error:
-        raise InputError(f"a landmark of view '{name}' needs a vertex and a pixel.") from error
     mask = mask.astype(np.float32) / 255
-    return View(name, camera, mask, photo, weight, ignore, entry.get("frame", 0), landmarks)
+    return View(name, camera, mask, photo, entry.get("weight", 1.0), ignore, entry.get("frame", 0), landmarks)
+
+
+def _landmarks(entries: Any) -> tuple[Landmark, ...]:
+    if not isinstance(entries, list) or not all(isinstance(mark, dict) for mark in entries):
+        raise InputError("its landmarks must be a list of objects with a vertex, a pixel and a weight.")
+    try:
+        return tuple(Landmark(**mark) for mark in entries)
+    except TypeError as error:
+        raise InputError("a landmark of it needs a vertex, a pixel and a weight, and nothing else.") from error

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from numbers import Integral, Real
 from pathlib import Path
 
 import numpy as np
 
 from .camera import Camera
+from .checks import numbers, positive, text, whole
 from .errors import InputError
 
 
@@ -28,16 +27,10 @@ class Landmark:
     weight: float = 1.0
 
     def __post_init__(self) -> None:
-        if not isinstance(self.vertex, Integral) or isinstance(self.vertex, bool) or self.vertex < 0:
-            raise InputError(f"a landmark needs the index of a vertex, not {self.vertex!r}.")
-        try:
-            x, y = map(float, self.pixel)
-            weight = float(self.weight)
-        except (TypeError, ValueError):
-            x = y = weight = math.nan
-        if not (math.isfinite(x) and math.isfinite(y) and math.isfinite(weight) and weight >= 0):
-            raise InputError(f"the landmark of vertex {self.vertex} needs a pixel (x, y) and a weight of 0 or more.")
-        for name, value in (("vertex", int(self.vertex)), ("pixel", (x, y)), ("weight", weight)):
+        vertex = whole("the vertex of a landmark", self.vertex, 0)
+        pixel = numbers(f"the pixel of the landmark of vertex {vertex}", self.pixel, 2)
+        weight = positive(f"the weight of the landmark of vertex {vertex}", self.weight, zero=True)
+        for name, value in (("vertex", vertex), ("pixel", pixel), ("weight", weight)):
             object.__setattr__(self, name, value)
 
 
@@ -66,9 +59,10 @@ class View:
     landmarks: tuple[Landmark, ...] = ()
 
     def __post_init__(self) -> None:
-        if not isinstance(self.frame, Integral) or isinstance(self.frame, bool):
-            raise InputError(f"the frame of view '{self.name}' must be a whole number, not {self.frame!r}.")
-        self.frame, self.landmarks = int(self.frame), tuple(self.landmarks)
+        text("the name of a view", self.name)
+        self.frame = whole(f"the frame of view '{self.name}'", self.frame, None)
+        self.weight = positive(f"the weight of view '{self.name}'", self.weight, zero=True)
+        self.landmarks = tuple(self.landmarks)
         self.mask = np.ascontiguousarray(self.mask, dtype=np.float32)
         size = (self.camera.height, self.camera.width)
         if self.mask.shape != size:
@@ -79,8 +73,6 @@ class View:
             )
         if not (np.isfinite(self.mask).all() and self.mask.min() >= 0 and self.mask.max() <= 1):
             raise InputError(f"the mask of view '{self.name}' must hold values from 0 to 1.")
-        if not (isinstance(self.weight, Real) and math.isfinite(self.weight) and self.weight >= 0):
-            raise InputError(f"the weight of view '{self.name}' must be a number of 0 or more, not {self.weight!r}.")
         if self.ignore is not None:
             self.ignore = np.ascontiguousarray(self.ignore, dtype=bool)
             if self.ignore.shape != size:

@@ -118,7 +118,7 @@ def test_cameras_come_back_from_blender(scene: bpy.types.Scene) -> None:
         source = random_camera(scene, random, number)
         width, height = int(random.integers(30, 400)), int(random.integers(30, 400))
         camera = cameras.camera_from_blender(source, width, height, scene.render)
-        if abs(np.linalg.det(camera.world_to_camera[:3, :3]) - 1) > 1e-5:
+        if abs(camera.K[0, 1]) > 1e-3:
             continue  # sheared by its parents: no Blender camera without parents is like it
         copy = cameras.camera_to_blender(camera, "Copy", scene.render)
         scene.collection.objects.link(copy)

@@ -52,6 +52,14 @@ class TestOpenCV:
         with pytest.raises(InputError, match=r"R must have shape \(3, 3\), not \(3, 1\)"):
             softras.camera_from_opencv(np.eye(3), np.zeros((3, 1)), [0, 0, 0], 8, 8)
 
+    def test_a_rounded_rotation_becomes_an_exact_one(self) -> None:
+        """Text files hold rotations of four digits; a Camera holds the nearest rotation."""
+        for camera in some_cameras():
+            given = camera.world_to_camera[:3, :3]
+            back = softras.camera_from_opencv(camera.K, given.round(4), [0, 0, 0], 8, 8).world_to_camera[:3, :3]
+            np.testing.assert_allclose(back @ back.T, np.eye(3), atol=1e-14)
+            np.testing.assert_allclose(back, given, atol=1e-4)
+
 
 def pytorch3d_screen(
     points: np.ndarray, R: np.ndarray, T: np.ndarray, K: np.ndarray, width: int, height: int, in_ndc: bool = True
@@ -266,6 +274,6 @@ class TestSoftRas:
             softras.camera_to_softras(perspective)
         with pytest.raises(ValueError, match="give another up"):
             softras.camera_from_softras_look_at((0, 3, 0), 64)
-        for P in (np.zeros((3, 4)), np.ones((3, 4)), np.eye(3, 4)[[0, 1, 1]], np.full((3, 4), np.nan)):
+        for P in (np.zeros((3, 4)), np.ones((3, 4)), np.eye(3, 4)[[0, 1, 1]]):
             with pytest.raises(InputError, match="P is the matrix of no perspective camera"):
                 softras.camera_from_softras_projection(P, 64)

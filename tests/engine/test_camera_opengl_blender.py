@@ -176,6 +176,34 @@ class TestBlender:
             np.testing.assert_allclose(camera.project(points), window, **CLOSE)
             assert camera.near == data["clip_start"]
 
+    @pytest.mark.parametrize("change", ["mirrored", "sheared", "both"])
+    def test_mirrored_and_sheared(self, change: str) -> None:
+        """A negative scale is a negative K00, and a shear by parents is in K too: world_to_camera stays a rotation."""
+        random = np.random.default_rng(6)
+        for matrix, width, height, aspect, data in some_blender_cameras():
+            if change != "sheared":
+                matrix = matrix @ np.diag([*random.permutation([1, 1, -1]), 1])
+            if change != "mirrored":
+                matrix = np.diag([*random.uniform(0.5, 2, 3), 1]) @ matrix
+            camera = softras.camera_from_blender(matrix, width, height, pixel_aspect=aspect, **data)
+            shown = matrix @ np.diag([*(1 / np.linalg.norm(matrix[:3, :3], axis=0)), 1])
+            projection = blender_frustum(width, height, aspect, 100, data)
+            points = points_before(camera)
+            window, _ = gl_window(points, projection @ np.linalg.inv(shown), width, height)
+            np.testing.assert_allclose(camera.project(points), window, rtol=1e-7, atol=1e-6)
+            assert (camera.K[0, 0] < 0) == (change != "sheared")
+            on_axis = shown @ [0, 0, -data["clip_start"], 1]
+            if not camera.orthographic:  # the near plane is Blender's; of parallel rays it is in one point
+                on_axis += shown @ [0.3, 0.2, 0, 0]
+            else:
+                ray = np.linalg.inv(camera.world_to_camera)[:, 2]
+                on_axis = shown[:, 3] - ray * data["clip_start"] / (np.linalg.inv(shown)[2] @ ray)
+            np.testing.assert_allclose(camera.to_camera(on_axis[:3])[2], camera.near, rtol=1e-6)
+            if change == "mirrored":
+                world, settings = softras.camera_to_blender(camera, pixel_aspect=aspect)
+                np.testing.assert_allclose(world, shown, atol=1e-12)
+                assert_same(softras.camera_from_blender(world, width, height, pixel_aspect=aspect, **settings), camera)
+
     @pytest.mark.parametrize("same_sensor", [True, False])
     def test_round_trip(self, same_sensor: bool) -> None:
         for matrix, width, height, aspect, data in some_blender_cameras():
@@ -203,7 +231,7 @@ class TestBlender:
         for K in (
             [[9, 0, 4], [0, 8, 4], [0, 0, 1]],
             [[9, 1, 4], [0, 9, 4], [0, 0, 1]],
-            [[-9, 0, 4], [0, 9, 4], [0, 0, 1]],
+            [[9, 0, 4], [0, -9, 4], [0, 0, 1]],
         ):
             with pytest.raises(InputError, match="skewed or not of the scene's aspect"):
                 softras.camera_to_blender(Camera(K, np.eye(4), 8, 8))

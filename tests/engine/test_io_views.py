@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from softras import InputError, Landmark, hard_silhouettes, load_mesh, load_views
+from softras import InputError, Landmark, hard_silhouettes, load_mesh, load_views, look_at
 from softras.io.masks import load_mask
 from softras.io.views import save_views
 
@@ -60,6 +60,24 @@ def test_the_path_of_the_json_itself_is_fine_too(folder: Path) -> None:
     assert [view.name for view in load_views(folder / "cameras.json")] == ["along y", "along x", "along z"]
 
 
+def test_a_rounded_rotation_is_read_as_an_exact_one_and_a_reflection_is_refused(folder: Path) -> None:
+    """Rotations in text files have a few digits; axes of other programs that were flipped by hand are a mistake."""
+    turn = look_at(np.array([1.0, 2, 3])).numpy()[:3, :3]
+    edit(folder, lambda d: d["views"][1].update(R=turn.round(4).tolist()))
+    read = load_views(folder)[1].camera.world_to_camera[:3, :3]
+    np.testing.assert_allclose(read @ read.T, np.eye(3), atol=1e-14)
+    np.testing.assert_allclose(read, turn, atol=1e-4)
+    for axis in range(3):
+        flip = np.ones((3, 1))
+        flip[axis] = -1
+        edit(folder, lambda d, flip=flip: d["views"][1].update(R=(flip * turn).tolist()))
+        with pytest.raises(InputError, match="view 'along x': its camera's R .* is a reflection .* y and z"):
+            load_views(folder)
+    edit(folder, lambda d: d["views"][1].update(R=turn.round(2).tolist()))
+    with pytest.raises(InputError, match="must be a rotation: its rows must be perpendicular"):
+        load_views(folder)
+
+
 def test_pixel_centres_in_files_lie_on_integers(folder: Path) -> None:
     entry = json.loads((folder / "cameras.json").read_text())["views"][0]
     camera = load_views(folder)[0].camera
@@ -78,9 +96,9 @@ def test_pixel_centres_in_files_lie_on_integers(folder: Path) -> None:
         (lambda d: d["views"][1].update(mask="cameras.json"), "cannot be read"),
         (lambda d: d["views"][1].pop("K"), "view 'along x': its camera lacks K"),
         (lambda d: [d["views"][1].pop(k) for k in ("R", "t")], "view 'along x': its camera lacks R, t"),
-        (lambda d: d["views"][1].update(R=[[1, 0], [0, 1]]), "3 x 3"),
-        (lambda d: d["views"][1].update(R=[[2, 0, 0], [0, 1, 0], [0, 0, 1]]), "not a rotation"),
-        (lambda d: d["views"][1].update(t=["a", 0, 0]), "not a number"),
+        (lambda d: d["views"][1].update(R=[[1, 0], [0, 1]]), "its camera's R must have shape (3, 3)"),
+        (lambda d: d["views"][1].update(R=[[2, 0, 0], [0, 1, 0], [0, 0, 1]]), "R must be a rotation: its rows"),
+        (lambda d: d["views"][1].update(t=["a", 0, 0]), "view 'along x': its camera's t must hold numbers"),
         (
             lambda d: d["views"][1].update(width=64),
             "001.png is 48 x 40 pixels but its camera has 64 x 40",

@@ -11,9 +11,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..camera import Camera
+from ..checks import number, one_of, positive
 from ..errors import InputError
-from .extrinsics import OPENGL_AXES, array
+from .extrinsics import OPENGL_AXES, array, nearest_rotation, rigid, sides, triangular_and_rotation
 
+_SHEAR = 1e-5  # of a camera's axes: less is rounding, as of Blender's matrices in float32
 _ASPECT_TOLERANCE = 5e-3  # of pixels against Blender's, which has one aspect for the whole scene
 
 
@@ -35,10 +37,13 @@ def camera_from_blender(
 ) -> Camera:
     """A Blender camera as it renders an image of width x height pixels.
 
-    Formulas: Blender's `Object.calc_matrix_camera`.
+    Formulas: Blender's `Object.calc_matrix_camera`. A negative scale mirrors the picture: K00 is then negative. Where
+    parents of uneven scale shear the camera, Blender renders the shear; it becomes a skew in K. Only the near plane of
+    an orthographic camera cannot follow a shear: it stays perpendicular to the rays, through the same point of the
+    camera's own ray.
 
     Args:
-        matrix_world: (4, 4) of the camera object; its scale does not matter.
+        matrix_world: (4, 4) of the camera object; the size of its scale does not matter.
         width, height: resolution in pixels, the percentage included.
         type, lens (mm), ortho_scale, sensor_fit, sensor_width and sensor_height (mm), shift_x, shift_y, clip_start: of
             the object's data. The defaults are Blender's.
@@ -49,6 +54,12 @@ def camera_from_blender(
     """
     if type not in ("PERSP", "ORTHO"):
         raise InputError(f"cameras of type {type} are not supported; make it perspective or orthographic.")
+    width, height = sides(width, height)
+    one_of("sensor_fit", sensor_fit, ("AUTO", "HORIZONTAL", "VERTICAL"))
+    lens, ortho_scale = positive("lens", lens), positive("ortho_scale", ortho_scale)
+    sensor_width, sensor_height = positive("sensor_width", sensor_width), positive("sensor_height", sensor_height)
+    shift_x, shift_y = number("shift_x", shift_x), number("shift_y", shift_y)
+    clip_start, pixel_aspect = number("clip_start", clip_start), positive("pixel_aspect", pixel_aspect)
     side = spanned_side(sensor_fit, width, height, pixel_aspect)
     focal = side / ortho_scale if type == "ORTHO" else lens / _sensor(sensor_fit, sensor_width, sensor_height) * side
     K = np.array(
@@ -58,12 +69,38 @@ def camera_from_blender(
             [0.0, 0.0, 1.0],
         ]
     )
-    world = array(matrix_world, (4, 4), "matrix_world").copy()
-    # As Blender renders: scale is taken out of the columns, shear stays.
+    world = array(matrix_world, (4, 4), "matrix_world")
+    # As Blender renders: the size of the scale is taken out of the columns, signs and shear stay.
     world[:3, :3] /= np.maximum(np.linalg.norm(world[:3, :3], axis=0), 1e-300)
     if abs(np.linalg.det(world[:3, :3])) < 1e-9:
         raise InputError("matrix_world has a scale of zero; give the camera (or its parent) another scale.")
-    return Camera(K, OPENGL_AXES @ np.linalg.inv(world), width, height, orthographic=type == "ORTHO", near=clip_start)
+    seen = OPENGL_AXES @ np.linalg.inv(world)
+    pixels, turn, depth = _lens_and_rotation(seen[:3, :3], orthographic=type == "ORTHO")
+    # The same eye: turn @ eye + t = 0.
+    matrix = rigid(turn, -turn @ world[:3, 3], "matrix_world")
+    return Camera(K @ pixels, matrix, width, height, orthographic=type == "ORTHO", near=clip_start / depth)
+
+
+def _lens_and_rotation(linear: np.ndarray, *, orthographic: bool) -> tuple[np.ndarray, np.ndarray, float]:
+    """How a camera whose axes are sheared or mirrored sees: as one with a rotation, and with more in its K.
+
+    Args:
+        linear: (3, 3) the world's axes to the camera's.
+        orthographic: whether its rays are parallel.
+
+    Returns:
+        (3, 3) what K is multiplied by, last row (0, 0, 1), (3, 3) the rotation, and the depth in the camera's axes of a
+        point at depth 1 of the rotation's, on the camera's own ray.
+    """
+    mirrored = np.diag([np.sign(np.linalg.det(linear)), 1.0, 1.0])
+    if np.abs(linear @ linear.T - np.eye(3)).max() < _SHEAR:
+        return mirrored, nearest_rotation(mirrored @ linear), 1.0
+    if orthographic:  # rays run where x and y stay: along what is perpendicular to the first two rows
+        along = mirrored[0, 0] * np.cross(linear[0], linear[1])
+        triangle, turn = triangular_and_rotation(np.stack([linear[0], linear[1], along / np.linalg.norm(along)]))
+        return triangle, turn, float(linear[2] @ turn[2])
+    triangle, turn = triangular_and_rotation(linear)
+    return triangle / triangle[2, 2], turn, float(triangle[2, 2])
 
 
 def camera_to_blender(
@@ -77,10 +114,10 @@ def camera_to_blender(
     """The matrix_world (4, 4) and the settings, by name, of a Blender camera that sees the same.
 
     The settings are those of the object's data, and what `camera_from_blender` takes. Blender must render width x
-    height pixels.
+    height pixels. A camera whose picture is mirrored gets a matrix_world with a negative scale.
 
     Args:
-        camera: with pixels of Blender's aspect, and not mirrored.
+        camera: with pixels of Blender's aspect.
         sensor_fit: default the one of HORIZONTAL and VERTICAL that AUTO would be.
         sensor_width, sensor_height: in mm.
         pixel_aspect: as for `camera_from_blender`.
@@ -88,7 +125,9 @@ def camera_to_blender(
     Raises:
         InputError: pixels that are skewed or of another aspect.
     """
-    K, width, height = camera.K, camera.width, camera.height
+    width, height = camera.width, camera.height
+    mirrored = np.diag([np.sign(camera.K[0, 0]) or 1.0, 1.0, 1.0, 1.0])
+    K = camera.K @ mirrored[:3, :3]
     skew = max(abs(K[0, 1]), abs(K[1, 0]))
     if abs(K[0, 0] / (K[1, 1] * pixel_aspect) - 1) > _ASPECT_TOLERANCE or skew > _ASPECT_TOLERANCE * abs(K[0, 0]):
         raise InputError(
@@ -111,7 +150,7 @@ def camera_to_blender(
         settings["ortho_scale"] = side / focal
     else:
         settings["lens"] = focal / side * _sensor(sensor_fit, sensor_width, sensor_height)
-    return np.linalg.inv(camera.world_to_camera) @ OPENGL_AXES, settings
+    return np.linalg.inv(mirrored @ camera.world_to_camera) @ OPENGL_AXES, settings
 
 
 def spanned_side(sensor_fit: str, width: int, height: int, pixel_aspect: float = 1.0) -> float:

@@ -2,29 +2,61 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike
 
+from .. import checks
+from ..camera import LARGEST_SIDE, check_rotation
 from ..errors import InputError
 
 # From OpenGL's and Blender's camera axes (x right, y up, z back) to ours (x right, y down, z forward), and back.
 OPENGL_AXES = np.diag([1.0, -1.0, -1.0, 1.0])
 
-_TOLERANCE = 1e-3  # of a rotation, for matrices that were rounded on their way
+_TOLERANCE = 1e-3  # of a rotation, for matrices that were rounded on their way, as to four digits of a text file
 
 
 def array(value: ArrayLike, shape: tuple[int, ...], name: str) -> np.ndarray:
     """The value in float64, in this shape; InputError when it has another."""
-    result = np.asarray(value, dtype=np.float64)
-    if result.shape != shape:
-        raise InputError(f"{name} must have shape {shape}, not {result.shape}; convert one camera at a time.")
-    return result
+    if np.ndim(value) > len(shape):
+        raise InputError(f"{name} must have shape {shape}, not {np.shape(value)}; convert one camera at a time.")
+    return checks.array(name, value, shape)
+
+
+def sides(width: Any, height: Any) -> tuple[int, int]:
+    """The size of an image in pixels, each side a whole number of at least 1."""
+    return checks.whole("width", width, 1, LARGEST_SIDE), checks.whole("height", height, 1, LARGEST_SIDE)
 
 
 def rigid(R: np.ndarray, t: np.ndarray, name: str) -> np.ndarray:
-    """(4, 4) [R t; 0 0 0 1] of a rotation (3, 3) and a translation (3,); InputError, by that name, if R is none."""
-    if not (np.abs(R @ R.T - np.eye(3)).max() < _TOLERANCE and np.linalg.det(R) > 0):
-        raise InputError(f"{name} must be a rotation, without scale or reflection.")
+    """(4, 4) [R t; 0 0 0 1] of a rotation (3, 3) and a translation (3,); InputError, by that name, if R is none.
+
+    A rotation that was rounded on its way becomes the nearest exact one.
+    """
+    check_rotation(name, R, _TOLERANCE)
     matrix = np.eye(4)
-    matrix[:3, :3], matrix[:3, 3] = R, t
+    matrix[:3, :3], matrix[:3, 3] = nearest_rotation(R), t
     return matrix
+
+
+def nearest_rotation(R: np.ndarray) -> np.ndarray:
+    """(3, 3) the rotation nearest to a matrix that is nearly one (Procrustes); one that is exact stays as it is."""
+    if np.abs(R @ R.T - np.eye(3)).max() < 1e-12:
+        return R
+    left, _, right = np.linalg.svd(R)
+    return left @ right
+
+
+def triangular_and_rotation(linear: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """An upper triangular matrix (3, 3) and a rotation (3, 3) whose product is an invertible matrix (3, 3).
+
+    Gram and Schmidt from the last row up. The triangle's last two diagonal numbers are positive; its first is negative
+    where the matrix mirrors.
+    """
+    _, b, c = linear
+    forward = c / np.linalg.norm(c)
+    down = b - (b @ forward) * forward
+    down = down / np.linalg.norm(down)
+    rotation = np.stack([np.cross(down, forward), down, forward])
+    return np.triu(linear @ rotation.T), rotation

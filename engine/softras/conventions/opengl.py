@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from ..camera import Camera
 from ..errors import InputError
-from .extrinsics import OPENGL_AXES, array, rigid
+from .extrinsics import OPENGL_AXES, array, rigid, sides
 
 
 def camera_from_opengl(view: ArrayLike, projection: ArrayLike, width: int, height: int) -> Camera:
@@ -26,6 +26,7 @@ def camera_from_opengl(view: ArrayLike, projection: ArrayLike, width: int, heigh
     Raises:
         InputError: matrices of other kinds, oblique ones among them.
     """
+    width, height = sides(width, height)
     view, projection = array(view, (4, 4), "the view matrix"), array(projection, (4, 4), "the projection matrix")
     if not np.allclose(view[3], (0, 0, 0, 1)):
         raise InputError("the last row of the view matrix must be 0 0 0 1; transpose the matrix if it is column-major.")

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..camera import Camera
+from ..checks import number, positive
 from ..errors import InputError
-from .extrinsics import array, rigid
+from .extrinsics import array, rigid, sides
 
 _AXES = np.diag([-1.0, -1.0, 1.0])  # x left, y up to x right, y down, and back
 
@@ -38,7 +39,8 @@ def camera_from_pytorch3d(
         in_ndc, orthographic: what kind of camera it is.
         near: of the Camera.
     """
-    focal = array(np.broadcast_to(focal_length, (2,)), (2,), "focal_length")
+    width, height = sides(width, height)
+    focal = array(focal_length if np.ndim(focal_length) else np.repeat(focal_length, 2), (2,), "focal_length")
     point = array(principal_point, (2,), "principal_point")
     if in_ndc:
         scale = min(width, height) / 2
@@ -68,8 +70,10 @@ def camera_from_pytorch3d_fov(
         degrees: what fov is in; else radians.
         near: of the Camera.
     """
+    fov = number("fov", fov, 0.0, 180.0 if degrees else math.pi, above=True)
     focal = 1 / math.tan((math.radians(fov) if degrees else fov) / 2)
-    return camera_from_pytorch3d(R, T, width, height, focal_length=(focal / aspect_ratio, focal), near=near)
+    focal_length = (focal / positive("aspect_ratio", aspect_ratio), focal)
+    return camera_from_pytorch3d(R, T, width, height, focal_length=focal_length, near=near)
 
 
 def camera_from_pytorch3d_fov_orthographic(
@@ -86,7 +90,9 @@ def camera_from_pytorch3d_fov_orthographic(
     near: float = 1e-3,
 ) -> Camera:
     """One camera of PyTorch3D's FoVOrthographicCameras; its sides are where NDC is -1 and 1, in scene units."""
-    low, high = np.array([min_x, min_y]), np.array([max_x, max_y])
+    low, high = array([min_x, min_y], (2,), "min_x and min_y"), array([max_x, max_y], (2,), "max_x and max_y")
+    if (low == high).any():
+        raise InputError("max_x and max_y must differ from min_x and min_y; the camera sees nothing between them.")
     return camera_from_pytorch3d(
         R,
         T,

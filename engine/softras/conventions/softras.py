@@ -14,9 +14,10 @@ import torch
 from numpy.typing import ArrayLike
 
 from ..camera import Camera
+from ..checks import number, positive
 from ..errors import InputError
 from ..render.cameras import look, look_at
-from .extrinsics import array, rigid
+from .extrinsics import array, rigid, sides, triangular_and_rotation
 
 
 def camera_from_softras_look_at(
@@ -81,7 +82,8 @@ def camera_from_softras_projection(
     Raises:
         InputError: P belongs to no perspective camera.
     """
-    scale = image_size / orig_size
+    image_size, _ = sides(image_size, image_size)
+    scale = image_size / positive("orig_size", orig_size)
     pixels = np.array([[scale, 0.0, 0.0], [0.0, -scale, image_size], [0.0, 0.0, 1.0]])
     K, R, t = _decomposed(pixels @ array(P, (3, 4), "P"))
     return Camera(K, rigid(R, t, "P"), image_size, image_size, near=near)
@@ -104,23 +106,22 @@ def camera_to_softras(camera: Camera) -> tuple[np.ndarray, int]:
 def _mirrored(
     world_to_camera: torch.Tensor, size: int, perspective: bool, angle: float, scale: float, near: float
 ) -> Camera:
+    size, _ = sides(size, size)
+    angle = number("viewing_angle", angle, 0.0, 90.0, above=True)
+    scale = positive("viewing_scale", scale)
     focal = size / 2 * (1 / math.tan(math.radians(angle)) if perspective else scale)
     K = np.array([[-focal, 0.0, size / 2], [0.0, focal, size / 2], [0.0, 0.0, 1.0]])
     return Camera(K, world_to_camera.numpy(), size, size, orthographic=not perspective, near=near)
 
 
 def _decomposed(P: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """K (3, 3), a rotation (3, 3) and t (3,) with P ~ K [R t]: Gram and Schmidt from the last row up.
+    """K (3, 3), a rotation (3, 3) and t (3,) with P ~ K [R t].
 
     K11 is positive; K00 is negative where P mirrors.
     """
     lengths = np.linalg.norm(P[:, :3], axis=1)
-    if not np.isfinite(P).all() or abs(np.linalg.det(P[:, :3])) <= 1e-12 * lengths.prod():
+    if abs(np.linalg.det(P[:, :3])) <= 1e-12 * lengths.prod():
         raise InputError("P is the matrix of no perspective camera; its left 3 x 3 part must be invertible.")
     P = P / lengths[2]
-    a, b, forward = P[:, :3]
-    down = b - (b @ forward) * forward
-    down = down / np.linalg.norm(down)
-    right = np.cross(down, forward)
-    K = np.array([[a @ right, a @ down, a @ forward], [0.0, b @ down, b @ forward], [0.0, 0.0, 1.0]])
-    return K, np.stack([right, down, forward]), np.linalg.solve(K, P[:, 3])
+    K, R = triangular_and_rotation(P[:, :3])
+    return K, R, np.linalg.solve(K, P[:, 3])

@@ -109,6 +109,14 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
+def is_file(path: Path) -> bool:
+    """Whether path is a file; a name that no file system takes is none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # longer than names may be; a null character in it
+        return False
+
+
 def inside(folder: Path, name: str) -> Path:
     """The file name in folder; a link that leads out of the folder is refused."""
     path = folder / name

@@ -20,10 +20,12 @@ from typing import Any
 import numpy as np
 
 from ..camera import Camera
+from ..checks import array, numbers, positive, whole
+from ..conventions.extrinsics import rigid
 from ..conventions.opencv import HALF_PIXEL
 from ..errors import InputError
 from ..views import Landmark, View
-from .files import make_folder, read_json, write_json, write_png
+from .files import is_file, make_folder, read_json, write_json, write_png
 from .masks import MaskReading, load_mask, read_mask
 
 
@@ -146,30 +148,20 @@ def _listed(path: Path, number: int, entry: Any, document: dict[str, Any], readi
     try:
         camera = _camera(entry)
         how = _reading(reading, entry, document)
-        weight = float(entry.get("weight", 1.0))
-        landmarks = tuple(
-            Landmark(
-                mark["vertex"], (float(mark["pixel"][0]) + 0.5, float(mark["pixel"][1]) + 0.5), mark.get("weight", 1)
-            )
-            for mark in entry.get("landmarks", ())
-        )
-    except KeyError as error:
-        raise InputError(f"a landmark of view '{name}' in {path} lacks its {error}.") from error
+        weight = positive(f"the weight of view '{name}'", entry.get("weight", 1.0), zero=True)
+        frame = whole(f"the frame of view '{name}'", entry.get("frame", 0), None)
+        landmarks = _landmarks(name, entry.get("landmarks", []))
     except InputError as error:
         raise InputError(f"view '{name}': {error}") from error
-    except (TypeError, ValueError, IndexError) as error:
-        raise InputError(
-            f"view '{name}' in {path} holds something that is not a number where one is needed."
-        ) from error
     photo = path.parent / entry["image"] if isinstance(entry.get("image"), str) else None
     return ListedView(
         name=name,
         camera=camera,
         mask=path.parent / entry["mask"],
-        photo=photo if photo and photo.is_file() else None,
+        photo=photo if photo and is_file(photo) else None,
         weight=weight,
         ignore=path.parent / entry["ignore"] if isinstance(entry.get("ignore"), str) else None,
-        frame=entry.get("frame", 0),
+        frame=frame,
         landmarks=landmarks,
         reading=how,
     )
@@ -180,6 +172,19 @@ def _reading(*levels: Mapping[str, Any]) -> MaskReading:
     names = [field.name for field in fields(MaskReading)]
     said = [(name, level[f"mask_{name}"]) for level in reversed(levels) for name in names if f"mask_{name}" in level]
     return MaskReading(**dict(said))
+
+
+def _landmarks(name: str, entries: Any) -> tuple[Landmark, ...]:
+    if not isinstance(entries, list) or not all(isinstance(mark, dict) for mark in entries):
+        raise InputError(f"the landmarks of view '{name}' must be a list of objects with a vertex and a pixel.")
+    for mark in entries:
+        if not {"vertex", "pixel"} <= set(mark):
+            raise InputError(f"a landmark of view '{name}' lacks its vertex or its pixel.")
+    pixels = [numbers("the pixel of a landmark", mark["pixel"], 2) for mark in entries]
+    return tuple(
+        Landmark(mark["vertex"], (x + 0.5, y + 0.5), mark.get("weight", 1.0))
+        for mark, (x, y) in zip(entries, pixels, strict=True)
+    )
 
 
 def _load_view(listed: ListedView) -> View:
@@ -196,20 +201,17 @@ def _camera(entry: dict[str, Any]) -> Camera:
     missing = [key for key in ("K", "R", "t", "width", "height") if key not in entry]
     if missing:
         raise InputError(f"its camera lacks {', '.join(missing)}; see the format in the documentation of load_views.")
-    K, R, t = (np.array(entry[key], dtype=np.float64) for key in ("K", "R", "t"))
-    if K.shape != (3, 3) or R.shape != (3, 3) or t.size != 3:
-        raise InputError("its camera needs K and R of 3 x 3 numbers and t of 3.")
-    if np.abs(R @ R.T - np.eye(3)).max() > 1e-3:
-        raise InputError("its camera's R is not a rotation; its rows must be perpendicular and of length 1.")
-    world_to_camera = np.eye(4)
-    world_to_camera[:3, :3], world_to_camera[:3, 3] = R, t.ravel()
+    K, R = (array(f"its camera's {key}", entry[key], (3, 3)) for key in ("K", "R"))
+    t = array("its camera's t", entry["t"], (None,) if np.ndim(entry["t"]) == 1 else (3, 1))
+    if t.size != 3:
+        raise InputError("its camera's t must be 3 numbers.")
     return Camera(
         K=K + HALF_PIXEL,
-        world_to_camera=world_to_camera,
-        width=int(entry["width"]),
-        height=int(entry["height"]),
-        orthographic=bool(entry.get("orthographic", False)),
-        near=float(entry.get("near", 1e-3)),
+        world_to_camera=rigid(R, t.ravel(), "its camera's R"),
+        width=entry["width"],
+        height=entry["height"],
+        orthographic=entry.get("orthographic", False),
+        near=entry.get("near", 1e-3),
     )
 
 
