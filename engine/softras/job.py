@@ -67,12 +67,12 @@ class Job:
         """
         folder = make_folder(folder)
         remove(folder, "job.json", BEST, BEST_FACES, BEST_RIG, BEST_POSES, PREVIEW, PREVIEW_POSES, RESULT)
-        make_folder(folder / "masks")
+        make_folder(inside(folder, "masks"))
         entries = []
         for number, view in enumerate(self.views):
             write_array(folder / _view_file("masks", number), np.rint(view.mask * 255).astype(np.uint8))
             if view.ignore is not None:
-                make_folder(folder / "ignore")
+                make_folder(inside(folder, "ignore"))
                 write_array(folder / _view_file("ignore", number), view.ignore)
             entries.append(
                 {
@@ -89,7 +89,7 @@ class Job:
             write_array(folder / "vertices.npy", self.mesh.vertices)
             write_array(folder / "faces.npy", self.mesh.faces)
         if self.rig is not None:
-            save_rig(folder / "rig", self.rig)
+            save_rig(inside(folder, "rig"), self.rig)
         if self.lock is not None:
             write_array(folder / "lock.npy", self.lock)
         try:

@@ -1,17 +1,27 @@
-"""Files are written whole or not at all, and a failed write is one sentence."""
+"""The one place that opens files: only regular files are read, files are written whole or not at all.
+
+A file that cannot be read or written is one sentence, an InputError. Standard library and numpy only: Blender's side
+uses it too.
+"""
 
 from __future__ import annotations
 
 import errno
 import io
 import json
+import math
 import os
+import secrets
+import stat
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from ..errors import InputError
+
+LARGEST = 1 << 31  # bytes of a file that is read as data: what is larger is no mesh, mask or array of a fit
+LARGEST_JSON = 1 << 26  # bytes; as Python values it takes some ten times as much memory
 
 _REASONS = {
     errno.ENOSPC: "the disk is full; free some space or choose another folder",
@@ -24,6 +34,53 @@ _REASONS = {
     errno.ENOTDIR: "a part of the path is a file; choose another folder",
     errno.EISDIR: "it is a folder; give a file name",
 }
+
+_READ = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY"))
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+_NEW |= sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_CLOEXEC", "O_BINARY"))
+
+
+def open_data(path: Path | str, most: int = LARGEST) -> BinaryIO:
+    """Open the regular file at path, or the one that a link there leads to, to read bytes.
+
+    What else may lie there is refused, never waited for: opening a pipe or reading a device may take for ever.
+
+    Args:
+        path: of the file.
+        most: bytes that it may have.
+
+    Raises InputError when there is none, it cannot be read, is larger, or is a folder, pipe, socket or device.
+    """
+    try:
+        descriptor = os.open(path, _READ)
+    except OSError as error:
+        if error.errno in (errno.ENXIO, errno.EOPNOTSUPP):  # a socket
+            raise InputError(f"{path} is not a regular file; put the file itself there.") from error
+        raise _read_error(path, error) from error
+    except ValueError as error:  # a null character, or one that this system has no bytes for
+        raise InputError(f"cannot read {path}: it is no name of a file; choose another.") from error
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode) or found.st_size > most:
+        os.close(descriptor)
+        if stat.S_ISREG(found.st_mode):
+            raise InputError(f"{path} has more than {most >> 20} MB, which is too large; choose another file.")
+        kind = "is a folder" if stat.S_ISDIR(found.st_mode) else "is not a regular file"
+        raise InputError(f"{path} {kind}; put the file itself there.")
+    return os.fdopen(descriptor, "rb")
+
+
+def read_bytes(path: Path | str, most: int = LARGEST) -> bytes:
+    """What is in the regular file at path; `open_data` says what is refused."""
+    with open_data(path, most) as file:
+        try:
+            return file.read()
+        except OSError as error:
+            raise _read_error(path, error) from error
+
+
+def _read_error(path: Path | str, error: OSError) -> InputError:
+    reason = (error.strerror or str(error)).lower()
+    return InputError(f"cannot read {path}: {reason}; check the file.")
 
 
 def write_error(path: Path, error: OSError) -> InputError:
@@ -40,15 +97,36 @@ def write_bytes(path: Path | str, data: bytes | memoryview) -> None:
     path = Path(path)
     if path.is_dir():
         raise write_error(path, OSError(errno.EISDIR, ""))
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    # Nobody can guess this name, and O_EXCL makes the file here or fails: a link that waits in its place, in a folder
+    # that others may write to, would lead the data to another file of the user's. os.replace takes the place of a link.
+    partial = path.with_name(f".softras-{secrets.token_hex(8)}.part")
     try:
         try:
-            partial.write_bytes(data)
+            with os.fdopen(os.open(partial, _NEW, 0o666), "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())  # else a crash of the machine may leave the new name without the new data
             os.replace(partial, path)
         finally:
             partial.unlink(missing_ok=True)
+        _sync_folder(path.parent)
     except OSError as error:
         raise write_error(path, error) from error
+    except ValueError as error:  # a null character, or one that this system has no bytes for
+        raise InputError(f"cannot write {path}: it is no name of a file; choose another.") from error
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a new name in folder survive a crash of the machine, on systems that know how."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        pass  # some network disks cannot; the data themselves are safe
+    finally:
+        os.close(descriptor)
 
 
 def write_text(path: Path | str, text: str) -> None:
@@ -99,9 +177,9 @@ def remove(folder: Path, *names: str) -> None:
 def read_json(path: Path) -> dict[str, Any]:
     """The JSON object in the file path."""
     try:
-        value = json.loads(path.read_bytes())
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {(error.strerror or str(error)).lower()}.") from error
+        value = json.loads(read_bytes(path, LARGEST_JSON))
+    except InputError:
+        raise
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not valid JSON; write it anew.") from error
     if not isinstance(value, dict):
@@ -118,9 +196,13 @@ def is_file(path: Path) -> bool:
 
 
 def inside(folder: Path, name: str) -> Path:
-    """The file name in folder; a link that leads out of the folder is refused."""
+    """The file or folder name in folder; a path or a link that leads out of the folder is refused."""
     path = folder / name
-    if not path.resolve().is_relative_to(folder.resolve()):
+    try:
+        within = path.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError, ValueError) as error:  # links in a circle, or no name at all
+        raise InputError(f"{path} leads nowhere; put the file itself there.") from error
+    if not within:
         raise InputError(f"{path} leads out of its folder; put the file itself there.")
     return path
 
@@ -138,15 +220,31 @@ def read_array(
         itemsize: bytes of a number, or None for any.
     """
     path = inside(folder, name)
+    with open_data(path) as file:
+        found, fortran, dtype = _array_header(path, file)
+        wanted = " x ".join("any" if n is None else str(n) for n in shape)
+        if len(found) != len(shape) or any(n is not None and n != m for n, m in zip(shape, found, strict=True)):
+            raise InputError(f"{path} must hold an array of {wanted}, not {' x '.join(map(str, found))}.")
+        if dtype.kind not in kinds or (itemsize and dtype.itemsize != itemsize):
+            raise InputError(f"{path} holds numbers of type {dtype}, which do not belong there.")
+        count = math.prod(found)
+        if count * dtype.itemsize != os.fstat(file.fileno()).st_size - file.tell():
+            raise InputError(f"{path} is damaged: it has not as many bytes as it says; write it anew.")
+        try:
+            numbers = np.frombuffer(file.read(), dtype, count)
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path} cannot be read; write it anew.") from error
+    array = numbers.reshape(found, order="F" if fortran else "C")
+    return np.array(array, dtype=dtype.newbyteorder("="), order="C")
+
+
+def _array_header(path: Path, file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """(shape, whether in Fortran order, type) of the .npy file, which is then at its first number."""
+    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     try:
-        array = np.lib.format.open_memmap(path, mode="r")  # reads .npy only: no pickle, no archive
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {(error.strerror or str(error)).lower()}.") from error
-    except (ValueError, OverflowError) as error:
+        shape, fortran, dtype = readers[np.lib.format.read_magic(file)](file)
+        if min(shape, default=0) < 0 or dtype.hasobject:
+            raise ValueError
+    except Exception as error:  # numpy parses the header as Python; a damaged one raises whatever the parser raises
         raise InputError(f"{path} is damaged or not a .npy file; write it anew.") from error
-    wanted = " x ".join("any" if n is None else str(n) for n in shape)
-    if array.ndim != len(shape) or any(n is not None and n != m for n, m in zip(shape, array.shape, strict=True)):
-        raise InputError(f"{path} must hold an array of {wanted}, not {' x '.join(map(str, array.shape))}.")
-    if array.dtype.kind not in kinds or (itemsize and array.dtype.itemsize != itemsize):
-        raise InputError(f"{path} holds numbers of type {array.dtype}, which do not belong there.")
-    return np.array(array)
+    return shape, fortran, dtype

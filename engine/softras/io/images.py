@@ -6,6 +6,7 @@ picture needs is known from its header, and refused or waited for before any mem
 
 from __future__ import annotations
 
+import os
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 
 from ..errors import InputError
+from .files import open_data
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -91,13 +93,13 @@ def read_pixels(
     from PIL import Image  # loads in 30 ms: only who reads images pays
 
     path = Path(path)
+    if not os.path.exists(path):
+        raise InputError(f"the image {path} does not exist.")
     try:
-        with path.open("rb") as file:
+        with open_data(path) as file:
             return _decode(file, path, size, exact, indices)
     except InputError:
         raise
-    except FileNotFoundError as error:
-        raise InputError(f"the image {path} does not exist.") from error
     except Image.UnidentifiedImageError as error:
         raise InputError(
             f"the image {path} cannot be read: it is damaged or of another format than {', '.join(FORMATS)}; "

@@ -25,7 +25,7 @@ from ..conventions.extrinsics import rigid
 from ..conventions.opencv import HALF_PIXEL
 from ..errors import InputError
 from ..views import Landmark, View
-from .files import is_file, make_folder, read_json, write_json, write_png
+from .files import inside, is_file, make_folder, read_json, write_json, write_png
 from .masks import MaskReading, load_mask, read_mask
 
 
@@ -216,6 +216,6 @@ def _camera(entry: dict[str, Any]) -> Camera:
 
 
 def _save_grey(folder: Path, name: str, values: np.ndarray) -> str:
-    make_folder((folder / name).parent)
+    make_folder(inside(folder, name.split("/")[0]))
     write_png(folder / name, values.astype(np.uint8))
     return name

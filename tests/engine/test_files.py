@@ -1,0 +1,190 @@
+"""Files: whole or not at all, inside their folder, and never a wait for what is no file."""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from softras import InputError, Mesh, View
+from softras.io import files
+from softras.io.files import open_data, read_array, read_bytes, read_json, write_bytes, write_json
+from softras.job import Job
+
+POSIX = pytest.mark.skipif(os.name != "posix", reason="pipes, links and limits as POSIX has them")
+
+
+def pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def bound_socket(path: Path) -> None:
+    here = os.getcwd()
+    os.chdir(path.parent)  # the whole path may be longer than a socket's name can be
+    try:
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(path.name)
+    finally:
+        os.chdir(here)
+
+
+NO_FILES = [pipe, bound_socket, lambda path: path.symlink_to("/dev/zero"), Path.mkdir]
+
+
+@POSIX
+@pytest.mark.parametrize("make", NO_FILES, ids=["pipe", "socket", "device", "folder"])
+def test_only_regular_files_are_opened(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    make(tmp_path / "data.npy")
+    for read in (
+        open_data,
+        read_bytes,
+        read_json,
+        lambda path: read_array(Path("/"), str(path), (None,), "f"),
+    ):
+        with pytest.raises(InputError, match=r"data\.npy (is not a regular file|is a folder|leads out of)"):
+            read(tmp_path / "data.npy")
+
+
+def test_a_file_is_read_through_a_link_but_not_when_it_is_missing_or_too_large(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"12345")
+    (tmp_path / "link").symlink_to("file")
+    assert read_bytes(tmp_path / "link", most=5) == b"12345"
+    with pytest.raises(InputError, match="too large"):
+        open_data(tmp_path / "file", most=4)
+    with pytest.raises(InputError, match=r"cannot read .*none: no such file or directory; check the file\.$"):
+        open_data(tmp_path / "none")
+    with pytest.raises(InputError, match="no name of a file"):
+        open_data("a\0b")
+
+
+@POSIX
+@pytest.mark.parametrize("name", ["job.json", "vertices.npy", "masks/0000.npy"])
+def test_a_pipe_in_a_job_is_no_reason_to_wait(cube: Mesh, square_views: list[View], tmp_path: Path, name: str) -> None:
+    Job(square_views, cube).save(tmp_path)
+    (tmp_path / name).unlink()
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(InputError, match="not a regular file|not a job folder"):
+        Job.load(tmp_path)
+
+
+@POSIX
+def test_a_write_takes_the_place_of_a_link_and_follows_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, victim = tmp_path / "folder", tmp_path / "victim"
+    folder.mkdir()
+    victim.write_bytes(b"precious")
+    (folder / "best.npy").symlink_to(victim)
+    for number in range(1, 40):  # the names that a temporary file would have, were they made of the process's number
+        (folder / f".best.npy.{os.getpid() + number - 1}.part").symlink_to(victim)
+    write_bytes(folder / "best.npy", b"new")
+    assert victim.read_bytes() == b"precious"
+    assert not (folder / "best.npy").is_symlink() and (folder / "best.npy").read_bytes() == b"new"
+    # Even where the name is known: what waits there is not written to.
+    monkeypatch.setattr(files.secrets, "token_hex", lambda count: "known")
+    (folder / ".softras-known.part").symlink_to(victim)
+    with pytest.raises(InputError, match=r"cannot write .*other: file exists\.$"):
+        write_bytes(folder / "other", b"new")
+    assert victim.read_bytes() == b"precious"
+
+
+@POSIX
+@pytest.mark.parametrize("name", ["masks", "ignore"])
+def test_folders_of_a_job_that_lead_outside_are_not_written_to(
+    cube: Mesh, square_views: list[View], tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "job").mkdir()
+    (tmp_path / "job" / name).symlink_to(tmp_path / "outside")
+    square_views[0].ignore = np.eye(40, 48, dtype=bool)
+    with pytest.raises(InputError, match="leads out of its folder"):
+        Job(square_views, cube).save(tmp_path / "job")
+    assert not list((tmp_path / "outside").iterdir())
+
+
+def test_nothing_is_left_of_a_write_that_failed(tmp_path: Path) -> None:
+    (tmp_path / "target").mkdir()
+    with pytest.raises(InputError, match="it is a folder"):
+        write_bytes(tmp_path / "target", b"x")
+    with pytest.raises(InputError, match="no name of a file"):
+        write_bytes(tmp_path / "a\0b", b"x")
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(tmp_path / "x.json", float("nan"))
+    assert [path.name for path in tmp_path.iterdir()] == ["target"]
+
+
+@pytest.mark.parametrize("type_", [">f8", "<f8", ">f4", "<f2"])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_arrays_of_any_byte_order_are_read(tmp_path: Path, type_: str, order: str) -> None:
+    wanted = np.arange(24).reshape(8, 3)
+    np.save(tmp_path / "a.npy", np.asarray(wanted.astype(type_), order=order))
+    found = read_array(tmp_path, "a.npy", (None, 3), "f")
+    np.testing.assert_array_equal(found, wanted)
+    assert found.flags.c_contiguous and found.flags.writeable and found.dtype.isnative
+    assert found.dtype.itemsize == int(type_[-1])
+
+
+def header(shape: object, descr: object = "<f8") -> bytes:
+    text = repr({"descr": descr, "fortran_order": False, "shape": shape}).encode() + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        header((10**12, 3)),
+        header((2**70, 3)),
+        header((-8, 3)) + bytes(192),
+        header((8, 3)) + bytes(191),
+        header((8, 3)) + bytes(193),
+        header((8, 3), "|O") + bytes(192),
+        header((8, 3), "<f99") + bytes(192),
+        header((8, 3.0)) + bytes(192),
+        header((8, 3), "\ud800".encode("utf-8", "surrogatepass").decode("latin-1")) + bytes(192),
+        header("(8, 3)") + bytes(192),
+        b"\x93NUMPY\x03\x00\xff\xff\xff\xff{}",
+        b"\x93NUMPY\x02\x00\xff\xff\xff\xff{}",
+        b"\x93NUMPY\x01\x00\x04\x00((((",
+        b"PK\x03\x04",
+        b"",
+    ],
+)
+def test_a_damaged_array_is_one_sentence_and_takes_no_memory(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "a.npy").write_bytes(data)
+    with pytest.raises(InputError, match=r"a\.npy is damaged.*write it anew\.$"):
+        read_array(tmp_path, "a.npy", (None, 3), "f")
+
+
+FULL = """
+import resource, signal, sys
+import numpy as np
+from pathlib import Path
+from softras import InputError, Mesh
+from softras.io import files, meshes
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+folder, noise = Path(sys.argv[1]), np.random.default_rng(0).random((200, 3))
+mesh = Mesh(noise, np.arange(198).reshape(-1, 3))
+writers = [
+    lambda: files.write_json(folder / "a.json", noise.tolist()),
+    lambda: files.write_array(folder / "a.npy", noise),
+    lambda: files.write_png(folder / "a.png", np.random.default_rng(0).integers(0, 256, (99, 99), np.uint8)),
+    *(lambda s=s: meshes.save_mesh(folder / ("a" + s), mesh) for s in (".obj", ".ply", ".stl", ".off", ".glb")),
+]
+for write in writers:
+    try:
+        write()
+    except InputError as error:
+        print(error)
+"""
+
+
+@POSIX
+def test_a_full_disk_is_one_sentence_for_every_writer(tmp_path: Path) -> None:
+    """A limit of 1000 bytes for every file stands for the disk."""
+    run = subprocess.run([sys.executable, "-c", FULL, tmp_path], capture_output=True, text=True, check=True)
+    lines = run.stdout.splitlines()
+    assert len(lines) == 8 and all("the file would be larger than this system allows" in line for line in lines)
+    assert not list(tmp_path.iterdir())
