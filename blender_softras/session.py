@@ -88,6 +88,8 @@ class FitSession:
             raise InputError(f"Blender's temporary folder cannot be written ({error.strerror}).") from None
         try:
             self._job.job.save(self._folder)
+            photos = [Path(view.photo) for view in self._job.job.views if view.photo is not None]
+            self._photo_folders = sorted({str(photo.resolve().parent) for photo in photos})
             self._job.job.views.clear()  # their masks are on disk now, and take memory
             self._engine = prefs.start_engine(context)
             self._shown = Result(self._scene, self._job)
@@ -166,7 +168,8 @@ class FitSession:
     def _step(self) -> bool:
         messages = self._engine.messages()
         if self._request is None and self._engine.hello is not None:
-            fields = {"report": str(self._report)} if self._report else {}
+            # Only a report shows photographs; the engine reads those that this scene names, and no others.
+            fields = {"report": str(self._report), "allow": self._photo_folders} if self._report else {}
             self._request = self._engine.request("fit", job=str(self._folder), **fields)
         preview: dict[str, Any] = {}
         news = False

@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 import traceback
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Threads of torch that wait in a loop cost more than they save wherever Blender or another fit is busy too.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     options = _parser().parse_args(arguments)
+    warnings.formatwarning = lambda message, *where: f"softras: {message}\n"  # a sentence, no place in the source
     try:
         return options.run(options)
     except InputError as error:
@@ -64,6 +66,9 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("--mask-threshold", type=float, metavar="T", help="0..1: above it is object, else background")
     fit.add_argument("--mask-invert", action="store_true", default=None, help="black is object, white is background")
     fit.add_argument("--mask-label", metavar="N", help="the object's value in maps of labels, or its colour: #ff0000")
+    fit.add_argument(
+        "--allow", action="append", default=[], metavar="DIR", help="read images that the views or the job name there"
+    )
     fit.add_argument("--out", metavar="FILE", help="where to write the fitted mesh (.obj .ply .stl .off .glb)")
     fit.add_argument("--out-views", metavar="DIR", help="where to write the views with the fitted cameras")
     fit.add_argument("--mode", choices=("refine", "reconstruct"), help="default: refine with a mesh, else reconstruct")
@@ -177,7 +182,7 @@ def _job(options: argparse.Namespace) -> Job:
             raise InputError("give either a job folder or --mesh and --views, not both.")
         if reading:
             raise InputError("the masks of a job folder are read already; leave the --mask options out.")
-        job = Job.load(options.job)
+        job = Job.load(options.job, options.allow)
         job.settings.update(settings)
         return job
     if not options.views:
@@ -188,7 +193,7 @@ def _job(options: argparse.Namespace) -> Job:
     if mesh is None and settings.get("mode") == "refine":
         raise InputError("there is no mesh to refine; name one with --mesh FILE or use --mode reconstruct.")
     settings.setdefault("mode", "reconstruct" if mesh is None else "refine")
-    return Job(load_views(options.views, **reading), mesh, settings=settings)
+    return Job(load_views(options.views, **reading, allow=options.allow), mesh, settings=settings)
 
 
 def _settings(options: argparse.Namespace) -> dict[str, Any]:

@@ -17,7 +17,17 @@ import numpy as np
 
 from .camera import Camera, camera_from_json, camera_to_json
 from .errors import InputError
-from .io.files import inside, is_file, make_folder, read_array, read_json, remove, write_array, write_json
+from .io.files import (
+    inside,
+    make_folder,
+    path_from,
+    photo_inside,
+    read_array,
+    read_json,
+    remove,
+    write_array,
+    write_json,
+)
 from .io.poses import save_poses
 from .io.rigs import load_rig, save_rig
 from .mesh import Mesh
@@ -35,7 +45,8 @@ class Job:
     """A fit as a document.
 
     Attributes:
-        views: what the mesh should look like. A photo is remembered by its path only: pictures show it where it exists.
+        views: what the mesh should look like. A photo is remembered by its path only: pictures show it where it exists
+            in the job's folder or in one that who loads the job allows.
         mesh: the start; None with a rig, and to reconstruct without one.
         lock: (V,) bool, True for vertices that must not move, or None.
         settings: keyword arguments of `softras.fit` (mode, optimize, seed, ...), JSON values only.
@@ -79,7 +90,7 @@ class Job:
                     "name": view.name,
                     "weight": float(view.weight),
                     "ignore": view.ignore is not None,
-                    "photo": None if view.photo is None else str(Path(view.photo).absolute()),
+                    "photo": None if view.photo is None else path_from(folder, view.photo),
                     "frame": view.frame,
                     "landmarks": [asdict(landmark) for landmark in view.landmarks],
                     "camera": camera_to_json(view.camera),
@@ -110,8 +121,12 @@ class Job:
             raise InputError(f"the settings of a job must be JSON values: {error}.") from error
 
     @classmethod
-    def load(cls, folder: Path | str) -> Job:
-        """Read and check the job in folder. Raises InputError naming what is missing or wrong."""
+    def load(cls, folder: Path | str, allow: Sequence[Path | str] = ()) -> Job:
+        """Read and check the job in folder. Raises InputError naming what is missing or wrong.
+
+        allow: folders that photographs may lie in beside the job's own; one that lies elsewhere is not shown, with a
+            warning: a job from elsewhere must not read other files of this machine.
+        """
         folder = Path(folder)
         if not (folder / "job.json").is_file():
             raise InputError(f"{folder} is not a job folder: it has no job.json.")
@@ -120,7 +135,7 @@ class Job:
         entries, settings = document.get("views"), document.get("settings", {})
         if not isinstance(entries, list) or not isinstance(settings, dict):
             raise InputError(f"{folder / 'job.json'} must hold a list 'views' and an object 'settings'.")
-        views = [_load_view(folder, number, entry) for number, entry in enumerate(entries)]
+        views = [_load_view(folder, number, entry, allow) for number, entry in enumerate(entries)]
         mesh = lock = None
         if document.get("mesh"):
             mesh = Mesh(
@@ -216,7 +231,7 @@ def _view_file(kind: str, number: int) -> str:
     return f"{kind}/{number:04d}.npy"
 
 
-def _load_view(folder: Path, number: int, entry: Any) -> View:
+def _load_view(folder: Path, number: int, entry: Any, allow: Sequence[Path | str]) -> View:
     if not isinstance(entry, dict):
         raise InputError(f"view {number} in {folder / 'job.json'} must be an object.")
     name = str(entry.get("name", number))
@@ -228,9 +243,7 @@ def _load_view(folder: Path, number: int, entry: Any) -> View:
     size = (camera.height, camera.width)
     mask = read_array(folder, _view_file("masks", number), size, "u", itemsize=1)
     ignore = read_array(folder, _view_file("ignore", number), size, "b") if entry.get("ignore") else None
-    photo = Path(entry["photo"]) if isinstance(entry.get("photo"), str) else None
-    if photo is not None and not is_file(photo):
-        photo = None
+    photo = photo_inside(folder, entry.get("photo"), allow)
     mask = mask.astype(np.float32) / 255
     return View(name, camera, mask, photo, entry.get("weight", 1.0), ignore, entry.get("frame", 0), landmarks)
 

@@ -83,6 +83,7 @@ class _Run:
         self.answered = threading.Event()
         self._folder = Path(request["job"])
         self._report = request.get("report")
+        self._allow = request.get("allow", [])
         self._answers = answers
         self._previous = previous
         self._lock = threading.Lock()
@@ -112,7 +113,7 @@ class _Run:
             self._answer(_error(self.number, error))
 
     def _fit(self) -> None:
-        job = Job.load(self._folder)
+        job = Job.load(self._folder, self._allow)
         if job.rig is not None:
             self._keep(job.rig.vertices(), None, [])
         elif job.mesh is not None:
@@ -232,6 +233,9 @@ class _Server:
                 raise InputError("a fit request needs the job's folder.")
             if not isinstance(message.get("report"), str | None):
                 raise InputError("the report of a fit request must be a folder.")
+            allow = message.get("allow", [])
+            if not isinstance(allow, list) or not all(isinstance(folder, str) for folder in allow):
+                raise InputError("what a fit request allows must be a list of folders.")
             # A cancelled fit may still finish a long step; the next one waits for it in its own thread.
             previous = self._run.thread if self._run is not None else None
             self._run = _Run({**message, "id": number}, self._answers, previous)

@@ -1,5 +1,6 @@
 """Files: whole or not at all, inside their folder, and never a wait for what is no file."""
 
+import json
 import os
 import socket
 import subprocess
@@ -9,10 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from softras import InputError, Mesh, View
 from softras.io import files
 from softras.io.files import open_data, read_array, read_bytes, read_json, write_bytes, write_json
+from softras.io.views import load_views, save_views
 from softras.job import Job
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="pipes, links and limits as POSIX has them")
@@ -69,6 +72,65 @@ def test_a_pipe_in_a_job_is_no_reason_to_wait(cube: Mesh, square_views: list[Vie
     os.mkfifo(tmp_path / name)
     with pytest.raises(InputError, match="not a regular file|not a job folder"):
         Job.load(tmp_path)
+
+
+def photograph(path: Path) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    Image.fromarray(np.full((40, 48, 3), 90, np.uint8)).save(path)
+    return path
+
+
+def edit(path: Path, **entry: object) -> None:
+    document = json.loads(path.read_text())
+    document["views"][0].update(entry)
+    path.write_text(json.dumps(document))
+
+
+@POSIX
+@pytest.mark.parametrize("way", ["absolute", "..", "link", "folder"])
+def test_images_of_a_views_folder_lie_in_it_or_where_the_user_allows(
+    square_views: list[View], tmp_path: Path, way: str
+) -> None:
+    folder, outside = tmp_path / "views", tmp_path / "outside"
+    save_views(folder, square_views)
+    secret = photograph(outside / "secret.png")
+    (folder / "link.png").symlink_to(secret)
+    (folder / "folder").symlink_to(outside)
+    name = {"absolute": str(secret), "..": "../outside/secret.png", "link": "link.png", "folder": "folder/secret.png"}
+    edit(folder / "cameras.json", image=name[way])
+    with pytest.warns(UserWarning, match=r"are not shown, since they lie outside it; allow '.*outside' to see them"):
+        assert load_views(folder)[0].photo is None
+    photo = load_views(folder, allow=[outside])[0].photo
+    assert photo is not None and photo.samefile(secret)
+    for key in ("mask", "ignore"):
+        save_views(folder, square_views)
+        (outside / "mask.png").write_bytes((folder / "masks" / "000.png").read_bytes())
+        (folder / "link.png").unlink(missing_ok=True)
+        (folder / "link.png").symlink_to(outside / "mask.png")
+        edit(folder / "cameras.json", **{key: name[way].replace("secret", "mask")})
+        with pytest.raises(InputError, match=r"view 'along y': .* leads out of its folder; .* or allow the folder"):
+            load_views(folder)
+        if key == "mask":
+            np.testing.assert_array_equal(load_views(folder, allow=[outside])[0].mask, square_views[0].mask)
+
+
+def test_photographs_of_a_job_lie_in_it_or_where_the_user_allows(
+    cube: Mesh, square_views: list[View], tmp_path: Path
+) -> None:
+    inner, outer = photograph(tmp_path / "job" / "0.png"), photograph(tmp_path / "photos" / "1.png")
+    square_views[0].photo, square_views[1].photo = inner, outer
+    Job(square_views, cube).save(tmp_path / "job")
+    save_views(tmp_path / "job", square_views)
+    moved = tmp_path / "moved"  # what lies in the folder moves with it
+    (tmp_path / "job").rename(moved)
+    for load in (Job.load, load_views):
+        with pytest.warns(UserWarning, match="are not shown"):
+            found = load(moved)
+        views = found.views if isinstance(found, Job) else found
+        assert [view.photo for view in views] == [moved / "0.png", None, None]
+        found = load(moved, allow=[outer.parent])
+        views = found.views if isinstance(found, Job) else found
+        assert [view.photo for view in views] == [moved / "0.png", outer, None]
 
 
 @POSIX

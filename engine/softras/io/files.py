@@ -13,12 +13,14 @@ import math
 import os
 import secrets
 import stat
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from ..errors import InputError
+from ..errors import InputError, shown
 
 LARGEST = 1 << 31  # bytes of a file that is read as data: what is larger is no mesh, mask or array of a fit
 LARGEST_JSON = 1 << 26  # bytes; as Python values it takes some ten times as much memory
@@ -195,16 +197,44 @@ def is_file(path: Path) -> bool:
         return False
 
 
-def inside(folder: Path, name: str) -> Path:
-    """The file or folder name in folder; a path or a link that leads out of the folder is refused."""
+def inside(folder: Path, name: str, allow: Sequence[Path | str] = ()) -> Path:
+    """The file or folder name in folder; a path or a link that leads out of it and of every folder of allow is refused.
+
+    What a document names is not what the user named: a folder from elsewhere could show any file of this machine.
+    """
     path = folder / name
     try:
-        within = path.resolve().is_relative_to(folder.resolve())
+        target = path.resolve()
+        within = any(target.is_relative_to(Path(each).resolve()) for each in (folder, *allow))
     except (OSError, RuntimeError, ValueError) as error:  # links in a circle, or no name at all
         raise InputError(f"{path} leads nowhere; put the file itself there.") from error
     if not within:
-        raise InputError(f"{path} leads out of its folder; put the file itself there.")
+        raise InputError(f"{path} leads out of its folder; put the file itself there, or allow the folder it is in.")
     return path
+
+
+def path_from(folder: Path, path: Path | str) -> str:
+    """How a document in folder names path: relative where it lies in there, so that the folder can be moved."""
+    target = Path(path).resolve()
+    return target.relative_to(folder.resolve()).as_posix() if target.is_relative_to(folder.resolve()) else str(target)
+
+
+def photo_inside(folder: Path, name: Any, allow: Sequence[Path | str]) -> Path | None:
+    """The photograph name in folder, or in a folder of allow; None where there is none.
+
+    It is only shown, so one that leads elsewhere is left out, with a warning.
+    """
+    if not isinstance(name, str) or not is_file(folder / name):
+        return None
+    try:
+        return inside(folder, name, allow)
+    except InputError:
+        target = shown(str((folder / name).resolve().parent))
+        warnings.warn(
+            f"Photographs that {folder} names are not shown, since they lie outside it; allow {target} to see them.",
+            stacklevel=2,
+        )
+        return None
 
 
 def read_array(

@@ -6,12 +6,12 @@ view: "image" (the photograph), "weight", "ignore" (an image, white = no opinion
 "landmarks" (a list of {"vertex", "pixel": [x, y], "weight"}); how its mask is read: "mask_channel" (auto, alpha, grey,
 red, green or blue), "mask_threshold" (0..1), "mask_invert" (true or false), "mask_label" (the object's value in a map
 of labels: a number, or a colour as "#ff0000"). These four may stand beside "views" too, for all views that say nothing
-else.
+else. Images lie in the folder, or in folders that the caller allows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -20,12 +20,12 @@ from typing import Any
 import numpy as np
 
 from ..camera import Camera
-from ..checks import array, numbers, positive, whole
+from ..checks import array, numbers, positive, text, whole
 from ..conventions.extrinsics import rigid
 from ..conventions.opencv import HALF_PIXEL
 from ..errors import InputError
 from ..views import Landmark, View
-from .files import inside, is_file, make_folder, read_json, write_json, write_png
+from .files import inside, make_folder, path_from, photo_inside, read_json, write_json, write_png
 from .masks import MaskReading, load_mask, read_mask
 
 
@@ -51,6 +51,7 @@ def load_views(
     mask_threshold: float | None = None,
     mask_invert: bool | None = None,
     mask_label: int | str | None = None,
+    allow: Sequence[Path | str] = (),
 ) -> list[View]:
     """The views of a folder with a cameras.json (or the path of such a file).
 
@@ -61,8 +62,10 @@ def load_views(
         mask_threshold: the same.
         mask_invert: the same.
         mask_label: the same.
+        allow: folders that images may lie in beside that of the cameras.json. A photograph elsewhere is not shown, with
+            a warning; a mask elsewhere is an error: a folder from elsewhere must not read other files of this machine.
 
-    Raises InputError, naming the view, when something is missing, unreadable or of the wrong size.
+    Raises InputError, naming the view, when something is missing, unreadable, of the wrong size or in another folder.
     """
     given = {
         "mask_channel": mask_channel,
@@ -70,17 +73,20 @@ def load_views(
         "mask_invert": mask_invert,
         "mask_label": mask_label,
     }
-    listed = list_views(folder, {key: value for key, value in given.items() if value is not None})
+    listed = list_views(folder, {key: value for key, value in given.items() if value is not None}, allow)
     with ThreadPoolExecutor() as pool:  # decoding images lets go of the interpreter
         return list(pool.map(_load_view, listed))
 
 
-def list_views(folder: Path | str, reading: Mapping[str, Any] | None = None) -> list[ListedView]:
+def list_views(
+    folder: Path | str, reading: Mapping[str, Any] | None = None, allow: Sequence[Path | str] = ()
+) -> list[ListedView]:
     """What `load_views` would load, no image opened: for programs that read images themselves.
 
     Args:
         folder: as of `load_views`.
-        reading: those of its other arguments that are given.
+        reading: those of its arguments about masks that are given.
+        allow: as of `load_views`.
 
     Raises InputError, naming the view, when something is missing.
     """
@@ -95,12 +101,13 @@ def list_views(folder: Path | str, reading: Mapping[str, Any] | None = None) -> 
     entries = document.get("views")
     if not isinstance(entries, list) or not entries:
         raise InputError(f"{path} lists no views; add at least one camera with a mask.")
-    return [_listed(path, number, entry, document, reading or {}) for number, entry in enumerate(entries)]
+    return [_listed(path, number, entry, document, reading or {}, allow) for number, entry in enumerate(entries)]
 
 
 def save_views(folder: Path | str, views: list[View]) -> None:
     """Write views as folder/cameras.json with masks/NUMBER.png (and ignore/NUMBER.png); photos stay where they are.
 
+    `load_views` shows photographs outside the folder where their own folder is allowed.
     Raises InputError when the folder cannot be written.
     """
     folder = make_folder(folder)
@@ -127,7 +134,7 @@ def save_views(folder: Path | str, views: list[View]) -> None:
                 for mark in view.landmarks
             ]
         if view.photo is not None:
-            entry["image"] = str(Path(view.photo).resolve())
+            entry["image"] = path_from(folder, view.photo)
         if view.weight != 1:
             entry["weight"] = float(view.weight)
         if view.ignore is not None:
@@ -139,7 +146,14 @@ def save_views(folder: Path | str, views: list[View]) -> None:
     write_json(folder / "cameras.json", {"convention": convention, "views": entries})
 
 
-def _listed(path: Path, number: int, entry: Any, document: dict[str, Any], reading: Mapping[str, Any]) -> ListedView:
+def _listed(
+    path: Path,
+    number: int,
+    entry: Any,
+    document: dict[str, Any],
+    reading: Mapping[str, Any],
+    allow: Sequence[Path | str],
+) -> ListedView:
     if not isinstance(entry, dict):
         raise InputError(f"view {number} in {path} must be an object with a camera and a mask.")
     name = str(entry.get("name", number))
@@ -151,20 +165,25 @@ def _listed(path: Path, number: int, entry: Any, document: dict[str, Any], readi
         weight = positive(f"the weight of view '{name}'", entry.get("weight", 1.0), zero=True)
         frame = whole(f"the frame of view '{name}'", entry.get("frame", 0), None)
         landmarks = _landmarks(name, entry.get("landmarks", []))
+        mask, ignore = (_inside(path.parent, key, entry.get(key), allow) for key in ("mask", "ignore"))
     except InputError as error:
         raise InputError(f"view '{name}': {error}") from error
-    photo = path.parent / entry["image"] if isinstance(entry.get("image"), str) else None
+    assert mask is not None
     return ListedView(
         name=name,
         camera=camera,
-        mask=path.parent / entry["mask"],
-        photo=photo if photo and is_file(photo) else None,
+        mask=mask,
+        photo=photo_inside(path.parent, entry.get("image"), allow),
         weight=weight,
-        ignore=path.parent / entry["ignore"] if isinstance(entry.get("ignore"), str) else None,
+        ignore=ignore,
         frame=frame,
         landmarks=landmarks,
         reading=how,
     )
+
+
+def _inside(folder: Path, key: str, name: Any, allow: Sequence[Path | str]) -> Path | None:
+    return None if name is None else inside(folder, text(f"its {key}", name), allow)
 
 
 def _reading(*levels: Mapping[str, Any]) -> MaskReading:
