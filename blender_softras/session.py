@@ -115,7 +115,8 @@ class FitSession:
             return "Starting the engine"
         if not self.progress:
             return "Reading the job"
-        mean = f", IoU {_mean(self.iou):.3f}" if self.iou else ""
+        measured = [value for value in self.iou if value != NOT_MEASURED]
+        mean = f", IoU {_mean(measured):.3f}" if measured else ""
         return f"Step {self.progress['step']} of {self.progress['steps']}{mean}"
 
     @property
@@ -219,19 +220,21 @@ class FitSession:
         settings.worst_frame = min(by_frame, key=by_frame.__getitem__)
         settings.worst_frame_iou = by_frame[settings.worst_frame] if settings.sequence else NOT_MEASURED
 
-    def _by_view(self, iou: list[float]) -> list[float]:
+    def _by_view(self, iou: list[float | None]) -> list[float]:
         """The means of the enabled views; NOT_MEASURED for one without a frame."""
         values: list[list[float]] = [[] for _ in self._items]
         for shot, value in zip(self._job.shots, iou, strict=True):
-            values[shot.item].append(value)
+            if value is not None:  # of a view that is left out
+                values[shot.item].append(value)
         return [_mean(of_view) if of_view else NOT_MEASURED for of_view in values]
 
-    def _by_frame(self, iou: list[float]) -> dict[int, float]:
-        """The means of the frames."""
+    def _by_frame(self, iou: list[float | None]) -> dict[int, float]:
+        """The means of the frames that have any."""
         values: dict[int, list[float]] = {frame: [] for frame in self._job.frames}
         for shot, value in zip(self._job.shots, iou, strict=True):
-            values[shot.frame].append(value)
-        return {frame: _mean(of_frame) for frame, of_frame in values.items()}
+            if value is not None:
+                values[shot.frame].append(value)
+        return {frame: _mean(of_frame) for frame, of_frame in values.items() if of_frame}
 
     def _check(self) -> None:
         if trouble := self._shown.problem():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import signal
 import sys
@@ -163,11 +164,11 @@ def _fit_until(stopped: list[int], options: argparse.Namespace) -> int:
 def _save_result(folder: Path, job: Job, result: FitResult, status: str) -> None:
     """Leave in a job folder what the server would."""
     from .io.files import write_json
-    from .job import RESULT, save_best
+    from .job import RESULT, finite, save_best
 
     moved: dict[str, Any] = {"rigs": result.rigs, "cameras": result.cameras, "given": job.rig}
     files = save_best(folder, result.mesh.vertices, job.new_faces(result.mesh), **moved if job.moves else {})
-    iou = {"iou": [float(value) for value in result.iou], "mean_iou": result.mean_iou}
+    iou = {"iou": [finite(value) for value in result.iou], "mean_iou": finite(result.mean_iou)}
     write_json(folder / RESULT, {"status": status, **files, **iou, "elapsed": result.elapsed, "notes": result.notes})
 
 
@@ -268,8 +269,11 @@ class _ProgressBar:
 
     def show(self, event: Progress) -> None:
         done = event.step / max(event.steps, 1)
-        if event.iou is not None and len(event.iou):
-            self._iou = float(sum(event.iou) / len(event.iou))
+        for note in event.notes:
+            print(f"{self._clear()}note: {note}", file=self._stream, flush=True)
+        if event.iou is not None:
+            told = [float(value) for value in event.iou if not math.isnan(value)]
+            self._iou = sum(told) / len(told) if told else None
         now = time.monotonic()
         if (now if self._live else done) < self._next:
             return
@@ -284,6 +288,10 @@ class _ProgressBar:
         else:
             print(text, file=self._stream, flush=True)
 
+    def _clear(self) -> str:
+        """What makes room for a line."""
+        return "\r\x1b[K" if self._live else ""
+
     def end(self) -> None:
         if self._live:
             print(file=self._stream)
@@ -293,8 +301,8 @@ def _print_result(job: Job, result: FitResult, options: argparse.Namespace, seco
     width = max(4, *(len(view.name) for view in job.views))
     print(f"{'view':{width}}  IoU")
     for view, iou in zip(job.views, result.iou, strict=True):
-        print(f"{view.name:{width}}  {iou:.4f}")
-    print(f"{'mean':{width}}  {sum(result.iou) / len(result.iou):.4f}")
+        print(f"{view.name:{width}}  {'left out' if math.isnan(iou) else f'{iou:.4f}'}")
+    print(f"{'mean':{width}}  {result.mean_iou:.4f}")
     for note in result.notes:
         print(note)
     mesh = result.mesh

@@ -33,6 +33,7 @@ from .job import (
     finite,
     save_best,
 )
+from .views import mean_iou
 
 if TYPE_CHECKING:
     from .fitting import FitResult, Progress
@@ -136,7 +137,7 @@ class _Run:
         iou = _floats(event.iou)
         preview = poses = None
         if event.vertices is not None:
-            score = float(np.average(iou, weights=[view.weight for view in job.views])) if iou else 0.0
+            score = 0.0 if event.iou is None else mean_iou(event.iou, job.views)
             if score > self._best_score:
                 self._keep(event.vertices, event.faces, iou, rigs=event.rigs, cameras=event.cameras)
                 self._best_score = score
@@ -179,7 +180,7 @@ class _Run:
                 notes.append(f"There is no report: {error}")
         self._answer_result("cancelled" if cancelled else "finished", notes)
 
-    def _keep(self, vertices: np.ndarray, faces: np.ndarray | None, iou: list[float], **moved: Any) -> None:
+    def _keep(self, vertices: np.ndarray, faces: np.ndarray | None, iou: list[float | None], **moved: Any) -> None:
         """Put the best state so far on disk, unless the request is answered: its files are the client's then."""
         with self._lock:
             if self.answered.is_set():
@@ -273,12 +274,14 @@ def _hello() -> dict[str, Any]:
     return {"type": "hello", "protocol": PROTOCOL, "softras": __version__, **found}
 
 
-def _floats(iou: np.ndarray | None) -> list[float]:
-    return [] if iou is None else [float(value) for value in iou]
+def _floats(iou: np.ndarray | None) -> list[float | None]:
+    """As in messages: None for a view that is left out."""
+    return [] if iou is None else [finite(value) for value in iou]
 
 
-def _mean(iou: list[float]) -> float | None:
-    return finite(sum(iou) / len(iou)) if iou else None
+def _mean(iou: list[float | None]) -> float | None:
+    told = [value for value in iou if value is not None]
+    return finite(sum(told) / len(told)) if told else None
 
 
 def _take_stdio() -> tuple[BinaryIO, Answers]:

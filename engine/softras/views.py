@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,7 +43,8 @@ class View:
     Attributes:
         name: how messages and reports call it.
         camera: the camera that took it.
-        mask: (H, W) float32 in 0..1, 1 = object; H and W are the camera's.
+        mask: (H, W) float32 in 0..1, 1 = object; H and W are the camera's. A fit leaves out a view whose mask is empty
+            or full, and says so.
         photo: the picture to show behind the outline in reports, if any.
         weight: this view's factor in the objective, >= 0.
         ignore: (H, W) bool, True where the mask has no opinion, or None.
@@ -79,15 +82,26 @@ class View:
                 raise InputError(
                     f"the ignore mask of view '{self.name}' must be {size[1]} x {size[0]} pixels like its camera."
                 )
+
+    def blank(self) -> str | None:
+        """Why the mask tells nothing, being empty or full where it is not ignored, in a sentence; None if it does."""
         seen = self.mask if self.ignore is None else self.mask[~self.ignore]
         if seen.size == 0 or not (seen > 0.5).any():
             brightest = f"its brightest pixel is {255 * seen.max():.0f} of 255" if seen.size else "all of it is ignored"
-            raise InputError(
+            return (
                 f"the mask of view '{self.name}' is empty: {brightest}; "
                 "the object must be white (255) in the channel that is read, and not inverted."
             )
         if (seen > 0.5).all():
-            raise InputError(
+            return (
                 f"the mask of view '{self.name}' covers the whole image: its darkest pixel is "
                 f"{255 * seen.min():.0f} of 255; the background must be black (0) in the channel that is read."
             )
+        return None
+
+
+def mean_iou(iou: Sequence[float] | np.ndarray, views: Sequence[View]) -> float:
+    """Mean over the views by their weights; NaN, of views whose mask tells nothing, is left out. NaN if all are."""
+    values, weights = np.asarray(iou, dtype=float), np.array([view.weight for view in views])
+    told = ~np.isnan(values)
+    return float(np.average(values[told], weights=weights[told])) if weights[told].any() else math.nan

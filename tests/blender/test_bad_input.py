@@ -111,14 +111,24 @@ def test_panoramic_camera(ball: bpy.types.Object) -> None:
     refused("Camera 'Camera 1' is panoramic")
 
 
-def test_empty_mask(ball: bpy.types.Object) -> None:
-    bpy.context.scene.softras.views[0].image = disc_image("Nothing", radius=0)
+def test_empty_masks(ball: bpy.types.Object) -> None:
+    for view in bpy.context.scene.softras.views:
+        view.image = disc_image("Nothing", radius=0)
     refused("mask of view 'Camera 0' is empty")
 
 
-def test_full_mask(ball: bpy.types.Object) -> None:
-    bpy.context.scene.softras.views[0].channel = "RED"
-    refused("mask of view 'Camera 0' covers the whole image")
+@pytest.mark.parametrize(("blank", "words"), [("empty", "is empty"), ("full", "covers the whole image")])
+def test_one_mask_that_tells_nothing_is_left_out_with_a_note(ball: bpy.types.Object, blank: str, words: str) -> None:
+    scene = bpy.context.scene
+    if blank == "empty":
+        scene.softras.views[0].image = disc_image("Nothing", radius=0)
+    else:
+        scene.softras.views[0].channel = "RED"
+    bpy.context.view_layer.update()
+    session = part("session").FitSession(bpy.context)
+    session.wait()
+    assert any("left out: the mask of view 'Camera 0' " + words in note for note in session.notes)
+    assert scene.softras.views[0].iou < 0 < scene.softras.views[1].iou
 
 
 def test_missing_image_file(ball: bpy.types.Object, tmp_path: Path) -> None:

@@ -55,11 +55,12 @@ def test_command_refuses(blend: Path, capsys: pytest.CaptureFixture, arguments: 
 
 
 def test_command_hands_on_what_is_wrong_with_the_views(blend: Path, capsys: pytest.CaptureFixture) -> None:
-    bpy.context.scene.softras.views[0].image = disc_image("Nothing", radius=0)
-    bpy.context.scene.softras.views[0].image.pack()
+    for view in bpy.context.scene.softras.views:
+        view.image = disc_image("Nothing", radius=0)
+        view.image.pack()
     bpy.ops.wm.save_mainfile()
     assert part("ops.command").main([str(blend)]) == 2
-    assert "softras_fit: the mask of view 'Camera 0' is empty" in capsys.readouterr().out
+    assert "the mask of view 'Camera 0' is empty" in capsys.readouterr().out
     bpy.context.scene.softras.views.clear()
     bpy.ops.wm.save_mainfile()
     assert part("ops.command").main([str(blend)]) == 2

@@ -11,6 +11,7 @@ import torch
 
 import softras
 from softras import Camera, InputError, Mesh, hard_silhouettes, render_silhouettes
+from softras.views import mean_iou
 
 
 @pytest.mark.parametrize(
@@ -68,10 +69,20 @@ def test_a_weight_is_a_number(square_views, weight) -> None:
 
 
 def test_a_mask_of_zeros_and_ones_of_255_is_told_so(square_views) -> None:
-    with pytest.raises(InputError, match="is empty: its brightest pixel is 1 of 255; the object must be white"):
-        replace(square_views[0], mask=square_views[0].mask / 255)
-    with pytest.raises(InputError, match="is empty: all of it is ignored"):
-        replace(square_views[0], ignore=np.ones((40, 48), bool))
+    view = square_views[0]
+    assert view.blank() is None
+    faint = replace(view, mask=view.mask / 255).blank()
+    assert faint is not None and "is empty: its brightest pixel is 1 of 255; the object must be white" in faint
+    unknown = replace(view, ignore=np.ones((40, 48), bool)).blank()
+    assert unknown is not None and "is empty: all of it is ignored" in unknown
+    full = replace(view, ignore=view.mask < 0.5).blank()
+    assert full is not None and "covers the whole image" in full
+
+
+def test_the_mean_iou_is_of_the_views_that_tell_something(square_views) -> None:
+    heavy = [replace(square_views[0], weight=3.0), *square_views[1:]]
+    assert mean_iou([0.5, 0.9, *[np.nan] * (len(heavy) - 2)], heavy) == pytest.approx(0.6)
+    assert np.isnan(mean_iou([np.nan] * len(heavy), heavy))
 
 
 def test_arrays_and_one_camera_render_as_tensors_and_a_list_do(cube, square_views) -> None:

@@ -47,3 +47,13 @@ def ball(subdivisions: int = 2) -> Mesh:
 
     found = trimesh.creation.icosphere(subdivisions)
     return Mesh(found.vertices, found.faces)
+
+
+def hook() -> Mesh:
+    """Two boxes that form an L with a thin foot: few faces, no symmetry that silhouettes could confuse."""
+    import trimesh
+
+    bar, foot = trimesh.creation.box((1, 0.3, 0.3)), trimesh.creation.box((0.3, 0.2, 0.8))
+    foot.apply_translation([0.35, 0.05, 0.5])
+    both = trimesh.util.concatenate([bar, foot])
+    return Mesh(both.vertices, both.faces)

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import torch
 import trimesh
-from fitting_scenes import ball, camera_around, turned, views_of
+from fitting_scenes import ball, camera_around, hook, turned, views_of
 
 from softras import InputError, Mesh, fit
 from softras.deform.cameras import rotations
 from softras.fitting.evaluate import evaluate
 from softras.fitting.placement import camera_inside, check_cameras, onto_masks, place
 
+HOOK = hook()
 CPU = torch.device("cpu")
 
 
@@ -62,15 +63,6 @@ def test_only_what_the_masks_would_have_elsewhere_is_moved(cow, cow_views):
         assert scale == pytest.approx(np.ptp(cow.vertices[:, 1]) / np.ptp(away.vertices[:, 1]), rel=0.05)
 
 
-@pytest.fixture(scope="module")
-def hook() -> Mesh:
-    """Two boxes that form an L with a thin foot: few faces, no symmetry that silhouettes could confuse."""
-    bar, foot = trimesh.creation.box((1, 0.3, 0.3)), trimesh.creation.box((0.3, 0.2, 0.8))
-    foot.apply_translation([0.35, 0.05, 0.5])
-    both = trimesh.util.concatenate([bar, foot])
-    return Mesh(both.vertices, both.faces)
-
-
 def leaning(mesh: Mesh, degrees: float, scale: float, shift: float) -> Mesh:
     """Turned about a skew axis through the mesh's middle, scaled, and moved by so many sizes of the mesh."""
     turn = rotations(np.radians(degrees) * np.array([[1, 2, 1]]) / 6**0.5)[0]
@@ -80,35 +72,35 @@ def leaning(mesh: Mesh, degrees: float, scale: float, shift: float) -> Mesh:
 
 
 @pytest.mark.parametrize("degrees", [10, 40, 60])
-def test_an_object_turned_scaled_and_away_is_found_whatever_little_overlaps(hook, degrees):
+def test_an_object_turned_scaled_and_away_is_found_whatever_little_overlaps(degrees):
     """Overlaps of .05 to .3 at the start, on both sides of where a mesh counts as not placed at all."""
-    views = views_of(hook, 8, 96)
+    views = views_of(HOOK, 8, 96)
     for scale, shift in ((2.5, 0.9), (1.6, 0.3)):
-        result = fit(leaning(hook, degrees, scale, shift), views, optimize="object")
+        result = fit(leaning(HOOK, degrees, scale, shift), views, optimize="object")
         assert result.iou.min() > 0.95 and any("moved onto" in note for note in result.notes)
 
 
 SHORT = [{"resolution": 96, "steps": 20, "rate": (0.01, 0.005), "smoothing": 0.1}]
 
 
-def test_free_vertices_begin_where_the_object_is_found(hook):
-    views = views_of(hook, 8, 96)
-    start = leaning(hook, 25, 1.2, 0.1)
+def test_free_vertices_begin_where_the_object_is_found():
+    views = views_of(HOOK, 8, 96)
+    start = leaning(HOOK, 25, 1.2, 0.1)
     result = fit(start, views, schedule=SHORT)
     assert result.iou.min() > 0.95 and result.rigs == {}
     degrees, scale = (
         float(x) for x in re.search("turned by (.*) degrees .* scaled by (.*) and", result.notes[0]).groups()
     )
     assert degrees == pytest.approx(25, abs=1) and scale == pytest.approx(1 / 1.2, rel=0.02)
-    edges = [np.linalg.norm(m.vertices[m.faces[:, 0]] - m.vertices[m.faces[:, 1]], axis=1) for m in (result.mesh, hook)]
+    edges = [np.linalg.norm(m.vertices[m.faces[:, 0]] - m.vertices[m.faces[:, 1]], axis=1) for m in (result.mesh, HOOK)]
     np.testing.assert_allclose(*edges, rtol=0.1)  # moved, not bent
-    for held in ({"place": "never"}, {"lock": np.arange(len(hook.vertices)) == 0}):
+    for held in ({"place": "never"}, {"lock": np.arange(len(HOOK.vertices)) == 0}):
         assert not any("turned" in note for note in fit(start, views, schedule=SHORT, **held).notes)
 
 
-def test_free_vertices_that_match_or_have_another_shape_are_not_turned(hook):
-    views = views_of(hook, 8, 96)
-    assert not fit(leaning(hook, 3, 1.0, 0), views, schedule=SHORT).notes
+def test_free_vertices_that_match_or_have_another_shape_are_not_turned():
+    views = views_of(HOOK, 8, 96)
+    assert not fit(leaning(HOOK, 3, 1.0, 0), views, schedule=SHORT).notes
     block = trimesh.creation.box((1.2, 0.3, 0.9))
     block.apply_translation([0.0, 0.0, 0.4])
     result = fit(Mesh(block.vertices, block.faces), views, schedule=SHORT)

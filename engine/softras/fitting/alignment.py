@@ -10,8 +10,8 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from ..mesh import Mesh
-from ..views import View
-from .placement import MATCHED, clearly_better, overlap
+from ..views import View, mean_iou
+from .placement import MATCHED, PLACED, clearly_better, overlap
 from .pose_fit import PoseFit
 from .progress import FitResult, Journal, Progress
 from .settings import Settings
@@ -26,11 +26,11 @@ def aligned(
 
     A mesh that stays is the one given. One that must stay symmetric is not searched for, since its plane stays.
     """
-    if settings.symmetry is not None or overlap(mesh, views, device) >= MATCHED:
+    if settings.symmetry is not None or overlap(mesh, [view for view in views if view.weight > 0], device) >= MATCHED:
         yield mesh
         return
     alone = replace(settings, optimize=("object",), known_frame=None)
-    notes = list(journal.notes)
+    notes, told = list(journal.notes), len(journal.history)
     search = PoseFit(mesh, views, alone, device, journal, SHARE * journal.max_seconds, finest=False)
     started: float | None = None
     for event in search.events():
@@ -38,21 +38,19 @@ def aligned(
             result = event
             continue
         if started is None and event.iou is not None:
-            started = _mean(event.iou, views)  # of the mesh moved by bounds alone
+            started = mean_iou(event.iou, views)  # of the mesh moved by bounds alone
         shown = next(iter(event.rigs.values()), None)
         vertices = event.vertices if shown is None else shown.vertices()
-        yield replace(event, vertices=vertices, rigs={})
+        yield replace(event, loss={}, vertices=vertices, rigs={})
     journal.notes[:] = notes
+    # What the search minimizes is no term of the vertices' objective.
+    journal.history[told:] = [replace(event, loss={}) for event in journal.history[told:]]
     assert started is not None
-    if not clearly_better(_mean(result.iou, views), started):
+    if not clearly_better(mean_iou(result.iou, views), started):
         yield mesh
         return
     journal.notes.append(_moved(search, result))
     yield result.mesh
-
-
-def _mean(iou: np.ndarray, views: list[View]) -> float:
-    return float(np.average(iou, weights=[view.weight for view in views]))
 
 
 def _moved(search: PoseFit, result: FitResult) -> str:
@@ -68,5 +66,5 @@ def _moved(search: PoseFit, result: FitResult) -> str:
     # Zero is added since rounding leaves negative zeros, which would be written with a sign.
     return (
         f"The mesh was turned by {np.degrees(angle):.3g} degrees about the axis ({axis}), scaled by {scale:.3g} and "
-        f"moved by {way:.3g} onto the masks first; place='never' leaves it where it is."
+        f"moved by {way:.3g} onto the masks first; {PLACED}."
     )

@@ -91,9 +91,11 @@ def visible_pixels(camera: Camera, points: np.ndarray) -> np.ndarray:
 
 
 def mask_bounds(view: View) -> tuple[tuple[int, int], tuple[int, int]]:
-    """First and last + 1 row, and column, of the mask's object."""
+    """First and last + 1 row, and column, of the mask's object; of the image where the mask shows none."""
     inside = view.mask > 0.5 if view.ignore is None else (view.mask > 0.5) & ~view.ignore
     rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
+    if not len(rows):
+        return (0, view.camera.height), (0, view.camera.width)
     return (int(rows[0]), int(rows[-1]) + 1), (int(columns[0]), int(columns[-1]) + 1)
 
 

@@ -8,7 +8,6 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from ..errors import InputError
 from ..render.silhouette import hard_silhouettes
 from ..views import View
 from .unit import UnitSpace
@@ -23,7 +22,7 @@ def evaluate(
     """(N,) intersection over union of the mesh's hard silhouette and each view's mask, at the image's own size.
 
     A pixel belongs to the silhouette when a face covers its centre and to the mask when its value is above 0.5;
-    ignored pixels and what lies outside the image do not count.
+    ignored pixels and what lies outside the image do not count. NaN for a mask that is empty or full.
 
     Args:
         vertices: (V, 3) world points.
@@ -62,15 +61,19 @@ def thinned(view: View) -> View:
     mask, ignore = view.mask[part], None if view.ignore is None else view.ignore[part]
     rows, columns = mask.shape
     camera = view.camera.crop(0, 0, columns * step, rows * step, columns, rows)
-    try:
-        return replace(view, camera=camera, mask=mask, ignore=ignore)
-    except InputError:
-        return view
+    smaller = replace(view, camera=camera, mask=mask, ignore=ignore)
+    return view if smaller.blank() else smaller
 
 
 def intersection_over_union(silhouette: np.ndarray, view: View) -> float:
-    """IoU of an (H, W) bool silhouette and the view's mask over the pixels that are not ignored."""
+    """IoU of an (H, W) bool silhouette and the view's mask over the pixels that are not ignored.
+
+    NaN of a mask that is empty or full: it tells nothing, so that no silhouette matches it well or badly.
+    """
     mask = view.mask > 0.5
+    told = mask if view.ignore is None else mask[~view.ignore]
+    if told.all() or not told.any():
+        return float("nan")
     either, both = silhouette | mask, silhouette & mask
     if view.ignore is not None:
         either, both = either & ~view.ignore, both & ~view.ignore

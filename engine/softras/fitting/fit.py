@@ -13,14 +13,18 @@ from ..errors import InputError
 from ..mesh import Mesh
 from ..raster import cuda
 from ..rig import Rig
-from ..views import View
+from ..views import View, mean_iou
 from .alignment import aligned
+from .doubts import doubts, remarks
+from .evaluate import evaluate, thinned
+from .placement import PLACED
 from .pose_fit import PoseFit, rig_of
 from .progress import FitResult, Journal, Progress
 from .settings import Settings
 from .vertex_fit import VertexFit
 
 POSE_SHARE = 0.5  # of max_seconds, where free vertices follow
+ROUGH = 0.01  # of mean IoU, by which an image and a part of its pixels may differ
 
 
 def fit(
@@ -62,13 +66,59 @@ def fit_events(
     views = list(views)
     lock = _checked_lock(lock, start)
     _check(start, views, lock, checked)
-    return _events(start, views, lock, checked, Journal(stop, checked.max_seconds))
+    return _told(start, views, lock, checked, Journal(stop, checked.max_seconds))
+
+
+def _told(
+    start: Mesh | Rig | None, views: list[View], lock: np.ndarray | None, settings: Settings, journal: Journal
+) -> Iterator[Progress | FitResult]:
+    """The events of the fit to the views whose masks tell something, with what the user should know of it."""
+    device = _device(settings.device)
+    journal.notes += doubts(views, cameras_known="cameras" not in settings.optimize)
+    views = [replace(view, weight=0.0) if view.weight > 0 and view.blank() else view for view in views]
+    said = 0
+    for event in _events(start, views, lock, settings, journal, device):
+        if not isinstance(event, FitResult):
+            yield replace(event, notes=journal.notes[said:])
+            said = len(journal.notes)
+            continue
+        result = event if start is None else _at_least_the_start(event, start, views, device)
+        notes = remarks(views, result.iou, settings.optimize) if result.status == "finished" else []
+        yield replace(result, notes=result.notes + notes + _device_notes(device))
+
+
+def _at_least_the_start(result: FitResult, start: Mesh | Rig, views: list[View], device: torch.device) -> FitResult:
+    """The result, or the start where that matches the masks better and no landmark asks for something else."""
+    if any(mark.weight > 0 for view in views if view.weight > 0 for mark in view.landmarks):
+        return result
+    mesh = Mesh(start.vertices(), start.mesh.faces) if isinstance(start, Rig) else start
+    # Of large images a part tells whether the images themselves have to be looked at.
+    rough = mean_iou(evaluate(mesh.vertices, mesh.faces, [thinned(view) for view in views], device), views)
+    found = mean_iou(result.iou, views)
+    if found > rough + ROUGH:
+        return result
+    iou = evaluate(mesh.vertices, mesh.faces, views, device)
+    if found >= mean_iou(iou, views):
+        return result
+    rigs = dict.fromkeys(result.rigs, rig_of(start) if isinstance(start, Mesh) else start)
+    note = (
+        f"Nothing that was found matches the masks better than the start (mean IoU {mean_iou(iou, views):.3f}), so all "
+        "stays as it was."
+    )
+    cameras = [view.camera for view in views]
+    # What was said of the way there is no longer so: a mesh that was moved first is back where it was.
+    notes = [sentence for sentence in result.notes if PLACED not in sentence]
+    return replace(result, mesh=mesh, iou=iou, rigs=rigs, cameras=cameras, notes=[*notes, note])
 
 
 def _events(
-    start: Mesh | Rig | None, views: list[View], lock: np.ndarray | None, settings: Settings, journal: Journal
+    start: Mesh | Rig | None,
+    views: list[View],
+    lock: np.ndarray | None,
+    settings: Settings,
+    journal: Journal,
+    device: torch.device,
 ) -> Iterator[Progress | FitResult]:
-    device = _device(settings.device)
     result: FitResult | None = None
     vertices_too = "vertices" in settings.optimize
     if settings.moves:
@@ -104,7 +154,7 @@ def _events(
             else:
                 yield event
     assert result is not None
-    yield replace(result, notes=result.notes + _device_notes(device))
+    yield result
 
 
 def _on_top(fitted: FitResult, rigs: dict[int, Rig], before: FitResult | None) -> FitResult:
@@ -134,6 +184,9 @@ def _check(start: Mesh | Rig | None, views: list[View], lock: np.ndarray | None,
         raise InputError("there are no views; add at least one camera with a mask.")
     if not any(view.weight > 0 for view in views):
         raise InputError("all views have weight 0; give at least one of them a positive weight.")
+    blank = [view.blank() for view in views if view.weight > 0]
+    if blank[0] is not None and all(blank):
+        raise InputError(blank[0] if len(blank) == 1 else f"no mask shows an outline: {blank[0]}")
     if settings.mode == "refine" and start is None:
         raise InputError("there is no mesh to refine; give one, or choose mode 'reconstruct'.")
     if settings.mode == "reconstruct" and start is not None:

@@ -35,7 +35,7 @@ def carve(views: Sequence[View], voxels: int = 96) -> Mesh:
     if len(views) < 2:
         raise InputError("reconstruct needs at least 2 views from different directions; add views or give a mesh.")
     outlines = [_Outline.of(view) for view in views]
-    low, high = _first_bounds(views)
+    low, high = first_bounds(views)
     for _ in range(3):
         field, spacing = _field(outlines, low, high, SEARCH)
         occupied = np.argwhere(_largest(field > -spacing))
@@ -93,8 +93,8 @@ class _Outline:
         return torch.where(told, pixels * divisor / focal, torch.inf)
 
 
-def _first_bounds(views: Sequence[View]) -> tuple[np.ndarray, np.ndarray]:
-    """Corners (3,) of a cube that holds the object generously."""
+def first_bounds(views: Sequence[View]) -> tuple[np.ndarray, np.ndarray]:
+    """Corners (3,) of a cube that holds what the masks show, generously."""
     boxes = []
     for view in views:
         rows, columns = mask_bounds(view)

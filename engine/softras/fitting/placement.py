@@ -19,6 +19,7 @@ from .unit import UnitSpace
 
 OVERLAP = 0.2  # mean IoU below which a mesh counts as not yet placed
 MATCHED = 0.85  # mean IoU from which on it counts as placed
+PLACED = "place='never' leaves it where it is"  # in the notes of what was moved first
 GAIN = 1.1  # times the mean IoU: what a move must bring where mesh and masks overlap already
 SHORTFALL = 0.6  # of what is missing to IoU 1, at most left over by what is clearly better
 PRIOR = 1e-3  # keeps what the masks leave open (the depth in a single view) near where it was
@@ -30,7 +31,10 @@ def clearly_better(found: float, before: float) -> bool:
 
 
 def overlap(mesh: Mesh, views: Sequence[View], device: torch.device) -> float:
-    """Mean soft IoU of the mesh with the masks, at some 128 pixels. A view from inside the mesh counts as none."""
+    """Mean soft IoU of the mesh with the masks, at some 128 pixels. 0 if half of them see it from inside.
+
+    Where fewer do, they do not count: a camera that is wrong is no reason to move the mesh.
+    """
     unit = UnitSpace.around(mesh.vertices)
     crops = crop_views(views, mesh.vertices, unit, 128, device)
     vertices = torch.as_tensor(unit.to_unit(mesh.vertices), dtype=torch.float32, device=device)
@@ -38,8 +42,8 @@ def overlap(mesh: Mesh, views: Sequence[View], device: torch.device) -> float:
     everything = torch.arange(len(views), device=device)
     alpha = crops.render(vertices, faces, everything, sigma=1e-6, cull=False)
     iou = 1 - silhouette_iou_loss(alpha, crops.masks_of(everything)).cpu().numpy()
-    inside = [camera_inside(view.camera, mesh) for view in views]
-    return float(np.where(inside, 0.0, iou).mean())
+    outside = np.array([not camera_inside(view.camera, mesh) for view in views])
+    return float(iou[outside].mean()) if 2 * outside.sum() > len(views) else 0.0
 
 
 def onto_masks(mesh: Mesh, views: Sequence[View], device: torch.device) -> tuple[float, np.ndarray] | None:
@@ -97,7 +101,7 @@ def place(vertices: np.ndarray, views: Sequence[View]) -> tuple[float, np.ndarra
 
 def moved_onto_masks(scale: float) -> str:
     """What the user should know of a placement."""
-    return f"The mesh was moved onto the masks and scaled by {scale:.3g} first; place='never' leaves it where it is."
+    return f"The mesh was moved onto the masks and scaled by {scale:.3g} first; {PLACED}."
 
 
 def camera_inside(camera: Camera, mesh: Mesh) -> bool:

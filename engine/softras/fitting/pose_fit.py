@@ -118,7 +118,7 @@ class PoseFit:
             rig = replace(rig, transform=transform)
             mesh = Mesh(rig.vertices(), rig.mesh.faces)
             self.journal.notes.append(moved_onto_masks(scale))
-        check_cameras(mesh, self.views)
+        check_cameras(mesh, [view for view in self.views if view.weight > 0])
         return rig, loose
 
     def begin_search(self, parts: Sequence[str], frames: Sequence[Sequence[View]]) -> PoseSearch:

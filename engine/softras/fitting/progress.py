@@ -33,6 +33,7 @@ class Progress:
         faces: (F, 3) of those vertices where the fit makes its own mesh, else None.
         rigs: the rig in the frames whose pose is new in this event; with free vertices, those they are on top of.
         cameras: of all views where they moved, or None.
+        notes: those of the result that are known already and that no earlier event had.
     """
 
     step: int
@@ -45,6 +46,7 @@ class Progress:
     faces: np.ndarray | None = None
     rigs: dict[int, Rig] = field(default_factory=dict)
     cameras: Sequence[Camera] | None = None
+    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +56,8 @@ class FitResult:
     Attributes:
         mesh: the fitted mesh (of a sequence in its first frame); after a refinement with the faces and the vertex order
             it came with.
-        iou: (N,) intersection over union with each view's mask, by `evaluate`.
+        iou: (N,) intersection over union with each view's mask, by `evaluate`; NaN for views whose mask is empty or
+            full, which are left out.
         history: the progress events without their vertices.
         status: "finished", "stopped" (by the caller) or "out of time".
         elapsed: seconds.
@@ -75,8 +78,8 @@ class FitResult:
 
     @property
     def mean_iou(self) -> float:
-        """Mean of `iou` over the views."""
-        return float(np.mean(self.iou))
+        """Mean of `iou` over the views that were not left out."""
+        return float(np.nanmean(self.iou))
 
     def mesh_in(self, frame: int) -> Mesh:
         """The fitted mesh in a frame, in the world."""

@@ -11,7 +11,7 @@ import torch
 from ..deform import find_partners
 from ..errors import InputError
 from ..mesh import Mesh
-from ..views import View
+from ..views import View, mean_iou
 from .crops import FINEST, Crops, crop_box, crop_views
 from .evaluate import evaluate, thinned
 from .hull import carve
@@ -47,6 +47,7 @@ class VertexFit:
         self.batch = settings.batch
         journal.begin(sum(stage.steps for stage in settings.schedule))
         self.step = 0
+        self.counting = [view for view in views if view.weight > 0]
         self.watched = [thinned(view) for view in views]  # measured on the way; at the end the views themselves
         self.best_iou = np.zeros(len(views))
         self.best: Mesh | None = None
@@ -74,10 +75,10 @@ class VertexFit:
     def begin(self) -> None:
         """Make or place the mesh, and build the model."""
         if self.start is None:
-            mesh, partners = carve(self.views, self.settings.voxels), None
+            mesh, partners = carve(self.counting, self.settings.voxels), None
         else:
             mesh, partners = self.placed(self.start)
-            check_cameras(mesh, self.views)
+            check_cameras(mesh, self.counting)
         self.partners = partners
         used = mesh.vertices[np.unique(mesh.faces)]
         if not np.ptp(used, axis=0).any():
@@ -94,7 +95,7 @@ class VertexFit:
             normal = normal / np.linalg.norm(normal)
             mirror = (find_partners(mesh.vertices, frame[:3, 3], normal), normal)
         wanted = self.settings.place == "auto" and self.lock is None
-        found = onto_masks(mesh, self.views, self.device) if wanted else None
+        found = onto_masks(mesh, self.counting, self.device) if wanted else None
         if found is not None:
             scale, onto = found
             loose = np.ones(len(mesh.vertices), dtype=bool)
@@ -224,7 +225,7 @@ class VertexFit:
 
     def weighted(self, iou: np.ndarray) -> float:
         """The mean over the views by their weights."""
-        return float(np.average(iou, weights=[view.weight for view in self.views]))
+        return mean_iou(iou, self.views)
 
     def event(
         self, stage: int, loss: dict[str, float], iou: np.ndarray | None = None, vertices: np.ndarray | None = None

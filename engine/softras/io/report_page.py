@@ -9,6 +9,8 @@ from html import escape
 from itertools import cycle
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from .. import __version__
 from ..mesh import Mesh
 
@@ -72,9 +74,10 @@ class Card:
 
 def page(cards: Sequence[Card], start: Mesh | None, result: FitResult, legend: dict[str, str]) -> str:
     """The whole page as HTML."""
-    mean = sum(card.iou for card in cards) / len(cards)
-    worst = min(cards, key=lambda card: card.iou)
-    before = [card.start_iou for card in cards if card.start_iou is not None]
+    told = [card for card in cards if not math.isnan(card.iou)]  # the others are left out
+    mean = sum(card.iou for card in told) / len(told)
+    worst = min(told, key=lambda card: card.iou)
+    before = [card.start_iou for card in told if card.start_iou is not None]
     vertices, faces = len(result.mesh.vertices), len(result.mesh.faces)
     tiles = [
         (f"{mean:.4f}", "mean IoU" + (f", {sum(before) / len(before):.4f} at the start" if before else "")),
@@ -105,17 +108,18 @@ def page(cards: Sequence[Card], start: Mesh | None, result: FitResult, legend: d
 
 
 def _card(card: Card) -> str:
-    before = "" if card.start_iou is None else f"{card.start_iou:.4f} → "
+    before = "" if card.start_iou is None or math.isnan(card.start_iou) else f"{card.start_iou:.4f} → "
+    reached = "left out" if math.isnan(card.iou) else f"{card.iou:.4f}"
     name = escape(card.name)
     return (
-        f"<article class='card'><header><b>{name}</b><span>IoU {before}<b>{card.iou:.4f}</b></span></header>"
+        f"<article class='card'><header><b>{name}</b><span>IoU {before}<b>{reached}</b></span></header>"
         f"<div class='pair'><a href='{card.outline_file}'><img src='{card.outline}' alt='outlines in view {name}'></a>"
         f"<a href='{card.error_file}'><img src='{card.error}' alt='error map of view {name}'></a></div></article>"
     )
 
 
 def _charts(history: Sequence[Progress]) -> str:
-    iou = [(event.elapsed, float(sum(event.iou) / len(event.iou))) for event in history if event.iou is not None]
+    iou = [(event.elapsed, float(np.nanmean(event.iou))) for event in history if event.iou is not None]
     terms: dict[str, list[tuple[float, float]]] = {}
     for event in history:
         for name, value in event.loss.items():

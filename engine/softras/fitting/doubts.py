@@ -1,0 +1,153 @@
+"""What looks wrong about views before a fit, and about what a fit ended with: one sentence each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.ndimage import binary_dilation
+
+from ..views import View
+from .crops import crop_box, resample
+from .hull import first_bounds
+
+BORDER = 0.6  # share of the image's border that an object seldom covers
+GREYS, BETWEEN = 128, 0.25  # levels of 256, and share of pixels between black and white, that only photographs have
+ENOUGH = 4  # views of one moment; of fewer nothing tells which is wrong
+MOST = 40  # views of one moment that are compared with one another
+VOXELS, CELLS, TOLERANCE = 64, 64, 2  # a side of the coarse hull and of its masks; cells a mask may be wrong by
+AGREED = 0.85  # covered share of every mask, that counts as agreement
+BETTER = 0.5  # of the share that is not covered: what is left at most where the odd view is left out
+POOR = 0.9  # mean IoU below which a fit is clearly worse than what masks of one object allow
+WORSE = 0.15  # IoU below the median of all views
+
+
+def doubts(views: Sequence[View], cameras_known: bool = True) -> list[str]:
+    """A sentence for every view that is left out or whose mask looks wrong.
+
+    Args:
+        cameras_known: whether the cameras are right, so that masks can be compared with one another.
+    """
+    found = []
+    counting = []
+    for view in views:
+        if view.weight == 0:
+            continue
+        if blank := view.blank():
+            found.append(f"A view is left out: {blank}")
+            continue
+        if sentence := _of_mask(view):
+            found.append(sentence)
+        else:
+            counting.append(view)
+    if cameras_known:
+        for frame in sorted({view.frame for view in counting}):
+            moment = [view for view in counting if view.frame == frame]
+            if ENOUGH <= len(moment) <= MOST and (odd := odd_one(moment)) is not None:
+                found.append(
+                    f"The mask of view '{moment[odd].name}' contradicts the others: no object looks so to all cameras; "
+                    "check that view's mask and camera."
+                )
+    return found
+
+
+def remarks(views: Sequence[View], iou: np.ndarray, optimize: Sequence[str]) -> list[str]:
+    """Sentences about the (N,) IoU that a finished fit of these variables ended with."""
+    found = []
+    counts = [i for i, view in enumerate(views) if view.weight > 0]
+    frames = [views[i].frame for i in counts]
+    if len(frames) == len(set(frames)) and tuple(optimize) != ("cameras",):
+        found.append("One view shows no depth: what lies along its line of sight is a guess, however well it matches.")
+    values = iou[counts]
+    middle = float(np.median(values))
+    weak = [i for i in counts if iou[i] < middle - WORSE] if len(counts) >= ENOUGH else []
+    if weak:
+        worst = min(weak, key=lambda i: iou[i])
+        more = f", and {len(weak) - 1} more," if len(weak) > 1 else ""
+        found.append(
+            f"View '{views[worst].name}'{more} matches far worse (IoU {iou[worst]:.2f}) than the others (median "
+            f"{middle:.2f}); check its mask and its camera."
+        )
+    mean = float(np.average(values, weights=[views[i].weight for i in counts]))
+    if mean < POOR and not weak:
+        if "vertices" in optimize:
+            cause = "the masks may not belong together or to these cameras"
+        else:
+            cause = "the mesh may have another shape than what the masks show, or be too far off; optimize more of it"
+        found.append(f"The fit ends with a mean IoU of {mean:.2f}, which is low: {cause}.")
+    return found
+
+
+def odd_one(views: Sequence[View]) -> int | None:
+    """The index of the one view of a moment that cannot show what all others do, if there is one.
+
+    Masks of one object are covered by the image of their visual hull. One view spoils the hull for the others, or has
+    a mask that what the others leave does not fill.
+    """
+    low, high = first_bounds(views)
+    axes = [np.linspace(low[k], high[k], VOXELS) for k in range(3)]
+    points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
+    sides = CELLS // 2
+    inside = np.empty((len(views), len(points)), bool)
+    places = np.empty((len(views), len(points)), np.int32)
+    wanted = []
+    for n, view in enumerate(views):
+        x0, y0, x1, y1 = box = crop_box(view)
+        mean, known = resample(view, box, CELLS)
+        shown = binary_dilation(mean > 0.5, iterations=TOLERANCE) | (known < 0.5)
+        pixels = view.camera.project(points)
+        seen = (view.camera.to_camera(points)[:, 2] > view.camera.near) & np.isfinite(pixels).all(axis=1)
+        image = np.array([view.camera.width, view.camera.height])
+        seen &= (pixels > 0).all(axis=1) & (pixels < image).all(axis=1)
+        scaled = (np.where(seen[:, None], pixels, 0) - [x0, y0]) / [x1 - x0, y1 - y0]
+        within = seen & (scaled >= 0).all(axis=1) & (scaled < 1).all(axis=1)
+        column, row = np.where(within[:, None], scaled * CELLS, 0).astype(np.int32).T
+        inside[n] = ~seen | (within & shown[row, column])  # what a view does not see it does not carve
+        places[n] = np.where(within, row // 2 * sides + column // 2, sides * sides)
+        coarse = (mean * known).reshape(sides, 2, sides, 2).mean(axis=(1, 3))
+        wanted.append(np.flatnonzero(coarse > 0.75))
+    misses = (~inside).sum(axis=0)
+    few = np.flatnonzero(misses <= 1)  # others are in no hull, whichever view is left out
+    inside, places, misses = inside[:, few], places[:, few], misses[few]
+
+    def covered(hull: np.ndarray) -> np.ndarray:
+        """(N,) share of each mask that the image of these voxels covers."""
+        shares = np.ones(len(views))
+        for n, cells in enumerate(wanted):
+            hit = np.zeros(sides * sides + 1, bool)
+            hit[places[n, hull]] = True
+            if len(cells):
+                shares[n] = hit[cells].mean()
+        return shares
+
+    together = covered(misses == 0)
+    if together.min() >= AGREED:
+        return None
+    without = np.ones(len(views))
+    for n in range(len(views)):
+        without[n] = np.delete(covered(misses == ~inside[n]), n).min()
+    best = int(without.argmax())
+    clear = 1 - without[best] < BETTER * (1 - np.delete(without, best).max())
+    return best if without[best] >= AGREED and clear else None
+
+
+def _of_mask(view: View) -> str | None:
+    """What looks wrong about one mask by itself."""
+    known = np.ones(view.mask.shape, bool) if view.ignore is None else ~view.ignore
+    border = np.zeros(view.mask.shape, bool)
+    border[[0, -1]] = border[:, [0, -1]] = True
+    border &= known
+    if border.any() and (view.mask[border] > 0.5).mean() > BORDER:
+        return (
+            f"The mask of view '{view.name}' covers most of the image's border; if white is the background there, "
+            "invert the mask."
+        )
+    values = view.mask[known]
+    levels = np.bincount((values * 255).round().astype(int), minlength=256)
+    between = ((values > 0.1) & (values < 0.9)).mean()
+    if np.count_nonzero(levels) > GREYS and between > BETWEEN:
+        return (
+            f"The mask of view '{view.name}' has the grey levels of a photograph; give an image that is white where "
+            "the object is and black elsewhere."
+        )
+    return None
