@@ -21,6 +21,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ..errors import InputError, shown
+from .text import Decoded, decode
 
 LARGEST = 1 << 31  # bytes of a file that is read as data: what is larger is no mesh, mask or array of a fit
 LARGEST_JSON = 1 << 26  # bytes; as Python values it takes some ten times as much memory
@@ -176,10 +177,15 @@ def remove(folder: Path, *names: str) -> None:
             raise write_error(folder / name, error) from error
 
 
+def read_text(path: Path) -> Decoded:
+    """The text in the file path, of any encoding."""
+    return decode(read_bytes(path), path)
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """The JSON object in the file path."""
     try:
-        value = json.loads(read_bytes(path, LARGEST_JSON))
+        value = json.loads(decode(read_bytes(path, LARGEST_JSON), path).text)
     except InputError:
         raise
     except (ValueError, RecursionError) as error:

@@ -6,6 +6,7 @@ picture needs is known from its header, and refused or waited for before any mem
 
 from __future__ import annotations
 
+import io
 import os
 import threading
 import warnings
@@ -39,14 +40,15 @@ _UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
-def load_image(path: Path | str) -> np.ndarray:
+def load_image(path: Path | str, data: bytes | None = None) -> np.ndarray:
     """(H, W, C) float32 in 0..1: C = 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha.
 
     Formats: PNG, JPEG, TIFF, WebP, BMP, TGA, GIF, PPM (PGM, PBM), of one picture each and at most 134 megapixels.
-    The EXIF orientation is applied; colours of 16 bits are read as 8 (grey keeps 16); CMYK becomes RGB.
+    The EXIF orientation is applied; colours of 16 bits are read as 8 (grey keeps 16); CMYK becomes RGB. data is the
+    content of a picture that lies within another file, path.
     Raises InputError when the file is missing, damaged, too large or of another kind.
     """
-    return unit(read_pixels(path), path)
+    return unit(read_pixels(path, data=data), path)
 
 
 def load_colours(path: Path | str) -> np.ndarray:
@@ -78,12 +80,18 @@ def unit(pixels: np.ndarray, path: Path | str) -> np.ndarray:
 
 
 def read_pixels(
-    path: Path | str, *, size: tuple[int, int] | None = None, exact: bool = False, indices: bool = False
+    path: Path | str,
+    *,
+    data: bytes | None = None,
+    size: tuple[int, int] | None = None,
+    exact: bool = False,
+    indices: bool = False,
 ) -> np.ndarray:
     """The picture as it is stored, row 0 on top, upright: (H, W, C) uint8, or C = 1 or 2 of uint16, int32 or float32.
 
     Args:
         path: the file.
+        data: its content, where it lies in another file, which is path then.
         size: (width, height) that it must have; another one is refused before its pixels are read.
         exact: the values matter one by one: a JPEG, which changes them, is refused.
         indices: of a picture with a palette, the indices and not the colours: C = 1.
@@ -93,10 +101,10 @@ def read_pixels(
     from PIL import Image  # loads in 30 ms: only who reads images pays
 
     path = Path(path)
-    if not os.path.exists(path):
+    if data is None and not os.path.exists(path):
         raise InputError(f"the image {path} does not exist.")
     try:
-        with open_data(path) as file:
+        with open_data(path) if data is None else io.BytesIO(data) as file:
             return _decode(file, path, size, exact, indices)
     except InputError:
         raise

@@ -3,8 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
+
+from ..errors import InputError
+
+
+def triangles(path: Path, vertices: np.ndarray, polygons: Sequence[Sequence[int]]) -> np.ndarray:
+    """`triangulate` for polygons that the file path names; InputError where their corners are too few or missing."""
+    if min(map(len, polygons), default=3) < 3:
+        raise InputError(f"{path} has a face of fewer than three corners; delete it.")
+    low, high = min(map(min, polygons), default=0), max(map(max, polygons), default=-1)
+    if low < 0 or high >= len(vertices):
+        raise InputError(f"{path} has a face with a vertex that does not exist; it has {len(vertices)} vertices.")
+    if bad := int((~np.isfinite(vertices).all(axis=1)).sum()):
+        raise InputError(f"{path} has {bad} vertices with NaN or infinite coordinates.")
+    return triangulate(vertices, polygons)
 
 
 def triangulate(points: np.ndarray, polygons: Sequence[Sequence[int]]) -> np.ndarray:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ..errors import InputError
 from ..mesh import Mesh
+from .files import inside, read_bytes, read_text
+from .gltf import read_gltf
 from .images import load_image, rgb
-from .meshes import load_mesh, obj_statements, obj_words
+from .meshes import load_mesh
+from .obj import not_valid, obj_line, obj_statements, obj_words
+from .ply import read_ply
 from .polygons import triangulate
 
 
@@ -38,13 +41,21 @@ def load_textured_mesh(path: Path | str) -> TexturedMesh:
     """The mesh in a file with its colours, for any format that `load_mesh` reads.
 
     Of an OBJ file the image is the `map_Kd` of the materials that its faces use; without its material file it has
-    none. PLY, GLB and glTF are read by trimesh; of OFF and STL files colours are not read.
+    none; of a PLY file the image is its `TextureFile`. Of OFF and STL files colours are not read. Images and material
+    files are read from the folder of the mesh, or from folders in it.
 
     Raises InputError as `load_mesh`, and when an image is missing or the faces use several.
     """
     path = Path(path)
     mesh = load_mesh(path)
-    return _from_obj(path, mesh) if path.suffix.lower() == ".obj" else _from_trimesh(path, mesh)
+    match path.suffix.lower():
+        case ".obj":
+            return _from_obj(path, mesh)
+        case ".ply":
+            return _from_ply(path, mesh)
+        case ".glb" | ".gltf":
+            return _from_gltf(path, mesh)
+    return TexturedMesh(mesh)
 
 
 def _from_obj(path: Path, mesh: Mesh) -> TexturedMesh:
@@ -57,25 +68,24 @@ def _from_obj(path: Path, mesh: Mesh) -> TexturedMesh:
     used: dict[str, None] = {}  # materials of faces, in order
     material = ""
     vertices = 0
-    for statement in obj_statements(path):
-        kind, *rest = obj_words(statement) or [b""]
+    for statement in obj_statements(read_text(path).text):
+        kind, *rest = obj_words(statement) or [""]
         try:
-            if kind == b"v":
+            if kind == "v":
                 vertices += 1
                 colors.append([float(x) for x in rest[3:6]])
-            elif kind == b"vt":
+            elif kind == "vt":
                 uv.append([float(rest[0]), float(rest[1])])
-            elif kind == b"f" and len(rest) > 2:
-                corners = [word.split(b"/") for word in rest]
+            elif kind == "f":
+                corners = [word.split("/") for word in rest]
                 polygons.append([_from_zero(int(corner[0]), vertices) for corner in corners])
                 corner_uv += [_from_zero(int(c[1]), len(uv)) if len(c) > 1 and c[1] else -1 for c in corners]
                 used[material] = None
-            elif kind in (b"mtllib", b"usemtl"):
-                name = b" ".join(rest).decode("utf-8", "replace")
-                libraries, material = ([*libraries, name], material) if kind == b"mtllib" else (libraries, name)
+            elif kind in ("mtllib", "usemtl"):
+                name = obj_line(statement)[len(kind) :].strip()  # a name may hold spaces, and the sign of a comment
+                libraries, material = ([*libraries, name], material) if kind == "mtllib" else (libraries, name)
         except (ValueError, IndexError) as error:
-            shown = statement.decode("utf-8", "replace").strip()[:60]
-            raise InputError(f"{path} has a line that is not valid OBJ: '{shown}'.") from error
+            raise not_valid(path, statement) from error
     found = TexturedMesh(mesh)
     if uv:
         if not -1 <= min(corner_uv) <= max(corner_uv) < len(uv):
@@ -84,6 +94,8 @@ def _from_obj(path: Path, mesh: Mesh) -> TexturedMesh:
         flat = np.concatenate(polygons)
         ranges = [range(end - len(polygon), end) for end, polygon in zip(ends.tolist(), polygons, strict=True)]
         found.uv = np.array(uv)
+        if not np.isfinite(found.uv).all():
+            raise InputError(f"{path} has texture coordinates that are NaN or infinite.")
         found.uv_faces = np.array(corner_uv, dtype=np.int32)[triangulate(mesh.vertices[flat], ranges)]
         images = _obj_images(path, libraries, list(used))
         if len(images) > 1:
@@ -103,18 +115,28 @@ def _obj_images(path: Path, libraries: list[str], used: list[str]) -> list[Path]
     """The image files of used materials, each once."""
     images: dict[str, str] = {}
     for library in libraries:
-        try:
-            text = (path.parent / library).read_text("utf-8", errors="replace")
-        except OSError:
-            continue  # many files go around without their materials
+        found = [file for name in _without_comment(library) if (file := inside(path.parent, _slashes(name))).is_file()]
         material = ""
-        for line in text.splitlines():
-            kind, _, rest = line.strip().partition(" ")
+        for statement in obj_statements(read_text(found[0]).text) if found else ():  # many go around without theirs
+            kind, _, rest = obj_line(statement).replace("\t", " ").partition(" ")
             if kind == "newmtl":
                 material = rest.strip()
             elif kind == "map_Kd":
-                images[material] = _file_name(rest)
-    return [path.parent / name for name in dict.fromkeys(images[name] for name in used if name in images)]
+                images[material] = rest
+    known = {_without_comment(name)[-1]: text for name, text in images.items()} | images
+    texts = [text for name in used for text in [known.get(name, known.get(_without_comment(name)[-1]))] if text]
+    files = [[inside(path.parent, _file_name(name)) for name in _without_comment(text)] for text in texts]
+    return list(dict.fromkeys(next((file for file in names if file.is_file()), names[-1]) for names in files))
+
+
+def _without_comment(name: str) -> list[str]:
+    """A name as it stands, and without what may be a comment behind it."""
+    short = name.partition(" #")[0].strip()
+    return [name] if short in (name, "") else [name, short]
+
+
+def _slashes(name: str) -> str:
+    return name.replace("\\", "/")
 
 
 def _file_name(rest: str) -> str:
@@ -124,22 +146,47 @@ def _file_name(rest: str) -> str:
         parts = parts[1:]
         while len(parts) > 1 and (parts[0] in ("on", "off") or parts[0].lstrip("+-").replace(".", "", 1).isdigit()):
             parts = parts[1:]
-    return " ".join(parts).replace("\\", "/")
+    return _slashes(" ".join(parts))
 
 
-def _from_trimesh(path: Path, mesh: Mesh) -> TexturedMesh:
+def _from_ply(path: Path, mesh: Mesh) -> TexturedMesh:
+    """Texture coordinates of vertices, by one of the names in use, or of the corners of faces."""
+    file = read_ply(path, read_bytes(path))
+    found = TexturedMesh(mesh)
+    polygons = file.lists("face", "vertex_indices", "vertex_index") or []
+    corners = file.lists("face", "texcoord")
+    for names in (("texture_u", "texture_v"), ("u", "v"), ("s", "t")):
+        if found.uv is None and (uv := file.numbers("vertex", names)) is not None:
+            found.uv, found.uv_faces = uv.astype(np.float64), mesh.faces
+    if corners is not None and [len(row) for row in corners] == [2 * len(polygon) for polygon in polygons]:
+        flat = np.concatenate([np.array(polygon, dtype=np.int64) for polygon in polygons])
+        ends = np.cumsum([len(polygon) for polygon in polygons]).tolist()
+        ranges = [range(end - len(polygon), end) for end, polygon in zip(ends, polygons, strict=True)]
+        found.uv = np.array([x for row in corners for x in row], dtype=np.float64).reshape(-1, 2)
+        found.uv_faces = triangulate(mesh.vertices[flat], ranges).astype(np.int32)
+    if found.uv is not None and not np.isfinite(found.uv).all():
+        raise InputError(f"{path} has texture coordinates that are NaN or infinite.")
+    if found.uv is not None and file.image:
+        found.texture = rgb(load_image(inside(path.parent, _slashes(file.image))))
+    colors = file.numbers("vertex", ("red", "green", "blue"))
+    if colors is not None:
+        kinds = file.kinds("vertex", ("red", "green", "blue"))
+        full = [np.iinfo(kind).max if kind[0] == "u" else 1 for kind in kinds]
+        found.colors = (colors / np.array(full)).astype(np.float32)
+    return found
+
+
+def _from_gltf(path: Path, mesh: Mesh) -> TexturedMesh:
     """GLB and glTF hold a vertex once for each texture seam at it: what is not welded tells corners apart."""
-    import trimesh
-
-    loaded: Any = trimesh.load_mesh(path, process=False)
+    loaded, images = read_gltf(path)
     found, visual, faces = TexturedMesh(mesh), loaded.visual, np.asarray(loaded.faces)
     if len(faces) != len(mesh.faces):
         raise InputError(f"{path} has faces that cannot be told apart; export it anew as OBJ.")
     if visual.kind == "texture" and visual.uv is not None:
         found.uv, found.uv_faces = np.array(visual.uv, dtype=np.float64), faces.astype(np.int32)
-        image = getattr(visual.material, "baseColorTexture", None) or getattr(visual.material, "image", None)
-        if image is not None:
-            found.texture = np.asarray(image.convert("RGB"), dtype=np.float32) / 255
+        if len(images) > 1:
+            raise InputError(f"the faces of {path} use {len(images)} texture images; bake them into one.")
+        found.texture = rgb(load_image(path, images[0])) if images else None
     colors = visual.vertex_attributes.get("color") if visual.kind == "texture" else None
     if visual.kind == "vertex":
         colors = visual.vertex_colors

@@ -1,0 +1,102 @@
+"""Wavefront OBJ files: read and written here so that vertices keep their order and other lines stay as they are."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import InputError, shown
+from ..mesh import Mesh
+from .files import read_text
+from .polygons import triangles
+from .text import Decoded, lines, shortest
+
+
+def read_obj(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """(V, 3) float64 and (F, 3) int64. Indices in the file count from 1, negative ones from the newest vertex."""
+    coordinates: list[tuple[float, float, float]] = []
+    polygons: list[list[int]] = []
+    for statement in obj_statements(read_text(path).text):
+        words = obj_words(statement)
+        if not words or words[0] not in ("v", "f"):
+            continue
+        try:
+            if words[0] == "v":
+                coordinates.append((float(words[1]), float(words[2]), float(words[3])))
+                continue
+            corners = [int(word.partition("/")[0]) for word in words[1:]]
+        except (ValueError, IndexError) as error:
+            raise not_valid(path, statement) from error
+        if min(corners, default=1) < 0:
+            corners = [index if index > 0 else len(coordinates) + 1 + index for index in corners]
+        if min(corners, default=1) < 1:
+            raise InputError(f"{path} has a face with a vertex that does not exist: {shown(obj_line(statement))}.")
+        polygons.append([index - 1 for index in corners])
+    vertices = np.array(coordinates, dtype=np.float64).reshape(-1, 3)
+    return vertices, triangles(path, vertices, polygons)
+
+
+def obj_statements(text: str) -> list[str]:
+    """The statements, a line each, with the line ends; a line that ends in a backslash goes on."""
+    statements: list[str] = []
+    goes_on = False
+    for line in lines(text):
+        if goes_on:
+            statements[-1] += line
+        else:
+            statements.append(line)
+        goes_on = line.rstrip("\r\n").endswith("\\")
+    return statements
+
+
+def obj_words(statement: str) -> list[str]:
+    """The words of a statement without its comment; the first says what it is."""
+    return obj_line(statement).partition("#")[0].split()
+
+
+def obj_line(statement: str) -> str:
+    """A statement in one line, with its comment: names may hold the sign that begins one."""
+    return re.sub(r"\\(\r\n|\n|\r|$)", " ", statement).strip()
+
+
+def not_valid(path: Path, statement: str) -> InputError:
+    """The error for a statement that cannot be read."""
+    return InputError(f"{path} has a line that is not valid OBJ: {shown(obj_line(statement))}.")
+
+
+def obj_text(mesh: Mesh) -> str:
+    """The mesh as a file of its own."""
+    statements = [f"v {' '.join(point)}" for point in shortest(mesh.vertices)]
+    statements += [f"f {a} {b} {c}" for a, b, c in (mesh.faces + 1).tolist()]
+    return "\n".join(statements) + "\n"
+
+
+def obj_like(like: Path, mesh: Mesh) -> bytes:
+    """The file like with the coordinates of mesh."""
+    source = read_text(like)
+    statements, places = _places(like, source, len(mesh.vertices))
+    for place, point in zip(places, shortest(mesh.vertices), strict=True):
+        statement = statements[place]
+        body, sign, comment = obj_line(statement).partition("#")
+        rest = body.split()[4:]  # a weight or a colour
+        ending = statement[len(statement.rstrip("\r\n")) :]
+        statements[place] = " ".join(["v", *point, *rest, *([sign + comment] if sign else [])]) + ending
+    return source.encode("".join(statements))
+
+
+def check_like(like: Path, count: int) -> None:
+    """InputError unless the file like has so many vertices."""
+    _places(like, read_text(like), count)
+
+
+def _places(like: Path, source: Decoded, count: int) -> tuple[list[str], list[int]]:
+    """The statements, and which are vertices; InputError unless they are that many."""
+    statements = obj_statements(source.text)
+    places = [number for number, statement in enumerate(statements) if obj_words(statement)[:1] == ["v"]]
+    if len(places) != count:
+        raise InputError(
+            f"{like} has {len(places)} vertices but the fitted mesh has {count}; name the file it started from."
+        )
+    return statements, places

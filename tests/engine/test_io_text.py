@@ -1,0 +1,236 @@
+"""Meshes, materials and JSON in text of any encoding, with any line ends and comments: read, or refused by name."""
+
+import codecs
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from softras import InputError, Mesh, load_mesh, load_textured_mesh, load_views, save_mesh
+from softras.io.views import save_views
+
+SQUARE = np.array([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]], dtype=float)
+FACES = [[0, 1, 2], [0, 2, 3]]
+OBJ = "v 0 0 0 # é\nv 1 0 0\nv 1 1 0 # a comment\nv 0 1 0\nf 1 2 3 4 # é\n"
+OFF = "OFF # é\n# a comment\n4 1 0 # counts\n0 0 0\n1 0 0 # here\n1 1 0\n0 1 0\n\n4 0 1 2 3 # é\n"
+PLY = (
+    "ply\nformat ascii 1.0\ncomment é\nelement vertex 4\nproperty double x\nproperty double y\nproperty double z\n"
+    "element face 1\nproperty list uchar int vertex_indices\nend_header\n0 0 0\n1 0 0\n1 1 0\n0 1 0\n4 0 1 2 3\n"
+)
+STL = (
+    "solid é\n"
+    + "".join(
+        "facet normal 0 0 1\nouter loop\n"
+        + "".join(f"vertex {x} {y} {z}\n" for x, y, z in SQUARE[face])
+        + "endloop\nendfacet\n"
+        for face in FACES
+    )
+    + "endsolid\n"
+)
+TEXTS = {"obj": OBJ, "off": OFF, "ply": PLY, "stl": STL}
+ENCODINGS = {
+    "utf-8": b"",
+    "latin-1": b"",
+    "utf-8-sig": b"",
+    "utf-16-le": codecs.BOM_UTF16_LE,
+    "utf-16-be": codecs.BOM_UTF16_BE,
+    "utf-32-le": codecs.BOM_UTF32_LE,
+}
+
+
+@pytest.mark.parametrize("suffix", TEXTS)
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_meshes_in_any_encoding(suffix: str, encoding: str, end: str, tmp_path: Path) -> None:
+    path = tmp_path / f"square.{suffix}"
+    path.write_bytes(ENCODINGS[encoding] + TEXTS[suffix].replace("\n", end).encode(encoding))
+    mesh = load_mesh(path)
+    np.testing.assert_array_equal(mesh.vertices[mesh.faces], SQUARE[FACES])
+    assert len(load_textured_mesh(path).mesh.vertices) == 4
+
+
+@pytest.mark.parametrize("suffix", ["obj", "off", "ply", "stl"])
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_utf_16_without_a_mark_is_refused_by_name(suffix: str, encoding: str, tmp_path: Path) -> None:
+    (tmp_path / f"square.{suffix}").write_bytes(TEXTS[suffix].encode(encoding))
+    with pytest.raises(InputError, match="seems to be UTF-16 without a byte order mark|no PLY file"):
+        load_mesh(tmp_path / f"square.{suffix}")
+
+
+def test_text_that_is_not_what_its_mark_says_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "square.obj").write_bytes(codecs.BOM_UTF16_LE + OBJ.encode("utf-16-le")[:-1])
+    with pytest.raises(InputError, match="begins as text in UTF-16-LE but is damaged"):
+        load_mesh(tmp_path / "square.obj")
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_a_refined_obj_keeps_its_encoding_and_comments(encoding: str, tmp_path: Path) -> None:
+    before = ENCODINGS[encoding] + OBJ.encode(encoding)
+    (tmp_path / "a.obj").write_bytes(before)
+    mesh = load_mesh(tmp_path / "a.obj")
+    save_mesh(tmp_path / "b.obj", Mesh(mesh.vertices + 1, mesh.faces), like=tmp_path / "a.obj")
+    wanted = OBJ.replace("v 0 0 0", "v 1 1 1").replace("v 1 0 0", "v 2 1 1").replace("v 0 1 0", "v 1 2 1")
+    wanted = wanted.replace("v 1 1 0", "v 2 2 1")
+    assert (tmp_path / "b.obj").read_bytes() == ENCODINGS[encoding] + wanted.encode(encoding)
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_views_in_any_encoding(square_views, encoding: str, tmp_path: Path) -> None:
+    save_views(tmp_path, square_views)
+    (tmp_path / "masks" / "000.png").rename(tmp_path / "masks" / "größe.png")
+    document = json.loads((tmp_path / "cameras.json").read_text())
+    document["views"][0].update(name="Größe", mask="masks/größe.png")
+    text = json.dumps(document, ensure_ascii=False)
+    (tmp_path / "cameras.json").write_bytes(ENCODINGS[encoding] + text.encode(encoding))
+    assert load_views(tmp_path)[0].name == "Größe"
+    (tmp_path / "cameras.json").write_bytes(text.encode("utf-16-le"))
+    with pytest.raises(InputError, match="seems to be UTF-16 without"):
+        load_views(tmp_path)
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_materials_in_any_encoding(encoding: str, end: str, tmp_path: Path) -> None:
+    """Names hold spaces, umlauts and the sign of a comment, and real comments stand behind them."""
+    (tmp_path / "maps").mkdir()
+    Image.new("RGB", (2, 2), (255, 0, 0)).save(tmp_path / "maps" / "grün #1.png")
+    obj = "mtllib grün.mtl # here\n" + OBJ.replace("f 1 2 3 4", "usemtl Wand #1 # é\nvt 0 0\nf 1/1 2/1 3/1 4/1")
+    mtl = "# é\nnewmtl Wand #1\nKd 1 1 1 # white\nmap_Kd -s 1 1 1 maps\\grün #1.png\n"
+    for name, text in (("a.obj", obj), ("grün.mtl", mtl)):
+        (tmp_path / name).write_bytes(ENCODINGS[encoding] + text.replace("\n", end).encode(encoding))
+    found = load_textured_mesh(tmp_path / "a.obj")
+    assert found.texture is not None and found.texture.shape == (2, 2, 3)
+
+
+@pytest.mark.parametrize("place", ["mtllib ../paint.mtl\n", "mtllib paint.mtl\n"])
+def test_materials_and_images_outside_the_folder_are_refused(place: str, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    Image.new("RGB", (2, 2)).save(tmp_path / "wall.png")
+    for file in (tmp_path / "paint.mtl", folder / "paint.mtl"):
+        file.write_text("newmtl wall\nmap_Kd ../wall.png\n")
+    (folder / "a.obj").write_text(place + "v 0 0 0\nv 1 0 0\nv 0 1 0\nvt 0 0\nusemtl wall\nf 1/1 2/1 3/1\n")
+    with pytest.raises(InputError, match="leads out of its folder"):
+        load_textured_mesh(folder / "a.obj")
+
+
+UTM = np.array([[500000.123456, 4649776.654321, 12.1], [500001.1, 4649776.2, 1e-7], [500000.3, 4649777.4, 1 / 3]])
+
+
+@pytest.mark.parametrize("suffix", ["obj", "ply", "off"])
+def test_coordinates_come_back_to_the_last_bit(suffix: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    wild = rng.normal(size=(1000, 3)) * 10.0 ** rng.integers(-300, 300, (1000, 3))
+    mesh = Mesh(np.concatenate([UTM, wild]), rng.integers(0, 1003, (500, 3)))
+    save_mesh(tmp_path / f"a.{suffix}", mesh)
+    loaded = load_mesh(tmp_path / f"a.{suffix}")
+    np.testing.assert_array_equal(loaded.vertices, mesh.vertices)
+    np.testing.assert_array_equal(loaded.faces, mesh.faces)
+    if suffix == "obj":
+        save_mesh(tmp_path / "b.obj", Mesh(-mesh.vertices, mesh.faces), like=tmp_path / "a.obj")
+        np.testing.assert_array_equal(load_mesh(tmp_path / "b.obj").vertices, -mesh.vertices)
+
+
+@pytest.mark.parametrize("suffix", ["stl", "glb"])
+def test_a_format_that_rounds_says_so(suffix: str, tmp_path: Path) -> None:
+    from softras.io.meshes import check_target
+
+    path = tmp_path / f"a.{suffix}"
+    with pytest.raises(InputError, match="float32, which rounds .* use .ply"):
+        check_target(path, Mesh(UTM, [[0, 1, 2]]))
+    with pytest.warns(UserWarning, match="float32, which rounds"):
+        save_mesh(path, Mesh(UTM, [[0, 1, 2]]))
+    check_target(path, Mesh(UTM - UTM[0], [[0, 1, 2]]))
+
+
+def test_a_hundred_thousand_vertices_are_written_quickly(tmp_path: Path) -> None:
+    mesh = Mesh(np.random.default_rng(0).normal(size=(100_000, 3)), np.arange(99_999).reshape(-1, 3))
+    for suffix in ("obj", "ply", "off"):
+        started = time.process_time()
+        save_mesh(tmp_path / f"a.{suffix}", mesh)
+        assert time.process_time() - started < 5
+
+
+HEADER = PLY[: PLY.index("end_header") + 11]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "text", "sentence"),
+    [
+        ("off", OFF.replace("4 1 0", "5 1 0"), "damaged|names 5 vertices"),
+        ("off", OFF.replace("4 1 0", "4 9 0"), "names 4 vertices and 9 faces and has 5 lines"),
+        ("off", OFF.replace("4 1 0", "-4 1 0"), "names -4 vertices"),
+        ("off", OFF.replace("4 1 0", "999999999999 1 0"), "names 999999999999 vertices"),
+        ("off", OFF.replace("4 0 1 2 3", "4 0 1 2"), "damaged"),
+        ("off", OFF.replace("4 0 1 2 3", "4 0 1 2 9"), "a vertex that does not exist"),
+        ("off", OFF.replace("4 0 1 2 3", "2 0 1"), "fewer than three corners"),
+        ("off", OFF.replace("4 0 1 2 3", "3 0 1 -2"), "a vertex that does not exist"),
+        ("off", OFF.replace("1 1 0", "1 nan 0"), "1 vertices with NaN"),
+        ("off", OFF.replace("OFF", "4OFF"), "no OFF file of points in space"),
+        ("off", OFF.replace("4 1 0", "4 0 0"), "no faces"),
+        ("ply", PLY.replace("vertex 4", "vertex 5"), "damaged"),
+        ("ply", PLY.replace("vertex 4", "vertex 99999999999"), "damaged"),
+        ("ply", PLY.replace("face 1", "face 2"), "damaged"),
+        ("ply", PLY.replace("4 0 1 2 3", "9999999 0 1 2 3"), "damaged"),
+        ("ply", PLY.replace("4 0 1 2 3", "-4 0 1 2 3"), "damaged"),
+        ("ply", PLY.replace("4 0 1 2 3", "2 0 1"), "fewer than three corners"),
+        ("ply", PLY.replace("4 0 1 2 3", "4 0 1 2 9"), "a vertex that does not exist"),
+        ("ply", PLY.replace("1 1 0", "1 x 0"), "damaged"),
+        ("ply", PLY.replace("1 1 0", "1 inf 0"), "1 vertices with NaN or infinite"),
+        ("ply", PLY.replace("double x", "long x"), "not valid PLY: 'property long x'"),
+        ("ply", PLY.replace("property double z\n", ""), "damaged|no vertices"),
+        ("ply", PLY.replace("format ascii 1.0\n", ""), "does not say its format"),
+        ("obj", OBJ.replace("f 1 2 3 4", "f 1 2"), "fewer than three corners"),
+        ("obj", OBJ.replace("f 1 2 3 4", "f"), "fewer than three corners"),
+        ("obj", OBJ.replace("f 1 2 3 4", "f 1 2 99999999999999999999"), "a vertex that does not exist"),
+        ("obj", OBJ.replace("f 1 2 3 4", "f -1 -2 -9"), "a vertex that does not exist"),
+        ("obj", OBJ.replace("v 1 1 0", "v 1 inf 0"), "1 vertices with NaN or infinite"),
+        ("obj", OBJ.replace("v 1 1 0", "v 1,5 1 0"), "not valid OBJ"),
+        ("stl", STL.replace("endsolid", ""), "no faces|cannot be read"),
+    ],
+)
+def test_files_that_lie_are_refused_by_name(suffix: str, text: str, sentence: str, tmp_path: Path) -> None:
+    (tmp_path / f"bad.{suffix}").write_text(text)
+    with pytest.raises(InputError, match=sentence) as error:
+        load_mesh(tmp_path / f"bad.{suffix}")
+    assert f"bad.{suffix}" in str(error.value)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_a_binary_ply_of_triangles_and_larger_polygons(order: str, tmp_path: Path) -> None:
+    """As Blender writes it: lists of different lengths, and numbers between them."""
+    rng = np.random.default_rng(1)
+    sizes = rng.integers(3, 6, 300)
+    polygons = [rng.permutation(40)[:size] for size in sizes]
+    points = rng.normal(size=(40, 3)).astype(np.float32)
+    header = HEADER.replace("ascii", "binary_little_endian" if order == "<" else "binary_big_endian")
+    header = header.replace("double", "float").replace("vertex 4", "vertex 40").replace("face 1", "face 300")
+    header = header.replace("vertex_indices", "vertex_indices\nproperty uchar red\nproperty list ushort short more")
+    body = points.astype(f"{order}f4").tobytes()
+    for polygon in polygons:
+        body += bytes([len(polygon)]) + polygon.astype(f"{order}i4").tobytes() + b"\x07"
+        body += np.array([2, 5, 6], dtype=f"{order}u2").tobytes()
+    (tmp_path / "a.ply").write_bytes(header.encode() + body)
+    mesh = load_mesh(tmp_path / "a.ply")
+    np.testing.assert_array_equal(mesh.vertices, points)
+    assert len(mesh.faces) == (sizes - 2).sum()
+    ends = np.cumsum(sizes - 2)
+    for end, polygon in zip(ends, polygons, strict=True):
+        assert set(mesh.faces[end - len(polygon) + 2 : end].ravel()) == set(polygon)
+    (tmp_path / "a.ply").write_bytes((header.encode() + body)[:-1])
+    with pytest.raises(InputError, match="damaged"):
+        load_mesh(tmp_path / "a.ply")
+
+
+def test_texture_coordinates_of_corners_in_a_ply(tmp_path: Path) -> None:
+    Image.new("RGB", (2, 2), (0, 255, 0)).save(tmp_path / "wall.png")
+    text = PLY.replace("comment é", "comment TextureFile wall.png")
+    text = text.replace("vertex_indices", "vertex_indices\nproperty list uchar float texcoord")
+    (tmp_path / "a.ply").write_text(text.replace("4 0 1 2 3", "4 0 1 2 3 8 0 0 1 0 1 1 0 1"))
+    found = load_textured_mesh(tmp_path / "a.ply")
+    np.testing.assert_array_equal(found.mesh.vertices, SQUARE)
+    np.testing.assert_array_equal(found.uv[found.uv_faces], SQUARE[FACES][..., :2])
+    assert found.texture is not None and found.texture[0, 0].tolist() == [0, 1, 0]
