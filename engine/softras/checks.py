@@ -74,10 +74,10 @@ def number(name: str, value: Any, low: float = -LARGEST, high: float = LARGEST, 
         return found
     if high < LARGEST:
         kind += f" {'above' if above else 'from'} {low:g} {'and at most' if above else 'to'} {high:g}"
-    elif low > -LARGEST and not (above and low == 0):
-        kind += f" above {low:g}" if above else f" of {low:g} or more"
     elif abs(found) > LARGEST:
         kind = f"finite {kind} of at most {LARGEST:g}"
+    elif low > -LARGEST and not (above and low == 0):
+        kind += f" above {low:g}" if above else f" of {low:g} or more"
     raise InputError(f"{name} must be a {kind}, not {shown(value)}.")
 
 
@@ -120,11 +120,27 @@ def _holds_flag(value: Any) -> bool:
     return isinstance(value, bool)
 
 
-def ends(name: str, value: Any, *, least: float = 0.0, most: float = LARGEST) -> tuple[float, float]:
+def affine(name: str, value: Any) -> np.ndarray:
+    """(4, 4) a matrix with an inverse whose last row is 0 0 0 1."""
+    matrix = array(name, value, (4, 4))
+    if np.abs(matrix[3] - [0, 0, 0, 1]).max() > 1e-9 or not np.linalg.cond(matrix[:3, :3]) <= 1e6:
+        raise InputError(f"{name} must be affine and must not be scaled to nothing.")
+    return matrix
+
+
+def indices(name: str, value: Any, shape: Sequence[int | None]) -> np.ndarray:
+    """An int64 copy of an array, or of lists, of whole numbers from 0 to LARGEST_WHOLE."""
+    found = array(name, value, shape)
+    if (found != np.floor(found)).any() or (found < 0).any() or (found > LARGEST_WHOLE).any():
+        raise InputError(f"{name} must be whole numbers, none of them negative.")
+    return found.astype(np.int64)
+
+
+def ends(name: str, value: Any, least: float, most: float) -> tuple[float, float]:
     """The positive numbers at the start and the end of a stage; between them is a geometric series."""
     if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 2:
         raise InputError(f"{name} must be two positive numbers, for the start and the end, not {shown(value)}.")
-    start, end = (number(name, item, least, most, above=least == 0) for item in value)
+    start, end = (number(name, item, least, most) for item in value)
     return start, end
 
 

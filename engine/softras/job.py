@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from .camera import Camera, camera_from_json, camera_to_json
-from .errors import InputError
+from .checks import flag
+from .errors import InputError, shown
 from .io.files import (
     inside,
     make_folder,
@@ -137,13 +138,13 @@ class Job:
             raise InputError(f"{folder / 'job.json'} must hold a list 'views' and an object 'settings'.")
         views = [_load_view(folder, number, entry, allow) for number, entry in enumerate(entries)]
         mesh = lock = None
-        if document.get("mesh"):
+        if flag("mesh in job.json", document.get("mesh", False)):
             mesh = Mesh(
                 read_array(folder, "vertices.npy", (None, 3), "fiu"), read_array(folder, "faces.npy", (None, 3), "iu")
             )
-        if document.get("lock"):
+        if flag("lock in job.json", document.get("lock", False)):
             lock = read_array(folder, "lock.npy", (None,), "b")
-        rig = load_rig(inside(folder, "rig")) if document.get("rig") else None
+        rig = load_rig(inside(folder, "rig")) if flag("rig in job.json", document.get("rig", False)) else None
         return cls(views, mesh, lock, settings, rig)
 
     @property
@@ -217,7 +218,8 @@ def check_protocol(protocol: object) -> None:
     """Raises InputError unless protocol is the one spoken here."""
     if protocol != PROTOCOL or isinstance(protocol, bool):
         raise InputError(
-            f"this engine speaks protocol {PROTOCOL}, not {protocol}; install the same Softras version on both sides."
+            f"this engine speaks protocol {PROTOCOL}, not {shown(protocol)}; "
+            "install the same Softras version on both sides."
         )
 
 
@@ -242,7 +244,8 @@ def _load_view(folder: Path, number: int, entry: Any, allow: Sequence[Path | str
         raise InputError(f"view '{name}': {error}") from error
     size = (camera.height, camera.width)
     mask = read_array(folder, _view_file("masks", number), size, "u", itemsize=1)
-    ignore = read_array(folder, _view_file("ignore", number), size, "b") if entry.get("ignore") else None
+    ignored = flag(f"ignore of view '{name}'", entry.get("ignore", False))
+    ignore = read_array(folder, _view_file("ignore", number), size, "b") if ignored else None
     photo = photo_inside(folder, entry.get("photo"), allow)
     mask = mask.astype(np.float32) / 255
     return View(name, camera, mask, photo, entry.get("weight", 1.0), ignore, entry.get("frame", 0), landmarks)

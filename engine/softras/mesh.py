@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .checks import LARGEST
 from .errors import InputError
 
 
@@ -22,8 +23,11 @@ class Mesh:
     faces: np.ndarray
 
     def __post_init__(self) -> None:
-        self.vertices = np.ascontiguousarray(self.vertices, dtype=np.float64)
-        faces = np.asarray(self.faces)
+        try:
+            self.vertices = np.ascontiguousarray(self.vertices, dtype=np.float64)
+            faces = np.asarray(self.faces)
+        except (TypeError, ValueError, RuntimeError) as error:  # RuntimeError: a tensor that has a gradient
+            raise InputError("mesh vertices and faces must be arrays of numbers.") from error
         if self.vertices.ndim != 2 or self.vertices.shape[1] != 3:
             raise InputError(f"mesh vertices must have shape (V, 3), not {self.vertices.shape}.")
         if faces.size == 0:
@@ -35,6 +39,9 @@ class Mesh:
         bad = ~np.isfinite(self.vertices).all(axis=1)
         if bad.any():
             raise InputError(f"the mesh has {bad.sum()} vertices with NaN or infinite coordinates.")
+        far = ~(np.abs(self.vertices) <= LARGEST).all(axis=1)
+        if far.any():
+            raise InputError(f"the mesh has {far.sum()} vertices with coordinates beyond {LARGEST:g}; scale it down.")
         if faces.min() < 0 or faces.max() >= len(self.vertices):
             raise InputError(f"mesh faces name vertices outside 0..{len(self.vertices) - 1}.")
         self.faces = np.ascontiguousarray(faces, dtype=np.int32)

@@ -7,13 +7,13 @@ rotation modes and skinning are Blender's. A rig and each of its parts equals it
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from .errors import InputError
+from .checks import affine, array, flag, indices, number, one_of, text, whole
+from .errors import InputError, shown
 from .mesh import Mesh
 from .rotations import ROTATION_MODES, rotation_matrix, rotation_numbers
 
@@ -49,24 +49,23 @@ class Transform:
     limits: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        if self.mode not in ROTATION_MODES:
-            raise InputError(f"a rotation mode must be one of {', '.join(ROTATION_MODES)}, not '{self.mode}'.")
+        one_of("a rotation mode", self.mode, ROTATION_MODES)
         count = 4 if self.mode in ("QUATERNION", "AXIS_ANGLE") else 3
-        _set(self, "location", _array("a location", self.location, (3,)))
-        _set(self, "rotation", _array(f"a rotation of mode {self.mode}", self.rotation, (count,)))
-        _set(self, "scale", _array("a scale", self.scale, (3,)))
+        _set(self, "location", array("a location", self.location, (3,)))
+        _set(self, "rotation", array(f"a rotation of mode {self.mode}", self.rotation, (count,)))
+        _set(self, "scale", array("a scale", self.scale, (3,)))
         if self.mode == "QUATERNION" and np.linalg.norm(self.rotation) < 1e-12:
             raise InputError("a rotation quaternion must not be zero; clear the rotation.")
         if np.abs(self.scale).min() < 1e-9:
             raise InputError("a scale must not be zero; give it another.")
         for name in ("free_location", "free_rotation"):
-            axes = tuple(bool(axis) for axis in getattr(self, name))
-            if len(axes) != 3:
-                raise InputError(f"{name} must say of x, y and z whether they may change, not of {len(axes)} axes.")
-            _set(self, name, axes)
-        _set(self, "free_scale", bool(self.free_scale))
+            axes = getattr(self, name)
+            if not isinstance(axes, list | tuple | np.ndarray) or len(axes) != 3:
+                raise InputError(f"{name} must say of x, y and z whether they may change, not {shown(axes)}.")
+            _set(self, name, tuple(flag(name, axis) for axis in axes))
+        _set(self, "free_scale", flag("free_scale", self.free_scale))
         if self.limits is not None:
-            _set(self, "limits", _array("the limits of a rotation", self.limits, (3, 2)))
+            _set(self, "limits", array("the limits of a rotation", self.limits, (3, 2)))
             if (self.limits[:, 0] > self.limits[:, 1]).any():
                 raise InputError("the lower limit of a rotation must not be above its upper limit.")
             if not self._within(self.angles()):
@@ -122,17 +121,14 @@ class Bone:
     local_location: bool = True
 
     def __post_init__(self) -> None:
-        if not isinstance(self.parent, int | np.integer):
-            raise InputError(f"the parent of bone '{self.name}' must be the index of a bone, or -1.")
-        for name, kind in (("parent", int), ("inherit_rotation", bool), ("local_location", bool)):
-            _set(self, name, kind(getattr(self, name)))
-        _set(self, "rest", _affine(f"the rest matrix of bone '{self.name}'", self.rest))
+        text("the name of a bone", self.name)
+        _set(self, "parent", whole(f"the parent of bone '{self.name}'", self.parent, -1))
+        for name in ("inherit_rotation", "local_location"):
+            _set(self, name, flag(f"{name} of bone '{self.name}'", getattr(self, name)))
+        _set(self, "rest", affine(f"the rest matrix of bone '{self.name}'", self.rest))
         if np.abs(self.rest[:3, :3].T @ self.rest[:3, :3] - np.eye(3)).max() > 1e-3:
             raise InputError(f"the rest matrix of bone '{self.name}' must have no scale; apply the armature's scale.")
-        if self.inherit_scale not in INHERIT_SCALE:
-            raise InputError(
-                f"bone '{self.name}' inherits scale as '{self.inherit_scale}', not one of {', '.join(INHERIT_SCALE)}."
-            )
+        one_of(f"inherit_scale of bone '{self.name}'", self.inherit_scale, INHERIT_SCALE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,16 +153,16 @@ class Armature:
         _set(self, "bones", tuple(self.bones))
         if not self.bones:
             raise InputError("the armature has no bones; add one or remove the armature.")
-        for number, bone in enumerate(self.bones):
-            if not -1 <= bone.parent < number:
+        for index, bone in enumerate(self.bones):
+            if not bone.parent < index:
                 raise InputError(
                     f"the parent of bone '{bone.name}' must come before it; look for a missing parent or a cycle."
                 )
-        _set(self, "follows", _affine("the matrix of the armature object", self.follows))
-        _set(self, "skin_weights", _array("the weights of the skin", self.skin_weights, (None,)))
+        _set(self, "follows", affine("the matrix of the armature object", self.follows))
+        _set(self, "skin_weights", array("the weights of the skin", self.skin_weights, (None,)))
         entries = (len(self.skin_weights),)
-        _set(self, "skin_vertices", _indices("the vertices of the skin", self.skin_vertices, entries))
-        _set(self, "skin_bones", _indices("the bones of the skin", self.skin_bones, entries))
+        _set(self, "skin_vertices", indices("the vertices of the skin", self.skin_vertices, entries))
+        _set(self, "skin_bones", indices("the bones of the skin", self.skin_bones, entries))
         if (self.skin_bones >= len(self.bones)).any():
             raise InputError(f"the skin names bones outside 0..{len(self.bones) - 1}.")
         if (self.skin_weights < 0).any():
@@ -184,9 +180,9 @@ class Armature:
     def carries(self) -> np.ndarray:
         """(B,) bool: whether the bone or one below it has weight."""
         carries = np.bincount(self.skin_bones, self.skin_weights, len(self.bones)) > 0
-        for number in range(len(self.bones) - 1, -1, -1):
-            if carries[number] and self.bones[number].parent >= 0:
-                carries[self.bones[number].parent] = True
+        for index in range(len(self.bones) - 1, -1, -1):
+            if carries[index] and self.bones[index].parent >= 0:
+                carries[self.bones[index].parent] = True
         return carries
 
     def pose_matrices(self) -> np.ndarray:
@@ -233,12 +229,11 @@ class ShapeKey:
     free: bool = True
 
     def __post_init__(self) -> None:
-        _set(self, "offsets", _array(f"shape key '{self.name}'", self.offsets, (None, 3)))
-        _set(self, "free", bool(self.free))
+        text("the name of a shape key", self.name)
+        _set(self, "offsets", array(f"shape key '{self.name}'", self.offsets, (None, 3)))
+        _set(self, "free", flag(f"free of shape key '{self.name}'", self.free))
         for name in ("value", "low", "high"):
-            _set(self, name, float(getattr(self, name)))
-        if not np.isfinite([self.value, self.low, self.high]).all():
-            raise InputError(f"shape key '{self.name}' has a value or a range that is not a number.")
+            _set(self, name, number(f"{name} of shape key '{self.name}'", getattr(self, name)))
         if not self.low <= self.value <= self.high:
             raise InputError(
                 f"the value of shape key '{self.name}' must be in its range, {self.low:g} to {self.high:g}."
@@ -272,8 +267,8 @@ class Rig:
 
     def __post_init__(self) -> None:
         _set(self, "shape_keys", tuple(self.shape_keys))
-        _set(self, "parent", _affine("the matrix of the parent", self.parent))
-        _set(self, "follows", _affine("the matrix of the mesh object", self.follows))
+        _set(self, "parent", affine("the matrix of the parent", self.parent))
+        _set(self, "follows", affine("the matrix of the mesh object", self.follows))
         count = len(self.mesh.vertices)
         for key in self.shape_keys:
             if len(key.offsets) != count:
@@ -378,32 +373,3 @@ def _orthogonal(matrix: np.ndarray) -> np.ndarray:
 
 def _set(owner: Any, name: str, value: Any) -> None:
     object.__setattr__(owner, name, value)  # the classes are frozen: set once, while they are made
-
-
-def _array(what: str, value: Any, shape: Sequence[int | None]) -> np.ndarray:
-    try:
-        array = np.array(value, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{what} must hold numbers.") from error
-    if array.ndim != len(shape) or any(n is not None and n != m for n, m in zip(shape, array.shape, strict=True)):
-        wanted = ", ".join("any" if n is None else str(n) for n in shape)
-        raise InputError(f"{what} must have shape ({wanted}), not {array.shape}.")
-    if not np.isfinite(array).all():
-        raise InputError(f"{what} must hold no NaN and no infinite numbers.")
-    return array
-
-
-def _affine(what: str, value: Any) -> np.ndarray:
-    matrix = _array(what, value, (4, 4))
-    if np.abs(matrix[3] - [0, 0, 0, 1]).max() > 1e-9 or np.linalg.cond(matrix[:3, :3]) > 1e6:
-        raise InputError(f"{what} must be affine and must not be scaled to nothing.")
-    return matrix
-
-
-def _indices(what: str, value: Any, shape: tuple[int]) -> np.ndarray:
-    array = np.array(value)
-    if array.size == 0:
-        array = array.astype(np.int64)
-    if array.shape != shape or array.dtype.kind not in "iu" or (array.size and array.min() < 0):
-        raise InputError(f"{what} must be {shape[0]} whole numbers, none of them negative.")
-    return array.astype(np.int64)

@@ -5,8 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any
 
-from ..checks import ends, positive, whole
-from ..errors import InputError
+from ..checks import ends, number, positive, whole
+from ..errors import InputError, shown
+
+# What a stage may be told. Beyond it nothing can be seen, float32 ends, or memory does.
+MOST_PIXELS, MOST_STEPS = 8192, 1_000_000
+BLURS = (1e-3, 1e3)  # crop pixels
+LENGTHS = (1e-9, 1e3)  # object sizes
+LEAST_EDGE = 1e-3  # object sizes; a mesh of such edges has millions of faces
+FACTORS = (1e-9, 1e9)
 
 VARIABLES = ("vertices", "object", "pose", "shape_keys", "cameras")
 
@@ -41,23 +48,23 @@ class Stage:
         if isinstance(value, Stage):
             value = {f.name: getattr(value, f.name) for f in fields(cls)}
         if not isinstance(value, dict):
-            raise InputError(f"a stage must be a dictionary with resolution and steps, not {value!r}.")
+            raise InputError(f"a stage must be a dictionary with resolution and steps, not {shown(value)}.")
         known = {f.name for f in fields(cls)}
         for name in value:
             if name not in known:
-                raise InputError(f"a stage has no '{name}'; it has {', '.join(sorted(known))}.")
+                raise InputError(f"a stage has no {shown(name)}; it has {', '.join(sorted(known))}.")
         if not {"resolution", "steps"} <= set(value):
             raise InputError("a stage needs at least resolution and steps.")
         stage = cls(**value)
         return cls(
-            resolution=whole("resolution of a stage", stage.resolution, 1),
-            steps=whole("steps of a stage", stage.steps, 1),
-            blur=ends("blur of a stage", stage.blur),
-            rate=ends("rate of a stage", stage.rate),
-            smoothing=positive("smoothing of a stage", stage.smoothing, zero=True),
-            stiffness=ends("stiffness of a stage", stage.stiffness),
-            edge=None if stage.edge is None else positive("edge of a stage", stage.edge),
-            remesh_every=whole("remesh_every of a stage", stage.remesh_every, 0),
+            resolution=whole("resolution of a stage", stage.resolution, 1, MOST_PIXELS),
+            steps=whole("steps of a stage", stage.steps, 1, MOST_STEPS),
+            blur=ends("blur of a stage", stage.blur, *BLURS),
+            rate=ends("rate of a stage", stage.rate, *LENGTHS),
+            smoothing=positive("smoothing of a stage", stage.smoothing, zero=True, most=LENGTHS[1]),
+            stiffness=ends("stiffness of a stage", stage.stiffness, *FACTORS),
+            edge=None if stage.edge is None else number("edge of a stage", stage.edge, LEAST_EDGE, LENGTHS[1]),
+            remesh_every=whole("remesh_every of a stage", stage.remesh_every, 0, MOST_STEPS),
         )
 
 

@@ -6,9 +6,11 @@ import math
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from ..checks import flag, mapping, names, one_of, positive, whole
+import numpy as np
+
+from ..checks import affine, flag, mapping, names, numbers, one_of, positive, whole
 from ..deform.mirror import AXES
-from ..errors import InputError
+from ..errors import InputError, shown
 from .schedule import VARIABLES, Stage, default_schedule
 
 MODES = ("refine", "reconstruct")
@@ -21,6 +23,9 @@ WEIGHTS = {
     "reconstruct": {"iou": 1.0, "squared": 0.2, "bilaplacian": 0.2},
 }
 POSE_WEIGHTS = {"prior": 3e-3, "smoothness": 1e-4, "landmarks": 100.0, "camera_prior": 3e-3}
+MOST_VOXELS = 512  # a side of the hull: 134 million voxels
+MOST_TURNS = 10_000  # rotations, less than 10 degrees apart
+MOST_WEIGHT = 1e9
 CAMERA_PARTS = ("location", "rotation", "focal", "shift")
 
 
@@ -75,12 +80,12 @@ class Settings:
     voxels: int = 96
 
     @classmethod
-    def of(cls, **values: Any) -> Settings:
+    def of(cls, /, **values: Any) -> Settings:
         """Settings from plain values. Raises InputError naming an unknown or unusable one."""
         known = {f.name for f in fields(cls)}
         unknown = sorted(set(values) - known)
         if unknown:
-            raise InputError(f"there is no setting '{unknown[0]}'; the settings are {', '.join(sorted(known))}.")
+            raise InputError(f"there is no setting {shown(unknown[0])}; the settings are {', '.join(sorted(known))}.")
         settings = cls(**values)._checked()
         settings._check_together()
         return settings
@@ -101,7 +106,7 @@ class Settings:
         weights = mapping("weights", self.weights, TERMS)
         stages = self.schedule or default_schedule(mode)
         if not isinstance(stages, list | tuple):
-            raise InputError(f"schedule must be a list of stages, not {stages!r}.")
+            raise InputError(f"schedule must be a list of stages, not {shown(stages)}.")
         endless = self.max_seconds is None or self.max_seconds == math.inf
         return replace(
             self,
@@ -109,7 +114,7 @@ class Settings:
             camera_parts=names("camera_parts", self.camera_parts, CAMERA_PARTS),
             cameras_together=flag("cameras_together", self.cameras_together),
             known_frame=None if self.known_frame is None else whole("known_frame", self.known_frame, None),
-            turns=whole("turns", self.turns, 0),
+            turns=whole("turns", self.turns, 0, MOST_TURNS),
             seed=whole("seed", self.seed, 0),
             device=one_of("device", self.device, ("auto", "cpu", "cuda")),
             place=one_of("place", self.place, ("auto", "never")),
@@ -118,11 +123,14 @@ class Settings:
             cull=None if self.cull is None else flag("cull", self.cull),
             preconditioned=flag("preconditioned", self.preconditioned),
             batch=whole("batch", self.batch, 1),
-            weights={name: positive(f"the weight of {name}", value, zero=True) for name, value in weights.items()},
+            weights={
+                name: positive(f"the weight of {name}", value, zero=True, most=MOST_WEIGHT)
+                for name, value in weights.items()
+            },
             schedule=tuple(map(Stage.of, stages)),
             max_seconds=None if endless else positive("max_seconds", self.max_seconds),
             patience=whole("patience", self.patience, 1),
-            voxels=whole("voxels", self.voxels, 1),
+            voxels=whole("voxels", self.voxels, 2, MOST_VOXELS),
         )
 
     def _check_together(self) -> None:
@@ -145,10 +153,5 @@ class Settings:
 
 
 def _frame(value: Any) -> tuple[float, ...]:
-    try:
-        frame = tuple(float(x) for x in value)
-    except (TypeError, ValueError):
-        frame = ()
-    if len(frame) != 16 or not all(map(math.isfinite, frame)):
-        raise InputError(f"symmetry_frame must be 16 finite numbers, not {value!r}.")
-    return frame
+    matrix = affine("symmetry_frame", np.reshape(numbers("symmetry_frame", value, 16), (4, 4)))
+    return tuple(matrix.ravel().tolist())

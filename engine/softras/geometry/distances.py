@@ -9,6 +9,7 @@ import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
 
+from ..checks import positive
 from ..errors import InputError
 from .checks import point_tensor
 
@@ -66,8 +67,7 @@ def f_score(points: Tensor | np.ndarray, reference: Tensor | np.ndarray, thresho
 
     Knapitsch et al., "Tanks and temples", TOG 2017. Errors as `nearest_distances`.
     """
-    if not threshold >= 0:
-        raise InputError(f"the threshold of an F-score must be a distance, not {threshold}.")
+    threshold = positive("the threshold of an F-score", threshold, zero=True)
     with torch.no_grad():
         precision = float((nearest_distances(points, reference) <= threshold).double().mean())
         recall = float((nearest_distances(reference, points) <= threshold).double().mean())

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..checks import whole
 from ..errors import InputError
 from .checks import mesh_tensors
 from .normals import corners, face_areas
@@ -48,8 +49,7 @@ def sample_surface(
     vertices, faces = mesh_tensors(vertices, faces)
     if vertices.dim() != 2:
         raise InputError(f"points are sampled on one mesh: vertices must be (V, 3), not {tuple(vertices.shape)}.")
-    if count < 1:
-        raise InputError(f"the count of points must be at least 1, not {count}.")
+    count, seed = whole("the count of points", count, 1), whole("the seed", seed, 0)
     areas = face_areas(vertices.detach().double(), faces)
     ends = areas.cumsum(dim=0)
     total = ends[-1] if len(ends) else areas.new_zeros(())

@@ -7,6 +7,7 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
+from ..checks import whole
 from ..errors import InputError
 from .checks import mesh_tensors
 
@@ -35,8 +36,7 @@ def voxelize(vertices: Tensor | np.ndarray, faces: Tensor | np.ndarray, resoluti
     vertices, faces = mesh_tensors(vertices, faces)
     if vertices.dim() != 2:
         raise InputError(f"one mesh is voxelized at a time: vertices must be (V, 3), not {tuple(vertices.shape)}.")
-    if resolution < 2:
-        raise InputError(f"the resolution must be at least 2 voxels, not {resolution}.")
+    resolution = whole("the resolution in voxels", resolution, 2, 1024)
     points = vertices.detach().cpu().numpy().astype(np.float64)
     if not np.isfinite(points).all():
         raise InputError("the mesh has vertices with NaN or infinite coordinates.")

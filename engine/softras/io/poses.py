@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..camera import Camera, camera_from_json, camera_to_json
+from ..checks import whole
 from ..errors import InputError
 from ..rig import Rig, Transform
 from .files import read_json, write_json
@@ -43,8 +44,12 @@ def load_poses(path: Path | str, rig: Rig | None) -> tuple[dict[int, Rig], list[
     try:
         rigs = {}
         if rig is not None:
-            rigs = {int(frame): _posed(rig, entry) for frame, entry in document["frames"].items()}
+            rigs = {
+                whole("a frame", int(frame), None): _posed(rig, entry) for frame, entry in document["frames"].items()
+            }
         return rigs, [camera_from_json(entry) for entry in document["cameras"]]
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{path} does not belong to this rig; fit it anew.") from error
 
