@@ -23,7 +23,7 @@ def render(corners, height=1, width=1, *, at=(0.0, 0.0), colours=None, softras_c
     K = torch.tensor(
         [[half, 0, width / 2 - half * at[0]], [0, -half, height / 2 + half * at[1]], [0, 0, 1]], dtype=torch.float64
     )
-    settings = {"near": 1.0, "orthographic": torch.tensor([True]), **settings}
+    settings = {"near": 1.0, "far": 100.0, "orthographic": torch.tensor([True]), **settings}
     attributes = None if colours is None else colours.reshape(-1, colours.shape[-1]).to(corners)
     modes = settings.pop("modes", {})
     return image_ops.images(

@@ -199,7 +199,12 @@ def test_near_and_far_govern_alpha():
     for z, seen in ((0.5, 0.0), (2.0, 1.0), (101.0, 0.0), (-3.0, 0.0)):
         vertices, faces = square(z)
         got = image_ops.images(
-            vertices, faces, LENS, EYE, 16, 16, attributes=torch.ones(4, 1).double(), background=0.25, nearest=True
+            *(vertices, faces, LENS, EYE, 16, 16),
+            attributes=torch.ones(4, 1).double(),
+            background=0.25,
+            near=1.0,
+            far=100.0,
+            nearest=True,
         )
         assert torch.equal((got.alpha > 0.5).double(), torch.full((1, 16, 16), seen).double())
         assert torch.allclose(got.image, torch.full((1, 1, 16, 16), 1.0 if seen else 0.25).double())
@@ -231,12 +236,12 @@ def test_no_faces_and_no_views():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"gamma": 0.0}, "gamma must be a positive number, not 0.0"),
-        ({"gamma": 1e-9}, "gamma must be at least 1e-7"),
+        ({"gamma": 0.0}, "gamma must be a number from 1e-07 to 1e\\+06, not 0.0"),
+        ({"gamma": 1e-9}, "gamma must be a number from 1e-07"),
         ({"sigma": -1.0}, "sigma must be"),
-        ({"gamma": None}, "gamma must be a number, not NoneType"),
+        ({"gamma": None}, "gamma must be a number .*, not None"),
         ({"far": 0.1}, "far must be finite and greater than near"),
-        ({"far": float("inf")}, "far must be finite and greater than near"),
+        ({"far": float("inf")}, "far must be finite and at most 1e\\+15"),
         ({"far": torch.ones(3)}, r"far must be one number or have shape \(2,\), not \(3,\)"),
         ({"near": 0.0}, "near must be positive, unless a camera is orthographic"),
         ({"orthographic": torch.zeros(3).bool()}, r"orthographic must have shape \(2,\), not \(3,\)"),
@@ -248,13 +253,17 @@ def test_no_faces_and_no_views():
         ({"aggregation": "or"}, "there is no T-conorm 'or'; choose one of hard"),
         ({"aggregation": "yager"}, "needs its parameter p"),
         ({"colour": "soft"}, "colour must be softmax or hard, not 'soft'"),
-        ({"dist_eps": 0.7}, "dist_eps must lie between 0 and 0.5"),
+        ({"dist_eps": 0.7}, "dist_eps must be a number from 1e-12 to 0.499"),
         ({"attributes": torch.zeros(20, 3)}, "attributes must be torch.float64 on cpu"),
         ({"attributes": torch.zeros(3, 20, 3).double()}, r"attributes must have shape \(A, C\) or \(2, A, C\)"),
         ({"attributes": torch.full((20, 3), torch.nan).double()}, "the attributes hold NaN or infinite numbers"),
-        ({"attributes": torch.zeros(5, 3).double()}, "attribute_faces name attributes that do not exist"),
+        ({"attributes": torch.zeros(5, 3).double()}, "attributes have 5 rows, but the mesh has 20 vertices"),
         (
-            {"attributes": torch.zeros(5, 2).double(), "texture": mip_chain(torch.zeros(4, 4, 3).double())},
+            {
+                "attributes": torch.zeros(5, 2).double(),
+                "attribute_faces": torch.full((12, 3), 5),
+                "texture": mip_chain(torch.zeros(4, 4, 3).double()),
+            },
             "do not exist",
         ),
         ({"background": torch.zeros(7).double()}, "the background must have 3 channels"),

@@ -238,7 +238,7 @@ def test_it_records_nothing_and_takes_any_layout(where, device):
         ({"faces": torch.tensor([[0, 1, 20]])}, "faces name vertices"),
         ({"vertices": torch.zeros(20, 4)}, r"vertices must have shape \(V, 3\)"),
         ({"vertices": torch.full((20, 3), float("nan"))}, "^vertices holds NaN"),
-        ({"sigma": 0.0}, "sigma must be positive"),
+        ({"sigma": 0.0}, "sigma must be a number from 1e-20 to"),
     ],
 )
 def test_wrong_input_is_refused_by_name(change, message, device):

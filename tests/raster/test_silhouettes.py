@@ -198,9 +198,9 @@ def test_nan_is_refused_by_name(name, value, native, device, monkeypatch):
         ({"K": torch.zeros(2, 4, 4)}, "K must have shape"),
         ({"world_to_camera": torch.zeros(3, 4, 4)}, "world_to_camera must have shape"),
         ({"K": torch.zeros(2, 3, 3, dtype=torch.float64)}, "K is torch.float64"),
-        ({"height": 0}, "at least 1 x 1"),
-        ({"sigma": 0.0}, "sigma must be positive"),
-        ({"sigma": float("nan")}, "sigma must be positive"),
+        ({"height": 0}, "height must be a whole number of at least 1, not 0"),
+        ({"sigma": 0.0}, "sigma must be a number from 1e-20 to"),
+        ({"sigma": float("nan")}, "sigma must be a number from 1e-20 to"),
     ],
 )
 def test_wrong_input_is_refused_by_name(change, message, device):

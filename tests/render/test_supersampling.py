@@ -55,5 +55,5 @@ def test_gradients():
 
 
 def test_samples_are_counted():
-    with pytest.raises(ValueError, match="samples must be at least 1, not 0"):
+    with pytest.raises(ValueError, match="samples must be a whole number of at least 1, not 0"):
         triangle([(0, 0), (1, 0), (0, 1)], samples=0)

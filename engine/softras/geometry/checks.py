@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..tensors import as_tensor
 
 
 def mesh_tensors(vertices: Tensor | np.ndarray, faces: Tensor | np.ndarray) -> tuple[Tensor, Tensor]:
@@ -23,7 +24,7 @@ def mesh_tensors(vertices: Tensor | np.ndarray, faces: Tensor | np.ndarray) -> t
 
 def vertex_tensor(vertices: Tensor | np.ndarray) -> Tensor:
     """(..., V, 3) float32 or float64."""
-    vertices = torch.as_tensor(vertices)
+    vertices = as_tensor("vertices", vertices)
     if vertices.dim() < 2 or vertices.shape[-1] != 3:
         raise InputError(f"vertices must have shape (V, 3) or (N, V, 3), not {tuple(vertices.shape)}.")
     return floating("vertices", vertices)
@@ -31,7 +32,7 @@ def vertex_tensor(vertices: Tensor | np.ndarray) -> Tensor:
 
 def face_tensor(faces: Tensor | np.ndarray, device: torch.device | str | None = None) -> Tensor:
     """(F, 3) int64."""
-    faces = torch.as_tensor(faces, device=device)
+    faces = as_tensor("faces", faces, device=device)
     if faces.dim() != 2 or faces.shape[1] != 3:
         raise InputError(f"faces must have shape (F, 3), not {tuple(faces.shape)}.")
     if faces.is_floating_point() or faces.is_complex() or faces.dtype == torch.bool:
@@ -43,7 +44,7 @@ def face_tensor(faces: Tensor | np.ndarray, device: torch.device | str | None = 
 
 def point_tensor(name: str, points: Tensor | np.ndarray) -> Tensor:
     """(P, 3) float32 or float64, at least one point, all finite."""
-    points = floating(name, torch.as_tensor(points))
+    points = floating(name, as_tensor(name, points))
     if points.dim() != 2 or points.shape[1] != 3 or not len(points):
         raise InputError(f"{name} must have shape (P, 3) with at least one point, not {tuple(points.shape)}.")
     if not torch.isfinite(points.detach()).all():

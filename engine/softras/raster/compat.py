@@ -37,6 +37,8 @@ LEAST_SUM = 1e-5  # of clipped barycentrics
 LEAST_CLEAR = 1e-6  # 1 - D in the gradient of a product
 CONORMS = ("probabilistic", "sum", "hard")  # prod, sum, hard
 
+NEAR, FAR = 1.0, 100.0  # SoftRas's planes where none are given
+
 
 def check(modes: Modes, appearance: Appearance) -> None:
     """Raises ValueError for what SoftRas has not."""

@@ -11,7 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from . import reference, sums
+from ..errors import InputError
+from . import arguments, reference, sums
 from .image_reference import Appearance, homogeneous_pixels
 
 
@@ -45,8 +46,11 @@ def fragments_of(
         nearest: (N, H, W) int32, as `softras.images` gives it.
     """
     if nearest is None:
-        raise ValueError("nearest is missing; ask softras.images for it with nearest=True")
-    n, height, width = nearest.shape
+        raise InputError("nearest is missing; ask softras.images for it with nearest=True")
+    n = arguments.mesh_in_cameras(vertices, faces, K, world_to_camera)
+    if arguments.tensor("nearest", nearest).dim() != 3 or len(nearest) != n or nearest.is_floating_point():
+        raise InputError(f"nearest must be faces' numbers of shape ({n}, H, W), as softras.images gives them")
+    height, width = nearest.shape[1:]
     pixels = reference.pixel_centres(height, width, vertices).view(height, width, 2)
     seen = nearest >= 0
     barycentrics, depth = [], []

@@ -12,7 +12,21 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from . import compat, conorms, distributions, fragments, image_cpu, image_cuda, image_reference, ops, textures
+from .. import checks
+from ..errors import InputError, shown
+from ..tensors import as_tensor
+from . import (
+    arguments,
+    compat,
+    conorms,
+    distributions,
+    fragments,
+    image_cpu,
+    image_cuda,
+    image_reference,
+    ops,
+    textures,
+)
 from .modes import DISTANCES, Choices, Modes, Numbers, checked
 from .sums import spread, total
 
@@ -47,8 +61,8 @@ def images(
     gamma: float = 1e-4,
     eps: float = 1e-3,
     dist_eps: float = distributions.LEVEL,
-    near: Tensor | float = 1.0,
-    far: Tensor | float = 100.0,
+    near: Tensor | float | None = None,
+    far: Tensor | float | None = None,
     orthographic: Tensor | None = None,
     cull: bool = False,
     colour: Literal["softmax", "hard"] = "softmax",
@@ -85,7 +99,10 @@ def images(
         sigma: blur, in squared NDC (the shorter image side spans 2); in NDC if not `squared`.
         gamma: how sharply nearer faces hide others, at least 1e-7. eps: see above. dist_eps: a face with a smaller D
             does not count.
-        near, far: (N,) or a number, scene units: what is not between them does not count, in alpha neither.
+        near, far: (N,) or a number, scene units: what is not between them does not count, in alpha neither. Default:
+            near is that of `silhouettes`, and nothing is too far: far - near is the power of ten that is 10 to 100
+            times as much as the farthest vertex is beyond near, so that gamma means the same in metres and in
+            millimetres: 100, nearly SoftRas's, where that vertex is 1 to 10 units away. With softras_compat 1 and 100.
         colour: "softmax" as above, or "hard": what the nearest face at the pixel's centre shows.
         nearest: find the nearest faces, for `softras.fragments_of`.
         distance: "euclidean" to the nearest edge, "barycentric" (the least barycentric coordinate), or "hard" (none).
@@ -99,29 +116,37 @@ def images(
         ValueError: a wrong shape, dtype or device, an index out of range, NaN or infinite input, a setting out
             of range.
     """
-    modes = Modes(sigma, gamma, eps, distance, squared, distribution, shape, shift, aggregation)
+    if near is None:
+        near = compat.NEAR if softras_compat else arguments.NEAR
+    args = arguments.scene(vertices, faces, K, world_to_camera, height, width, sigma, orthographic, near, cull)
+    modes = Modes(args[6], gamma, eps, distance, squared, distribution, shape, shift, aggregation)
     modes = checked(modes, len(faces), dist_eps=dist_eps, power=power)
-    args = ops.checked(vertices, faces, K, world_to_camera, height, width, sigma, orthographic, near, cull)
-    orthographic = args[7]
+    height, width, _, orthographic, front, cull = args[4:]
     scene = vertices, faces, K, world_to_camera, height, width
     n, dtype, device = K.shape[0], vertices.dtype, vertices.device
-    near, far = ops.plane("near", near, n), ops.plane("far", far, n)
-    if ops.readable(near) and ops.readable(far) and not (far.gt(near) & far.isfinite()).all():
-        raise ValueError("far must be finite and greater than near; give the depths between which the mesh lies")
-    planes = args[8], far.to(device)
+    if far is None:
+        back = front.new_full((n,), compat.FAR) if softras_compat else _far(vertices, world_to_camera, front)
+    else:
+        back = arguments.plane("far", far, n).to(device)
+        if arguments.readable(back) and not back.gt(front).all():
+            raise InputError("far must be finite and greater than near; give the depths between which the mesh lies")
+    planes = front, back
+    flags = {"lit": lit, "nearest": nearest, "softras_compat": softras_compat}
+    lit, nearest, softras_compat = (checks.flag(name, value) for name, value in flags.items())
     if colour not in ("softmax", "hard"):
-        raise ValueError(f"colour must be softmax or hard, not {colour!r}")
-    attributes = vertices.new_zeros(1, 0) if attributes is None else attributes
+        raise InputError(f"colour must be softmax or hard, not {shown(colour)}")
+    attributes = vertices.new_zeros(1, 0) if attributes is None else arguments.tensor("attributes", attributes)
     if attribute_faces is None:
-        attribute_faces = faces if attributes.shape[-1] else torch.zeros_like(faces)
+        _check_of_vertices(attributes, vertices, faces)
+        attribute_faces = faces if attributes.shape[-1:] != (0,) else torch.zeros_like(faces)
     choices = _choices(
         modes, n, vertices, faces, attributes, attribute_faces, texture, wrap, lit, nearest or colour == "hard"
     )
-    background = torch.as_tensor(background, dtype=dtype, device=device)
+    background = as_tensor("background", background, dtype, device)
     if background.dim() == 0:
         background = spread(background, 0, choices.channels)
     if tuple(background.shape) not in ((choices.channels,), (n, choices.channels)):
-        raise ValueError(
+        raise InputError(
             f"the background must have {choices.channels} channels, as the image, not shape {tuple(background.shape)}"
         )
     if background.dim() == 1:
@@ -147,7 +172,9 @@ def images(
         alpha, image, face = compat.images(*scene, appearance, background, modes, colour, orthographic, *planes, cull)
         return Rendering(alpha, image, face if choices.wants_nearest else None)
     if native:
-        numbers = Numbers(sigma, gamma, eps, shape, shift, modes.power, modes.cutoff, modes.reach)
+        numbers = Numbers(
+            modes.sigma, modes.gamma, modes.eps, modes.shape, modes.shift, modes.power, modes.cutoff, modes.reach
+        )
         inputs = *scene, orthographic, *planes, cull, *look, [float(x) for x in numbers], [int(x) for x in choices]
         alpha, image, face, *_ = _images(*inputs) if ops.dispatches(vertices) else _Eager.apply(*inputs)
     else:
@@ -157,20 +184,41 @@ def images(
     return Rendering(alpha, image, face if choices.wants_nearest else None)
 
 
+def _far(vertices: Tensor, world_to_camera: Tensor, near: Tensor) -> Tensor:
+    """(N,) the far plane where none is given, see `images`: it moves by steps, so that gradients miss nothing."""
+    with torch.no_grad():
+        x, y, z, shift = (world_to_camera[:, 2, k, None].double() for k in range(4))
+        depth = vertices[..., 0] * x + vertices[..., 1] * y + vertices[..., 2] * z + shift  # (N, V)
+        farthest = depth.amax(1) - near if depth.shape[1] else torch.zeros_like(near)
+        farthest = farthest.maximum(1e-6 * near.abs())  # of what is behind the camera, whatever is more than nothing
+        return near + 10 ** (torch.where(farthest > 0, farthest, 1).log10().ceil() + 1)
+
+
+def _check_of_vertices(attributes: Tensor, vertices: Tensor, faces: Tensor) -> None:
+    """Refuse attributes that are not of vertices, where nothing says whose they are."""
+    count = vertices.shape[-2]
+    if attributes.dim() not in (2, 3) or attributes.shape[-2] == count or not attributes.shape[-1]:
+        return
+    hint = "attribute_faces, the row of each corner of each face"
+    if attributes.shape[-2] == len(faces):
+        hint = "attribute_faces=torch.arange(F)[:, None].expand(-1, 3) for colours of faces"
+    raise InputError(f"attributes have {attributes.shape[-2]} rows, but the mesh has {count} vertices; give {hint}")
+
+
 def check_values(
     attributes: Tensor, attribute_faces: Tensor, background: Tensor, texels: Tensor, levels: Tensor
 ) -> None:
     """What the kernels find out on their way: finite values and indices in range."""
     for name, tensor in (("attributes hold", attributes), ("texture holds", texels), ("background holds", background)):
         if not torch.isfinite(tensor).all():
-            raise ValueError(f"the {name} NaN or infinite numbers")
+            raise InputError(f"the {name} NaN or infinite numbers")
     _check_rows(attribute_faces, attributes)
 
 
 def _check_rows(attribute_faces: Tensor, attributes: Tensor) -> None:
     rows = attribute_faces
     if rows.numel() and not 0 <= int(rows.min()) <= int(rows.max()) < attributes.shape[-2]:
-        raise ValueError("attribute_faces name attributes that do not exist")
+        raise InputError("attribute_faces name attributes that do not exist")
 
 
 def appearance_of(
@@ -200,23 +248,26 @@ def _choices(
     nearest: bool,
 ) -> Choices:
     """The choices by number. Raises ValueError for shapes and names that do not fit."""
+    arguments.tensor("attributes", attributes)
+    arguments.tensor("attribute_faces", attribute_faces)
     if attributes.dim() not in (2, 3) or (attributes.dim() == 3 and attributes.shape[0] != n):
-        raise ValueError(f"attributes must have shape (A, C) or ({n}, A, C), not {tuple(attributes.shape)}")
+        raise InputError(f"attributes must have shape (A, C) or ({n}, A, C), not {tuple(attributes.shape)}")
     if attribute_faces.shape != faces.shape:
-        raise ValueError(f"attribute_faces must have shape {tuple(faces.shape)}, not {tuple(attribute_faces.shape)}")
+        raise InputError(f"attribute_faces must have shape {tuple(faces.shape)}, not {tuple(attribute_faces.shape)}")
     if attribute_faces.dtype not in (torch.int32, torch.int64):
-        raise ValueError(f"attribute_faces must be int32 or int64, not {attribute_faces.dtype}")
+        raise InputError(f"attribute_faces must be int32 or int64, not {attribute_faces.dtype}")
     texels = texture.texels if isinstance(texture, textures.MipChain) else texture
-    for name, tensor in (("attributes", attributes), ("attribute_faces", attribute_faces), ("texture", texels)):
-        if tensor is not None and not isinstance(tensor, Tensor):
-            raise ValueError(f"{name} must be a tensor, not {type(tensor).__name__}")
+    if isinstance(texture, textures.MipChain):
+        texture.check()
+    if texels is not None:
+        arguments.tensor("texture", texels)
     for name, tensor in (("attributes", attributes), ("texture", texels)):
         if tensor is not None and (tensor.dtype != vertices.dtype or tensor.device != faces.device):
-            raise ValueError(
+            raise InputError(
                 f"{name} must be {vertices.dtype} on {faces.device}, as vertices, not {tensor.dtype} on {tensor.device}"
             )
     if wrap not in textures.WRAPS:
-        raise ValueError(f"wrap must be one of {', '.join(textures.WRAPS)}, not {wrap!r}")
+        raise InputError(f"wrap must be one of {', '.join(textures.WRAPS)}, not {wrap!r}")
     used, extra = 0, {}
     if isinstance(texture, textures.MipChain):
         used = 2
@@ -226,14 +277,14 @@ def _choices(
         shared = texture.dim() == 3
         resolution = textures.surface_resolution(texture if shared else texture[0])
         if texture.shape[-3] != len(faces) or (not shared and texture.shape[0] != n):
-            raise ValueError(f"the texture must have texels of {len(faces)} faces, not shape {tuple(texture.shape)}")
+            raise InputError(f"the texture must have texels of {len(faces)} faces, not shape {tuple(texture.shape)}")
         extra = {"texture": 1, "texture_channels": texture.shape[-1], "resolution": resolution, "shared_texels": shared}
     channels = extra.get("texture_channels", 0)
     if lit and texture is None:
-        raise ValueError("lit needs a texture; multiply the attributes themselves")
+        raise InputError("lit needs a texture; multiply the attributes themselves")
     used += channels if lit else 0
     if attributes.shape[-1] < used:
-        raise ValueError(f"the texture needs {used} attributes (u, v and light), not {attributes.shape[-1]}")
+        raise InputError(f"the texture needs {used} attributes (u, v and light), not {attributes.shape[-1]}")
     return Choices(
         plain=modes.plain,
         distance=DISTANCES.index(modes.distance),

@@ -10,7 +10,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from . import ops, reference
+from ..checks import LARGEST
+from ..errors import InputError
+from . import arguments, ops, reference
 
 
 class Jacobian(NamedTuple):
@@ -62,11 +64,13 @@ def silhouettes_jacobian(
     Raises:
         ValueError: what `silhouettes` refuses, and derivatives of a wrong shape, dtype or device, or none at all.
     """
-    args = ops.checked(
-        vertices.detach(), faces, K.detach(), world_to_camera.detach(), height, width, sigma, orthographic, near, cull
-    )
-    tangents = [None if x is None else x.detach() for x in (d_vertices, d_K, d_world_to_camera)]
+    arguments.mesh_in_cameras(vertices, faces, K, world_to_camera)
+    scene = vertices.detach(), faces, K.detach(), world_to_camera.detach()
+    args = arguments.scene(*scene, height, width, sigma, orthographic, near, cull)
+    given = {"d_vertices": d_vertices, "d_K": d_K, "d_world_to_camera": d_world_to_camera}
+    tangents = [None if x is None else arguments.tensor(name, x).detach() for name, x in given.items()]
     parameters = _check(args, tangents)
+    low, high = (arguments.number(name, x, -LARGEST, LARGEST) for name, x in (("low", low), ("high", high)))
     if not ops.computes(vertices):
         ops.check_values(*args[:4])
         alpha = reference.silhouettes(*args)
@@ -90,7 +94,7 @@ def _check(args: tuple, tangents: list[Tensor | None]) -> int:
     vertices, K, world_to_camera = args[0], args[2], args[3]
     parameters = next((x.shape[-1] for x in tangents if x is not None and x.dim()), None)
     if parameters is None:
-        raise ValueError("give d_vertices, d_K or d_world_to_camera: without them nothing has a derivative")
+        raise InputError("give d_vertices, d_K or d_world_to_camera: without them nothing has a derivative")
     for name, tensor, of in zip(
         ("d_vertices", "d_K", "d_world_to_camera"), tangents, (vertices, K, world_to_camera), strict=True
     ):
@@ -98,11 +102,11 @@ def _check(args: tuple, tangents: list[Tensor | None]) -> int:
             continue
         if tensor.shape != (*of.shape, parameters):
             expected = f"({', '.join(map(str, of.shape))}, {parameters})"
-            raise ValueError(f"{name} must have shape {expected}, not {tuple(tensor.shape)}")
+            raise InputError(f"{name} must have shape {expected}, not {tuple(tensor.shape)}")
         if tensor.dtype != vertices.dtype:
-            raise ValueError(f"{name} is {tensor.dtype} but vertices are {vertices.dtype}")
+            raise InputError(f"{name} is {tensor.dtype} but vertices are {vertices.dtype}")
         if tensor.device != vertices.device:
-            raise ValueError(f"{name} must be on the device of vertices")
+            raise InputError(f"{name} must be on the device of vertices")
     return parameters
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from numbers import Real
 from typing import Literal, NamedTuple
 
-from . import conorms, distributions
+from .. import checks
+from ..errors import InputError, shown
+from . import arguments, conorms, distributions
 
 DISTANCES = ("euclidean", "barycentric", "hard")
 SOFTRAS_CONORMS = {"prod": "probabilistic"}  # SoftRas's own word
@@ -17,7 +18,7 @@ class Modes(NamedTuple):
 
     sigma: blur, in squared NDC with `squared`, else in NDC (GenDR's tau; for barycentric distances without a unit).
     gamma: how much nearer faces hide farther ones, relative to the depth of the scene: small is sharp.
-    eps: where the background lies: at depth far - eps (far - near).
+    eps: where the background lies: at depth far - eps (far - near), up to 1.
     distance: of a pixel from a face: to the nearest edge; the least barycentric coordinate; or none at all.
     squared: the distribution is that of the distance's square (SoftRas) or of the distance (GenDR).
     distribution, shape, shift: D of a signed distance, see distributions.py.
@@ -91,28 +92,28 @@ class Choices(NamedTuple):
 def checked(modes: Modes, faces: int, *, dist_eps: float = distributions.LEVEL, power: float | None = None) -> Modes:
     """The modes with SoftRas's names replaced, the T-conorm's parameter, and the cut-off where D = dist_eps.
 
-    Raises ValueError (InputError where a table is at fault) naming what is wrong.
+    Raises InputError naming what is wrong.
     """
-    for name in ("sigma", "gamma", "eps"):
-        value = getattr(modes, name)
-        if not isinstance(value, Real):
-            raise ValueError(f"{name} must be a number, not {type(value).__name__}")
-        if not 0 < float(value) < math.inf:
-            raise ValueError(f"{name} must be a positive number, not {value}")
-    if modes.gamma < 1e-7:
-        raise ValueError(f"gamma must be at least 1e-7, not {modes.gamma}")
+    sigma = arguments.number("sigma", modes.sigma, *arguments.SIGMA)
+    gamma = arguments.number("gamma", modes.gamma, 1e-7, 1e6)
+    eps = arguments.number("eps", modes.eps, 0.0, 1.0, above=True)
+    shape = arguments.number("shape", modes.shape, 0.0, distributions.MOST_SHAPE, above=True)
+    shift = arguments.number("shift", modes.shift, -1e6, 1e6)
+    squared = checks.flag("squared", modes.squared)
     if modes.distance not in DISTANCES:
-        raise ValueError(f"distance must be one of {', '.join(DISTANCES)}, not {modes.distance!r}")
-    if not 0 < dist_eps < 0.5:
-        raise ValueError(f"dist_eps must lie between 0 and 0.5, not {dist_eps}")
-    distributions.check(modes.distribution, modes.shape, modes.shift)
-    conorm = SOFTRAS_CONORMS.get(modes.conorm, modes.conorm)
+        raise InputError(f"distance must be one of {', '.join(DISTANCES)}, not {shown(modes.distance)}")
+    dist_eps = arguments.number("dist_eps", dist_eps, 1e-12, 0.499)
+    power = None if power is None else arguments.number("power", power, -1e6, 1e6)
+    distribution, name = checks.text("distribution", modes.distribution), checks.text("aggregation", modes.conorm)
+    modes = modes._replace(sigma=sigma, gamma=gamma, eps=eps, shape=shape, shift=shift, squared=squared)
+    distributions.check(distribution, modes.shape, modes.shift)
+    conorm = SOFTRAS_CONORMS.get(name, name)
     row, p = conorms.check(conorm, power)
     if row.fold == "mean":
         p = 1 / max(1, faces)
-    cutoff = distributions.quantile(dist_eps, modes.distribution, shape=modes.shape, shift=modes.shift)
-    if modes.distribution == "logistic" and modes.shift == 0:
+    cutoff = distributions.quantile(dist_eps, distribution, shape=modes.shape, shift=modes.shift)
+    if distribution == "logistic" and modes.shift == 0:
         cutoff = -math.log(1 / dist_eps - 1)
-    if modes.distribution == "heaviside":
+    if distribution == "heaviside":
         cutoff = -modes.shift
     return modes._replace(conorm=conorm, power=p, cutoff=cutoff)

@@ -14,7 +14,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from . import cpu, cuda, reference
+from . import arguments, cpu, cuda, reference
 
 
 def silhouettes(
@@ -51,54 +51,16 @@ def silhouettes(
         (N, H, W) alpha in [0, 1], row 0 on top, dtype of `vertices`.
 
     Raises:
-        ValueError: a wrong shape, dtype or device, a face index out of range, NaN or infinite input, sigma <= 0.
+        ValueError: a wrong shape, dtype or device, a face index out of range, NaN or infinite input, a number out of
+            range (sigma: 1e-20 to 1e10), or a sigma or near that asks for a gradient.
     """
-    args = checked(vertices, faces, K, world_to_camera, height, width, sigma, orthographic, near, cull)
+    args = arguments.scene(vertices, faces, K, world_to_camera, height, width, sigma, orthographic, near, cull)
     if not computes(vertices):
         check_values(vertices, faces, K, world_to_camera)
         return reference.silhouettes(*args)
     if dispatches(vertices):
         return _silhouettes(*args)[0]
     return _Eager.apply(*args)
-
-
-def checked(
-    vertices: Tensor,
-    faces: Tensor,
-    K: Tensor,
-    world_to_camera: Tensor,
-    height: int,
-    width: int,
-    sigma: float,
-    orthographic: Tensor | None,
-    near: Tensor | float,
-    cull: bool,
-) -> tuple:
-    """The arguments of `silhouettes` checked and with their defaults, as the operators take them."""
-    n = _check(vertices, faces, K, world_to_camera, height, width, sigma)
-    device = vertices.device
-    if orthographic is None or isinstance(orthographic, bool):
-        orthographic = torch.full((n,), bool(orthographic), dtype=torch.bool, device=device)
-    if orthographic.shape != (n,):
-        raise ValueError(f"orthographic must have shape ({n},), not {tuple(orthographic.shape)}")
-    near = plane("near", near, n)
-    if readable(near) and not near.gt(0).all() and not (near.gt(0) | orthographic.cpu()).all():
-        raise ValueError("near must be positive, unless a camera is orthographic")
-    orthographic, near = orthographic.to(device, torch.bool), near.to(device)
-    return vertices, faces, K, world_to_camera, height, width, float(sigma), orthographic, near, cull
-
-
-def plane(name: str, depth: Tensor | float, n: int) -> Tensor:
-    """(n,) float64, without gradient: the depths of n cameras' near or far planes, from as many or one."""
-    depths = torch.as_tensor(depth, dtype=torch.float64).detach()
-    if tuple(depths.shape) not in ((), (1,), (n,)):
-        raise ValueError(f"{name} must be one number or have shape ({n},), not {tuple(depths.shape)}")
-    return depths.expand(n)
-
-
-def readable(tensor: Tensor) -> bool:
-    """Whether its values are there to be looked at: not a compiler's, nor on a GPU, for which one would wait."""
-    return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 def computes(tensor: Tensor) -> bool:
@@ -109,46 +71,6 @@ def computes(tensor: Tensor) -> bool:
 def dispatches(tensor: Tensor) -> bool:
     """Whether torch's dispatcher must see the operator: inside a compiler, or for tensors that are not plain."""
     return torch.compiler.is_compiling() or type(tensor) not in (Tensor, torch.nn.Parameter)
-
-
-def _check(
-    vertices: Tensor, faces: Tensor, K: Tensor, world_to_camera: Tensor, height: int, width: int, sigma: float
-) -> int:
-    inputs = {"vertices": vertices, "faces": faces, "K": K, "world_to_camera": world_to_camera}
-    for name, tensor in inputs.items():
-        if not isinstance(tensor, Tensor):
-            raise ValueError(f"{name} must be a tensor, not {type(tensor).__name__}")
-    if K.dim() != 3 or world_to_camera.dim() != 3:
-        raise ValueError(
-            "K must have shape (N, 3, 3) and world_to_camera (N, 4, 4) for N cameras, "
-            f"not {tuple(K.shape)} and {tuple(world_to_camera.shape)}"
-        )
-    n = K.shape[0]
-    if vertices.dim() not in (2, 3) or vertices.shape[-1] != 3:
-        raise ValueError(f"vertices must have shape (V, 3) or (N, V, 3), not {tuple(vertices.shape)}")
-    for name, tensor, shape in (("K", K, (n, 3, 3)), ("world_to_camera", world_to_camera, (n, 4, 4))):
-        if tuple(tensor.shape) != shape:
-            raise ValueError(f"{name} must have shape {shape}, not {tuple(tensor.shape)}")
-    if vertices.dim() == 3 and vertices.shape[0] != n:
-        raise ValueError(f"vertices of shape {tuple(vertices.shape)} do not fit {n} cameras")
-    if faces.dim() != 2 or faces.shape[1] != 3:
-        raise ValueError(f"faces must have shape (F, 3), not {tuple(faces.shape)}")
-    if faces.dtype not in (torch.int32, torch.int64):
-        raise ValueError(f"faces must be int32 or int64, not {faces.dtype}")
-    if vertices.dtype not in (torch.float32, torch.float64):
-        raise ValueError(f"vertices must be float32 or float64, not {vertices.dtype}")
-    for name, tensor in (("K", K), ("world_to_camera", world_to_camera)):
-        if tensor.dtype != vertices.dtype:
-            raise ValueError(f"{name} is {tensor.dtype} but vertices are {vertices.dtype}")
-    if len({vertices.device, faces.device, K.device, world_to_camera.device}) > 1:
-        raise ValueError("vertices, faces, K and world_to_camera must be on one device")
-    if isinstance(height, float) or isinstance(width, float):
-        raise ValueError(f"height and width must be whole numbers, not {height} and {width}")
-    if height < 1 or width < 1:
-        raise ValueError(f"the image must have at least 1 x 1 pixels, not {width} x {height}")
-    if not sigma > 0:
-        raise ValueError(f"sigma must be positive, not {sigma}")
-    return n
 
 
 def _on_gpu(tensor: Tensor) -> bool:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .. import checks
+from ..errors import InputError
 from . import sums
 
 WRAPS = ("repeat", "clamp", "mirror")  # what lies outside 0..1: the image again, its border, its mirror image
@@ -40,8 +42,7 @@ def texel_barycentrics(
     resolution: int, *, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu"
 ) -> Tensor:
     """(R^2, 3) barycentrics of the centres of a surface texture's texels, in their order."""
-    if resolution < 1:
-        raise ValueError(f"the resolution of a surface texture must be at least 1, not {resolution}")
+    resolution = checks.whole("the resolution of a surface texture", resolution, 1, 1 << 14)
     j, i = torch.meshgrid(*[torch.arange(resolution, device=device)] * 2, indexing="ij")
     upper = i + j >= resolution
     ij = torch.stack([i, j], -1).to(dtype)
@@ -62,7 +63,7 @@ def surface_resolution(texture: Tensor) -> int:
     """R of a surface texture (F, R^2, C). Raises ValueError when it is none."""
     resolution = round(texture.shape[1] ** 0.5) if texture.dim() == 3 else 0
     if resolution < 1 or resolution**2 != texture.shape[1]:
-        raise ValueError(f"a surface texture must have shape (F, R * R, C), not {tuple(texture.shape)}")
+        raise InputError(f"a surface texture must have shape (F, R * R, C), not {tuple(texture.shape)}")
     return resolution
 
 
@@ -94,6 +95,23 @@ class MipChain:
             offsets.append(offsets[-1] + height * width)
         return offsets
 
+    def check(self) -> None:
+        """Raises InputError unless the texels are those of the levels."""
+        names = ("height", "width", "levels")
+        height, width, levels = (
+            checks.whole(f"{name} of a mip chain", getattr(self, name), 1, 1 << 20) for name in names
+        )
+        if levels > max(height, width).bit_length():
+            raise InputError(f"a texture of {width} x {height} texels has no {levels} levels")
+        if not isinstance(self.texels, Tensor):
+            raise InputError(f"texture must be a tensor, not {type(self.texels).__name__}")
+        count = self.offsets[-1] + self.sizes[-1][0] * self.sizes[-1][1]
+        if self.texels.dim() != 2 or len(self.texels) != count:
+            raise InputError(
+                f"a mip chain of {width} x {height} texels and {levels} levels has texels ({count}, C), "
+                f"not {tuple(self.texels.shape)}; make it by softras.mip_chain"
+            )
+
     def image(self, level: int) -> Tensor:
         """(H, W, C) one level."""
         height, width = self.sizes[level]
@@ -112,15 +130,16 @@ def mip_chain(texture: Tensor, levels: int | None = None) -> MipChain:
         levels: how many; default all, down to 1 x 1. 1 makes lookups bilinear.
     """
     if not isinstance(texture, Tensor) or not texture.is_floating_point():
-        raise ValueError("a texture must be a tensor of float32 or float64; divide what has 0 to 255 by 255")
+        raise InputError("a texture must be a tensor of float32 or float64; divide what has 0 to 255 by 255")
     if texture.dim() != 3 or min(texture.shape) < 1:
-        raise ValueError(f"a texture must have shape (H, W, C), not {tuple(texture.shape)}")
+        raise InputError(f"a texture must have shape (H, W, C), not {tuple(texture.shape)}")
     height, width = texture.shape[:2]
     most = max(height, width).bit_length()
-    if levels is not None and not 1 <= levels <= most:
-        raise ValueError(f"a texture of {width} x {height} texels has 1 to {most} levels, not {levels}")
+    levels = most if levels is None else checks.whole("levels", levels, 1)
+    if levels > most:
+        raise InputError(f"a texture of {width} x {height} texels has 1 to {most} levels, not {levels}")
     images = [texture]
-    for _ in range((levels or most) - 1):
+    for _ in range(levels - 1):
         images.append(_halved(_halved(images[-1], 0), 1))
     texels = torch.cat([image.reshape(-1, texture.shape[2]) for image in images])
     return MipChain(texels, height, width, len(images))
@@ -156,7 +175,7 @@ def texel_weights(chain: MipChain, uv: Tensor, level: Tensor, wrap: str = "repea
     Four of the level below, then four of the one above; of each, the top row first. With one level, (..., 4).
     """
     if wrap not in WRAPS:
-        raise ValueError(f"there is no wrap mode '{wrap}'; choose one of {', '.join(WRAPS)}.")
+        raise InputError(f"there is no wrap mode '{wrap}'; choose one of {', '.join(WRAPS)}.")
     level = level.clamp(0, chain.levels - 1)
     lower = level.detach().floor().long().clamp(max=max(0, chain.levels - 2))
     above = level - lower

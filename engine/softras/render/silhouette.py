@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from ..camera import Camera
-from ..errors import InputError
+from ..errors import InputError, shown
 from ..raster.ops import silhouettes
+from ..tensors import as_tensor
 
 HARD_SIGMA = 1e-10  # a blur of 1e-5 NDC: far below a pixel for any image size
 
@@ -34,17 +35,24 @@ def scene_of(
     Arrays of numpy become tensors, and one camera is a list of one. Raises ValueError when there is no camera, or when
     their image sizes differ.
     """
-    vertices = torch.as_tensor(vertices)
-    cameras = [cameras] if isinstance(cameras, Camera) else list(cameras)
+    vertices = as_tensor("vertices", vertices)
+    if isinstance(cameras, Camera):
+        cameras = [cameras]
+    if not isinstance(cameras, Iterable):
+        raise InputError(f"cameras must be softras.Camera objects, not {shown(cameras)}.")
+    cameras = list(cameras)
     if not cameras:
         raise InputError("there are no cameras; give at least one.")
+    for camera in cameras:
+        if not isinstance(camera, Camera):
+            raise InputError(f"cameras must be softras.Camera objects, not {type(camera).__name__}.")
     sizes = {(c.height, c.width) for c in cameras}
     if len(sizes) != 1:
-        raise ValueError(f"all cameras of one call must have one image size, not {sorted(sizes)}")
+        raise InputError(f"all cameras of one call must have one image size, not {sorted(sizes)}")
     (height, width) = sizes.pop()
     return {
         "vertices": vertices,
-        "faces": torch.as_tensor(faces, device=vertices.device),
+        "faces": as_tensor("faces", faces, device=vertices.device),
         "height": height,
         "width": width,
         **camera_tensors(cameras, vertices.dtype, vertices.device),

@@ -9,6 +9,9 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from .. import checks
+from ..errors import InputError
+from ..raster import arguments
 from ..raster.image_ops import Rendering
 
 Result = TypeVar("Result", Tensor, Rendering)
@@ -43,8 +46,10 @@ def supersampled(
     Raises:
         ValueError: samples < 1, or as `render`.
     """
-    if samples < 1:
-        raise ValueError(f"samples must be at least 1, not {samples}")
+    samples = checks.whole("samples", samples, 1, 1024)
+    height, width = checks.whole("height", height, 1), checks.whole("width", width, 1)
+    if arguments.tensor("K", K).dim() != 3:
+        raise InputError(f"K must have shape (N, 3, 3) for N cameras, not {tuple(K.shape)}")
     larger = torch.cat([K[:, :2] * samples, K[:, 2:]], 1)
     result = render(vertices, faces, larger, world_to_camera, samples * height, samples * width, **settings)
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import ops
+from .. import arguments, ops
 from ..jacobian import Jacobian
 from ..jacobian import _check as check_tangents
 from . import cpu, reference
@@ -90,7 +90,7 @@ def coverage_jacobian(
 
 
 def _checked(vertices, faces, K, world_to_camera, height, width, orthographic, near, cull) -> tuple:
-    v, f, k, w, h, wd, _, ortho, nears, culled = ops.checked(
+    v, f, k, w, h, wd, _, ortho, nears, culled = arguments.scene(
         vertices, faces, K, world_to_camera, height, width, 1.0, orthographic, near, cull
     )
     return v, f, k, w, h, wd, ortho, nears, culled

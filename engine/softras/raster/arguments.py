@@ -1,0 +1,128 @@
+"""What the rasterizer's functions accept: numbers by `softras.checks`, tensors by their shapes and types."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import checks
+from ..errors import InputError
+from ..mesh import Mesh
+from ..tensors import as_tensor
+
+SIGMA = (1e-20, 1e10)  # between these no number of the kernels overflows, in float32 either
+LONGEST_SIDE = 1 << 20  # pixels; float32 counts them exactly, and the pixels in front of them
+NEAR = 1e-3  # scene units
+
+
+def scene(
+    vertices: Tensor,
+    faces: Tensor,
+    K: Tensor,
+    world_to_camera: Tensor,
+    height: int,
+    width: int,
+    sigma: float,
+    orthographic: Tensor | bool | None,
+    near: Tensor | float,
+    cull: bool,
+) -> tuple:
+    """The arguments of `silhouettes` checked and with their defaults, as the operators take them."""
+    n = mesh_in_cameras(vertices, faces, K, world_to_camera)
+    height, width = (checks.whole(name, x, 1, LONGEST_SIDE) for name, x in (("height", height), ("width", width)))
+    sigma, cull = number("sigma", sigma, *SIGMA), checks.flag("cull", cull)
+    device = vertices.device
+    if orthographic is None or isinstance(orthographic, bool):
+        orthographic = torch.full((n,), bool(orthographic), dtype=torch.bool, device=device)
+    orthographic = tensor("orthographic", orthographic)
+    if orthographic.shape != (n,):
+        raise InputError(f"orthographic must have shape ({n},), not {tuple(orthographic.shape)}")
+    near = plane("near", near, n)
+    if readable(near) and not near.gt(0).all() and not (near.gt(0) | orthographic.cpu()).all():
+        raise InputError("near must be positive, unless a camera is orthographic")
+    return (
+        vertices,
+        faces,
+        K,
+        world_to_camera,
+        height,
+        width,
+        sigma,
+        orthographic.to(device, torch.bool),
+        near.to(device),
+        cull,
+    )
+
+
+def number(name: str, value: Any, low: float, high: float, *, above: bool = False) -> float:
+    """One number in a range, also of a tensor of one, which must not ask for a gradient: there is none."""
+    if isinstance(value, Tensor):
+        _ask_no_gradient(name, value)
+        if value.numel() != 1:
+            raise InputError(f"{name} must be one number, not a tensor of shape {tuple(value.shape)}")
+        value = value.item()
+    return checks.number(name, value, low, high, above=above)
+
+
+def plane(name: str, depth: Tensor | float, n: int) -> Tensor:
+    """(n,) float64: the depths of n cameras' near or far planes, from as many or one."""
+    if isinstance(depth, Tensor):
+        _ask_no_gradient(name, depth)
+    depths = as_tensor(name, depth, torch.float64)
+    if tuple(depths.shape) not in ((), (1,), (n,)):
+        raise InputError(f"{name} must be one number or have shape ({n},), not {tuple(depths.shape)}")
+    if readable(depths) and not (depths.abs() <= checks.LARGEST).all():
+        raise InputError(f"{name} must be finite and at most {checks.LARGEST:g}")
+    return depths.expand(n)
+
+
+def tensor(name: str, value: Any) -> Tensor:
+    """The tensor that it is."""
+    if isinstance(value, Tensor):
+        return value
+    of_it = "; give torch.tensor of its .vertices and its .faces" if isinstance(value, Mesh) else ""
+    raise InputError(f"{name} must be a tensor, not {type(value).__name__}{of_it}")
+
+
+def readable(tensor: Tensor) -> bool:
+    """Whether its values are there to be looked at: not a compiler's, nor on a GPU, for which one would wait."""
+    return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
+def _ask_no_gradient(name: str, value: Tensor) -> None:
+    if value.requires_grad and torch.is_grad_enabled():
+        raise InputError(f"{name} is a setting and has no gradient; give {name}.detach()")
+
+
+def mesh_in_cameras(vertices: Tensor, faces: Tensor, K: Tensor, world_to_camera: Tensor) -> int:
+    """How many cameras there are."""
+    inputs = {"vertices": vertices, "faces": faces, "K": K, "world_to_camera": world_to_camera}
+    for name, value in inputs.items():
+        tensor(name, value)
+    if K.dim() != 3 or world_to_camera.dim() != 3:
+        raise InputError(
+            "K must have shape (N, 3, 3) and world_to_camera (N, 4, 4) for N cameras, "
+            f"not {tuple(K.shape)} and {tuple(world_to_camera.shape)}"
+        )
+    n = K.shape[0]
+    if vertices.dim() not in (2, 3) or vertices.shape[-1] != 3:
+        raise InputError(f"vertices must have shape (V, 3) or (N, V, 3), not {tuple(vertices.shape)}")
+    for name, matrix, shape in (("K", K, (n, 3, 3)), ("world_to_camera", world_to_camera, (n, 4, 4))):
+        if tuple(matrix.shape) != shape:
+            raise InputError(f"{name} must have shape {shape}, not {tuple(matrix.shape)}")
+    if vertices.dim() == 3 and vertices.shape[0] != n:
+        raise InputError(f"vertices of shape {tuple(vertices.shape)} do not fit {n} cameras")
+    if faces.dim() != 2 or faces.shape[1] != 3:
+        raise InputError(f"faces must have shape (F, 3), not {tuple(faces.shape)}")
+    if faces.dtype not in (torch.int32, torch.int64):
+        raise InputError(f"faces must be int32 or int64, not {faces.dtype}")
+    if vertices.dtype not in (torch.float32, torch.float64):
+        raise InputError(f"vertices must be float32 or float64, not {vertices.dtype}")
+    for name, matrix in (("K", K), ("world_to_camera", world_to_camera)):
+        if matrix.dtype != vertices.dtype:
+            raise InputError(f"{name} is {matrix.dtype} but vertices are {vertices.dtype}")
+    if len({vertices.device, faces.device, K.device, world_to_camera.device}) > 1:
+        raise InputError("vertices, faces, K and world_to_camera must be on one device")
+    return n

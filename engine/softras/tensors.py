@@ -1,0 +1,21 @@
+"""What callers give as tensors or arrays, as tensors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .errors import InputError, shown
+from .mesh import Mesh
+
+
+def as_tensor(name: str, value: Any, dtype: torch.dtype | None = None, device: Any = None) -> Tensor:
+    """The tensor, array or nested list of numbers as a tensor; InputError where it is something else."""
+    if isinstance(value, Mesh):
+        raise InputError(f"{name} must be a tensor or an array, not a Mesh; give its .vertices and its .faces.")
+    try:
+        return torch.as_tensor(value, dtype=dtype, device=device)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise InputError(f"{name} must be a tensor or an array of numbers, not {shown(value)}.") from error
