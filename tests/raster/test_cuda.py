@@ -83,6 +83,59 @@ def test_a_cache_that_cannot_be_written_costs_only_time(compiler, monkeypatch, t
     assert nvrtc.compiled(90, "float32") == b"image"
 
 
+@pytest.fixture
+def counted(compiler, monkeypatch):
+    """The list of what was compiled, in place of compiling."""
+    built = []
+    monkeypatch.setattr(
+        nvrtc, "build", lambda texts, options: (built.append(b"image %d" % len(built)) or built[-1], "")
+    )
+    return built
+
+
+@pytest.mark.parametrize("damage", [b"", b"image", b"\x00" * 40, None])
+def test_a_damaged_cache_entry_is_compiled_anew(counted, tmp_path, damage):
+    assert nvrtc.compiled(90, "float32") == nvrtc.compiled(90, "float32") == b"image 0"
+    (entry,) = nvrtc._cache().iterdir()
+    entry.write_bytes(entry.read_bytes()[:-1] if damage is None else damage)
+    assert nvrtc.compiled(90, "float32") == nvrtc.compiled(90, "float32") == b"image 1"
+    assert nvrtc.compiled(90, "float32", anew=True) == nvrtc.compiled(90, "float32") == b"image 2"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="permissions and links as POSIX has them")
+def test_the_cache_is_private_and_follows_no_link(counted, tmp_path):
+    nvrtc.compiled(90, "float32")
+    (entry,) = nvrtc._cache().iterdir()
+    assert nvrtc._cache().stat().st_mode & 0o777 == 0o700
+    # An entry that leads to a file outside is neither read nor written through.
+    elsewhere = tmp_path / "elsewhere"
+    entry.rename(elsewhere)
+    entry.symlink_to(elsewhere)
+    before = elsewhere.read_bytes()
+    assert nvrtc.compiled(90, "float32") == b"image 1"
+    assert elsewhere.read_bytes() == before and not entry.is_symlink()
+    # A cache that is a link is not used; one that others could write to becomes private.
+    nvrtc._cache().chmod(0o777)
+    assert nvrtc.compiled(90, "float32") == b"image 1" and nvrtc._cache().stat().st_mode & 0o777 == 0o700
+    nvrtc._cache().rename(tmp_path / "moved")
+    nvrtc._cache().symlink_to(tmp_path / "moved")
+    assert nvrtc.compiled(90, "float32") == b"image 2" and nvrtc.compiled(90, "float32") == b"image 3"
+
+
+def test_what_the_driver_does_not_load_is_compiled_anew(library, monkeypatch):
+    gpu, asked = EmulatedGpu(), []
+
+    def compiled(*wanted, anew=False):
+        asked.append(anew)
+        return b"image" if anew else b"of another driver"
+
+    with emulated(library, gpu):
+        monkeypatch.setattr(nvrtc, "compiled", compiled)
+        gpu.module(torch.float32)
+        gpu.module(torch.float32)
+    assert asked == [False, True]
+
+
 def test_a_gpu_newer_than_the_compiler_gets_ptx(compiler):
     image = nvrtc.compiled(999, "float32")
     assert b".target sm_" in image and b"softras_draw_float32" in image

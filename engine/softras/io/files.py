@@ -43,6 +43,15 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 _NEW |= sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_CLOEXEC", "O_BINARY"))
 
 
+def open_new(path: Path | str) -> BinaryIO:
+    """Open a file at path to write to it piece by piece, readable for its owner alone; what was there is removed first.
+
+    A link there is removed, not followed. Raises OSError.
+    """
+    Path(path).unlink(missing_ok=True)
+    return os.fdopen(os.open(path, _NEW, 0o600), "wb")
+
+
 def open_data(path: Path | str, most: int = LARGEST) -> BinaryIO:
     """Open the regular file at path, or the one that a link there leads to, to read bytes.
 
@@ -165,6 +174,25 @@ def make_folder(path: Path | str) -> Path:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise write_error(path, OSError(errno.ENOTDIR, "") if isinstance(error, FileExistsError) else error) from error
+    return path
+
+
+def make_private_folder(path: Path) -> Path:
+    """Create the folder path with its parents, or take the one that is there, so that its owner alone may use it.
+
+    Raises InputError when it is a link, another user's, or cannot be made private: files in it could be anybody's.
+    """
+    make_folder(path.parent)
+    try:
+        path.mkdir(mode=0o700, exist_ok=True)
+        if os.name == "posix":  # elsewhere a user's folders are private by where they lie
+            found = path.lstat()
+            if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+                raise InputError(f"{path} must be a folder of your own and no link; remove it.")
+            if stat.S_IMODE(found.st_mode) & 0o077:
+                path.chmod(0o700)
+    except OSError as error:
+        raise write_error(path, error) from error
     return path
 
 

@@ -85,9 +85,12 @@ class Gpu:
     def module(self, dtype: torch.dtype, part: str = "silhouettes") -> driver.Module:
         """The kernels of a part of softras_cuda.cu for this scalar type, compiled and loaded at first use."""
         if (dtype, part) not in self._modules:
-            image = nvrtc.compiled(self.architecture, str(dtype).removeprefix("torch."), part)
+            wanted = self.architecture, str(dtype).removeprefix("torch."), part
             with self.current():
-                self._modules[dtype, part] = driver.Module(image)
+                try:
+                    self._modules[dtype, part] = driver.Module(nvrtc.compiled(*wanted))
+                except driver.DriverError:  # the cache's may be of another driver
+                    self._modules[dtype, part] = driver.Module(nvrtc.compiled(*wanted, anew=True))
         return self._modules[dtype, part]
 
 

@@ -11,10 +11,12 @@ import functools
 import hashlib
 import os
 import sys
-import tempfile
 from pathlib import Path
 
 import torch
+
+from ..errors import InputError
+from ..io.files import inside, make_private_folder, read_bytes, write_bytes
 
 SOURCE = "softras_cuda.cu"
 HEADERS = (
@@ -27,6 +29,9 @@ HEADERS = (
     "softras_modes.h",
     "softras_texture.h",
 )
+_DIGEST = (
+    hashlib.sha256().digest_size
+)  # bytes at the front of a cache entry: damaged machine code may load and be wrong
 SOURCES = Path(__file__).resolve().parent.parent / "_native"  # csrc/build.py puts them there
 
 
@@ -44,15 +49,17 @@ def sources() -> dict[str, str]:
         ) from error
 
 
-def compiled(architecture: int, scalar: str, part: str = "silhouettes") -> bytes:
+def compiled(architecture: int, scalar: str, part: str = "silhouettes", *, anew: bool = False) -> bytes:
     """The kernels for a GPU of this compute capability (90 for 9.0), from the cache or compiled into it.
 
-    Machine code, or PTX, which the driver finishes, for a GPU that this NVRTC does not know yet.
+    Machine code, or PTX, which the driver finishes, for a GPU that this NVRTC does not know yet. What is in the cache
+    is taken only if it is whole, and from a folder that nobody else may write to.
 
     Args:
         architecture: ten times the compute capability.
         scalar: "float32" or "float64".
         part: "silhouettes", or a kind of images: "plain", "textured", "any".
+        anew: compile, whatever the cache holds.
 
     Raises:
         CompileError: no NVRTC, a GPU too old for it, or sources that do not compile.
@@ -60,17 +67,17 @@ def compiled(architecture: int, scalar: str, part: str = "silhouettes") -> bytes
     texts, options = sources(), [target(architecture), *defines(scalar, part)]
     key = hashlib.sha256(repr((sorted(texts.items()), options, version())).encode()).hexdigest()[:32]
     cached = _cache() / f"{part}-{scalar}-{architecture}-{key}.bin"
-    try:
-        return cached.read_bytes()
-    except OSError:
-        pass
+    # A cache that cannot be read or written costs the time of compiling, no more.
+    if not anew:
+        with contextlib.suppress(InputError):
+            make_private_folder(cached.parent)
+            entry = read_bytes(inside(cached.parent, cached.name))
+            if entry[:_DIGEST] == hashlib.sha256(entry[_DIGEST:]).digest():
+                return entry[_DIGEST:]
     image = build(texts, options)[0]
-    with contextlib.suppress(OSError):  # a folder that cannot be written costs the time of compiling, no more
-        cached.parent.mkdir(parents=True, exist_ok=True)
-        file, name = tempfile.mkstemp(dir=cached.parent)
-        with os.fdopen(file, "wb") as written:
-            written.write(image)
-        os.replace(name, cached)
+    with contextlib.suppress(InputError):
+        make_private_folder(cached.parent)
+        write_bytes(cached, hashlib.sha256(image).digest() + image)
     return image
 
 
