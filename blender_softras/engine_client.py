@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from .engine.softras import InputError, job
+from .engine.softras.io.files import open_new
 
 HELLO_SECONDS = 60.0  # a cold torch import from a slow disk takes a while
 
@@ -64,7 +65,7 @@ class Engine:
         self._deadline = time.monotonic() + HELLO_SECONDS
         try:
             self.log.parent.mkdir(parents=True, exist_ok=True)
-            stderr = open(self.log, "wb")  # noqa: SIM115
+            stderr = open_new(self.log)
         except OSError as error:
             raise EngineError(f"the engine's log {self.log} cannot be written ({error.strerror}).") from error
         try:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import tempfile
 import textwrap
@@ -12,9 +13,11 @@ from typing import Any
 import bpy
 from bpy.props import EnumProperty, StringProperty
 
+from .engine.softras.io.files import is_file
 from .engine_client import Engine, EngineError
 
 _engine: Engine | None = None
+_log: Path | None = None
 _start_error: str | None = None  # why the last start did not even give a process
 
 
@@ -65,9 +68,31 @@ def default_python() -> Path:
     return user_folder / "venv" / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
 
 
-def log_path() -> Path:
-    """The engine's log, in the folder that Blender keeps for its temporary files while it runs."""
-    return Path(bpy.app.tempdir or tempfile.gettempdir()) / "softras-engine.log"
+def log_path() -> Path | None:
+    """The log of the engine that was started last; None before the first."""
+    return _log
+
+
+def _new_log() -> Path:
+    """Where the next engine's log is to lie: in a folder that this makes and that nobody else may use.
+
+    In a folder for everybody's temporary files, a link of the log's name could lead to another file of the artist's.
+    """
+    global _log
+    _remove_log()
+    try:
+        folder = tempfile.mkdtemp(prefix="softras-log-", dir=bpy.app.tempdir or None)
+    except OSError as error:
+        raise EngineError(f"Blender's temporary folder cannot be written ({error.strerror}).") from error
+    _log = Path(folder) / "softras-engine.log"
+    return _log
+
+
+def _remove_log() -> None:
+    global _log
+    if _log is not None:
+        shutil.rmtree(_log.parent, ignore_errors=True)
+    _log = None
 
 
 def package_folder() -> Path:
@@ -78,8 +103,14 @@ def package_folder() -> Path:
 def python_problem(context: bpy.types.Context) -> str | None:
     """Why no engine can be started, cheap enough for a poll; None when one can."""
     chosen = get(context).python
-    path = Path(bpy.path.abspath(chosen)) if chosen else default_python()
-    if path.is_file():
+    path = Path(chosen) if chosen else default_python()
+    if chosen and (chosen.startswith("//") or not path.is_absolute()):
+        # "//" is the .blend file's folder for Blender: whoever sends a .blend could send the program that runs.
+        return (
+            f"The engine's Python '{chosen}' is a path relative to a folder; choose its whole path in Preferences > "
+            "Add-ons > Softras."
+        )
+    if is_file(path):
         return None
     if chosen:
         return f"The engine's Python '{path}' does not exist; choose another in Preferences > Add-ons > Softras."
@@ -93,7 +124,7 @@ def start_engine(context: bpy.types.Context) -> Engine:
     """The running engine, or a new one; does not wait for it. Raises EngineError."""
     global _engine, _start_error
     chosen = get(context).python
-    python = bpy.path.abspath(chosen) if chosen else str(default_python())
+    python = chosen or str(default_python())
     if _engine is not None and (not _engine.usable or _engine.python != python):
         stop_engine()
     if _engine is None:
@@ -101,7 +132,7 @@ def start_engine(context: bpy.types.Context) -> Engine:
         try:
             if problem:
                 raise EngineError(problem)
-            _engine = Engine(python, package_folder(), log_path())
+            _engine = Engine(python, package_folder(), _new_log())
         except EngineError as error:
             _start_error = str(error)
             raise
@@ -156,6 +187,7 @@ def register() -> None:
 
 
 def unregister() -> None:
-    """End the engine and remove the preferences."""
+    """End the engine and remove the preferences and the log."""
     stop_engine()
+    _remove_log()
     bpy.utils.unregister_class(SOFTRAS_AP_preferences)

@@ -57,7 +57,8 @@ class SOFTRAS_OT_open_log(bpy.types.Operator):
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
         """There is a log once the engine was started."""
-        if prefs.log_path().is_file():
+        log = prefs.log_path()
+        if log is not None and log.is_file():
             return True
         cls.poll_message_set("There is no log yet; the engine was never started.")
         return False

@@ -231,6 +231,26 @@ def test_wrong_interpreter_path(ball: bpy.types.Object, preferences: bpy.types.A
     refused("The engine's Python '/nowhere/python' does not exist; choose another in Preferences")
 
 
+@pytest.mark.parametrize("path", ["//python", "//venv/bin/python", "python", "bin/python"])
+def test_an_interpreter_beside_the_blend_file_is_not_started(
+    ball: bpy.types.Object,
+    preferences: bpy.types.AddonPreferences,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    path: str,
+) -> None:
+    """A .blend file from elsewhere could bring a program of that name."""
+    program = tmp_path / path.removeprefix("//")
+    program.parent.mkdir(parents=True, exist_ok=True)
+    program.write_text(f"#!/bin/sh\ntouch {tmp_path}/started\n")
+    program.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "scene.blend"))
+    preferences.python = path
+    refused("is a path relative to a folder; choose its whole path in Preferences")
+    assert not (tmp_path / "started").exists()
+
+
 def test_no_interpreter_chosen(ball: bpy.types.Object, preferences: bpy.types.AddonPreferences) -> None:
     preferences.python = ""
     refused("Softras needs a Python 3.11 or newer with torch")

@@ -143,3 +143,19 @@ def test_garbage_from_the_engine(
         bpy.ops.softras.fit()
     assert len(str(caught.value).strip().splitlines()) == 1
     assert snapshot(bpy.context.scene) == before
+
+
+def test_the_log_lies_in_a_folder_of_its_own_and_follows_no_link(
+    preferences: bpy.types.AddonPreferences, tmp_path: Path
+) -> None:
+    part("prefs").stop_engine()
+    engine = part("prefs").start_engine(bpy.context)
+    assert engine.log == part("prefs").log_path() and engine.log.is_file()
+    assert stat.S_IMODE(engine.log.parent.stat().st_mode) == 0o700
+    assert stat.S_IMODE(engine.log.stat().st_mode) == 0o600
+    victim, link = tmp_path / "victim", tmp_path / "log"
+    victim.write_text("precious")
+    link.symlink_to(victim)
+    other = part("engine_client").Engine(engine.python, part("prefs").package_folder(), link)
+    other.kill()
+    assert victim.read_text() == "precious" and not link.is_symlink()

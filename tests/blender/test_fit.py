@@ -275,3 +275,20 @@ def test_the_report_is_written(ball: bpy.types.Object, tmp_path: Path) -> None:
     bpy.ops.softras.fit(report_folder=str(tmp_path / "report"))
     page = (tmp_path / "report" / "report.html").read_text()
     assert all(f"Camera {number}" in page for number in range(3))
+
+
+def test_the_report_shows_the_photographs_of_the_scene_wherever_they_lie(
+    ball: bpy.types.Object, tmp_path: Path
+) -> None:
+    red = bpy.data.images.new("Red", 64, 48)
+    red.pixels.foreach_set(np.tile(np.array([1, 0, 0, 1], np.float32), 64 * 48))
+    red.filepath_raw, red.file_format = str(tmp_path / "red.png"), "PNG"
+    red.save()
+    camera = bpy.data.objects["Camera 0"].data
+    camera.background_images.new().image = bpy.data.images.load(str(tmp_path / "red.png"))
+    bpy.ops.softras.fit(report_folder=str(tmp_path / "report"))
+    picture = bpy.data.images.load(str(tmp_path / "report" / "000-outline.png"))
+    pixels = np.empty(len(picture.pixels), np.float32)
+    picture.pixels.foreach_get(pixels)
+    r, g, b, _ = pixels.reshape(-1, 4).T
+    assert np.mean((r > 0.9) & (g < 0.1) & (b < 0.1)) > 0.5
