@@ -54,6 +54,14 @@ def engine(session: nox.Session) -> None:
     session.run(*command, external=True, env={"OMP_NUM_THREADS": "1"})
 
 
+@nox.session(python=False)
+def fuzz(session: nox.Session) -> None:
+    """Every reader on 20,000 damaged inputs of each kind, where the suite takes a hundred."""
+    python = engine_python(session, "pytest", "pytest-xdist", "hypothesis", "ziglang")
+    env = {"OMP_NUM_THREADS": "1", "SOFTRAS_FUZZ_EXAMPLES": "20000", **os.environ}
+    session.run(python, "-m", "pytest", *WORKERS, "tests/fuzz", *session.posargs, external=True, env=env)
+
+
 def blender(session: nox.Session, bpy: str) -> None:
     """The extension's tests, in the bpy module of one Blender version."""
     python = engine_python(session)

@@ -234,3 +234,13 @@ def test_texture_coordinates_of_corners_in_a_ply(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found.mesh.vertices, SQUARE)
     np.testing.assert_array_equal(found.uv[found.uv_faces], SQUARE[FACES][..., :2])
     assert found.texture is not None and found.texture[0, 0].tolist() == [0, 1, 0]
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])
+@pytest.mark.parametrize("suffix", ["stl", "glb"])
+def test_a_mesh_is_welded_at_any_scale(cube: Mesh, suffix: str, scale: float, tmp_path: Path) -> None:
+    corners = Mesh(cube.vertices[cube.faces].reshape(-1, 3) * scale, np.arange(3 * len(cube.faces)).reshape(-1, 3))
+    save_mesh(tmp_path / f"a.{suffix}", corners)
+    loaded = load_mesh(tmp_path / f"a.{suffix}")
+    assert len(loaded.vertices) == 8
+    np.testing.assert_allclose(loaded.vertices[loaded.faces], corners.vertices[corners.faces], rtol=1e-6)

@@ -45,8 +45,24 @@ def load_mesh(path: Path | str) -> Mesh:
         vertices, polygons = ply_mesh(path, read_ply(path, read_bytes(path)))
         return _named(path, vertices, triangles(path, vertices, polygons))
     loaded = read_stl(path) if suffix == ".stl" else read_gltf(path)[0]
-    loaded.merge_vertices(merge_tex=True, merge_norm=True)
-    return _named(path, loaded.vertices, loaded.faces)
+    vertices, faces = np.asarray(loaded.vertices, dtype=np.float64), np.asarray(loaded.faces)
+    return _named(path, *_welded(vertices, triangles(path, vertices, faces)))
+
+
+def _welded(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Vertices at the same place become one, and those of no face none; the order stays.
+
+    Places are equal to the bit where a file repeats them, at any scale.
+    """
+    used, corners = np.unique(faces, return_inverse=True)
+    order = np.lexsort(vertices[used].T)  # of equal ones the first stays first
+    placed = vertices[used][order]
+    new = np.concatenate([[True], (placed[1:] != placed[:-1]).any(axis=1)])
+    group = np.empty(len(used), dtype=np.int64)
+    group[order] = np.cumsum(new) - 1
+    kept = order[new]
+    rank = np.argsort(np.argsort(kept))
+    return vertices[used][np.sort(kept)], rank[group][corners.reshape(-1, 3)]
 
 
 def read_stl(path: Path) -> Any:

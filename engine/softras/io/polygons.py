@@ -10,11 +10,13 @@ import numpy as np
 from ..errors import InputError
 
 
-def triangles(path: Path, vertices: np.ndarray, polygons: Sequence[Sequence[int]]) -> np.ndarray:
+def triangles(path: Path, vertices: np.ndarray, polygons: Sequence[Sequence[int]] | np.ndarray) -> np.ndarray:
     """`triangulate` for polygons that the file path names; InputError where their corners are too few or missing."""
-    if min(map(len, polygons), default=3) < 3:
+    if len(polygons) == 0:
+        raise InputError(f"{path} has no faces; a silhouette needs at least one.")
+    if min(map(len, polygons)) < 3:
         raise InputError(f"{path} has a face of fewer than three corners; delete it.")
-    low, high = min(map(min, polygons), default=0), max(map(max, polygons), default=-1)
+    low, high = min(map(min, polygons)), max(map(max, polygons))
     if low < 0 or high >= len(vertices):
         raise InputError(f"{path} has a face with a vertex that does not exist; it has {len(vertices)} vertices.")
     if bad := int((~np.isfinite(vertices).all(axis=1)).sum()):
@@ -22,7 +24,7 @@ def triangles(path: Path, vertices: np.ndarray, polygons: Sequence[Sequence[int]
     return triangulate(vertices, polygons)
 
 
-def triangulate(points: np.ndarray, polygons: Sequence[Sequence[int]]) -> np.ndarray:
+def triangulate(points: np.ndarray, polygons: Sequence[Sequence[int]] | np.ndarray) -> np.ndarray:
     """(F, 3) int64 triangles of polygons (vertex indices, at least three each) in their order, none flipped over.
 
     A polygon becomes the fan around its first corner where that lies inside its outline; of others ears are clipped.
