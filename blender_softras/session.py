@@ -15,6 +15,7 @@ import numpy as np
 from . import prefs
 from .engine.softras import InputError
 from .engine.softras.camera import Camera
+from .engine.softras.io.files import read_array
 from .engine.softras.io.poses import load_poses
 from .engine.softras.rig import Rig
 from .engine_client import EngineError
@@ -244,10 +245,9 @@ class FitSession:
         if name is None:
             return None
         # Only the file's last part: the engine writes into the job's folder and nowhere else.
-        path = self._folder / Path(str(name)).name
         try:
-            vertices = np.load(path, allow_pickle=False)
-        except (OSError, ValueError) as error:
+            vertices = read_array(self._folder, Path(str(name)).name, (None, 3), "f")
+        except InputError as error:
             raise EngineError(f"the engine's result cannot be read ({error}).") from None
         start = self._job.job.mesh or self._job.job.rig.mesh
         if vertices.shape != start.vertices.shape or not np.isfinite(vertices).all():

@@ -15,6 +15,7 @@ from PIL import Image
 from softras import InputError, Mesh, View
 from softras.io import files
 from softras.io.files import open_data, read_array, read_bytes, read_json, write_bytes, write_json
+from softras.io.meshes import load_mesh, save_mesh
 from softras.io.views import load_views, save_views
 from softras.job import Job
 
@@ -153,6 +154,20 @@ def test_a_write_takes_the_place_of_a_link_and_follows_none(tmp_path: Path, monk
 
 
 @POSIX
+@pytest.mark.parametrize("make", NO_FILES, ids=["pipe", "socket", "device", "folder"])
+def test_a_write_takes_the_place_of_files_alone(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    make(tmp_path / "data.npy")
+    if (tmp_path / "data.npy").is_symlink():
+        write_bytes(tmp_path / "data.npy", b"x")  # the link is replaced, the device is left alone
+        assert (tmp_path / "data.npy").is_file() and Path("/dev/zero").is_char_device()
+        return
+    before = (tmp_path / "data.npy").lstat().st_mode
+    with pytest.raises(InputError, match=r"cannot write .*data\.npy: (there is a pipe|it is a folder)"):
+        write_bytes(tmp_path / "data.npy", b"x")
+    assert (tmp_path / "data.npy").lstat().st_mode == before
+
+
+@POSIX
 @pytest.mark.parametrize("name", ["masks", "ignore"])
 def test_folders_of_a_job_that_lead_outside_are_not_written_to(
     cube: Mesh, square_views: list[View], tmp_path: Path, name: str
@@ -217,6 +232,41 @@ def test_a_damaged_array_is_one_sentence_and_takes_no_memory(tmp_path: Path, dat
     (tmp_path / "a.npy").write_bytes(data)
     with pytest.raises(InputError, match=r"a\.npy is damaged.*write it anew\.$"):
         read_array(tmp_path, "a.npy", (None, 3), "f")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names of files are Unicode")
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_names_of_files_may_be_of_any_bytes(
+    cube: Mesh, square_views: list[View], tmp_path: Path, softras: Callable, encoding: str
+) -> None:
+    """Latin-1 names on a system of UTF-8, everywhere that names go: paths, JSON, HTML, the table of views."""
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    square_views[0].name = os.fsdecode(b"vue \xe9")
+    save_views(folder / "views", square_views)
+    mask, moved = folder / "views" / "masks" / "000.png", os.fsdecode(b"masks/\xe9.png")
+    mask.rename(folder / "views" / moved)
+    edit(folder / "views" / "cameras.json", mask=moved, image=moved)
+    save_mesh(folder / os.fsdecode(b"d\xe9but.obj"), cube)
+    done = softras(
+        *("fit", "--mesh", folder / os.fsdecode(b"d\xe9but.obj"), "--views", folder / "views", "--max-seconds", "0.1"),
+        *(
+            "--out",
+            folder / os.fsdecode(b"fin\xff.obj"),
+            "--out-views",
+            folder / "moved",
+            "--report",
+            folder / "report",
+        ),
+        env=os.environ | {"PYTHONIOENCODING": encoding},
+    )
+    assert done.returncode == 0, done.stderr
+    assert "vue \\udce9" in done.stdout and "caf\\udce9/fin\\udcff.obj" in done.stdout
+    assert "vue ?" in (folder / "report" / "report.html").read_text(encoding="utf-8")
+    assert load_mesh(folder / os.fsdecode(b"fin\xff.obj")).faces.shape == cube.faces.shape
+    again = load_views(folder / "moved", allow=[folder])
+    assert again[0].name == square_views[0].name and again[0].photo == folder / "views" / moved
+    refused = softras("fit", "--mesh", folder / os.fsdecode(b"\xe9.obj"), "--views", folder, "--out", "x.obj")
+    assert refused.returncode == 2 and "udce9.obj does not exist." in refused.stderr
 
 
 FULL = """

@@ -6,6 +6,7 @@ uses it too.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import json
@@ -107,8 +108,7 @@ def write_bytes(path: Path | str, data: bytes | memoryview) -> None:
     Raises InputError when the disk is full, read-only, or the folder is missing.
     """
     path = Path(path)
-    if path.is_dir():
-        raise write_error(path, OSError(errno.EISDIR, ""))
+    _check_target(path)
     # Nobody can guess this name, and O_EXCL makes the file here or fails: a link that waits in its place, in a folder
     # that others may write to, would lead the data to another file of the user's. os.replace takes the place of a link.
     partial = path.with_name(f".softras-{secrets.token_hex(8)}.part")
@@ -128,22 +128,35 @@ def write_bytes(path: Path | str, data: bytes | memoryview) -> None:
         raise InputError(f"cannot write {path}: it is no name of a file; choose another.") from error
 
 
+def _check_target(path: Path) -> None:
+    """Raises InputError where path is something that a file must not take the place of."""
+    try:
+        kind = stat.S_IFMT(path.lstat().st_mode)
+        if path.is_dir():
+            kind = stat.S_IFDIR
+    except (OSError, ValueError):
+        return  # nothing is there, or the write itself finds out why it fails
+    if kind == stat.S_IFDIR:
+        raise write_error(path, OSError(errno.EISDIR, ""))
+    if kind not in (stat.S_IFREG, stat.S_IFLNK):
+        raise InputError(f"cannot write {path}: there is a pipe, socket or device; choose another name.")
+
+
 def _sync_folder(folder: Path) -> None:
     """Make a new name in folder survive a crash of the machine, on systems that know how."""
     if not hasattr(os, "O_DIRECTORY"):
         return
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    except OSError:
-        pass  # some network disks cannot; the data themselves are safe
-    finally:
-        os.close(descriptor)
+    with contextlib.suppress(OSError):  # some network disks cannot, and some folders are not readable: no harm is done
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def write_text(path: Path | str, text: str) -> None:
-    """`write_bytes` of text in UTF-8."""
-    write_bytes(path, text.encode())
+    """`write_bytes` of text in UTF-8; what UTF-8 has no bytes for, as in the name of a Latin-1 file, becomes "?"."""
+    write_bytes(path, text.encode(errors="replace"))
 
 
 def write_json(path: Path | str, value: Any) -> None:
