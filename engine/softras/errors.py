@@ -7,7 +7,7 @@ import reprlib
 from typing import Any
 
 LONGEST = 1000  # characters of a message; longer text is a file read as a name, and nobody reads it
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 60  # characters
 
@@ -15,8 +15,8 @@ _SHORT.maxstring = _SHORT.maxother = 60  # characters
 class InputError(ValueError):
     """What was given cannot be used; the message is one sentence that says what to do about it.
 
-    Control characters in it (of a file's name, or of its text) become spaces, so that a terminal, a log and Blender's
-    status bar show one line; what is longer than LONGEST is cut in its middle.
+    Control characters and halves of characters in it (of a file's name, or of its text) become spaces, so that a
+    terminal, a log and Blender's status bar show one line; what is longer than LONGEST is cut in its middle.
     """
 
     def __init__(self, message: str) -> None:

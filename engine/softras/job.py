@@ -20,6 +20,7 @@ from .checks import flag
 from .errors import InputError, shown
 from .io.files import (
     inside,
+    is_file,
     make_folder,
     path_from,
     photo_inside,
@@ -129,7 +130,7 @@ class Job:
             warning: a job from elsewhere must not read other files of this machine.
         """
         folder = Path(folder)
-        if not (folder / "job.json").is_file():
+        if not is_file(folder / "job.json"):
             raise InputError(f"{folder} is not a job folder: it has no job.json.")
         document = read_json(inside(folder, "job.json"))
         check_protocol(document.get("protocol"))

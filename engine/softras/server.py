@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from . import __version__
-from .errors import InputError
+from .checks import whole
+from .errors import InputError, shown
 from .io.files import write_array, write_json
 from .io.poses import save_poses
 from .job import (
@@ -219,7 +220,7 @@ class _Server:
             number = None
             try:
                 message = decode(line)
-                number = message.get("id")
+                number = whole("the id of a request", message.get("id"), 0)
                 check_protocol(message.get("protocol"))
                 self._handle(message, number)
             except InputError as error:
@@ -245,7 +246,7 @@ class _Server:
             if self._run is not None and busy and message.get("of") == self._run.number:
                 self._run.answer_cancel()
         else:
-            raise InputError(f"this engine does not know requests of type '{message['type'][:40]}'.")
+            raise InputError(f"this engine does not know requests of type {shown(message['type'])}.")
 
 
 def _lines(stream: BinaryIO) -> Iterator[bytes]:

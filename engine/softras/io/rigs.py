@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import InputError
 from ..mesh import Mesh
 from ..rig import Armature, Bone, Rig, ShapeKey, Transform
-from .files import inside, make_folder, read_array, read_json, remove, write_array, write_json
+from .files import inside, is_file, make_folder, read_array, read_json, remove, write_array, write_json
 
 _FILE = "rig.json"
 _SKIN = ("skin_vertices", "skin_bones", "skin_weights")
@@ -64,7 +64,7 @@ def save_rig(folder: Path | str, rig: Rig) -> None:
 def load_rig(folder: Path | str) -> Rig:
     """Read and check the rig in folder. Raises InputError naming what is missing or wrong."""
     folder = Path(folder)
-    if not (folder / _FILE).is_file():
+    if not is_file(folder / _FILE):
         raise InputError(f"{folder} holds no rig: it has no {_FILE}.")
     path = inside(folder, _FILE)
     document = read_json(path)

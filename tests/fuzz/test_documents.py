@@ -1,0 +1,346 @@
+"""Odd values anywhere in a document or a message: one clear sentence or a right answer, never anything else.
+
+SOFTRAS_FUZZ_EXAMPLES is the number of examples of each test; `nox -s fuzz` tries thousands.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import json
+import os
+import queue
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from softras import Bone, Camera, InputError, Landmark, Mesh, Rig, ShapeKey, Transform, View, load_views
+from softras.io.poses import load_poses, save_poses
+from softras.io.rigs import load_rig
+from softras.io.views import save_views
+from softras.job import Job
+from softras.rig import Armature
+from softras.run import FitResult, run
+
+EXAMPLES = int(os.environ.get("SOFTRAS_FUZZ_EXAMPLES", "40"))
+SECONDS = 20.0  # until an answer; many times what it takes on a busy machine
+FIT_SECONDS = 0.3  # of a fit whose document stayed right
+fuzz = settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=list(HealthCheck),
+)
+
+GONE = object()  # in place of a value: the key is taken out
+ODD: list[Any] = [
+    *(GONE, None, True, False, 0, 1, -1, 2, 3, 0.5, -0.0, 1e-300, 1e-20, 1e15, -1e15, 1e16, 1e30, 1e200, 1e308),
+    *(float("nan"), float("inf"), float("-inf"), 2**31, 2**40, 2**63, -(2**63), 10**30, int("9" * 400)),
+    *("", "x", "1", "a" * 1000, "b" * 5000, "\x00", "\x1b[31m\n", "\ud800", "..", "/", "../../etc/passwd", "é", "nan"),
+    *([], {}, [[]], [0], [1, 2], [0] * 3, [0] * 16, [[0] * 3] * 3, [[0] * 4] * 4, [1e15] * 3, [True] * 3, {"x": 1}),
+    *(["x"], [None], [["vertices"]], ["vertices", "object"], "object", "reconstruct", "cuda"),
+]
+odd = st.one_of(st.sampled_from(ODD), st.integers(), st.floats(), st.text(max_size=5))
+
+
+def paths(document: Any, before: tuple = ()) -> Iterator[tuple]:
+    """Where a document of nested lists and objects has values."""
+    items = document.items() if isinstance(document, dict) else enumerate(document)
+    for key, value in items if isinstance(document, dict | list) else ():
+        yield (*before, key)
+        if isinstance(value, dict | list):
+            yield from paths(value, (*before, key))
+
+
+def changed(document: dict, edits: list[tuple[tuple, Any]]) -> dict:
+    """The document with other values at some places."""
+    document = copy.deepcopy(document)
+    for path, value in edits:
+        at: Any = document
+        try:
+            for key in path[:-1]:
+                at = at[key]
+            if value is GONE:
+                del at[path[-1]]
+            else:
+                at[path[-1]] = value
+        except (KeyError, IndexError, TypeError):
+            pass  # an earlier edit took the place away
+    return document
+
+
+def edits_of(document: dict, more: tuple[tuple, ...] = ()) -> st.SearchStrategy:
+    """One to three edits; `more` are places that the document has not, but may have."""
+    return st.lists(st.tuples(st.sampled_from([*paths(document), *more]), odd), min_size=1, max_size=3)
+
+
+def some_views(landmarks: tuple[Landmark, ...] = ()) -> list[View]:
+    mask = np.zeros((12, 16), np.float32)
+    mask[3:9, 4:11] = 1
+    side = np.array([[0.0, 0, -1, 0], [0, 1, 0, 0], [1, 0, 0, 4], [0, 0, 0, 1]])
+    front = np.eye(4)
+    front[2, 3] = 4
+    K = [[20.0, 0, 8], [0, 20, 6], [0, 0, 1]]
+    first = View("front", Camera(K, front, 16, 12), mask, landmarks=landmarks)
+    return [first, View("side", Camera(K, side, 16, 12), mask, weight=0.5)]
+
+
+def some_mesh() -> Mesh:
+    return Mesh(
+        np.array([[-0.5, -0.5, -0.5], [0.5, -0.5, 0.5], [-0.5, 0.5, 0.5], [0.5, 0.5, -0.5]]),
+        np.array([[0, 1, 2], [0, 3, 1], [0, 2, 3], [1, 3, 2]]),
+    )
+
+
+def some_rig() -> Rig:
+    leg = np.eye(4)
+    leg[1, 3] = 0.5
+    pose = Transform(mode="XYZ", rotation=np.zeros(3), free_rotation=(True,) * 3, limits=np.array([[-1.0, 1]] * 3))
+    bones = (Bone("hip", -1, np.eye(4), Transform(free_rotation=(True,) * 3)), Bone("leg", 0, leg, pose))
+    armature = Armature(bones, np.arange(4), np.array([0, 0, 1, 1]), np.ones(4))
+    return Rig(some_mesh(), Transform(), shape_keys=(ShapeKey("smile", np.eye(4, 3) / 10),), armature=armature)
+
+
+SETTINGS = {"schedule": [{"resolution": 16, "steps": 2, "blur": [0.5, 0.3]}], "seed": 0, "turns": 0}
+MORE_SETTINGS = tuple(
+    ("settings", name)
+    for name in (
+        *("mode", "optimize", "camera_parts", "cameras_together", "known_frame", "device", "place", "symmetry"),
+        *("symmetry_frame", "cull", "preconditioned", "batch", "weights", "max_seconds", "patience", "voxels"),
+        *("cls", "self", "start", "lock", ""),
+    )
+)
+MORE_STAGE = tuple(
+    ("settings", "schedule", 0, name) for name in ("rate", "smoothing", "stiffness", "edge", "remesh_every", "cls")
+)
+
+
+@pytest.fixture(scope="module")
+def scratch() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+def saved_job(folder: Path, **start: Any) -> dict:
+    """A job in folder, and its document."""
+    if not (folder / "job.json").is_file():
+        Job(some_views(), settings=copy.deepcopy(SETTINGS), **start).save(folder)
+        shutil.copy(folder / "job.json", folder / "kept.json")
+    return json.loads((folder / "kept.json").read_text())
+
+
+# Module-level, since hypothesis needs the places of the document before any fixture is there.
+JOB = saved_job(Path(tempfile.mkdtemp(prefix="softras-fuzz-")), mesh=some_mesh())
+VIEW = ("views", 0)
+
+
+def refused_or(work: Callable[[], Any]) -> Any:
+    """What work gives, or the sentence with which it refuses. Everything else that it raises is a fault."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return work()
+        except InputError as error:
+            sentence = str(error)
+    assert sentence.endswith(".") and sentence.isprintable() and len(sentence) <= 1100
+    sentence.encode()  # no halves of a character, which no terminal shows
+    return sentence
+
+
+def short_fit(folder: Path) -> None:
+    end = time.monotonic() + FIT_SECONDS
+    job = Job.load(folder)
+    for event in run(job, stop=lambda: time.monotonic() > end):
+        vertices = event.mesh.vertices if isinstance(event, FitResult) else event.vertices
+        assert vertices is None or np.isfinite(vertices).all()
+    assert isinstance(event, FitResult)
+
+
+@fuzz
+@given(edits_of(JOB, (*MORE_SETTINGS, *MORE_STAGE)))
+@example([((*VIEW, "weight"), int("9" * 400))])
+@example(
+    [((*VIEW, "landmarks"), [{"vertex": 0, "pixel": [int("9" * 400), 1]}]), (("settings", "optimize"), ["object"])]
+)
+@example([(("settings", "max_seconds"), int("9" * 400))])
+@example([((*VIEW, "frame"), int("9" * 400)), (("settings", "optimize"), ["object"])])
+@example([((*VIEW, "camera", "near"), 1e308)])
+@example([((*VIEW, "camera", "K"), [[0, 0, 0], [0, 0, 0], [0, 0, 1]])])
+@example([((*VIEW, "camera", "world_to_camera"), [[0] * 4] * 4)])
+@example([(("settings", "symmetry"), "x"), (("settings", "symmetry_frame"), [0] * 16)])
+@example([(("settings", "schedule", 0, "blur"), [1e200, 1e200])])
+@example([(("settings", "schedule", 0, "blur"), [1e-200, 1e-200])])
+@example([(("settings", "schedule", 0, "rate"), [1e30, 1e30])])
+@example([(("settings", "schedule", 0, "rate"), [1e300, 1e300])])
+@example([(("mesh",), False), (("settings", "mode"), "reconstruct"), (("settings", "voxels"), 1)])
+@example([(("mesh",), False), (("settings", "mode"), "reconstruct"), (("settings", "voxels"), 10**30)])
+@example([((*VIEW, "photo"), "a" * 1000)])
+@example([(("settings", "cls"), 1)])
+def test_a_job_is_fitted_or_refused(scratch: Path, edits: list) -> None:
+    folder = scratch / "job"
+    document = changed(saved_job(folder, mesh=some_mesh()), edits)
+    (folder / "job.json").write_text(json.dumps(document))
+    refused_or(lambda: short_fit(folder))
+
+
+def test_the_documents_that_are_changed_are_right_themselves(scratch: Path) -> None:
+    for name, start in (("right", {"mesh": some_mesh()}), ("right rig", {"rig": some_rig()})):
+        saved_job(scratch / name, **start)
+        assert refused_or(lambda name=name: short_fit(scratch / name)) is None
+
+
+@fuzz
+@given(st.data())
+def test_a_rig_is_loaded_or_refused(scratch: Path, data: st.DataObject) -> None:
+    folder = scratch / "rig job"
+    saved_job(folder, rig=some_rig())
+    kept = folder / "kept rig.json"
+    if not kept.exists():
+        shutil.copy(folder / "rig" / "rig.json", kept)
+    document = json.loads(kept.read_text())
+    (folder / "rig" / "rig.json").write_text(json.dumps(changed(document, data.draw(edits_of(document)))))
+    refused_or(lambda: load_rig(folder / "rig").vertices())
+
+
+@fuzz
+@given(st.data())
+def test_poses_are_loaded_or_refused(scratch: Path, data: st.DataObject) -> None:
+    rig, path = some_rig(), scratch / "poses.json"
+    save_poses(path, {3: rig}, [view.camera for view in some_views()])
+    document = json.loads(path.read_text())
+    path.write_text(
+        json.dumps(changed(document, data.draw(edits_of(document, (("frames", "x"), ("frames", "9" * 400))))))
+    )
+    refused_or(lambda: load_poses(path, rig))
+
+
+@fuzz
+@given(st.data())
+def test_a_cameras_json_is_loaded_or_refused(scratch: Path, data: st.DataObject) -> None:
+    folder = scratch / "views"
+    kept = scratch / "kept cameras.json"
+    if not kept.exists():
+        save_views(folder, some_views((Landmark(1, (5.0, 4.0), 0.5),)))
+        shutil.copy(folder / "cameras.json", kept)
+    document = json.loads(kept.read_text())
+    optional = ("orthographic", "image", "ignore", "frame", "weight", "mask_channel", "mask_threshold", "mask_invert")
+    more = tuple(("views", 0, name) for name in optional)
+    (folder / "cameras.json").write_text(json.dumps(changed(document, data.draw(edits_of(document, more)))))
+    refused_or(lambda: load_views(folder))
+
+
+@fuzz
+@given(st.data())
+def test_arrays_of_a_job_are_read_or_refused(scratch: Path, data: st.DataObject) -> None:
+    folder = scratch / "array job"
+    saved_job(folder, rig=some_rig())
+    names = ("masks/0000", "rig/vertices", "rig/faces", "rig/key_0000", "rig/skin_vertices", "rig/skin_weights")
+    path = folder / f"{data.draw(st.sampled_from(names))}.npy"
+    kept = path.read_bytes()
+    value = data.draw(st.sampled_from((-1, 0, 1, 300, 2**31 - 1, 1e15, 1e16, 1e30, 1e300, np.nan, np.inf)))
+    shape = data.draw(st.sampled_from(((), (0,), (4,), (4, 3), (1, 3), (0, 3), (12, 16), (2, 2, 2))))
+    dtype = data.draw(st.sampled_from(("f8", "f4", "f2", "i8", "i4", "u1", "u8", "?", "c16", "S3", "M8[s]")))
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            np.save(path, np.full(shape, value).astype(dtype))
+        except (ValueError, OverflowError):
+            return
+    try:
+        refused_or(lambda: Job.load(folder).start.vertices())
+    finally:
+        path.write_bytes(kept)
+
+
+class Server:
+    """A `softras serve` and its answers."""
+
+    def __init__(self) -> None:
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen([sys.executable, "-m", "softras", "serve"], stdin=pipe, stdout=pipe)
+        self.lines: queue.Queue[bytes] = queue.Queue()
+        self.numbers = itertools.count(1_000_000)
+        threading.Thread(target=self._read, daemon=True).start()
+        assert self.next()["type"] == "hello"
+
+    def _read(self) -> None:
+        for line in self.process.stdout:
+            self.lines.put(line)
+
+    def next(self) -> dict[str, Any]:
+        """The next message; heartbeats are left out."""
+        while True:
+            message = json.loads(self.lines.get(timeout=3 * SECONDS))
+            if message["type"] in ("hello", "result", "error"):
+                return message
+
+    def answers(self, line: bytes, *, answered: bool) -> list[dict[str, Any]]:
+        """All that is said to a line, until a request after it is answered."""
+        number = next(self.numbers)
+        said = []
+        self.process.stdin.write(line + b"\n")
+        self.process.stdin.flush()
+        if answered:  # a fit is answered by a thread of its own
+            said.append(self.next())
+        self.process.stdin.write(json.dumps({"type": "nothing", "id": number, "protocol": 1}).encode() + b"\n")
+        self.process.stdin.flush()
+        while (message := self.next())["id"] != number:
+            said.append(message)
+        return said
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    server = Server()
+    yield server
+    server.process.kill()
+    server.process.wait()
+
+
+REQUEST = {"type": "fit", "id": 7, "protocol": 1, "job": "no such folder", "report": None, "of": 1}
+CANCEL = {"type": "cancel", "id": 8, "protocol": 1, "of": 7}
+
+
+@fuzz
+@given(st.sampled_from((REQUEST, CANCEL)), edits_of(REQUEST, (("more",),)))
+@example(REQUEST, [(("id",), float("nan"))])
+@example(REQUEST, [(("id",), float("inf"))])
+@example(REQUEST, [(("job",), "a" * 5000)])
+@example(REQUEST, [(("job",), "\x00")])
+@example(REQUEST, [(("job",), "\ud800")])
+@example(REQUEST, [(("type",), "\x1b[31m")])
+def test_every_request_has_one_answer_with_its_id(server: Server, given_request: dict, edits: list) -> None:
+    message = changed(given_request, edits)
+    right_type = isinstance(message.get("type"), str)
+    right_id = right_type and type(message.get("id")) is int and 0 <= message["id"] < 2**31
+    silent = message.get("type") == "cancel" and message.get("protocol") == 1 and right_id
+    silent = silent and message["protocol"] is not True
+    said = server.answers(json.dumps(message).encode(), answered=not silent)
+    assert len(said) == (0 if silent else 1), said
+    for answer in said:
+        assert (answer["type"], answer["kind"]) == ("error", "input"), answer
+        assert answer["id"] == (message["id"] if right_id else None)
+        assert answer["message"].endswith(".") and answer["message"].isprintable()
+
+
+@fuzz
+@given(st.one_of(st.binary(max_size=40), st.text(max_size=40, alphabet='{}[]:,"019.-eE tfn').map(str.encode)))
+@example(b"")
+@example(b"[" * 100_000)
+@example(b"9" * 10_000)
+@example(b'{"type": "fit"' + b" " * (1 << 20))
+def test_any_line_has_one_answer(server: Server, line: bytes) -> None:
+    (answer,) = server.answers(line.replace(b"\n", b"\r"), answered=True)
+    assert (answer["type"], answer["kind"], answer["id"]) == ("error", "input", None)
