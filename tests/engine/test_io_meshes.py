@@ -185,6 +185,17 @@ def test_a_polygon_that_crosses_itself_is_no_endless_loop(tmp_path: Path) -> Non
     assert len(load_mesh(tmp_path / "n.obj").faces) == 5
 
 
+def test_a_polygon_of_thousands_of_random_corners_takes_seconds(tmp_path: Path) -> None:
+    import time
+
+    points = np.random.default_rng(0).normal(size=(3000, 3))
+    lines = [f"v {x} {y} {z}" for x, y, z in points] + ["f " + " ".join(map(str, range(1, 3001)))]
+    (tmp_path / "n.obj").write_text("\n".join(lines))
+    started = time.process_time()
+    assert len(load_mesh(tmp_path / "n.obj").faces) == 2998
+    assert time.process_time() - started < 60
+
+
 def test_unknown_formats_and_missing_files_are_named(tmp_path: Path, cube: Mesh) -> None:
     with pytest.raises(InputError, match="nothing.obj does not exist"):
         load_mesh(tmp_path / "nothing.obj")

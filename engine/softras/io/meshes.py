@@ -30,7 +30,8 @@ def load_mesh(path: Path | str) -> Mesh:
     """The mesh in an OBJ, PLY, STL, OFF, GLB or glTF file; polygons become triangles, concave ones too.
 
     Vertices keep their order and number, loose ones too. Only STL, GLB and glTF are welded: they hold a vertex once
-    for each face or texture seam that meets there, and a fit would tear the mesh apart.
+    for each face or texture seam that meets there, and a fit would tear the mesh apart. Text is in UTF-8, in UTF-16 or
+    UTF-32 with a byte order mark, or in Latin-1.
     Raises InputError when the file is missing, damaged, or has no faces.
     """
     path = Path(path)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import InputError
+
+_MOST_WORK = 500_000_000  # tests of a corner against a triangle in one polygon: some seconds
 
 
 def triangles(path: Path, vertices: np.ndarray, polygons: Sequence[Sequence[int]] | np.ndarray) -> np.ndarray:
@@ -55,7 +58,7 @@ def _fans_fit(corners: np.ndarray) -> np.ndarray:
 def _clip_ears(corners: np.ndarray) -> np.ndarray:
     """(n - 2, 3) indices of the triangles of one polygon, corners (n, 3): as Meisters 1975.
 
-    Of a polygon that crosses itself no ear may be left; then any corner is cut, so that this ends.
+    Of a polygon that crosses itself no ear may be left, or few that take long to find: the rest is a fan then.
     """
     arms = corners[1:] - corners[0]
     normal = np.cross(arms[:-1], arms[1:]).sum(axis=0)
@@ -64,12 +67,18 @@ def _clip_ears(corners: np.ndarray) -> np.ndarray:
     flat = flat if normal[axis] > 0 else flat[:, ::-1]
     left = list(range(len(corners)))
     triangles = []
-    while len(left) > 3:
-        around = [(left[i - 1], left[i], left[(i + 1) % len(left)]) for i in range(len(left))]
-        ear = next((i for i, triangle in enumerate(around) if _is_ear(flat, triangle, left)), 0)
-        triangles.append(around[ear])
-        del left[ear]
-    return np.array([*triangles, left])
+    work = 0
+    while len(left) > 3 and work < _MOST_WORK:
+        for i in range(len(left)):
+            triangle = (left[i - 1], left[i], left[(i + 1) % len(left)])
+            work += len(left) + 2000  # a test takes as long as some thousand corners even where there are few
+            if _is_ear(flat, triangle, left):
+                break
+        else:
+            break
+        triangles.append(triangle)
+        del left[i]
+    return np.array(triangles + [(left[0], b, c) for b, c in itertools.pairwise(left[1:])])
 
 
 def _is_ear(flat: np.ndarray, triangle: tuple[int, int, int], left: list[int]) -> bool:
