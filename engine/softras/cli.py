@@ -71,7 +71,11 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("--mask-invert", action="store_true", default=None, help="black is object, white is background")
     fit.add_argument("--mask-label", metavar="N", help="the object's value in maps of labels, or its colour: #ff0000")
     fit.add_argument(
-        "--allow", action="append", default=[], metavar="DIR", help="read images that the views or the job name there"
+        "--allow",
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="read images that the views, the job or the mesh name there",
     )
     fit.add_argument("--out", metavar="FILE", help="where to write the fitted mesh (.obj .ply .stl .off .glb)")
     fit.add_argument("--out-views", metavar="DIR", help="where to write the views with the fitted cameras")
@@ -193,7 +197,7 @@ def _job(options: argparse.Namespace) -> Job:
         raise InputError("there are no views; name their folder with --views FOLDER.")
     if not (options.out or options.out_views):
         raise InputError("there is nowhere to put the fitted mesh; name a file with --out FILE.")
-    mesh = load_mesh(options.mesh) if options.mesh else None
+    mesh = load_mesh(options.mesh, options.allow) if options.mesh else None
     if mesh is None and settings.get("mode") == "refine":
         raise InputError("there is no mesh to refine; name one with --mesh FILE or use --mode reconstruct.")
     settings.setdefault("mode", "reconstruct" if mesh is None else "refine")

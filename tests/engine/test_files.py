@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from softras import InputError, Mesh, View
+from softras import InputError, Mesh, View, load_textured_mesh
 from softras.io import files
 from softras.io.files import open_data, read_array, read_bytes, read_json, write_bytes, write_json
 from softras.io.meshes import load_mesh, save_mesh
@@ -113,6 +113,62 @@ def test_images_of_a_views_folder_lie_in_it_or_where_the_user_allows(
             load_views(folder)
         if key == "mask":
             np.testing.assert_array_equal(load_views(folder, allow=[outside])[0].mask, square_views[0].mask)
+
+
+@POSIX
+@pytest.mark.parametrize("way", ["absolute", "..", "link"])
+@pytest.mark.parametrize("kind", ["mtllib", "map_Kd", "ply", "gltf"])
+def test_what_a_mesh_names_lies_in_its_folder_or_where_the_user_allows(tmp_path: Path, kind: str, way: str) -> None:
+    folder, outside = tmp_path / "mesh", tmp_path / "outside"
+    folder.mkdir()
+    photograph(outside / "x.png")
+    (outside / "x.mtl").write_text("newmtl m\nmap_Kd x.png\n")
+    corners = np.float32([[0, 0, 0], [1, 0, 0], [0, 1, 0]]).tobytes() + np.uint32([0, 1, 2]).tobytes()
+    (outside / "x.bin").write_bytes(corners)
+    ending = {"mtllib": "mtl", "gltf": "bin"}.get(kind, "png")
+    (folder / "link").symlink_to(outside / f"x.{ending}")
+    name = {"absolute": f"{outside}/x.{ending}", "..": f"../outside/x.{ending}", "link": "link"}[way]
+    if kind in ("mtllib", "map_Kd"):
+        path, library = folder / "a.obj", name if kind == "mtllib" else "a.mtl"
+        path.write_text(f"mtllib {library}\nv 0 0 0\nv 1 0 0\nv 0 1 0\nvt 0 0\nusemtl m\nf 1/1 2/1 3/1\n")
+        (folder / "a.mtl").write_text(f"newmtl m\nmap_Kd {name}\n")
+        (folder / "x.png").write_bytes((outside / "x.png").read_bytes())
+    elif kind == "ply":
+        path = folder / "a.ply"
+        properties = "".join(f"property float {axis}\n" for axis in "xyzuv")
+        path.write_text(
+            f"ply\nformat ascii 1.0\ncomment TextureFile {name}\nelement vertex 3\n{properties}element face 1\n"
+            "property list uchar int vertex_indices\nend_header\n0 0 0 0 0\n1 0 0 0 0\n0 1 0 0 0\n3 0 1 2\n"
+        )
+    else:
+        path = folder / "a.gltf"
+        views = [{"buffer": 0, "byteOffset": at, "byteLength": size} for at, size in ((0, 36), (36, 12))]
+        types = ((5126, "VEC3"), (5125, "SCALAR"))
+        accessors = [
+            {"bufferView": n, "componentType": number, "count": 3, "type": name}
+            for n, (number, name) in enumerate(types)
+        ]
+        primitive = {"attributes": {"POSITION": 0}, "indices": 1}
+        document = {"asset": {"version": "2.0"}, "buffers": [{"uri": name, "byteLength": 48}], "bufferViews": views}
+        document |= {"accessors": accessors, "meshes": [{"primitives": [primitive]}], "nodes": [{"mesh": 0}]}
+        path.write_text(json.dumps(document | {"scenes": [{"nodes": [0]}], "scene": 0}))
+    with pytest.raises(InputError, match="leads out of its folder"):
+        load_textured_mesh(path)
+    found = load_textured_mesh(path, allow=[outside])
+    assert found.mesh.faces.shape == (1, 3) and (found.texture is None) == (kind == "gltf")
+
+
+@POSIX
+@pytest.mark.parametrize(
+    ("make", "name"), [(os.mkfifo, "a.obj"), (Path.mkdir, "b.obj"), (lambda path: None, "x" * 300 + ".obj")]
+)
+def test_a_mesh_that_could_not_be_written_is_refused_before_the_work(
+    square_views: list[View], tmp_path: Path, softras: Callable, make: Callable[[Path], None], name: str
+) -> None:
+    save_views(tmp_path / "views", square_views)
+    make(tmp_path / name)
+    done = softras("fit", "--views", tmp_path / "views", "--out", tmp_path / name)
+    assert done.returncode == 2 and done.stderr.startswith("softras: cannot write ") and "%" not in done.stderr
 
 
 def test_photographs_of_a_job_lie_in_it_or_where_the_user_allows(

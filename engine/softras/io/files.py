@@ -108,7 +108,7 @@ def write_bytes(path: Path | str, data: bytes | memoryview) -> None:
     Raises InputError when the disk is full, read-only, or the folder is missing.
     """
     path = Path(path)
-    _check_target(path)
+    check_place(path)
     # Nobody can guess this name, and O_EXCL makes the file here or fails: a link that waits in its place, in a folder
     # that others may write to, would lead the data to another file of the user's. os.replace takes the place of a link.
     partial = path.with_name(f".softras-{secrets.token_hex(8)}.part")
@@ -124,18 +124,18 @@ def write_bytes(path: Path | str, data: bytes | memoryview) -> None:
         _sync_folder(path.parent)
     except OSError as error:
         raise write_error(path, error) from error
+
+
+def check_place(path: Path) -> None:
+    """Raises InputError where path is no name of a file, or is something that a file must not take the place of."""
+    try:
+        kind = stat.S_IFDIR if path.is_dir() else stat.S_IFMT(path.lstat().st_mode)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise write_error(path, error) from error
     except ValueError as error:  # a null character, or one that this system has no bytes for
         raise InputError(f"cannot write {path}: it is no name of a file; choose another.") from error
-
-
-def _check_target(path: Path) -> None:
-    """Raises InputError where path is something that a file must not take the place of."""
-    try:
-        kind = stat.S_IFMT(path.lstat().st_mode)
-        if path.is_dir():
-            kind = stat.S_IFDIR
-    except (OSError, ValueError):
-        return  # nothing is there, or the write itself finds out why it fails
     if kind == stat.S_IFDIR:
         raise write_error(path, OSError(errno.EISDIR, ""))
     if kind not in (stat.S_IFREG, stat.S_IFLNK):

@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -18,17 +19,18 @@ _MAGIC, _JSON, _BINARY = 0x46546C67, 0x4E4F534A, 0x004E4942
 _MOST_ZEROS = 10**7  # elements of accessors that have no data of their own and take memory all the same
 
 
-def read_gltf(path: Path) -> tuple[Any, list[bytes]]:
+def read_gltf(path: Path, allow: Sequence[Path | str]) -> tuple[Any, list[bytes]]:
     """What trimesh makes of the file's meshes, not welded, and the images that colour them, as files in memory.
 
-    Raises InputError when the file is damaged, or names files outside its folder.
+    Raises InputError when the file is damaged, or names files outside its folder and those of allow.
     """
     import trimesh
 
     data = read_bytes(path)
     try:
         document, binary = _parts(data, path)
-        images = _images(document, binary, path)
+        folder = _Folder(path, allow)
+        images = _images(document, binary, folder)
         _strip(document)
         text = json.dumps(document).encode()
         if path.suffix.lower() == ".glb":
@@ -38,7 +40,7 @@ def read_gltf(path: Path) -> tuple[Any, list[bytes]]:
                 chunks += struct.pack("<2I", len(binary), _BINARY) + binary
             text = struct.pack("<3I", _MAGIC, 2, 12 + len(chunks)) + chunks
         kind = path.suffix.lower()[1:]
-        return trimesh.load_mesh(io.BytesIO(text), file_type=kind, process=False, resolver=_Folder(path)), images
+        return trimesh.load_mesh(io.BytesIO(text), file_type=kind, process=False, resolver=folder), images
     except InputError:
         raise
     except Exception as error:  # trimesh raises whatever its parsers raise
@@ -46,13 +48,13 @@ def read_gltf(path: Path) -> tuple[Any, list[bytes]]:
 
 
 class _Folder:
-    """What trimesh asks for files: those in the folder of the file only."""
+    """What trimesh asks for files: those in the folder of the file, and in what is allowed."""
 
-    def __init__(self, path: Path) -> None:
-        self._folder = path.parent
+    def __init__(self, path: Path, allow: Sequence[Path | str]) -> None:
+        self._folder, self._allow = path.parent, allow
 
     def __getitem__(self, name: str) -> bytes:
-        return read_bytes(inside(self._folder, unquote(name)))
+        return read_bytes(inside(self._folder, unquote(name), self._allow))
 
     get = __getitem__
 
@@ -89,7 +91,7 @@ def _strip(document: dict[str, Any]) -> None:
         raise InputError("its accessors without data are too large.")
 
 
-def _images(document: dict[str, Any], binary: bytes, path: Path) -> list[bytes]:
+def _images(document: dict[str, Any], binary: bytes, folder: _Folder) -> list[bytes]:
     """The base colour images of the materials that meshes use, each once."""
     used: dict[int, None] = {}
     for mesh in document.get("meshes", []):
@@ -99,17 +101,17 @@ def _images(document: dict[str, Any], binary: bytes, path: Path) -> list[bytes]:
             source = document["textures"][texture["index"]].get("source") if texture else None
             if source is not None:
                 used[source] = None
-    return [_bytes_of(document["images"][number], document, binary, path) for number in used]
+    return [_bytes_of(document["images"][number], document, binary, folder) for number in used]
 
 
-def _bytes_of(item: dict[str, Any], document: dict[str, Any], binary: bytes, path: Path) -> bytes:
+def _bytes_of(item: dict[str, Any], document: dict[str, Any], binary: bytes, folder: _Folder) -> bytes:
     """The data of an image or a buffer."""
     if "bufferView" in item:
         view = document["bufferViews"][item["bufferView"]]
-        data = _bytes_of(document["buffers"][view["buffer"]], document, binary, path)
+        data = _bytes_of(document["buffers"][view["buffer"]], document, binary, folder)
         return data[view.get("byteOffset", 0) :][: view["byteLength"]]
     uri = item.get("uri")
     if uri is None:
         return binary
     head, found, encoded = uri.partition(";base64,")
-    return base64.b64decode(encoded) if found and head.startswith("data:") else _Folder(path)[uri]
+    return base64.b64decode(encoded) if found and head.startswith("data:") else folder[uri]

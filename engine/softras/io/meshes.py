@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..mesh import Mesh
-from .files import read_bytes, write_bytes
+from .files import check_place, is_file, read_bytes, write_bytes
 from .gltf import read_gltf
 from .obj import check_like, obj_like, obj_text, read_obj
 from .off import off_text, read_off
@@ -26,16 +27,17 @@ _ROUNDED = (
 )
 
 
-def load_mesh(path: Path | str) -> Mesh:
+def load_mesh(path: Path | str, allow: Sequence[Path | str] = ()) -> Mesh:
     """The mesh in an OBJ, PLY, STL, OFF, GLB or glTF file; polygons become triangles, concave ones too.
 
     Vertices keep their order and number, loose ones too. Only STL, GLB and glTF are welded: they hold a vertex once
     for each face or texture seam that meets there, and a fit would tear the mesh apart. Text is in UTF-8, in UTF-16 or
     UTF-32 with a byte order mark, or in Latin-1.
+    Of glTF in several files, those in the folder of the mesh are read, or in folders of allow.
     Raises InputError when the file is missing, damaged, or has no faces.
     """
     path = Path(path)
-    if not path.is_file():
+    if not is_file(path):
         raise InputError(f"the mesh file {path} does not exist.")
     suffix = _suffix(path)
     if suffix == ".obj":
@@ -45,7 +47,7 @@ def load_mesh(path: Path | str) -> Mesh:
     if suffix == ".ply":
         vertices, polygons = ply_mesh(path, read_ply(path, read_bytes(path)))
         return _named(path, vertices, triangles(path, vertices, polygons))
-    loaded = read_stl(path) if suffix == ".stl" else read_gltf(path)[0]
+    loaded = read_stl(path) if suffix == ".stl" else read_gltf(path, allow)[0]
     vertices, faces = np.asarray(loaded.vertices, dtype=np.float64), np.asarray(loaded.faces)
     return _named(path, *_welded(vertices, triangles(path, vertices, faces)))
 
@@ -118,8 +120,7 @@ def check_target(path: Path | str, mesh: Mesh | None = None, like: Path | str | 
     suffix = _suffix(path)
     if suffix == ".gltf":
         raise InputError(f"cannot write {path}: glTF in separate files is not written; use .glb.")
-    if path.is_dir():
-        raise InputError(f"cannot write {path}: it is a folder; give a file name.")
+    check_place(path)
     if mesh is not None and suffix == ".obj" and _is_obj(like):
         check_like(Path(like), len(mesh.vertices))
     if mesh is not None and suffix in (".stl", ".glb") and not _fits_float32(mesh):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..mesh import Mesh
-from .files import inside, read_bytes, read_text
+from .files import inside, is_file, read_bytes, read_text
 from .gltf import read_gltf
 from .images import load_image, rgb
 from .meshes import load_mesh
@@ -37,28 +38,32 @@ class TexturedMesh:
     colors: np.ndarray | None = None
 
 
-def load_textured_mesh(path: Path | str) -> TexturedMesh:
+def load_textured_mesh(path: Path | str, allow: Sequence[Path | str] = ()) -> TexturedMesh:
     """The mesh in a file with its colours, for any format that `load_mesh` reads.
 
     Of an OBJ file the image is the `map_Kd` of the materials that its faces use; without its material file it has
     none; of a PLY file the image is its `TextureFile`. Of OFF and STL files colours are not read. Images and material
-    files are read from the folder of the mesh, or from folders in it.
+    files are read from the folder of the mesh, from folders in it, or from those that are allowed.
+
+    Args:
+        path: of the file.
+        allow: folders outside that of the mesh that it may name images and material files in.
 
     Raises InputError as `load_mesh`, and when an image is missing or the faces use several.
     """
     path = Path(path)
-    mesh = load_mesh(path)
+    mesh = load_mesh(path, allow)
     match path.suffix.lower():
         case ".obj":
-            return _from_obj(path, mesh)
+            return _from_obj(path, mesh, allow)
         case ".ply":
-            return _from_ply(path, mesh)
+            return _from_ply(path, mesh, allow)
         case ".glb" | ".gltf":
-            return _from_gltf(path, mesh)
+            return _from_gltf(path, mesh, allow)
     return TexturedMesh(mesh)
 
 
-def _from_obj(path: Path, mesh: Mesh) -> TexturedMesh:
+def _from_obj(path: Path, mesh: Mesh, allow: Sequence[Path | str]) -> TexturedMesh:
     """load_mesh has found the file to be valid but for its texture coordinates."""
     uv: list[list[float]] = []
     colors: list[list[float]] = []
@@ -97,7 +102,7 @@ def _from_obj(path: Path, mesh: Mesh) -> TexturedMesh:
         if not np.isfinite(found.uv).all():
             raise InputError(f"{path} has texture coordinates that are NaN or infinite.")
         found.uv_faces = np.array(corner_uv, dtype=np.int32)[triangulate(mesh.vertices[flat], ranges)]
-        images = _obj_images(path, libraries, list(used))
+        images = _obj_images(path, libraries, list(used), allow)
         if len(images) > 1:
             raise InputError(f"the faces of {path} use {len(images)} texture images; bake them into one.")
         found.texture = rgb(load_image(images[0])) if images else None
@@ -111,11 +116,12 @@ def _from_zero(index: int, count: int) -> int:
     return index - 1 if index > 0 else count + index if index < 0 else -2
 
 
-def _obj_images(path: Path, libraries: list[str], used: list[str]) -> list[Path]:
+def _obj_images(path: Path, libraries: list[str], used: list[str], allow: Sequence[Path | str]) -> list[Path]:
     """The image files of used materials, each once."""
     images: dict[str, str] = {}
     for library in libraries:
-        found = [file for name in _without_comment(library) if (file := inside(path.parent, _slashes(name))).is_file()]
+        named = [inside(path.parent, _slashes(name), allow) for name in _without_comment(library)]
+        found = [file for file in named if is_file(file)]
         material = ""
         for statement in obj_statements(read_text(found[0]).text) if found else ():  # many go around without theirs
             kind, _, rest = obj_line(statement).replace("\t", " ").partition(" ")
@@ -125,8 +131,8 @@ def _obj_images(path: Path, libraries: list[str], used: list[str]) -> list[Path]
                 images[material] = rest
     known = {_without_comment(name)[-1]: text for name, text in images.items()} | images
     texts = [text for name in used for text in [known.get(name, known.get(_without_comment(name)[-1]))] if text]
-    files = [[inside(path.parent, _file_name(name)) for name in _without_comment(text)] for text in texts]
-    return list(dict.fromkeys(next((file for file in names if file.is_file()), names[-1]) for names in files))
+    files = [[inside(path.parent, _file_name(name), allow) for name in _without_comment(text)] for text in texts]
+    return list(dict.fromkeys(next((file for file in names if is_file(file)), names[-1]) for names in files))
 
 
 def _without_comment(name: str) -> list[str]:
@@ -149,7 +155,7 @@ def _file_name(rest: str) -> str:
     return _slashes(" ".join(parts))
 
 
-def _from_ply(path: Path, mesh: Mesh) -> TexturedMesh:
+def _from_ply(path: Path, mesh: Mesh, allow: Sequence[Path | str]) -> TexturedMesh:
     """Texture coordinates of vertices, by one of the names in use, or of the corners of faces."""
     file = read_ply(path, read_bytes(path))
     found = TexturedMesh(mesh)
@@ -167,7 +173,7 @@ def _from_ply(path: Path, mesh: Mesh) -> TexturedMesh:
     if found.uv is not None and not np.isfinite(found.uv).all():
         raise InputError(f"{path} has texture coordinates that are NaN or infinite.")
     if found.uv is not None and file.image:
-        found.texture = rgb(load_image(inside(path.parent, _slashes(file.image))))
+        found.texture = rgb(load_image(inside(path.parent, _slashes(file.image), allow)))
     colors = file.numbers("vertex", ("red", "green", "blue"))
     if colors is not None:
         kinds = file.kinds("vertex", ("red", "green", "blue"))
@@ -176,9 +182,9 @@ def _from_ply(path: Path, mesh: Mesh) -> TexturedMesh:
     return found
 
 
-def _from_gltf(path: Path, mesh: Mesh) -> TexturedMesh:
+def _from_gltf(path: Path, mesh: Mesh, allow: Sequence[Path | str]) -> TexturedMesh:
     """GLB and glTF hold a vertex once for each texture seam at it: what is not welded tells corners apart."""
-    loaded, images = read_gltf(path)
+    loaded, images = read_gltf(path, allow)
     found, visual, faces = TexturedMesh(mesh), loaded.visual, np.asarray(loaded.faces)
     if len(faces) != len(mesh.faces):
         raise InputError(f"{path} has faces that cannot be told apart; export it anew as OBJ.")

@@ -25,7 +25,7 @@ from ..conventions.extrinsics import rigid
 from ..conventions.opencv import HALF_PIXEL
 from ..errors import InputError
 from ..views import Landmark, View
-from .files import inside, make_folder, path_from, photo_inside, read_json, write_json, write_png
+from .files import inside, is_file, make_folder, path_from, photo_inside, read_json, write_json, write_png
 from .masks import MaskReading, load_mask, read_mask
 
 
@@ -95,7 +95,7 @@ def list_views(
         if not path.is_dir():
             raise InputError(f"the views folder {path} does not exist.")
         path = path / "cameras.json"
-    if not path.is_file():
+    if not is_file(path):
         raise InputError(f"there is no {path}; a views folder needs a cameras.json that lists cameras and masks.")
     document = read_json(path)
     entries = document.get("views")
