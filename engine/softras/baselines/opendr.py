@@ -1,0 +1,170 @@
+"""OpenDR: a hard image whose pixels move with the surface under them, by the image's own differences.
+
+Loper and Black, ECCV 2014. A covered pixel's colour is taken to slide along with its face: its derivative is minus the
+image's gradient times the barycentric coordinate of each vertex. On the outline, where the image jumps, silhouette
+edges are drawn one pixel wide over the image, which grows it by about half a pixel, and the jump across them is their
+gradient. It is linear in the loss's gradient; nothing is felt two pixels away from the outline. docs/gradients.md
+compares it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..raster.coverage.topology import EdgeTopology
+from .zbuffer import HardImages, ZBuffer, screen_barycentrics, zbuffer
+
+NEARER = 1e-3  # relative: how much an edge may lie behind what is seen and still be drawn
+
+
+def opendr(
+    vertices: Tensor,
+    faces: Tensor,
+    K: Tensor,
+    world_to_camera: Tensor,
+    height: int,
+    width: int,
+    *,
+    attributes: Tensor | None = None,
+    background: float = 0.0,
+    near: Tensor | float = 0.1,
+    far: Tensor | float = 100.0,
+    orthographic: Tensor | None = None,
+) -> HardImages:
+    """Alpha and image with the gradients of OpenDR, silhouette edges drawn over them (its `overdraw`).
+
+    Arguments and errors as :func:`softras.baselines.nmr`.
+    """
+    seen = zbuffer(vertices, faces, K, world_to_camera, height, width, attributes, background, near, far, orthographic)
+    layers = []
+    for n in range(len(K)):
+        colours = None if attributes is None else attributes if attributes.dim() == 2 else attributes[n]
+        layers.append(_view(seen, n, vertices, faces, colours))
+    drawn = torch.stack(layers) if layers else seen.layers
+    return HardImages(drawn[:, 0], drawn[:, 1:])
+
+
+def _view(seen: ZBuffer, n: int, vertices: Tensor, faces: Tensor, attributes: Tensor | None) -> Tensor:
+    """(1 + C, H, W) alpha and image of one view."""
+    pixels, layers, nearest = seen.pixels[n], seen.layers[n], seen.nearest[n]
+    at = pixels.detach()
+    # The three vertices that each pixel slides with, and their shares.
+    rows, columns = (nearest >= 0).nonzero(as_tuple=True)
+    owners = faces[nearest[rows, columns]].long()
+    centres = torch.stack([columns, rows], 1) + 0.5
+    shares = screen_barycentrics(at[owners], centres.to(at.dtype))
+    border = torch.zeros_like(nearest, dtype=torch.bool)
+    line = _silhouette_lines(seen, n, vertices, faces)
+    if len(line[0]):
+        y, x, start, end, t = line
+        border[y, x] = True
+        kept = ~border[rows, columns]
+        rows, columns = torch.cat([rows[kept], y]), torch.cat([columns[kept], x])
+        owners = torch.cat([owners[kept], torch.stack([start, end, end], 1)])
+        shares = torch.cat([shares[kept], torch.stack([1 - t, t, torch.zeros_like(t)], 1)])
+        shown = [layers.new_ones(1, len(y))]
+        if attributes is not None:
+            shown.append(((1 - t)[:, None] * attributes[start] + t[:, None] * attributes[end]).T)
+        layers = _put(layers, y, x, torch.cat(shown))
+    return _Slide.apply(pixels, layers, rows, columns, owners, shares, border)
+
+
+def _put(layers: Tensor, y: Tensor, x: Tensor, values: Tensor) -> Tensor:
+    """The layers with other values at some pixels."""
+    height, width = layers.shape[1:]
+    return layers.flatten(1).index_copy(1, y * width + x, values).view(-1, height, width)
+
+
+def _silhouette_lines(seen: ZBuffer, n: int, vertices: Tensor, faces: Tensor) -> tuple[Tensor, ...]:
+    """Pixels (rows, columns) under silhouette edges, each once; their edge's vertices; how far along it they lie."""
+    at, depth, nearest = seen.pixels[n].detach(), seen.depth[n], seen.nearest[n]
+    height, width = nearest.shape
+    topology = EdgeTopology.of(faces.cpu(), (vertices if vertices.dim() == 2 else vertices[n]).cpu())
+    a, b, c = at[faces.long()].unbind(1)
+    sign = torch.sign((b - a)[:, 0] * (c - a)[:, 1] - (b - a)[:, 1] * (c - a)[:, 0])
+    pairs = torch.as_tensor(topology.pair_edges, device=at.device).long()
+    edges = pairs[sign[pairs[:, 2]] * sign[pairs[:, 3]] <= 0, :2]
+    edges = torch.cat([edges, torch.as_tensor(topology.other_edges, device=at.device).long()])
+    start, end = edges.unbind(1)
+    way = (at[end] - at[start]).abs().amax(1)
+    in_front = (depth[start] > 0) & (depth[end] > 0)
+    count = torch.where(in_front, way.clamp(max=4.0 * (height + width)).ceil().long() + 1, 0)
+    edge = torch.arange(len(edges), device=at.device).repeat_interleave(count)
+    step = torch.arange(len(edge), device=at.device) - (count.cumsum(0) - count)[edge]
+    t = (step.to(at.dtype) + 0.5) / count[edge]
+    start, end = start[edge], end[edge]
+    point = at[start] + t[:, None] * (at[end] - at[start])
+    x, y = point.floor().long().unbind(1)
+    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    x, y, t, start, end, edge = (v[inside] for v in (x, y, t, start, end, edge))
+    z = 1 / ((1 - t) / depth[start] + t / depth[end])
+    face = nearest[y, x]
+    behind = depth[faces[face.clamp(min=0)].long()].amin(1)  # not in front of the nearest corner of what is seen there
+    visible = (face < 0) | (z <= behind * (1 + NEARER)) | _touches(faces, face, start, end)
+    order = torch.argsort(z[visible])  # of several the nearest
+    x, y, t, start, end = (v[visible][order] for v in (x, y, t, start, end))
+    _, first = np.unique((y * width + x).cpu().numpy(), return_index=True)
+    keep = torch.as_tensor(first, device=at.device)
+    return y[keep], x[keep], start[keep], end[keep], t[keep]
+
+
+def _touches(faces: Tensor, face: Tensor, start: Tensor, end: Tensor) -> Tensor:
+    """Whether an edge is one of the face's."""
+    corners = faces[face.clamp(min=0)].long()
+    return (corners == start[:, None]).any(1) & (corners == end[:, None]).any(1)
+
+
+class _Slide(torch.autograd.Function):
+    """The layers as they are, with a gradient to the vertices' pixels: dI / d(pixel of k) = -w_k (I_x, I_y)."""
+
+    @staticmethod
+    def forward(
+        ctx,
+        pixels: Tensor,
+        layers: Tensor,
+        rows: Tensor,
+        columns: Tensor,
+        owners: Tensor,
+        shares: Tensor,
+        border: Tensor,
+    ) -> Tensor:
+        ctx.save_for_backward(layers, rows, columns, owners, shares, border)
+        ctx.vertices = pixels.shape
+        return layers.clone()
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor):
+        layers, rows, columns, owners, shares, border = ctx.saved_tensors
+        result = gradient.new_zeros(ctx.vertices)
+        for axis, dim in ((0, 2), (1, 1)):
+            slope = (differences(layers, border, dim) * gradient).sum(0)[rows, columns]
+            result[:, axis].index_add_(0, owners.flatten(), (-shares * slope[:, None]).flatten())
+        return result, gradient, None, None, None, None, None
+
+
+def differences(layers: Tensor, border: Tensor, dim: int) -> Tensor:
+    """(C, H, W) the image's slope along a dimension.
+
+    On the border (H, W) twice the central difference, since one pixel of a line stands for a step of two. Elsewhere the
+    mean of the differences to both neighbours that are not on it, or the one that is not; at the image's edge the
+    one-sided difference.
+    """
+    size = layers.shape[dim]
+    ahead, back = torch.zeros_like(layers), torch.zeros_like(layers)
+    step = layers.diff(dim=dim)
+    ahead.narrow(dim, 0, size - 1).copy_(step)
+    back.narrow(dim, 1, size - 1).copy_(step)
+    edge = dim - 1
+    has_ahead, has_back = torch.ones_like(border), torch.ones_like(border)
+    has_ahead.narrow(edge, size - 1, 1).fill_(False)
+    has_back.narrow(edge, 0, 1).fill_(False)
+    next_on, last_on = torch.zeros_like(border), torch.zeros_like(border)
+    next_on.narrow(edge, 0, size - 1).copy_(border.narrow(edge, 1, size - 1))
+    last_on.narrow(edge, 1, size - 1).copy_(border.narrow(edge, 0, size - 1))
+    use_ahead, use_back = has_ahead & ~next_on, has_back & ~last_on
+    count = (use_ahead.int() + use_back.int()).clamp(min=1)
+    smooth = (torch.where(use_ahead, ahead, 0) + torch.where(use_back, back, 0)) / count
+    across = ahead + back
+    return torch.where(border | ~(use_ahead | use_back), across, smooth)

@@ -1,0 +1,77 @@
+"""Hard images: what the nearest face shows at each pixel's centre."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..raster import reference
+from ..raster.image_ops import images
+
+
+class HardImages(NamedTuple):
+    """alpha (N, H, W), 1 where a face is seen; image (N, C, H, W), C = 0 without attributes."""
+
+    alpha: Tensor
+    image: Tensor
+
+
+class ZBuffer(NamedTuple):
+    """The nearest faces of N views, and where the vertices are in them.
+
+    pixels: (N, V, 2), differentiable to vertices and cameras; (0, 0) is the image's top left corner. depth: (N, V).
+    nearest: (N, H, W) int, -1 for none. layers: (N, 1 + C, H, W) alpha and image, without a gradient to the geometry.
+    """
+
+    pixels: Tensor
+    depth: Tensor
+    nearest: Tensor
+    layers: Tensor
+
+
+def zbuffer(
+    vertices: Tensor,
+    faces: Tensor,
+    K: Tensor,
+    world_to_camera: Tensor,
+    height: int,
+    width: int,
+    attributes: Tensor | None,
+    background: float,
+    near: Tensor | float,
+    far: Tensor | float,
+    orthographic: Tensor | None,
+) -> ZBuffer:
+    """Arguments as in :func:`softras.images`; attributes (V, C) or (N, V, C) of the vertices, or None."""
+    rendering = images(
+        vertices.detach(), faces, K.detach(), world_to_camera.detach(), height, width,
+        attributes=attributes, background=background, near=near, far=far, orthographic=orthographic,
+        distance="hard", colour="hard", nearest=True,
+    )  # fmt: skip
+    nearest = rendering.nearest
+    assert nearest is not None
+    alpha = (nearest >= 0).to(vertices.dtype)
+    sets = vertices.expand(len(K), *vertices.shape[-2:])
+    camera = sets @ world_to_camera[:, :3, :3].transpose(1, 2) + world_to_camera[:, None, :3, 3]
+    flat = [bool(x) for x in orthographic] if orthographic is not None else [False] * len(K)
+    pixels = torch.stack([reference.project(camera[n], K[n], flat[n]) for n in range(len(K))])
+    layers = torch.cat([alpha[:, None], rendering.image], dim=1) if attributes is not None else alpha[:, None]
+    return ZBuffer(pixels, camera[..., 2].detach(), nearest.long(), layers)
+
+
+def screen_barycentrics(corners: Tensor, points: Tensor) -> Tensor:
+    """(M, 3) affine coordinates of points (M, 2) in triangles (M, 3, 2)."""
+    a, b, c = corners.unbind(1)
+
+    def cross(u: Tensor, v: Tensor) -> Tensor:
+        return u[:, 0] * v[:, 1] - u[:, 1] * v[:, 0]
+
+    parts = torch.stack(
+        [cross(b - points, c - points), cross(c - points, a - points), cross(a - points, b - points)], 1
+    )
+    return parts / parts.sum(1, keepdim=True)
+
+
+__all__ = ["HardImages", "ZBuffer", "screen_barycentrics", "zbuffer"]
