@@ -119,7 +119,7 @@ struct Sweep {
       lowest = max(lowest, min(c.y[1], bottom));
       heights += min(c.y[1], bottom) - max(c.y[0], top);
     }
-    budget = (int64_t)(kLeastVisits + kVisits * kSide * heights + (double)width * (last_row - first_row) / kSide + faces / kSide);
+    budget = (int64_t)(kLeastVisits + kVisits * kSide * heights + (double)width * (last_row - first_row) / kSide + 2.0 * faces);
     sort(scratch.data, ends, events.data);
     ends = merge(order, n, ends);
     int64_t next = 0, now = 0;

@@ -1,5 +1,8 @@
 """NMR's and OpenDR's gradients against published numbers and against what their definitions say."""
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -108,3 +111,12 @@ def test_gradients_reach_vertices_and_cameras_in_perspective(render):
     alpha[:, :, :16].sum().backward()
     for x in (vertices, K, world_to_camera):
         assert x.grad.isfinite().all() and x.grad.any()
+
+
+def test_the_pages_snippet_runs(monkeypatch):
+    root = Path(__file__).resolve().parents[2]
+    monkeypatch.chdir(root)
+    (code,) = re.findall(r"```python\n(.*?)```", (root / "docs" / "gradients.md").read_text(), re.DOTALL)
+    names = {}
+    exec(code, names)
+    assert all(gradient.any() for gradient in names["gradients"].values())
