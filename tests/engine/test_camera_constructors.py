@@ -175,3 +175,33 @@ def test_what_determines_no_lens_is_refused() -> None:
         softras.perspective(30, 8, 8, side="diagonal")
     with pytest.raises(ValueError, match="at least 1 x 1 pixels, not 8 x 0"):
         softras.orthographic(1, 0, 8)
+
+
+CONSTRUCTORS = [
+    lambda x: softras.look_at(x * EYE),
+    lambda x: softras.look(EYE, x - EYE, (0, 1, 0)),
+    lambda x: softras.eye_from_angles(2.0, x, 3 * x),
+    lambda x: softras.perspective(x, 20, 30),
+    lambda x: softras.orthographic(x, 20, 30),
+]
+EYE = torch.tensor([3.0, 1.0, 2.0])
+
+
+@pytest.mark.parametrize("made", CONSTRUCTORS)
+def test_they_can_be_compiled_and_transformed(made) -> None:
+    numbers = torch.tensor([0.5, 20.0])
+    compiled = torch.compile(made, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(numbers[1]), made(numbers[1]))
+    torch.testing.assert_close(torch.func.vmap(made)(numbers), torch.stack([made(number) for number in numbers]))
+    x = numbers[0].clone().requires_grad_()
+    made(x).cos().sum().backward()
+    torch.testing.assert_close(torch.func.grad(lambda x: made(x).cos().sum())(numbers[0]), x.grad)
+
+
+def test_what_is_refused_is_not_a_number_where_values_cannot_be_looked_at() -> None:
+    fields = torch.tensor([-10.0, 40.0])
+    found = torch.func.vmap(lambda field: softras.perspective(field, 20, 30))(fields)
+    assert found[0].isnan().any()
+    assert torch.equal(found[1], softras.perspective(fields[1], 20, 30))
+    compiled = torch.compile(softras.look_at, backend="eager", fullgraph=True)
+    assert compiled(torch.zeros(3)).isnan().any()

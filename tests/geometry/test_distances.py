@@ -98,3 +98,20 @@ def test_what_are_no_points_is_said() -> None:
         chamfer_distance(points, points.double())
     with pytest.raises(InputError, match="threshold"):
         f_score(points, points, -1)
+
+
+def test_torch_func_gives_what_backward_and_a_loop_give() -> None:
+    others = rotation(1) @ torch.tensor([[1.0, 0, 0.2], [0, 0.9, 0], [0, 0, 1.1]]).double()
+
+    def distance(points):
+        return chamfer_distance(points, others)
+
+    sets = torch.stack([grid() / 3, grid() / 2])
+    leaf = sets[0].clone().requires_grad_()
+    distance(leaf).backward()
+    assert torch.equal(torch.func.grad(distance)(sets[0]), leaf.grad)
+    torch.testing.assert_close(torch.func.vmap(distance)(sets), torch.stack([distance(one) for one in sets]))
+    torch.testing.assert_close(torch.func.vmap(torch.func.grad(distance))(sets)[0], leaf.grad)
+    sets[1, 5, 2] = torch.nan
+    with pytest.raises(InputError, match="hold NaN"):
+        torch.func.vmap(distance)(sets)

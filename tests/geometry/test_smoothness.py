@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from shapes import cube, fins, icosahedron, plane, rotation, rough, sphere
+from torch.func import grad, hessian, jvp, vmap
 
 from softras import (
     InputError,
@@ -211,3 +212,28 @@ def test_sparse_map_gradient() -> None:
     x = torch.rand(3, 2, dtype=torch.float64, requires_grad=True)
     torch.testing.assert_close(sparse(x), torch.as_tensor(matrix) @ x)
     assert torch.autograd.gradcheck(sparse, (x,))
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_torch_func_gives_what_backward_and_a_loop_give(loss) -> None:
+    vertices, faces = rough()
+    meshes = torch.stack([vertices, vertices.flip(1)])
+    leaf = vertices.clone().requires_grad_()
+    loss(leaf, Topology(faces)).backward()
+    topology = Topology(faces)  # of which all is found inside a transform
+    gradient = grad(lambda x: loss(x, topology))
+    assert torch.equal(gradient(vertices), leaf.grad)
+    assert torch.equal(grad(lambda x: loss(x, Topology(faces.long())))(vertices), leaf.grad)
+    torch.testing.assert_close(loss(vertices, topology), loss(vertices, Topology(faces)))
+    torch.testing.assert_close(vmap(lambda x: loss(x, topology))(meshes), loss(meshes, topology))
+    torch.testing.assert_close(vmap(gradient)(meshes), torch.stack([gradient(one) for one in meshes]))
+    along = jvp(lambda x: loss(x, topology), (vertices,), (vertices.cos(),))[1]
+    torch.testing.assert_close(along, (leaf.grad * vertices.cos()).sum())
+    once = torch.autograd.functional.hessian(lambda x: loss(x, topology), vertices)
+    torch.testing.assert_close(hessian(lambda x: loss(x, topology))(vertices), once)
+
+
+def test_a_topology_is_of_one_mesh() -> None:
+    vertices, faces = rough()
+    with pytest.raises(ValueError, match="vmap is not possible over the faces of a softras.Topology"):
+        vmap(lambda faces: laplacian_loss(vertices, Topology(faces)))(torch.stack([faces, faces]))

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..raster import transforms
 from ..tensors import as_tensor
 
 
@@ -47,7 +48,7 @@ def point_tensor(name: str, points: Tensor | np.ndarray) -> Tensor:
     points = floating(name, as_tensor(name, points))
     if points.dim() != 2 or points.shape[1] != 3 or not len(points):
         raise InputError(f"{name} must have shape (P, 3) with at least one point, not {tuple(points.shape)}.")
-    if not torch.isfinite(points.detach()).all():
+    if not transforms.batched(points) and not torch.isfinite(points.detach()).all():
         raise InputError(f"{name} hold NaN or infinite numbers.")
     return points
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..checks import positive
 from ..errors import InputError
+from ..raster import transforms
 from .checks import point_tensor
 
 PAIRS = 1 << 26  # distances held at once on a GPU: 256 MiB of float32
@@ -34,7 +35,7 @@ def nearest_distances(points: Tensor | np.ndarray, others: Tensor | np.ndarray, 
             f"both sets of points must have one dtype and device, not {points.dtype} on {points.device} and "
             f"{others.dtype} on {others.device}."
         )
-    away = points - others.index_select(0, _nearest(points.detach(), others.detach()))
+    away = points - others.index_select(0, _Nearest.apply(points.detach(), others.detach())[0])
     return away.square().sum(dim=1) if squared else away.norm(dim=1)
 
 
@@ -75,9 +76,25 @@ def f_score(points: Tensor | np.ndarray, reference: Tensor | np.ndarray, thresho
     return FScore(2 * precision * recall / both if both else 0.0, precision, recall)
 
 
-def _nearest(points: Tensor, others: Tensor) -> Tensor:
-    """(P,) int64 index of the nearest of others (Q, 3) for points (P, 3)."""
-    return _by_pairs(points, others) if points.is_cuda else _by_tree(points, others)
+class _Nearest(transforms.Transformable):
+    """(P,) int64 index of the nearest of others (Q, 3) for points (P, 3); a constant for every derivative."""
+
+    @staticmethod
+    def forward(points: Tensor, others: Tensor) -> tuple[Tensor]:
+        points, others = point_tensor("points", points), point_tensor("others", others)  # under vmap unknown before
+        return (_by_pairs(points, others) if points.is_cuda else _by_tree(points, others),)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: tuple[Tensor]) -> None:
+        ctx.mark_non_differentiable(*output)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> tuple[None, None]:
+        return None, None
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> None:
+        return None
 
 
 def _by_tree(points: Tensor, others: Tensor) -> Tensor:

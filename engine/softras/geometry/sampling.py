@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..checks import whole
 from ..errors import InputError
+from ..raster import transforms
 from .checks import mesh_tensors
 from .normals import corners, face_areas
 
@@ -46,6 +47,7 @@ def sample_surface(
     Raises:
         InputError: a wrong shape, NaN or infinite vertices, or a surface without area.
     """
+    transforms.refuse_vmap("softras.sample_surface", vertices, faces)
     vertices, faces = mesh_tensors(vertices, faces)
     if vertices.dim() != 2:
         raise InputError(f"points are sampled on one mesh: vertices must be (V, 3), not {tuple(vertices.shape)}.")

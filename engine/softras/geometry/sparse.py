@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 import torch
 from torch import Tensor
+
+from ..raster import transforms
 
 
 class SparseMap:
@@ -17,8 +21,8 @@ class SparseMap:
         self, matrix: sp.spmatrix, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
     ) -> None:
         """matrix: (M, N)."""
-        self._matrix = _csr(sp.csr_matrix(matrix), device, dtype)
-        self._transposed = _csr(sp.csr_matrix(matrix.T), device, dtype)
+        self._matrix = _Constant(_csr(sp.csr_matrix(matrix), device, dtype))
+        self._transposed = _Constant(_csr(sp.csr_matrix(matrix.T), device, dtype))
 
     def __call__(self, x: Tensor) -> Tensor:
         """(M, D) the product with (N, D)."""
@@ -26,14 +30,37 @@ class SparseMap:
 
 
 class _Product(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x: Tensor, matrix: Tensor, transposed: Tensor) -> Tensor:
-        ctx.transposed = transposed
-        return matrix @ x
+    """Of the form that torch.func can transform, with the matrices out of its sight; differentiable without end."""
 
     @staticmethod
-    def backward(ctx, gradient: Tensor):
-        return ctx.transposed @ gradient, None, None
+    def forward(x: Tensor, matrix: _Constant, transposed: _Constant) -> Tensor:
+        return matrix.tensor @ x
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+        _, ctx.matrix, ctx.transposed = inputs
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        if torch.is_grad_enabled() or transforms.active(gradient):
+            return _Product.apply(gradient, ctx.transposed, ctx.matrix), None, None
+        return ctx.transposed.tensor @ gradient, None, None
+
+    @staticmethod
+    def jvp(ctx: Any, x: Tensor, *_: None) -> Tensor:
+        return _Product.apply(x, ctx.matrix, ctx.transposed)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple, x: Tensor, matrix: _Constant, transposed: _Constant) -> tuple[Tensor, int]:
+        columns = x.movedim(in_dims[0], 1)  # (N, B, D), side by side
+        return _Product.apply(columns.flatten(1), matrix, transposed).unflatten(1, columns.shape[1:]), 1
+
+
+@dataclass(frozen=True, eq=False)
+class _Constant:
+    """A tensor that torch.func does not wrap."""
+
+    tensor: Tensor
 
 
 def _csr(matrix: sp.csr_matrix, device: torch.device | str, dtype: torch.dtype) -> Tensor:

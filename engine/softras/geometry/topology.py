@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..raster import transforms
 from .checks import face_tensor, vertex_tensor
 from .sparse import SparseMap
 
@@ -25,7 +26,9 @@ class Topology:
 
     def __init__(self, faces: Tensor | np.ndarray, device: torch.device | str | None = None) -> None:
         """faces: (F, 3) vertex indices, in any orientation; device: where to work, that of the faces unless given."""
-        self.faces = face_tensor(faces, device)
+        faces = transforms.constant("the faces of a softras.Topology", faces)
+        with transforms.outside():
+            self.faces = face_tensor(faces, device)
         self._maps: dict[tuple[int, torch.device, torch.dtype], SparseMap] = {}
 
     @property
@@ -46,7 +49,8 @@ class Topology:
     @cached_property
     def vertex_count(self) -> int:
         """The least number of vertices that the faces need."""
-        return int(self.faces.max()) + 1 if self.faces.numel() else 0
+        with transforms.outside():
+            return int(self.faces.max()) + 1 if self.faces.numel() else 0
 
     def of(self, vertices: Tensor | np.ndarray) -> Tensor:
         """Vertices (..., V, 3) as a tensor; InputError if they cannot be those of the faces."""
@@ -65,14 +69,17 @@ class Topology:
         count = x.shape[-2]
         key = (count, x.device, x.dtype)
         if key not in self._maps:
-            self._maps[key] = SparseMap(_random_walk(self.edges.cpu().numpy(), count), device=x.device, dtype=x.dtype)
+            with transforms.outside():
+                matrix = _random_walk(self.edges.cpu().numpy(), count)
+                self._maps[key] = SparseMap(matrix, device=x.device, dtype=x.dtype)
         columns = x.movedim(-2, 0)
         return self._maps[key](columns.reshape(count, -1)).reshape(columns.shape).movedim(0, -2)
 
     @cached_property
     def _found(self) -> tuple[Tensor, Tensor, Tensor]:
-        found = _edges_and_hinges(self.faces.cpu().numpy())
-        edges, hinges, turned = (torch.as_tensor(x, device=self.faces.device) for x in found)
+        with transforms.outside():
+            found = _edges_and_hinges(self.faces.cpu().numpy())
+            edges, hinges, turned = (torch.as_tensor(x, device=self.faces.device) for x in found)
         return edges, hinges, turned
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..checks import whole
 from ..errors import InputError
+from ..raster import transforms
 from .checks import mesh_tensors
 
 PAIRS = 1 << 22  # (face, grid line) pairs looked at at once
@@ -33,6 +34,7 @@ def voxelize(vertices: Tensor | np.ndarray, faces: Tensor | np.ndarray, resoluti
     Raises:
         InputError: a wrong shape, NaN or infinite vertices, or a resolution below 2.
     """
+    transforms.refuse("softras.voxelize, which has no gradient,")
     vertices, faces = mesh_tensors(vertices, faces)
     if vertices.dim() != 2:
         raise InputError(f"one mesh is voxelized at a time: vertices must be (V, 3), not {tuple(vertices.shape)}.")

@@ -11,6 +11,7 @@ from .. import checks
 from ..errors import InputError
 from ..mesh import Mesh
 from ..tensors import as_tensor
+from . import transforms
 
 SIGMA = (1e-20, 1e10)  # between these no number of the kernels overflows, in float32 either
 LONGEST_SIDE = 1 << 20  # pixels; float32 counts them exactly, and the pixels in front of them
@@ -40,8 +41,7 @@ def scene(
     if orthographic.shape != (n,):
         raise InputError(f"orthographic must have shape ({n},), not {tuple(orthographic.shape)}")
     near = plane("near", near, n)
-    if readable(near) and not near.gt(0).all() and not (near.gt(0) | orthographic.cpu()).all():
-        raise InputError("near must be positive, unless a camera is orthographic")
+    check_near(near, orthographic)
     return (
         vertices,
         faces,
@@ -62,6 +62,7 @@ def number(name: str, value: Any, low: float, high: float, *, above: bool = Fals
         _ask_no_gradient(name, value)
         if value.numel() != 1:
             raise InputError(f"{name} must be one number, not a tensor of shape {tuple(value.shape)}")
+        transforms.refuse_vmap(name, value)
         value = value.item()
     return checks.number(name, value, low, high, above=above)
 
@@ -78,6 +79,18 @@ def plane(name: str, depth: Tensor | float, n: int) -> Tensor:
     return depths.expand(n)
 
 
+def check_near(near: Tensor, orthographic: Tensor) -> None:
+    """Refuse a perspective camera's near plane that is not in front of it, if that can be looked at."""
+    if readable(near) and not near.gt(0).all() and not (near.gt(0) | orthographic.cpu()).all():
+        raise InputError("near must be positive, unless a camera is orthographic")
+
+
+def check_far(near: Tensor, far: Tensor) -> None:
+    """Refuse a far plane that is not behind the near one, if that can be looked at."""
+    if readable(near) and readable(far) and not far.gt(near).all():
+        raise InputError("far must be finite and greater than near; give the depths between which the mesh lies")
+
+
 def tensor(name: str, value: Any) -> Tensor:
     """The tensor that it is."""
     if isinstance(value, Tensor):
@@ -87,8 +100,13 @@ def tensor(name: str, value: Any) -> Tensor:
 
 
 def readable(tensor: Tensor) -> bool:
-    """Whether its values are there to be looked at: not a compiler's, nor on a GPU, for which one would wait."""
-    return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
+    """Whether its values are there to be looked at: not a tracer's or vmap's, nor a GPU's, which one would wait for."""
+    return tensor.device.type == "cpu" and not traced() and not transforms.batched(tensor)
+
+
+def traced() -> bool:
+    """Whether a compiler or a tracer notes down what is done."""
+    return torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() > 0
 
 
 def _ask_no_gradient(name: str, value: Tensor) -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from . import arguments, reference, sums
+from . import arguments, reference, sums, transforms
 from .image_reference import Appearance, homogeneous_pixels
 
 
@@ -47,6 +47,7 @@ def fragments_of(
     """
     if nearest is None:
         raise InputError("nearest is missing; ask softras.images for it with nearest=True")
+    transforms.refuse_vmap("what the nearest faces show (colour='hard', softras.fragments_of)", vertices, nearest, K)
     n = arguments.mesh_in_cameras(vertices, faces, K, world_to_camera)
     if arguments.tensor("nearest", nearest).dim() != 3 or len(nearest) != n or nearest.is_floating_point():
         raise InputError(f"nearest must be faces' numbers of shape ({n}, H, W), as softras.images gives them")

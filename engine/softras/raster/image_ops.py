@@ -26,6 +26,7 @@ from . import (
     image_reference,
     ops,
     textures,
+    transforms,
 )
 from .modes import DISTANCES, Choices, Modes, Numbers, checked
 from .sums import spread, total
@@ -128,8 +129,7 @@ def images(
         back = front.new_full((n,), compat.FAR) if softras_compat else _far(vertices, world_to_camera, front)
     else:
         back = arguments.plane("far", far, n).to(device)
-        if arguments.readable(back) and not back.gt(front).all():
-            raise InputError("far must be finite and greater than near; give the depths between which the mesh lies")
+        arguments.check_far(front, back)
     planes = front, back
     flags = {"lit": lit, "nearest": nearest, "softras_compat": softras_compat}
     lit, nearest, softras_compat = (checks.flag(name, value) for name, value in flags.items())
@@ -156,8 +156,9 @@ def images(
         texels = texture
     elif texture is not None:
         texels, size = texture.texels, (texture.height, texture.width)
-        ops.check_values(vertices, faces, K, world_to_camera)  # which are looked up here
-        _check_rows(attribute_faces, attributes)
+        if not transforms.batched(vertices, K, world_to_camera, attributes, attribute_faces):
+            ops.check_values(vertices, faces, K, world_to_camera)  # which are looked up here
+            _check_rows(attribute_faces, attributes)
         uv = attributes[..., :2]
         levels = textures.face_levels(
             vertices, faces, K, world_to_camera, uv, attribute_faces, *size, orthographic=orthographic
@@ -166,6 +167,7 @@ def images(
     appearance = appearance_of(attributes, attribute_faces, texels, levels, choices)
     native = ops.computes(vertices) and not softras_compat
     if not native:
+        transforms.refuse("rendering with softras_compat or without the native library")
         ops.check_values(vertices, faces, K, world_to_camera)
         check_values(*look)
     if softras_compat:
@@ -176,7 +178,8 @@ def images(
             modes.sigma, modes.gamma, modes.eps, modes.shape, modes.shift, modes.power, modes.cutoff, modes.reach
         )
         inputs = *scene, orthographic, *planes, cull, *look, [float(x) for x in numbers], [int(x) for x in choices]
-        alpha, image, face, *_ = _images(*inputs) if ops.dispatches(vertices) else _Eager.apply(*inputs)
+        run = _Transformed.apply if transforms.active() else _images if ops.dispatches(vertices) else _Eager.apply
+        alpha, image, face, *_ = run(*inputs)
     else:
         alpha, image, face = image_reference.images(*scene, appearance, background, modes, orthographic, *planes, cull)
     if colour == "hard":
@@ -429,8 +432,40 @@ class _Eager(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad_alpha, grad_image, *_):
-        differentiable = torch.is_grad_enabled()
-        return _gradients(ctx, grad_alpha, grad_image, _images_backward if differentiable else _compute_backward)
+        watched = torch.is_grad_enabled() or transforms.active(grad_alpha, grad_image)
+        return _gradients(ctx, grad_alpha, grad_image, _Gradients.apply if watched else _compute_backward)
+
+
+class _Transformed(transforms.Transformable):
+    """The operator under torch.func's transforms; in forward mode it is refused."""
+
+    @staticmethod
+    def forward(*inputs):
+        orthographic, near, far = inputs[6:9]
+        arguments.check_near(near, orthographic)
+        arguments.check_far(near, far)  # which under vmap had no one value before
+        return _images(*inputs)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.mark_non_differentiable(*output[2:])
+        _save(ctx, inputs, output)
+
+    @staticmethod
+    def backward(ctx, grad_alpha, grad_image, *_):
+        return _gradients(ctx, grad_alpha, grad_image, _Gradients.apply)
+
+    @staticmethod
+    def jvp(ctx, *tangents):
+        transforms.refuse_forward_mode("softras.images")
+
+
+class _Gradients(transforms.Derivative):
+    operator = "softras.images"
+
+    @staticmethod
+    def forward(*inputs):
+        return _images_backward(*inputs)
 
 
 def background_share(depth: Tensor, weight: Tensor, near: Tensor, far: Tensor, numbers: Numbers) -> Tensor:
@@ -440,9 +475,5 @@ def background_share(depth: Tensor, weight: Tensor, near: Tensor, far: Tensor, n
     return (exponent.clamp_max(0).exp() / weight).to(depth.dtype)
 
 
-def _refuse_twice(ctx, *grads):
-    raise RuntimeError("softras.images can be differentiated once, not twice: its gradients have no gradients.")
-
-
 _images.register_autograd(_backward, setup_context=_save)
-_images_backward.register_autograd(_refuse_twice)
+_images_backward.register_autograd(transforms.refuse_twice("softras.images"))

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..checks import LARGEST
 from ..errors import InputError
-from . import arguments, ops, reference
+from . import arguments, ops, reference, transforms
 
 
 class Jacobian(NamedTuple):
@@ -64,6 +64,7 @@ def silhouettes_jacobian(
     Raises:
         ValueError: what `silhouettes` refuses, and derivatives of a wrong shape, dtype or device, or none at all.
     """
+    transforms.refuse("softras.silhouettes_jacobian")
     arguments.mesh_in_cameras(vertices, faces, K, world_to_camera)
     scene = vertices.detach(), faces, K.detach(), world_to_camera.detach()
     args = arguments.scene(*scene, height, width, sigma, orthographic, near, cull)

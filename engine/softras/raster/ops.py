@@ -14,7 +14,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from . import arguments, cpu, cuda, reference
+from . import arguments, cpu, cuda, reference, transforms
 
 
 def silhouettes(
@@ -32,8 +32,9 @@ def silhouettes(
 ) -> Tensor:
     """Soft silhouettes of a mesh in N cameras (SoftRas: euclidean distance, sigmoid, product).
 
-    Differentiable with respect to `vertices`, `K` and `world_to_camera`. Exact: every face that reaches a pixel
-    counts, except where the pixel is already opaque to within 1e-8 (float32) or 1e-16 (float64).
+    Differentiable, once, with respect to `vertices`, `K` and `world_to_camera`, in reverse and in forward mode. Exact:
+    every face that reaches a pixel counts, except where the pixel is already opaque to within 1e-8 (float32) or 1e-16
+    (float64).
     Memory: O(faces + pixels), whatever the overdraw; on the CPU of one view per thread, on a GPU see docs/cuda.md.
 
     Args:
@@ -56,11 +57,12 @@ def silhouettes(
     """
     args = arguments.scene(vertices, faces, K, world_to_camera, height, width, sigma, orthographic, near, cull)
     if not computes(vertices):
+        transforms.refuse("rendering without the native library")
         check_values(vertices, faces, K, world_to_camera)
         return reference.silhouettes(*args)
-    if dispatches(vertices):
-        return _silhouettes(*args)[0]
-    return _Eager.apply(*args)
+    if transforms.active():
+        return _Transformed.apply(*args)[0]
+    return _silhouettes(*args)[0] if dispatches(vertices) else _Eager.apply(*args)
 
 
 def computes(tensor: Tensor) -> bool:
@@ -69,8 +71,8 @@ def computes(tensor: Tensor) -> bool:
 
 
 def dispatches(tensor: Tensor) -> bool:
-    """Whether torch's dispatcher must see the operator: inside a compiler, or for tensors that are not plain."""
-    return torch.compiler.is_compiling() or type(tensor) not in (Tensor, torch.nn.Parameter)
+    """Whether torch's dispatcher must see the operator: in a compiler or tracer, or for tensors that are not plain."""
+    return arguments.traced() or type(tensor) not in (Tensor, torch.nn.Parameter)
 
 
 def _on_gpu(tensor: Tensor) -> bool:
@@ -104,24 +106,60 @@ class _Eager(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad_alpha):
-        gradients = _Gradients.apply if torch.is_grad_enabled() else functools.partial(compute, "silhouettes_backward")
+        watched = torch.is_grad_enabled() or transforms.active(grad_alpha)
+        gradients = _Gradients.apply if watched else functools.partial(compute, "silhouettes_backward")
         return _gradients(ctx, grad_alpha, gradients)
 
 
-class _Gradients(torch.autograd.Function):
-    """The gradients where somebody may differentiate them again, which is refused."""
+class _Transformed(transforms.Transformable):
+    """The operator under torch.func's transforms and in forward mode."""
 
     @staticmethod
-    def forward(ctx, *inputs):
-        return compute("silhouettes_backward", *inputs)
+    def forward(*inputs):
+        arguments.check_near(inputs[8], inputs[7])  # which under vmap had no one value before
+        return _silhouettes(*inputs)
 
     @staticmethod
-    def backward(ctx, *grads):
-        _refuse_twice(ctx, *grads)
+    def setup_context(ctx, inputs, output):
+        ctx.mark_non_differentiable(output[1])
+        _save(ctx, inputs, output)
+        ctx.save_for_forward(output[1], *inputs[:4], *inputs[7:9])
+
+    @staticmethod
+    def backward(ctx, grad_alpha, _):
+        return _gradients(ctx, grad_alpha, _Gradients.apply)
+
+    @staticmethod
+    def jvp(ctx, d_vertices, _faces, d_K, d_world_to_camera, *_):
+        transmittance, vertices, faces, K, world_to_camera, orthographic, near = ctx.saved_tensors
+        scene = vertices, faces, K, world_to_camera, ctx.sigma, orthographic, near, ctx.cull
+        return *_Tangent.apply(transmittance, *scene, d_vertices, d_K, d_world_to_camera), None
 
 
-def _refuse_twice(ctx, *grads):
-    raise RuntimeError("softras.silhouettes can be differentiated once, not twice: its gradients have no gradients.")
+class _Gradients(transforms.Derivative):
+    """The gradients where somebody may transform them or differentiate them again."""
+
+    operator = "softras.silhouettes"
+
+    @staticmethod
+    def forward(*inputs):
+        return _silhouettes_backward(*inputs)
+
+
+class _Tangent(transforms.Derivative):
+    """How alpha (N, H, W) follows one parameter, as `silhouettes_jacobian` has it with P = 1."""
+
+    operator = "softras.silhouettes"
+
+    @staticmethod
+    def forward(transmittance, *inputs):
+        from . import jacobian  # whose operator it is, and which imports this module
+
+        *scene, d_vertices, d_K, d_world_to_camera = inputs
+        tangents = [None if x is None else x[..., None] for x in (d_vertices, d_K, d_world_to_camera)]
+        pixels = torch.arange(transmittance.numel(), device=transmittance.device)
+        rows = jacobian._silhouettes_jacobian(transmittance, pixels, *scene, 1, *tangents)
+        return (rows.view(transmittance.shape),)
 
 
 @torch.library.custom_op("softras::silhouettes", mutates_args=())
@@ -167,7 +205,7 @@ def _(grad_alpha, transmittance, vertices, faces, K, world_to_camera, sigma, ort
     return vertices.new_empty(vertices.shape), K.new_empty(K.shape), world_to_camera.new_empty(world_to_camera.shape)
 
 
-_silhouettes_backward.register_autograd(_refuse_twice)
+_silhouettes_backward.register_autograd(transforms.refuse_twice("softras.silhouettes"))
 
 
 def _save(ctx, inputs, output) -> None:

@@ -53,8 +53,12 @@ class _Spread(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
-        ctx.dim = inputs[1]
+        ctx.dim, ctx.count = inputs[1:]
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         return total(gradients[0], ctx.dim), None, None
+
+    @staticmethod
+    def jvp(ctx: Any, values: Tensor, *_: None) -> Tensor:
+        return spread(values, ctx.dim, ctx.count)

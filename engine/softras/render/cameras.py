@@ -2,7 +2,8 @@
 
 Everything broadcasts over leading dimensions and has a gradient to every argument that is a tensor. Tensors and arrays
 keep their dtype and device, which plain numbers and sequences adopt (float32 on the CPU where there are no others).
-Values are checked, for which tensors on a GPU are waited for.
+Values are checked, for which tensors on a GPU are waited for. Inside torch.compile and torch.func.vmap, where there are
+no values to look at, a matrix of values that would be refused is NaN, which the rasterizer refuses.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from typing import Literal
 import numpy as np
 import torch
 from torch import Tensor
+
+from ..raster.transforms import batched
 
 Number = Tensor | np.ndarray | float
 Vector = Tensor | np.ndarray | Sequence[float]
@@ -110,7 +113,7 @@ def perspective(
     """
     (fov,) = _tensors(fov)
     half = (torch.deg2rad(fov) if degrees else fov) / 2
-    _check((half > 0) & (half < math.pi / 2), "fov must be between 0 and 180 degrees")
+    half = _checked(half, (half > 0) & (half < math.pi / 2), "fov must be between 0 and 180 degrees")
     return _intrinsics(_pixels(side, height, width) / 2 / half.tan(), height, width, principal_point)
 
 
@@ -127,7 +130,7 @@ def orthographic(
         ValueError: an extent that is not positive, or an unknown side.
     """
     (extent,) = _tensors(extent)
-    _check(extent > 0, "extent must be positive")
+    extent = _checked(extent, extent > 0, "extent must be positive")
     return _intrinsics(_pixels(side, height, width) / extent, height, width, principal_point)
 
 
@@ -137,31 +140,31 @@ def _tensors(*values: Number | Vector) -> list[Tensor]:
     dtypes = [x.dtype for x in given if x.is_floating_point()] or [torch.get_default_dtype()]
     dtype = functools.reduce(torch.promote_types, dtypes)
     device = next((x.device for x in values if isinstance(x, Tensor)), torch.device("cpu"))
-    return [
-        x.to(dtype) if isinstance(x, Tensor) else torch.tensor(np.asarray(x).tolist(), dtype=dtype, device=device)
-        for x in values
-    ]
+    lists = [x.tolist() if isinstance(x, np.ndarray) else x for x in values]
+    return [x.to(dtype) if isinstance(x, Tensor) else torch.tensor(x, dtype=dtype, device=device) for x in lists]
 
 
-def _check(fine: Tensor, message: str) -> None:
-    """Raise ValueError unless all is fine; NaN is not."""
+def _checked(value: Tensor, fine: Tensor, message: str) -> Tensor:
+    """The value; ValueError unless all is fine, or NaN there if that cannot be looked at."""
+    if torch.compiler.is_compiling() or batched(fine):
+        return torch.where(fine, value, torch.nan)
     if not bool(fine.all()):
         raise ValueError(f"{message}.")
+    return value
 
 
 def _unit(vector: Tensor, message: str) -> Tensor:
     """The vector (..., 3) with length 1."""
     length = vector.norm(dim=-1, keepdim=True)
-    _check((length > 0) & length.isfinite(), message)
-    return vector / length
+    return vector / _checked(length, (length > 0) & length.isfinite(), message)
 
 
 def _across(a: Tensor, b: Tensor, message: str) -> Tensor:
     """(..., 3) a x b with length 1, of unit vectors that must not be parallel."""
     normal = torch.linalg.cross(a, b)
     # Nearer to parallel than this, what is left of the product is rounding.
-    _check(normal.norm(dim=-1) > 16 * torch.finfo(normal.dtype).eps, message)
-    return normal / normal.norm(dim=-1, keepdim=True)
+    length = normal.norm(dim=-1, keepdim=True)
+    return normal / _checked(length, length > 16 * torch.finfo(normal.dtype).eps, message)
 
 
 def _pose(eye: Tensor, forward: Tensor, up: Tensor) -> Tensor:

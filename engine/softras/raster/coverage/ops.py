@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import arguments, ops
+from .. import arguments, ops, transforms
 from ..jacobian import Jacobian
 from ..jacobian import _check as check_tangents
 from . import cpu, reference
@@ -47,11 +47,12 @@ def coverage(
     """
     args = _checked(vertices, faces, K, world_to_camera, height, width, orthographic, near, cull)
     if vertices.device.type == "cpu" and not cpu.cpu.available():
+        transforms.refuse("rendering without the native library")
         ops.check_values(vertices, faces, K, world_to_camera)
         return reference.coverage(*args)
-    if ops.dispatches(vertices):
-        return _coverage(*args)
-    return _Eager.apply(*args)
+    if transforms.active():
+        return _Transformed.apply(*args)[0]
+    return _coverage(*args) if ops.dispatches(vertices) else _Eager.apply(*args)
 
 
 def coverage_jacobian(
@@ -78,6 +79,7 @@ def coverage_jacobian(
     Raises:
         ValueError: what `coverage` refuses, and derivatives of a wrong shape, dtype or device, or none at all.
     """
+    transforms.refuse("softras.coverage_jacobian")
     args = _checked(
         vertices.detach(), faces, K.detach(), world_to_camera.detach(), height, width, orthographic, near, cull
     )
@@ -116,31 +118,46 @@ class _Eager(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad_alpha):
-        if torch.is_grad_enabled():
-            return _Gradients.apply(ctx, grad_alpha, *ctx.saved_tensors)
-        return _gradients(ctx, grad_alpha, *ctx.saved_tensors)
+        if torch.is_grad_enabled() or transforms.active(grad_alpha):
+            return _gradients(ctx, grad_alpha)
+        grads = cpu.coverage_backward(grad_alpha.cpu(), ctx.kept, *_on_cpu(*ctx.saved_tensors, ctx.cull))
+        gv, gk, gw = (g.to(grad_alpha.device) for g in grads)
+        return gv, None, gk, gw, None, None, None, None, None
 
 
-def _gradients(ctx, grad_alpha, *saved):
-    grads = cpu.coverage_backward(grad_alpha.cpu(), ctx.kept, *_on_cpu(*saved, ctx.cull))
-    gv, gk, gw = (g.to(grad_alpha.device) for g in grads)
+class _Transformed(transforms.Transformable):
+    """The operator under torch.func's transforms; in forward mode it is refused."""
+
+    @staticmethod
+    def forward(*inputs):
+        arguments.check_near(inputs[7], inputs[6])  # which under vmap had no one value before
+        return (_coverage(*inputs),)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        _save(ctx, inputs, output)
+
+    @staticmethod
+    def backward(ctx, grad_alpha):
+        return _gradients(ctx, grad_alpha)
+
+    @staticmethod
+    def jvp(ctx, *tangents):
+        transforms.refuse_forward_mode("softras.coverage")
+
+
+class _Gradients(transforms.Derivative):
+    operator = "softras.coverage"
+
+    @staticmethod
+    def forward(*inputs):
+        return _coverage_backward(*inputs)
+
+
+def _gradients(ctx, grad_alpha):
+    """The gradients where somebody may transform them or differentiate them again."""
+    gv, gk, gw = _Gradients.apply(grad_alpha, *ctx.saved_tensors, ctx.cull)
     return gv, None, gk, gw, None, None, None, None, None
-
-
-class _Gradients(torch.autograd.Function):
-    """The gradients where somebody may differentiate them again, which is refused."""
-
-    @staticmethod
-    def forward(ctx, outer, grad_alpha, *saved):
-        return _gradients(outer, grad_alpha, *saved)
-
-    @staticmethod
-    def backward(ctx, *grads):
-        _refuse_twice(ctx, *grads)
-
-
-def _refuse_twice(ctx, *grads):
-    raise RuntimeError("softras.coverage can be differentiated once, not twice: its gradients have no gradients.")
 
 
 @torch.library.custom_op("softras::coverage", mutates_args=())
@@ -188,7 +205,7 @@ def _(grad_alpha, vertices, faces, K, world_to_camera, orthographic, near, cull)
     return vertices.new_empty(vertices.shape), K.new_empty(K.shape), world_to_camera.new_empty(world_to_camera.shape)
 
 
-_coverage_backward.register_autograd(_refuse_twice)
+_coverage_backward.register_autograd(transforms.refuse_twice("softras.coverage"))
 
 
 def _save(ctx, inputs, output) -> None:
