@@ -6,10 +6,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
+from fitting_scenes import hook, turned, views_of
 from rig_scenes import POSE, around, bent, matches, moved, pixel_errors, seen_from, shots
 
 from softras import Mesh, fit
 from softras.deform.cameras import rotations
+from softras.fitting.facing import best_apart, facings
+from softras.fitting.turns import spread
 
 
 def test_cameras_are_found_one_by_one(posed, views):
@@ -88,3 +92,47 @@ def test_orthographic_cameras_are_found(posed):
     assert pixel_errors(posed.vertices(), result.cameras, cameras).max() < 0.7
     assert all(camera.orthographic for camera in result.cameras)
     matches(result, given)
+
+
+def around_object(camera, degrees, axis):
+    """The camera turned about the world's origin."""
+    turn = np.eye(4)
+    turn[:3, :3] = rotations(np.radians(degrees) * np.array([axis]) / np.linalg.norm(axis))[0]
+    return replace(camera, world_to_camera=camera.world_to_camera @ turn)
+
+
+def direction_error(camera, truth) -> float:
+    """Degrees between the places of two cameras, seen from the world's origin."""
+    a, b = camera.centre, truth.centre
+    return np.degrees(np.arccos(a @ b / np.linalg.norm(a) / np.linalg.norm(b)))
+
+
+@pytest.mark.parametrize("degrees, axis", [(70, (0, 0, 1)), (110, (1, 0, 1)), (160, (1, 1, 0))])
+def test_a_camera_is_found_from_one_silhouette_wherever_it_starts(degrees, axis):
+    view = views_of(hook(), 5, 96)[1]
+    given = replace(view, camera=around_object(view.camera, degrees, axis))
+    result = fit(hook(), [given], optimize="cameras", camera_parts=("location", "rotation"))
+    assert result.mean_iou > 0.97
+    assert direction_error(result.cameras[0], view.camera) < 5
+
+
+def test_a_rig_of_cameras_is_found_from_the_other_side_of_the_object():
+    views = views_of(hook(), 3, 96)
+    given = [replace(view, camera=around_object(view.camera, 130, (1, 2, 0))) for view in views]
+    parts = ("location", "rotation")
+    result = fit(hook(), given, optimize="cameras", cameras_together=True, camera_parts=parts)
+    assert result.mean_iou > 0.97
+    for camera, view in zip(result.cameras, views, strict=True):
+        assert direction_error(camera, view.camera) < 5
+
+
+def test_rotations_are_rated_and_the_true_one_is_among_the_best():
+    mesh, views = hook(), views_of(hook(), 2, 96)
+    off = turned(mesh, 100)
+    rated = facings(off, views, spread(600, np.pi), torch.device("cpu"))
+    assert len(rated) == 600 and rated[0].iou > 0.7 and rated[0].iou >= rated[-1].iou
+    best = best_apart(rated, 5)
+    truth = rotations(np.radians(-100) * np.array([[0, 1, 0]]))[0]
+    angles = [np.degrees(np.arccos(np.clip((np.trace(f.rotation.T @ truth) - 1) / 2, -1, 1))) for f in best]
+    assert min(angles) < 25
+    assert not facings(off, views, spread(600, np.pi), torch.device("cpu"), ended=lambda: True)

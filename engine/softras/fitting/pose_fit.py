@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.spatial.transform import Rotation
 
 from ..camera import Camera
 from ..deform.cameras import COUNT, CameraMoves
@@ -15,16 +16,19 @@ from ..deform.posed import PARTS
 from ..errors import InputError
 from ..mesh import Mesh
 from ..rig import Rig, Transform
-from ..views import View
+from ..views import View, mean_iou
 from .aim import aimed
+from .crops import mask_bounds
 from .evaluate import evaluate, thinned
-from .placement import check_cameras, moved_onto_masks, onto_masks
+from .facing import best_apart, facings
+from .placement import check_cameras, clearly_better, moved_onto_masks, nearest_point_to_rays, onto_masks
 from .poses import Moment, PoseSearch
 from .progress import FitResult, Journal, Progress
 from .schedule import CAMERAS, FINE, FINEST, JOINT, OBJECT, POSE, POSE_NEAR, SHAPE
 from .settings import Settings
-from .turns import search_turns
+from .turns import search_turns, spread
 
+FACINGS, TRIED = 1000, 8  # rotations of a camera about the object: how many are rated, and how many of them refined
 SWEEPS = 3  # of frames that try other poses
 MEASURE_SECONDS = 2.0  # between measurements of all that changed
 MATCHED = 0.9  # mean IoU of a start whose rotation is not searched for
@@ -62,6 +66,7 @@ class PoseFit:
         self.measured = -np.inf  # when
         self.changed = set(self.frames)  # since
         self.cameras = [view.camera for view in views]
+        self.bases = list(self.cameras)  # from which the cameras move
 
     def events(self) -> Iterator[Progress | FitResult]:
         """What happens; the last item is the result."""
@@ -121,11 +126,13 @@ class PoseFit:
         check_cameras(mesh, [view for view in self.views if view.weight > 0])
         return rig, loose
 
-    def begin_search(self, parts: Sequence[str], frames: Sequence[Sequence[View]]) -> PoseSearch:
-        """The search for what these parts of the rig are in frames with these views."""
+    def begin_search(
+        self, parts: Sequence[str], frames: Sequence[Sequence[View]], rig: Rig | None = None
+    ) -> PoseSearch:
+        """The search for what these parts of the rig (the fit's own, or another) are in frames with these views."""
         settings = self.settings
         return PoseSearch(
-            self.rig,
+            rig or self.rig,
             parts,
             frames,
             weights=settings.term_weights(),
@@ -184,7 +191,7 @@ class PoseFit:
         free = self.rig.transform.turns_freely
         unsure = self.placed or self.iou[self.used[frame]].mean() < MATCHED
         turns = self.settings.turns if free and unsure else 0
-        return search_turns(self.search, frame, OBJECT, turns)
+        return search_turns(self.search, frame, OBJECT, spread(turns))
 
     def fill(self, seen: Sequence[int]) -> None:
         """Frames that no view counts for are between those beside them."""
@@ -205,7 +212,7 @@ class PoseFit:
 
     def moves(self, which: Sequence[int]) -> CameraMoves:
         """How the cameras of these views move, in unit space."""
-        cameras = [self.search.unit.camera(self.views[i].camera) for i in which]
+        cameras = [self.search.unit.camera(self.bases[i]) for i in which]
         return CameraMoves(
             np.array([camera.world_to_camera for camera in cameras]),
             _owners(cameras),
@@ -215,8 +222,57 @@ class PoseFit:
         )
 
     def find_cameras(self, which: list[int]) -> Iterator[Progress]:
-        """The cameras of these views, the mesh staying as it is."""
-        self.search = self.begin_search((), [[self.views[i] for i in which if self.views[i].weight > 0]])
+        """The cameras of these views, the mesh staying as it is.
+
+        Cameras that may go anywhere and end badly are searched for from all sides, and move to what is clearly better.
+        """
+        yield from self.refine_cameras(which)
+        counting = [i for i in which if self.views[i].weight > 0]
+        before, cameras = self.matched(counting), list(self.cameras)
+        if (
+            before >= MATCHED
+            or not self.settings.turns
+            or not {"location", "rotation"} <= set(self.settings.camera_parts)
+        ):
+            return
+        # Turned cameras around an object see what they would see of the object, turned the other way.
+        rig = rig_of(Mesh(self.rig.vertices(), self.rig.mesh.faces))
+        views = [replace(self.views[i], camera=cameras[i]) for i in counting]
+        middle = rig.transform.location
+        shown = nearest_point_to_rays(
+            [view.camera for view in views],
+            [np.sum(mask_bounds(view), axis=1)[::-1] / 2 for view in views],
+            near=middle,
+        )
+        rig = replace(rig, transform=replace(rig.transform, location=shown, free_scale=False))
+        self.search = self.begin_search(("object",), [views], rig)
+        mesh = self.search.level(OBJECT[0]).mesh
+        rated = facings(mesh, views, spread(FACINGS, np.pi), self.device, self.ended)
+        turns = [Rotation.from_matrix(facing.rotation) for facing in best_apart(rated, TRIED)]
+        yield from self.follow(search_turns(self.search, 0, OBJECT, turns))
+        found = self.search.rig_at(self.search.poses[0]).transform.matrix()
+        found[:3, 3] -= found[:3, :3] @ middle
+        for i in which:
+            self.bases[i] = replace(cameras[i], world_to_camera=cameras[i].world_to_camera @ found)
+            self.cameras[i] = self.bases[i]
+        yield from self.refine_cameras(which)
+        if not clearly_better(self.matched(counting), before):
+            self.cameras = cameras
+            yield self.evaluated()
+
+    def matched(self, which: Sequence[int]) -> float:
+        """Mean IoU of these views with their cameras as they are now."""
+        return mean_iou(self.measure(self.watched, set(self.frames))[list(which)], [self.views[i] for i in which])
+
+    def ended(self) -> bool:
+        """Whether the time is up, or the caller wants the end."""
+        self.late |= self.journal.elapsed() > self.max_seconds
+        return self.late or self.journal.stopped()
+
+    def refine_cameras(self, which: list[int]) -> Iterator[Progress]:
+        """The cameras of these views from where they are."""
+        seen = [replace(self.views[i], camera=self.bases[i]) for i in which if self.views[i].weight > 0]
+        self.search = self.begin_search((), [seen])
         search, moves = self.search, self.moves(which)
         search.move_cameras(moves)
         found = []
@@ -233,7 +289,7 @@ class PoseFit:
         """Where the cameras of these views, of which the search's moves are, are now."""
         moves, unit = self.search.moves, self.search.unit
         assert moves is not None
-        given = [self.views[i].camera for i in which]
+        given = [self.bases[i] for i in which]
         scales = [np.diag([unit.size, unit.size, 1.0]) if camera.orthographic else np.eye(3) for camera in given]
         K = np.array([camera.K @ scale for camera, scale in zip(given, scales, strict=True)])
         K, matrices = moves.moved(np.arange(len(which)), K, self.search.shared.reshape(-1, COUNT))

@@ -40,7 +40,8 @@ class Settings:
         camera_parts: what of the cameras may change, of "location", "rotation", "focal" and "shift".
         cameras_together: the cameras keep their places among one another and have one lens.
         known_frame: the frame in which the rig's pose is right as given, or None. Others start from it.
-        turns: how many rotations of the object are tried at first; 0 for the given one alone.
+        turns: how many rotations of the object are tried at first; 0 for the given one alone, and for no search for
+            cameras from all sides.
         seed: of the order in which views are visited; on the CPU the same seed gives the same result.
         device: "auto", "cpu" or "cuda".
         place: "auto" brings the mesh onto the masks first where it clearly matches them better so: moved and scaled,

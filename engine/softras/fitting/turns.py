@@ -14,11 +14,13 @@ FARTHEST = np.radians(85)  # from the given rotation
 KEPT = (6, 2)  # candidates after the first stage, and after the second
 
 
-def search_turns(search: PoseSearch, frame: int, stages: Sequence[PoseStage], turns: int) -> Iterator[Moment]:
+def search_turns(
+    search: PoseSearch, frame: int, stages: Sequence[PoseStage], turns: Sequence[Rotation]
+) -> Iterator[Moment]:
     """The object's place in a frame, all else as it is: into `search.poses`.
 
-    Every rotation goes through the first stage, the best of them through the second, of those the best
-    through the rest.
+    The given rotation, and those that are made before it, go through the first stage, the best of them through the
+    second, of those the best through the rest.
     """
     given = search.poses[frame]
     part = search.figure.slices["object"]
@@ -40,8 +42,8 @@ def search_turns(search: PoseSearch, frame: int, stages: Sequence[PoseStage], tu
                 search.costs[frame], search.poses[frame] = candidates[k]
 
 
-def turned(search: PoseSearch, given: np.ndarray, count: int) -> list[np.ndarray]:
-    """Parameters (P,) of the object turned about the middle of its mesh in `count` ways, evenly spread."""
+def turned(search: PoseSearch, given: np.ndarray, turns: Sequence[Rotation]) -> list[np.ndarray]:
+    """Parameters (P,) of the object turned about the middle of its mesh, before the rotation that it has."""
     names = [name.removeprefix("object.") for name in search.figure.names[search.figure.slices["object"]]]
     if not {"rotation.x", "rotation.y", "rotation.z"} <= set(names):
         return []
@@ -52,7 +54,7 @@ def turned(search: PoseSearch, given: np.ndarray, count: int) -> list[np.ndarray
     middle = back[:3, :3] @ ((world.min(axis=0) + world.max(axis=0)) / 2) + back[:3, 3]
     local = np.linalg.solve(start[:3, :3], middle - start[:3, 3])
     found = []
-    for rotation in _spread(count):
+    for rotation in turns:
         pose = given.copy()
         at = search.figure.slices["object"].start
         linear = start[:3, :3] / transform.scale @ rotation.as_matrix() * transform.scale
@@ -66,11 +68,11 @@ def turned(search: PoseSearch, given: np.ndarray, count: int) -> list[np.ndarray
     return found
 
 
-def _spread(count: int) -> list[Rotation]:
-    """Rotations no farther than FARTHEST, evenly spread, by a super-Fibonacci spiral (Alexa, CVPR 2022)."""
+def spread(count: int, farthest: float = FARTHEST) -> list[Rotation]:
+    """Rotations no farther than that (radians), evenly spread, by a super-Fibonacci spiral (Alexa, CVPR 2022)."""
     phi, psi = np.sqrt(2), 1.533751168755204288118041
     found: list[Rotation] = []
-    total = max(1, 4 * count)
+    total = max(1, 4 * count if farthest < np.pi else count)
     while len(found) < count:  # of all rotations a share is near enough
         s = np.arange(total) + 0.5
         r, big = np.sqrt(s / total), np.sqrt(1 - s / total)
@@ -78,6 +80,6 @@ def _spread(count: int) -> list[Rotation]:
         every = Rotation.from_quat(
             np.column_stack([r * np.sin(alpha), r * np.cos(alpha), big * np.sin(beta), big * np.cos(beta)])
         )
-        found = [rotation for rotation in every if rotation.magnitude() < FARTHEST]
+        found = [rotation for rotation in every if rotation.magnitude() <= farthest]
         total = total * 5 // 4
     return found[:count]
