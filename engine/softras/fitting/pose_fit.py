@@ -32,6 +32,7 @@ FACINGS, TRIED = 1000, 8  # rotations of a camera about the object: how many are
 SWEEPS = 3  # of frames that try other poses
 MEASURE_SECONDS = 2.0  # between measurements of all that changed
 MATCHED = 0.9  # mean IoU of a start whose rotation is not searched for
+SETTLED = 0.95  # mean IoU of cameras that are not searched for from all sides
 
 
 class PoseFit:
@@ -230,7 +231,7 @@ class PoseFit:
         counting = [i for i in which if self.views[i].weight > 0]
         before, cameras = self.matched(counting), list(self.cameras)
         if (
-            before >= MATCHED
+            before >= SETTLED
             or not self.settings.turns
             or not {"location", "rotation"} <= set(self.settings.camera_parts)
         ):
