@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from .engine.softras import InputError, job
+from .engine.softras.errors import one_line
 from .engine.softras.io.files import open_new
 
 HELLO_SECONDS = 60.0  # a cold torch import from a slow disk takes a while
@@ -144,6 +145,11 @@ class Engine:
             message = job.decode(line)
         except InputError:
             raise self._fail("the engine's Python answered with something that is not a Softras message") from None
+        # Another process's words, which are shown as they come.
+        if "message" in message:
+            message["message"] = one_line(str(message["message"]))
+        if isinstance(message.get("notes"), list):
+            message["notes"] = [one_line(str(note)) for note in message["notes"]]
         if self.hello is not None:
             return [message]
         if message["type"] != "hello":
@@ -174,7 +180,7 @@ class Engine:
             lines = self.log.read_text(errors="replace").split("\n")
         except OSError:
             return ""
-        return next((line.strip().rstrip(".") for line in reversed(lines) if line.strip()), "")
+        return next((one_line(line.strip().rstrip(".")) for line in reversed(lines) if line.strip()), "")
 
     def kill(self) -> None:
         """End the process now. Safe to call twice."""

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from . import __version__
-from .errors import InputError
+from .errors import InputError, one_line
 
 if TYPE_CHECKING:
     from .fitting import FitResult, Progress
@@ -308,7 +308,7 @@ def _print_result(job: Job, result: FitResult, options: argparse.Namespace, seco
     width = max(4, *(len(view.name) for view in job.views))
     print(f"{'view':{width}}  IoU")
     for view, iou in zip(job.views, result.iou, strict=True):
-        print(f"{view.name:{width}}  {'left out' if math.isnan(iou) else f'{iou:.4f}'}")
+        print(f"{one_line(view.name):{width}}  {'left out' if math.isnan(iou) else f'{iou:.4f}'}")
     print(f"{'mean':{width}}  {result.mean_iou:.4f}")
     for note in result.notes:
         print(note)

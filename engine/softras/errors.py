@@ -12,18 +12,21 @@ _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 60  # characters
 
 
-class InputError(ValueError):
-    """What was given cannot be used; the message is one sentence that says what to do about it.
+def one_line(text: str) -> str:
+    """Text as one short line: control characters and halves of characters become spaces, the middle is left out.
 
-    Control characters and halves of characters in it (of a file's name, or of its text) become spaces, so that a
-    terminal, a log and Blender's status bar show one line; what is longer than LONGEST is cut in its middle.
+    So a terminal, a log and Blender's status bar show it, whatever a file's name, a file's text or another process has
+    put into it.
     """
+    text = _CONTROL.sub(" ", text)
+    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
+
+
+class InputError(ValueError):
+    """What was given cannot be used; the message is one sentence, on one line, that says what to do about it."""
 
     def __init__(self, message: str) -> None:
-        message = _CONTROL.sub(" ", message)
-        if len(message) > LONGEST:
-            message = f"{message[: LONGEST // 2]} ... {message[-LONGEST // 2 :]}"
-        super().__init__(message)
+        super().__init__(one_line(message))
 
 
 def shown(value: Any) -> str:

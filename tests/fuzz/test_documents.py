@@ -165,6 +165,7 @@ def short_fit(folder: Path) -> None:
     for event in run(job, stop=lambda: time.monotonic() > end):
         vertices = event.mesh.vertices if isinstance(event, FitResult) else event.vertices
         assert vertices is None or np.isfinite(vertices).all()
+        assert all(note.isprintable() for note in event.notes)
     assert isinstance(event, FitResult)
 
 
@@ -199,6 +200,16 @@ def test_the_documents_that_are_changed_are_right_themselves(scratch: Path) -> N
     for name, start in (("right", {"mesh": some_mesh()}), ("right rig", {"rig": some_rig()})):
         saved_job(scratch / name, **start)
         assert refused_or(lambda name=name: short_fit(scratch / name)) is None
+
+
+def test_names_with_control_characters_are_told_on_one_line(scratch: Path) -> None:
+    views = some_views()
+    views[1].name = "\x1b[31mside\n\u202e"
+    views[1].mask = np.zeros_like(views[1].mask)
+    Job(views, some_mesh(), settings=SETTINGS).save(scratch / "names")
+    *_, result = run(Job.load(scratch / "names"))
+    assert any("[31mside" in note for note in result.notes)
+    assert all(note.isprintable() for note in result.notes)
 
 
 @fuzz

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..errors import InputError
+from ..errors import InputError, one_line
 from ..mesh import Mesh
 from ..raster import cuda
 from ..rig import Rig
@@ -79,12 +79,13 @@ def _told(
     said = 0
     for event in _events(start, views, lock, settings, journal, device):
         if not isinstance(event, FitResult):
-            yield replace(event, notes=journal.notes[said:])
+            yield replace(event, notes=[one_line(note) for note in journal.notes[said:]])
             said = len(journal.notes)
             continue
         result = event if start is None else _at_least_the_start(event, start, views, device)
         notes = remarks(views, result.iou, settings.optimize) if result.status == "finished" else []
-        yield replace(result, notes=result.notes + notes + _device_notes(device))
+        notes = result.notes + notes + _device_notes(device)
+        yield replace(result, notes=[one_line(note) for note in notes])
 
 
 def _at_least_the_start(result: FitResult, start: Mesh | Rig, views: list[View], device: torch.device) -> FitResult:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from ..errors import InputError
+from ..errors import InputError, shown
 from .files import inside, read_bytes
 from .text import decode
 
@@ -44,7 +44,7 @@ def read_gltf(path: Path, allow: Sequence[Path | str]) -> tuple[Any, list[bytes]
     except InputError:
         raise
     except Exception as error:  # trimesh raises whatever its parsers raise
-        raise InputError(f"the mesh file {path} cannot be read ({error!r}); export it anew.") from error
+        raise InputError(f"the mesh file {path} cannot be read ({shown(error)}); export it anew.") from error
 
 
 class _Folder:
