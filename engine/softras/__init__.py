@@ -28,7 +28,8 @@ if TYPE_CHECKING:
         camera_from_softras_projection,
         camera_to_softras,
     )
-    from .fitting import FitResult, Progress, fit, fit_events
+    from .fitting.fit import fit, fit_events
+    from .fitting.progress import FitResult, Progress
     from .geometry.distances import FScore, chamfer_distance, f_score, nearest_distances
     from .geometry.normals import face_areas, face_normals, vertex_normals
     from .geometry.overlap import silhouette_iou, voxel_iou
