@@ -133,6 +133,13 @@ def test_what_is_missing_or_too_much_is_said(square: Path) -> None:
     broken(SQUARE.replace("red wall", "other"), "missing.png does not exist")
 
 
+@pytest.mark.parametrize("red", ["255", "-1", "nan", "1e308"])
+def test_colours_outside_their_range_are_refused(red: str, square: Path) -> None:
+    square.write_text("\n".join(f"v {place} {red} 0 0" for place in ("0 0 0", "1 0 0", "0 1 0")) + "\nf 1 2 3\n")
+    with pytest.raises(InputError, match="colours of vertices outside 0..1"):
+        load_textured_mesh(square)
+
+
 def test_an_obj_without_its_material_file_keeps_its_coordinates(square: Path) -> None:
     (square.parent / "paint.mtl").unlink()
     found = load_textured_mesh(square)

@@ -107,7 +107,7 @@ def _from_obj(path: Path, mesh: Mesh, allow: Sequence[Path | str]) -> TexturedMe
             raise InputError(f"the faces of {path} use {len(images)} texture images; bake them into one.")
         found.texture = rgb(load_image(images[0])) if images else None
     if all(len(color) == 3 for color in colors):
-        found.colors = np.array(colors, dtype=np.float32)
+        found.colors = _colours(path, np.array(colors, dtype=np.float64).reshape(-1, 3))
     return found
 
 
@@ -155,6 +155,13 @@ def _file_name(rest: str) -> str:
     return _slashes(" ".join(parts))
 
 
+def _colours(path: Path, colors: np.ndarray) -> np.ndarray:
+    """float32 of colours; InputError unless they lie in 0..1."""
+    if not (colors >= 0).all() or not (colors <= 1).all():  # NaN is neither
+        raise InputError(f"{path} has colours of vertices outside 0..1; export it anew.")
+    return colors.astype(np.float32)
+
+
 def _from_ply(path: Path, mesh: Mesh, allow: Sequence[Path | str]) -> TexturedMesh:
     """Texture coordinates of vertices, by one of the names in use, or of the corners of faces."""
     file = read_ply(path, read_bytes(path))
@@ -177,8 +184,8 @@ def _from_ply(path: Path, mesh: Mesh, allow: Sequence[Path | str]) -> TexturedMe
     colors = file.numbers("vertex", ("red", "green", "blue"))
     if colors is not None:
         kinds = file.kinds("vertex", ("red", "green", "blue"))
-        full = [np.iinfo(kind).max if kind[0] == "u" else 1 for kind in kinds]
-        found.colors = (colors / np.array(full)).astype(np.float32)
+        full = [1 if kind[0] == "f" else 65535 if kind == "u2" else 255 for kind in kinds]
+        found.colors = _colours(path, colors / np.array(full))
     return found
 
 
