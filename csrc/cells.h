@@ -101,7 +101,9 @@ struct Cells {
         low = max(low, left_slope[k] * at + left_offset[k]);
         high = min(high, right_slope[k] * at + right_offset[k]);
       }
-      store(first + row, V(__builtin_elementwise_ceil(low)));
+      // Of numbers that overflowed nothing is left: no pixel is outside the rectangle, whatever they are.
+      const I fits = (low >= T(0)) & (high <= T(r.x1 - r.x0));
+      store(first + row, V(fits ? V(__builtin_elementwise_ceil(low)) : V(huge)));
       store(last + row, V(__builtin_elementwise_floor(high)));
     }
   }

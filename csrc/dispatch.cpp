@@ -79,5 +79,6 @@ int softras_images_float32(const softras_image_call* call) { return functions[le
 int softras_images_float64(const softras_image_call* call) { return functions[level()].images[1](call); }
 int softras_coverage_float32(softras_coverage_call* call) { return functions[level()].coverage[0](call); }
 int softras_coverage_float64(softras_coverage_call* call) { return functions[level()].coverage[1](call); }
+int softras_abi(void) { return SOFTRAS_ABI; }
 const char* softras_instruction_set(void) { return names[level()]; }
 }

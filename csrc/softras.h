@@ -7,7 +7,7 @@
 extern "C" {
 #endif
 
-/* One call: N silhouettes of one mesh, or with grad_alpha their backward pass. All arrays are dense, row-major, of
+/* One call: N silhouettes of one mesh, or their backward pass. All arrays are dense, row-major, of
    the call's scalar type (float or double) unless typed here. */
 typedef struct {
   int32_t views, vertices, faces, height, width;
@@ -15,13 +15,14 @@ typedef struct {
   int32_t shared_vertices;  /* 1: vertex positions (V,3) for all views, 0: (N,V,3) */
   int32_t wide_indices;     /* 1: face_indices are int64, 0: int32 */
   int32_t cull;             /* 1: drop faces seen from behind */
+  int32_t backward;         /* 1: the backward pass; no pointer tells, since those of empty arrays are null */
   double sigma;             /* squared NDC */
   const void *positions, *face_indices, *intrinsics /* (N,3,3) */, *world_to_camera /* (N,4,4) */;
   const uint8_t *orthographic; /* (N) */
   const double *near_planes;   /* (N) */
   void *alpha;                 /* (N,H,W): out; null in the backward pass */
   void *transmittance;         /* (N,H,W), 1 - alpha without its rounding: out, in for the backward pass */
-  const void *grad_alpha;      /* (N,H,W), or null: forward */
+  const void *grad_alpha;      /* (N,H,W): in the backward pass */
   void *grad_positions, *grad_intrinsics, *grad_world_to_camera; /* out: written, not added to */
 } softras_call;
 
@@ -36,7 +37,7 @@ typedef struct {
   void *rows; /* (M,P): out */
 } softras_jacobian_call;
 
-/* N images of one mesh and their alpha, or with scene.grad_positions their backward pass. */
+/* N images of one mesh and their alpha, or their backward pass. */
 typedef struct {
   softras_call scene; /* sigma in NDC where not squared; transmittance, unless plain: of type
                          double, S of softras_modes.h, or the first largest face where the T-conorm takes the largest */
@@ -116,6 +117,10 @@ enum {
 #else
 #define SOFTRAS_API __attribute__((visibility("default")))
 #endif
+
+/* Greater whenever a structure above changes: whoever calls must know the same (raster/cpu.py). */
+#define SOFTRAS_ABI 2
+SOFTRAS_API int softras_abi(void);
 
 SOFTRAS_API int softras_silhouettes_float32(const softras_call *call);
 SOFTRAS_API int softras_silhouettes_float64(const softras_call *call);

@@ -24,11 +24,11 @@ struct Renderer : Gradients<T> {
   explicit Renderer(const softras_call& c) : Gradients<T>(c) {}
 
   void run() {
-    if (call.grad_alpha && !this->reserve_views()) return fail(SOFTRAS_OUT_OF_MEMORY);
+    if (call.backward && !this->reserve_views()) return fail(SOFTRAS_OUT_OF_MEMORY);
     Scene<T>::template run<Workspace<T>>(
         this->size(), [&](int view, Workspace<T>& w, Team& team, int rank) { return render(view, w, team, rank); },
         [&](int rank, int size) {
-          if (call.grad_alpha) this->sum_views(share(call.vertices, rank, size));
+          if (call.backward) this->sum_views(share(call.vertices, rank, size));
         });
   }
 
@@ -37,7 +37,7 @@ struct Renderer : Gradients<T> {
   // The members meet after each phase. False: something failed, and all of them leave at the same barrier.
   bool render(int view, Workspace<T>& w, Team& team, int rank) {
     const Camera cam = this->camera(view);
-    const bool backward = call.grad_alpha != nullptr;
+    const bool backward = call.backward != 0;
     const int64_t face_chunks = chunks_of(call.faces), vertex_chunks = chunks_of(call.vertices);
     if (rank == 0) {
       this->check_camera(cam);

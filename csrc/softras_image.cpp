@@ -39,7 +39,7 @@ struct Images : Gradients<T> {
     stride = fragments.row * fragments.planes;
   }
 
-  bool backward() const { return call.grad_positions != nullptr; }
+  bool backward() const { return call.backward != 0; }
 
   void run() {
     if (backward() && !(this->reserve_views() && corner_gradients.reserve((int64_t)call.views * call.faces * 3 * of.width)))

@@ -12,7 +12,7 @@ namespace {
 template <class T>
 struct Pixels : InView {
   Buffer<T> weight;     // see Cells::pull; zero where a pixel has no row
-  Buffer<int32_t> row;  // of the pixels that have one, from the first of their band
+  Buffer<int32_t> row;  // of the pixels, from the first of their band; -1: none
 };
 
 template <class T>
@@ -66,7 +66,7 @@ struct Jacobian : Scene<T> {
         for (int i = 0; i < count; i++) {
           const typename C::Pull& pull = pulls[i];
           for (int l = 0; l < C::lanes; l++)
-            if (pull.first[l] != 0 || pull.second[l] != 0)  // so the pixel has a row
+            if ((pull.first[l] != 0 || pull.second[l] != 0) && w.row[pull.pixel + l] >= 0)
               add(rows + w.row[pull.pixel + l] * P, motion.data + 2 * pull.pair[l] * P, pull.first[l], pull.second[l]);
         }
       });
@@ -87,6 +87,7 @@ struct Jacobian : Scene<T> {
   void mark(int64_t image, Pixels<T>& w, Share band, int64_t begin, int64_t end) {
     const int64_t width = call.width;
     memset(w.weight.data + band.begin * stride, 0, (band.end - band.begin) * stride * sizeof(T));
+    memset(w.row.data + band.begin * stride, 0xff, (band.end - band.begin) * stride * sizeof(int32_t));
     for (int64_t i = begin; i < end; i++) {
       const int64_t pixel = jacobian.pixels[i], y = (pixel - image) / width, x = (pixel - image) % width;
       if (y < band.begin || y >= band.end) continue;  // they are not ascending

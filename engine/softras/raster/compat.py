@@ -104,8 +104,8 @@ def images(
         pictures.append(image.T.reshape(-1, height, width))
         ids.append(nearest.view(height, width))
     if not alphas:
-        nothing = vertices.new_zeros(0, height, width)
-        return nothing, vertices.new_zeros(0, background.shape[-1], height, width), nothing.int()
+        nothing = reference.nothing(vertices, K, world_to_camera, height, width)
+        return nothing, nothing[:, None].expand(-1, background.shape[-1], -1, -1), nothing.int()
     return torch.stack(alphas), torch.stack(pictures), torch.stack(ids)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import platform
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,12 +25,15 @@ STATUS = {  # what softras.h's SOFTRAS_BAD_... mean; the CUDA kernels' bits too
 }
 
 
+ABI = 2  # SOFTRAS_ABI of csrc/softras.h, with which the structures here and in the other backends change
+
+
 class Call(ctypes.Structure):
     """`softras_call` of csrc/softras.h."""
 
     _fields_ = [
         *[(name, ctypes.c_int32) for name in ("views", "vertices", "faces", "height", "width", "threads")],
-        *[(name, ctypes.c_int32) for name in ("shared_vertices", "wide_indices", "cull")],
+        *[(name, ctypes.c_int32) for name in ("shared_vertices", "wide_indices", "cull", "backward")],
         ("sigma", ctypes.c_double),
         *[(name, ctypes.c_void_p) for name in ("positions", "face_indices", "intrinsics", "world_to_camera")],
         *[(name, ctypes.c_void_p) for name in ("orthographic", "near_planes", "alpha", "transmittance")],
@@ -68,6 +72,10 @@ def _load() -> tuple[ctypes.CDLL | None, str]:
         return None, f"there is no native library for this machine ({path.name})"
     try:
         library = ctypes.CDLL(str(path))
+        if not hasattr(library, "softras_abi") or library.softras_abi() != ABI:
+            reason = f"the native library {path.name} is of another version of Softras; build it with csrc/build.py"
+            warnings.warn(f"{reason}. Until then the definitions render, which takes long.", stacklevel=2)
+            return None, reason
         library.softras_instruction_set.restype = ctypes.c_char_p
         for scalar in ("float32", "float64"):
             getattr(library, "softras_silhouettes_" + scalar).argtypes = [ctypes.POINTER(Call)]
@@ -189,6 +197,7 @@ class Scene:
             vertices.dim() == 2,
             faces.dtype == torch.int64,
             cull,
+            grad_alpha is not None,
             sigma,
             *[x.data_ptr() for x in self._inputs],
             None if alpha is None else alpha.data_ptr(),

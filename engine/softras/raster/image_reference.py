@@ -123,9 +123,8 @@ def images(
         alpha, image, nearest = (torch.cat(x) for x in zip(*blocks, strict=True))
         views.append((alpha.view(height, width), image.T.reshape(-1, height, width), nearest.view(height, width)))
     if not views:
-        channels = background.shape[-1]
-        nothing = vertices.new_zeros(0, height, width)
-        return nothing, vertices.new_zeros(0, channels, height, width), nothing.int()
+        nothing = reference.nothing(vertices, K, world_to_camera, height, width)
+        return nothing, nothing[:, None].expand(-1, background.shape[-1], -1, -1), nothing.int()
     alpha, image, nearest = (torch.stack(x) for x in zip(*views, strict=True))
     return alpha, image, nearest
 

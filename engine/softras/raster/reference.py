@@ -51,7 +51,12 @@ def silhouettes(
         polygons = project(corners, K[n], bool(orthographic[n]))
         polygons = polygons[visible(polygons, cull)]
         views.append(coverage(polygons, height, width, sigma * (min(height, width) / 2) ** 2))
-    return torch.stack(views) if views else vertices.new_zeros(0, height, width)
+    return torch.stack(views) if views else nothing(vertices, K, world_to_camera, height, width)
+
+
+def nothing(vertices: Tensor, K: Tensor, world_to_camera: Tensor, height: int, width: int) -> Tensor:
+    """(0, H, W) the pictures of no cameras, whose gradients are zero."""
+    return vertices.new_zeros(0, height, width) + 0 * (vertices.sum() + K.sum() + world_to_camera.sum())
 
 
 def silhouettes_jacobian(pixels: Tensor, args: tuple, parameters: int, tangents: Sequence[Tensor | None]) -> Tensor:

@@ -18,6 +18,7 @@ from ..errors import InputError
 from . import sums
 
 WRAPS = ("repeat", "clamp", "mirror")  # what lies outside 0..1: the image again, its border, its mirror image
+MOST_LEVELS = 16  # kMostLevels of csrc/softras_texture.h: down to 1 texel for a side of up to 65535
 FLAT = 128.0  # a face without area has this level where the pixel sees too much of the texture, minus it for too little
 
 
@@ -97,10 +98,8 @@ class MipChain:
 
     def check(self) -> None:
         """Raises InputError unless the texels are those of the levels."""
-        names = ("height", "width", "levels")
-        height, width, levels = (
-            checks.whole(f"{name} of a mip chain", getattr(self, name), 1, 1 << 20) for name in names
-        )
+        height, width = (checks.whole(f"{x} of a mip chain", getattr(self, x), 1, 1 << 20) for x in ("height", "width"))
+        levels = checks.whole("levels of a mip chain", self.levels, 1, MOST_LEVELS)
         if levels > max(height, width).bit_length():
             raise InputError(f"a texture of {width} x {height} texels has no {levels} levels")
         if not isinstance(self.texels, Tensor):
@@ -134,7 +133,7 @@ def mip_chain(texture: Tensor, levels: int | None = None) -> MipChain:
     if texture.dim() != 3 or min(texture.shape) < 1:
         raise InputError(f"a texture must have shape (H, W, C), not {tuple(texture.shape)}")
     height, width = texture.shape[:2]
-    most = max(height, width).bit_length()
+    most = min(max(height, width).bit_length(), MOST_LEVELS)
     levels = most if levels is None else checks.whole("levels", levels, 1)
     if levels > most:
         raise InputError(f"a texture of {width} x {height} texels has 1 to {most} levels, not {levels}")
