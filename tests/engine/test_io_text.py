@@ -1,5 +1,6 @@
 """Meshes, materials and JSON in text of any encoding, with any line ends and comments: read, or refused by name."""
 
+import base64
 import codecs
 import json
 import time
@@ -244,3 +245,53 @@ def test_a_mesh_is_welded_at_any_scale(cube: Mesh, suffix: str, scale: float, tm
     loaded = load_mesh(tmp_path / f"a.{suffix}")
     assert len(loaded.vertices) == 8
     np.testing.assert_allclose(loaded.vertices[loaded.faces], corners.vertices[corners.faces], rtol=1e-6)
+
+
+def gltf(**changes: object) -> dict:
+    """A triangle whose data lie in the document itself."""
+    data = np.eye(3, dtype="<f4").tobytes() + np.arange(3, dtype="<u4").tobytes()
+    points = {"bufferView": 0, "componentType": 5126, "count": 3, "type": "VEC3"}
+    document = {
+        **{"asset": {"version": "2.0"}, "scene": 0, "scenes": [{"nodes": [0]}], "nodes": [{"mesh": 0}]},
+        "meshes": [{"primitives": [{"attributes": {"POSITION": 0}, "indices": 1}]}],
+        "accessors": [points, {"bufferView": 1, "componentType": 5125, "count": 3, "type": "SCALAR"}],
+        "bufferViews": [{"buffer": 0, "byteLength": 36}, {"buffer": 0, "byteOffset": 36, "byteLength": 12}],
+        "buffers": [{"byteLength": 48, "uri": f"data:x/y;base64,{base64.b64encode(data).decode()}"}],
+    }
+    return {**document, **changes}
+
+
+ZEROS = [{"componentType": 5126, "count": 9_000_000, "type": "VEC3"}, gltf()["accessors"][1]]
+POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 24 20\n%%EndComments\n%%EndProlog\nshowpage\n%%EOF\n"
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"accessors": ZEROS}, "accessors without data are too large"),
+        ({"buffers": [{"byteLength": 48, "uri": "../other.bin"}]}, "leads out of its folder"),
+        ({"buffers": [{"byteLength": 48, "uri": "%2e%2e/other.bin"}]}, "leads out of its folder"),
+        ({"buffers": [{"byteLength": 48, "uri": "missing.bin"}]}, "missing.bin"),
+        ({"nodes": [{"children": [1]}, {"children": [0], "mesh": 0}]}, "cannot be read"),
+        ({"nodes": [{"mesh": 7}]}, "no faces"),
+        ({"meshes": []}, "cannot be read|no faces"),
+    ],
+)
+def test_a_gltf_that_lies_is_refused(changes: dict, sentence: str, tmp_path: Path) -> None:
+    (tmp_path / "good.gltf").write_text(json.dumps(gltf()))
+    assert len(load_mesh(tmp_path / "good.gltf").faces) == 1
+    (tmp_path / "bad.gltf").write_text(json.dumps(gltf(**changes)))
+    with pytest.raises(InputError, match=sentence):
+        load_mesh(tmp_path / "bad.gltf")
+
+
+def test_images_of_a_gltf_are_read_by_our_own_reader(tmp_path: Path) -> None:
+    """trimesh would leave the choice of the decoder to the image, and PostScript would start a program."""
+    document = gltf(materials=[{"pbrMetallicRoughness": {"baseColorTexture": {"index": 0}}}], textures=[{"source": 0}])
+    document["images"] = [{"uri": f"data:image/png;base64,{base64.b64encode(POSTSCRIPT).decode()}"}]
+    document["accessors"].append({**document["accessors"][0], "type": "VEC2"})
+    document["meshes"][0]["primitives"][0].update(material=0, attributes={"POSITION": 0, "TEXCOORD_0": 2})
+    (tmp_path / "a.gltf").write_text(json.dumps(document))
+    assert len(load_mesh(tmp_path / "a.gltf").faces) == 1
+    with pytest.raises(InputError, match="of another format than PNG"):
+        load_textured_mesh(tmp_path / "a.gltf")

@@ -16,7 +16,8 @@ from .files import inside, read_bytes
 from .text import decode
 
 _MAGIC, _JSON, _BINARY = 0x46546C67, 0x4E4F534A, 0x004E4942
-_MOST_ZEROS = 10**7  # elements of accessors that have no data of their own and take memory all the same
+_MOST_ZEROS = 3 * 10**6  # numbers of accessors that have no data of their own and take memory all the same
+_NUMBERS = {"VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT2": 4, "MAT3": 9, "MAT4": 16}
 
 
 def read_gltf(path: Path, allow: Sequence[Path | str]) -> tuple[Any, list[bytes]]:
@@ -86,9 +87,9 @@ def _strip(document: dict[str, Any]) -> None:
             primitive.pop("material", None)
             if "TEXCOORD_0" in primitive["attributes"]:
                 primitive["material"] = 0  # without one trimesh leaves texture coordinates out
-    zeros = sum(int(item.get("count", 0)) for item in document.get("accessors", []) if "bufferView" not in item)
-    if zeros > _MOST_ZEROS:
-        raise InputError("its accessors without data are too large.")
+    empty = [item for item in document.get("accessors", []) if "bufferView" not in item]
+    if sum(int(item["count"]) * _NUMBERS.get(item["type"], 1) for item in empty) > _MOST_ZEROS:
+        raise ValueError("accessors without data are too large")
 
 
 def _images(document: dict[str, Any], binary: bytes, folder: _Folder) -> list[bytes]:

@@ -17,6 +17,8 @@ def triangles(path: Path, vertices: np.ndarray, polygons: Sequence[Sequence[int]
     """`triangulate` for polygons that the file path names; InputError where their corners are too few or missing."""
     if len(polygons) == 0:
         raise InputError(f"{path} has no faces; a silhouette needs at least one.")
+    if vertices.ndim != 2 or vertices.shape[1] != 3:
+        raise InputError(f"{path} has vertices that are no points in space; export it anew.")
     if min(map(len, polygons)) < 3:
         raise InputError(f"{path} has a face of fewer than three corners; delete it.")
     low, high = min(map(min, polygons)), max(map(max, polygons))
