@@ -4,6 +4,7 @@ Importing this package loads no torch; the names below that need it load it at f
 """
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 from .camera import Camera
@@ -11,6 +12,10 @@ from .errors import InputError
 from .mesh import Mesh
 from .rig import Armature, Bone, Rig, ShapeKey, Transform
 from .views import Landmark, View
+
+# Otherwise PyTorch's threads (OpenMP's) wait for work in a loop and take the processor from whatever else runs. OpenMP
+# reads this once, when PyTorch is loaded; what a user has set stays.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:
     from .conventions.blender import camera_from_blender, camera_to_blender

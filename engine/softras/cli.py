@@ -29,8 +29,6 @@ OK, INTERNAL, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status: 0, 2 for bad input, 130 after Ctrl-C, 1 for a bug."""
-    # Threads of torch that wait in a loop cost more than they save wherever Blender or another fit is busy too.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if isinstance(sys.stdout, io.TextIOWrapper):  # as stderr: names of files are printed, whatever their bytes
         sys.stdout.reconfigure(errors="backslashreplace")
     options = _parser().parse_args(arguments)

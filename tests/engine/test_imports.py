@@ -1,5 +1,6 @@
 """What importing costs, and what it must not pull in."""
 
+import os
 import re
 import subprocess
 import sys
@@ -64,3 +65,14 @@ def test_every_public_name_is_in_the_reference() -> None:
 def test_every_public_name_exists() -> None:
     for name in package.__all__:
         assert getattr(package, name) is not None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems' OpenMP reports in other words")
+@pytest.mark.parametrize(("given", "found"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")])
+def test_threads_of_torch_sleep_while_they_wait_unless_the_user_says_otherwise(given: dict, found: str) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    environment |= {"OMP_DISPLAY_ENV": "true", **given}
+    done = subprocess.run(
+        [sys.executable, "-c", "import softras, torch"], env=environment, capture_output=True, text=True, check=True
+    )
+    assert f"OMP_WAIT_POLICY = '{found}'" in done.stderr
