@@ -35,6 +35,10 @@ MATCHED = 0.9  # mean IoU of a start whose rotation is not searched for
 SETTLED = 0.95  # mean IoU of cameras that are not searched for from all sides
 
 
+class TimeUp(Exception):
+    """Ends a search between two of its moments; what it found so far stays."""
+
+
 class PoseFit:
     """One run."""
 
@@ -140,6 +144,7 @@ class PoseFit:
             cull=self.cull,
             device=self.device,
             seed=settings.seed,
+            pause=self.pause,
         )
 
     def given_vertices(self) -> np.ndarray:
@@ -270,6 +275,11 @@ class PoseFit:
         self.late |= self.journal.elapsed() > self.max_seconds
         return self.late or self.journal.stopped()
 
+    def pause(self) -> None:
+        """Raises TimeUp where the search is to end before its next moment."""
+        if self.ended():
+            raise TimeUp
+
     def refine_cameras(self, which: list[int]) -> Iterator[Progress]:
         """The cameras of these views from where they are."""
         seen = [replace(self.views[i], camera=self.bases[i]) for i in which if self.views[i].weight > 0]
@@ -304,19 +314,19 @@ class PoseFit:
         """Take the steps, as long as there is time, and tell of some."""
         if self.journal.stopped() or self.late:
             return
-        for frames, poses in moments:
-            self.step += 1
-            if self.journal.elapsed() - self.measured > MEASURE_SECONDS:
-                yield self.evaluated()
-            elif self.journal.preview_due():
-                yield self.preview(frames, poses, cameras)
-            elif self.journal.due():
-                yield self.event()
-            if self.journal.stopped():
-                return
-            if self.journal.elapsed() > self.max_seconds:
-                self.late = True
-                return
+        try:
+            for frames, poses in moments:
+                self.step += 1
+                if self.journal.elapsed() - self.measured > MEASURE_SECONDS:
+                    yield self.evaluated()
+                elif self.journal.preview_due():
+                    yield self.preview(frames, poses, cameras)
+                elif self.journal.due():
+                    yield self.event()
+                if self.ended():
+                    return
+        except TimeUp:
+            return
 
     def preview(self, frames: Sequence[int], poses: np.ndarray, cameras: Sequence[int]) -> Progress:
         """The event of a moment in which some frames have these poses, and the cameras of some views moved."""

@@ -6,7 +6,7 @@ frame to frame. See `levenberg.py` for who minimizes it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,6 +57,7 @@ class PoseObjective:
         smoothness: float = 0.0,
         camera_prior: float = 0.0,
         pins: Sequence[Pins] = (),
+        pause: Callable[[], None] = lambda: None,
     ) -> None:
         """Of `frames` that follow one another.
 
@@ -66,7 +67,9 @@ class PoseObjective:
             home: (P,) pose that the prior pulls to; zeros for the rig as given.
             prior, smoothness: weights of the squared way from home and from the frame before, in units.
             camera_prior: weight of the squared way of the cameras from where they were.
+            pause: called before each frame's part of the work; what it raises ends the work.
         """
+        self.pause = pause
         self.figure, self.unit, self.frames, self.moves = figure, unit, list(frames), moves
         self.sigma, self.cull = sigma, cull
         self.prior, self.smoothness = prior, smoothness
@@ -88,6 +91,7 @@ class PoseObjective:
         """Half the sum of squares."""
         total = self._ways(x, None)
         for f, frame in enumerate(self.frames):
+            self.pause()
             vertices, cameras = self.seen(f, x)
             total += 0.5 * float(self._residuals(f, self.silhouettes(f, x)).double().square().sum())
             if len(pins := self.pins[f]):
@@ -100,6 +104,7 @@ class PoseObjective:
         model = Model.empty(len(self.frames), self.figure.count, len(x.shared))
         model.cost = self._ways(x, model)
         for f, frame in enumerate(self.frames):
+            self.pause()
             vertices, cameras = self.seen(f, x)
             d_vertices, *of_cameras = self._derivatives(f, x)
             found = silhouettes_jacobian(

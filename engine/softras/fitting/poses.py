@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -71,8 +71,13 @@ class PoseSearch:
         cull: bool,
         device: torch.device,
         seed: int = 0,
+        pause: Callable[[], None] = lambda: None,
     ) -> None:
-        """Each frame has its views; those without any take their pose from the frames beside them."""
+        """Each frame has its views; those without any take their pose from the frames beside them.
+
+        pause: called between the smallest parts of the work; what it raises ends the present iterator of moments.
+        """
+        self.pause = pause
         self.given, self.optimize = rig, tuple(optimize)
         self.rig, self._place = simplified(rig)
         self._levels = {0.0: Level(self.rig, self._place, self.optimize)}
@@ -125,6 +130,7 @@ class PoseSearch:
         level = self.level(stage)
         seen, pins = [], []
         for f, pose in zip(frames, poses, strict=True):
+            self.pause()
             views = self.frames[f]
             crops = crop_views(views, self.world(pose), self.unit, stage.resolution, self.device)
             weights = np.array([view.weight for view in views], dtype=float)
@@ -142,6 +148,7 @@ class PoseSearch:
             camera_prior=self.weights["camera_prior"],
             moves=self.moves,
             pins=pins,
+            pause=self.pause,
         )
 
     def minimize(

@@ -80,6 +80,6 @@ def spread(count: int, farthest: float = FARTHEST) -> list[Rotation]:
         every = Rotation.from_quat(
             np.column_stack([r * np.sin(alpha), r * np.cos(alpha), big * np.sin(beta), big * np.cos(beta)])
         )
-        found = [rotation for rotation in every if rotation.magnitude() <= farthest]
+        found = list(every[every.magnitude() <= farthest][:count])
         total = total * 5 // 4
     return found[:count]
