@@ -106,6 +106,7 @@ class Camera:
         x0, y0, x1, y1 = (number("a side of the box of a crop", side) for side in (x0, y0, x1, y1))
         if not (x0 < x1 and y0 < y1):
             raise InputError("the box of a crop must be x0, y0, x1, y1 with x0 < x1 and y0 < y1.")
+        width, height = whole("the width of a crop", width, 1), whole("the height of a crop", height, 1)
         scale = np.diag([width / (x1 - x0), height / (y1 - y0), 1.0])
         shift = np.array([[1.0, 0.0, -x0], [0.0, 1.0, -y0], [0.0, 0.0, 1.0]])
         return replace(self, K=scale @ shift @ self.K, width=width, height=height)

@@ -122,6 +122,8 @@ class Bone:
 
     def __post_init__(self) -> None:
         text("the name of a bone", self.name)
+        if not isinstance(self.pose, Transform):
+            raise InputError(f"the pose of bone '{self.name}' must be a softras.Transform.")
         _set(self, "parent", whole(f"the parent of bone '{self.name}'", self.parent, -1))
         for name in ("inherit_rotation", "local_location"):
             _set(self, name, flag(f"{name} of bone '{self.name}'", getattr(self, name)))
@@ -266,7 +268,13 @@ class Rig:
     armature: Armature | None = None
 
     def __post_init__(self) -> None:
-        _set(self, "shape_keys", tuple(self.shape_keys))
+        keys = self.shape_keys
+        if not isinstance(keys, list | tuple) or not all(isinstance(key, ShapeKey) for key in keys):
+            raise InputError("the shape keys of a rig must be a list of softras.ShapeKey.")
+        _set(self, "shape_keys", tuple(keys))
+        kinds = (("mesh", Mesh), ("transform", Transform), ("armature", Armature | None))
+        if wrong := [name for name, kind in kinds if not isinstance(getattr(self, name), kind)]:
+            raise InputError(f"the {wrong[0]} of a rig must be a softras.{wrong[0].capitalize()}.")
         _set(self, "parent", affine("the matrix of the parent", self.parent))
         _set(self, "follows", affine("the matrix of the mesh object", self.follows))
         count = len(self.mesh.vertices)

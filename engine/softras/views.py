@@ -11,7 +11,7 @@ import numpy as np
 
 from .camera import Camera
 from .checks import numbers, positive, text, whole
-from .errors import InputError
+from .errors import InputError, shown
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,17 @@ class View:
         text("the name of a view", self.name)
         self.frame = whole(f"the frame of view '{self.name}'", self.frame, None)
         self.weight = positive(f"the weight of view '{self.name}'", self.weight, zero=True)
-        self.landmarks = tuple(self.landmarks)
-        self.mask = np.ascontiguousarray(self.mask, dtype=np.float32)
+        if not isinstance(self.camera, Camera):
+            raise InputError(f"the camera of view '{self.name}' must be a softras.Camera, not {shown(self.camera)}.")
+        marks = self.landmarks
+        if not isinstance(marks, list | tuple) or not all(isinstance(mark, Landmark) for mark in marks):
+            raise InputError(f"the landmarks of view '{self.name}' must be a list of softras.Landmark.")
+        self.landmarks = tuple(marks)
+        try:
+            self.mask = np.ascontiguousarray(self.mask, dtype=np.float32)
+            self.ignore = None if self.ignore is None else np.ascontiguousarray(self.ignore, dtype=bool)
+        except (TypeError, ValueError, OverflowError, RuntimeError) as error:  # RuntimeError: a tensor with a gradient
+            raise InputError(f"the masks of view '{self.name}' must be arrays of numbers.") from error
         size = (self.camera.height, self.camera.width)
         if self.mask.shape != size:
             got = " x ".join(map(str, self.mask.shape[::-1]))
@@ -76,12 +85,10 @@ class View:
             )
         if not (np.isfinite(self.mask).all() and self.mask.min() >= 0 and self.mask.max() <= 1):
             raise InputError(f"the mask of view '{self.name}' must hold values from 0 to 1.")
-        if self.ignore is not None:
-            self.ignore = np.ascontiguousarray(self.ignore, dtype=bool)
-            if self.ignore.shape != size:
-                raise InputError(
-                    f"the ignore mask of view '{self.name}' must be {size[1]} x {size[0]} pixels like its camera."
-                )
+        if self.ignore is not None and self.ignore.shape != size:
+            raise InputError(
+                f"the ignore mask of view '{self.name}' must be {size[1]} x {size[0]} pixels like its camera."
+            )
 
     def blank(self) -> str | None:
         """Why the mask tells nothing, being empty or full where it is not ignored, in a sentence; None if it does."""

@@ -68,6 +68,34 @@ def test_a_weight_is_a_number(square_views, weight) -> None:
         replace(square_views[0], weight=weight)
 
 
+@pytest.mark.parametrize("odd", ["3", None, 10**400])
+def test_numbers_of_functions_are_numbers(cube, square_views, odd) -> None:
+    camera = square_views[0].camera
+    for call in (
+        lambda: softras.perspective(odd, 8, 8),
+        lambda: softras.perspective(30.0, odd, 8),
+        lambda: softras.orthographic(odd, 8, 8),
+        lambda: softras.look_at((odd, 1, 1)),
+        lambda: softras.eye_from_angles(odd, 1, 1),
+        lambda: camera.crop(0, 0, odd, 4, 8, 8),
+        lambda: camera.crop(0, 0, 4, 4, odd, 8),
+        lambda: softras.camera_to_opengl(camera, odd),
+        lambda: softras.camera_to_blender(camera, sensor_width=odd),
+        lambda: softras.camera_from_blender(np.eye(4), 8, 8, lens=odd),
+        lambda: softras.camera_from_pytorch3d_fov(np.eye(3), [0, 0, 0], 8, 8, fov=odd),
+        lambda: softras.camera_from_softras_look_at((0, 0, -3), odd),
+        lambda: softras.sample_surface(cube.vertices, cube.faces, odd),
+        lambda: softras.voxelize(cube.vertices, cube.faces, odd),
+        lambda: softras.f_score(cube.vertices, cube.vertices, odd),
+        lambda: softras.Landmark(0, (odd, 1)),
+        lambda: softras.View("odd", camera, odd),
+        lambda: softras.View("odd", odd, square_views[0].mask),
+        lambda: softras.Rig(odd),
+    ):
+        with pytest.raises(InputError):
+            call()
+
+
 def test_a_mask_of_zeros_and_ones_of_255_is_told_so(square_views) -> None:
     view = square_views[0]
     assert view.blank() is None

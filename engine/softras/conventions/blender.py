@@ -126,6 +126,8 @@ def camera_to_blender(
         InputError: pixels that are skewed or of another aspect.
     """
     width, height = camera.width, camera.height
+    sensor_width, sensor_height = positive("sensor_width", sensor_width), positive("sensor_height", sensor_height)
+    pixel_aspect = positive("pixel_aspect", pixel_aspect)
     mirrored = np.diag([np.sign(camera.K[0, 0]) or 1.0, 1.0, 1.0, 1.0])
     K = camera.K @ mirrored[:3, :3]
     skew = max(abs(K[0, 1]), abs(K[1, 0]))

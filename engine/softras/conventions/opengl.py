@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..camera import Camera
+from ..checks import number
 from ..errors import InputError
 from .extrinsics import OPENGL_AXES, array, rigid, sides
 
@@ -62,6 +63,7 @@ def camera_to_opengl(camera: Camera, far: float) -> tuple[np.ndarray, np.ndarray
         InputError: far is not beyond camera.near.
     """
     near = float(camera.near)
+    far = math.inf if isinstance(far, float) and far == math.inf else number("far", far)
     if not far > near or (camera.orthographic and math.isinf(far)):
         raise InputError(f"far must be beyond the camera's near distance of {near:g}, not {far:g}.")
     projection = np.zeros((4, 4))

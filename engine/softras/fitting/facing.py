@@ -24,7 +24,7 @@ AT_ONCE = 128  # images
 APART = np.radians(15)  # between rotations of which both are worth a try
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Facing:
     """A rotation of an object and how well it looks like the masks then.
 

@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..checks import one_of, whole
+from ..errors import InputError, shown
 from ..raster.transforms import batched
 
 Number = Tensor | np.ndarray | float
@@ -141,7 +143,10 @@ def _tensors(*values: Number | Vector) -> list[Tensor]:
     dtype = functools.reduce(torch.promote_types, dtypes)
     device = next((x.device for x in values if isinstance(x, Tensor)), torch.device("cpu"))
     lists = [x.tolist() if isinstance(x, np.ndarray) else x for x in values]
-    return [x.to(dtype) if isinstance(x, Tensor) else torch.tensor(x, dtype=dtype, device=device) for x in lists]
+    try:
+        return [x.to(dtype) if isinstance(x, Tensor) else torch.tensor(x, dtype=dtype, device=device) for x in lists]
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InputError(f"a camera is made of numbers, not of {shown(lists)}.") from error
 
 
 def _checked(value: Tensor, fine: Tensor, message: str) -> Tensor:
@@ -149,7 +154,7 @@ def _checked(value: Tensor, fine: Tensor, message: str) -> Tensor:
     if torch.compiler.is_compiling() or batched(fine):
         return torch.where(fine, value, torch.nan)
     if not bool(fine.all()):
-        raise ValueError(f"{message}.")
+        raise InputError(f"{message}.")
     return value
 
 
@@ -176,12 +181,9 @@ def _pose(eye: Tensor, forward: Tensor, up: Tensor) -> Tensor:
 
 
 def _pixels(side: Side, height: int, width: int) -> float:
-    if height < 1 or width < 1:
-        raise ValueError(f"the image must have at least 1 x 1 pixels, not {width} x {height}.")
+    height, width = whole("height", height, 1), whole("width", width, 1)
     sides = {"shorter": min(height, width), "longer": max(height, width), "width": width, "height": height}
-    if side not in sides:
-        raise ValueError(f"side must be one of {', '.join(sides)}, not {side!r}.")
-    return sides[side]
+    return sides[one_of("side", side, tuple(sides))]
 
 
 def _intrinsics(focal: Tensor, height: int, width: int, principal_point: Vector | None) -> Tensor:
