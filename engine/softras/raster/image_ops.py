@@ -24,6 +24,7 @@ from . import (
     image_cpu,
     image_cuda,
     image_reference,
+    operands,
     ops,
     textures,
     transforms,
@@ -334,8 +335,11 @@ def _images(
     numbers: Sequence[float],
     choices: Sequence[int],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    scene = vertices, faces, K, world_to_camera, height, width, orthographic, near, far, cull
-    return _compute_images(*scene, attributes, attribute_faces, background, texels, face_levels, numbers, choices)
+    sigma = numbers[0] if numbers else 0.0
+    args = arguments.scene(vertices, faces, K, world_to_camera, height, width, sigma, orthographic, near, cull)
+    look = attributes, attribute_faces, background, texels, face_levels
+    operands.check_images(args, far, look, numbers, choices)
+    return _compute_images(*args[:6], *args[7:9], far, cull, *look, numbers, choices)
 
 
 @_images.register_fake
@@ -374,8 +378,12 @@ def _images_backward(
     choices: Sequence[int],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     saved = grad_alpha, grad_image, image, state, depth, weight
-    scene = vertices, faces, K, world_to_camera, orthographic, near, far, cull
+    sigma, size = numbers[0] if numbers else 0.0, operands.sized("depth", depth, len(K))
+    args = arguments.scene(vertices, faces, K, world_to_camera, *size, sigma, orthographic, near, cull)
     look = attributes, attribute_faces, background, texels, face_levels
+    operands.check_images(args, far, look, numbers, choices)
+    operands.check_saved(args, *saved, choices)
+    scene = *args[:4], *args[7:9], far, cull
     return _compute_backward(*saved, *scene, *look, numbers, choices)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..checks import LARGEST
 from ..errors import InputError
-from . import arguments, ops, reference, transforms
+from . import arguments, operands, ops, reference, transforms
 
 
 class Jacobian(NamedTuple):
@@ -128,8 +128,14 @@ def _silhouettes_jacobian(
     d_K: Tensor | None,
     d_world_to_camera: Tensor | None,
 ) -> Tensor:
-    scene = (vertices, faces, K, world_to_camera, sigma, orthographic, near, cull)
+    size = operands.sized("transmittance", transmittance, len(K))
+    args = arguments.scene(vertices, faces, K, world_to_camera, *size, sigma, orthographic, near, cull)
+    operands.fitting("transmittance", transmittance, (len(K), *size), vertices)
+    operands.check_pixels(pixels, transmittance.numel())
     tangents = (d_vertices, d_K, d_world_to_camera)
+    if _check(args, list(tangents)) != parameters:
+        raise InputError(f"the derivatives are not by {parameters} parameters")
+    scene = *args[:4], *args[6:]
     return ops.compute("silhouettes_jacobian", transmittance, pixels, *scene, parameters, *tangents)
 
 

@@ -14,7 +14,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from . import arguments, cpu, cuda, reference, transforms
+from . import arguments, cpu, cuda, operands, reference, transforms
 
 
 def silhouettes(
@@ -175,7 +175,8 @@ def _silhouettes(
     near: Tensor,
     cull: bool,
 ) -> tuple[Tensor, Tensor]:
-    return compute("silhouettes", vertices, faces, K, world_to_camera, height, width, sigma, orthographic, near, cull)
+    modes = sigma, orthographic, near, cull
+    return compute("silhouettes", *arguments.scene(vertices, faces, K, world_to_camera, height, width, *modes))
 
 
 @_silhouettes.register_fake
@@ -196,8 +197,11 @@ def _silhouettes_backward(
     near: Tensor,
     cull: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    inputs = (vertices, faces, K, world_to_camera, sigma, orthographic, near, cull)
-    return compute("silhouettes_backward", grad_alpha, transmittance, *inputs)
+    size = operands.sized("transmittance", transmittance, len(K))
+    args = arguments.scene(vertices, faces, K, world_to_camera, *size, sigma, orthographic, near, cull)
+    for name, tensor in (("transmittance", transmittance), ("grad_alpha", grad_alpha)):
+        operands.fitting(name, tensor, (len(K), *size), vertices)
+    return compute("silhouettes_backward", grad_alpha, transmittance, *args[:4], *args[6:])
 
 
 @_silhouettes_backward.register_fake

@@ -27,8 +27,19 @@ def total(values: Tensor, dim: int) -> Tensor:
 
 
 def spread(values: Tensor, dim: int, count: int) -> Tensor:
-    """The same values `count` times along a new dimension, whose gradients are added up by :func:`total`."""
-    return _Spread.apply(values, dim % (values.dim() + 1), count)
+    """The same values `count` times along a new dimension, whose gradients are added up by :func:`total`.
+
+    Inside torch.compile, which takes no function with a forward mode, they are added up as the compiler likes.
+    """
+    dim = dim % (values.dim() + 1)
+    if torch.compiler.is_compiling():
+        return _spread(values, dim, count)
+    return _Spread.apply(values, dim, count)
+
+
+def _spread(values: Tensor, dim: int, count: int) -> Tensor:
+    sizes = list(values.shape)
+    return values.unsqueeze(dim).expand(*sizes[:dim], count, *sizes[dim:])
 
 
 def rows(table: Tensor, index: Tensor, dim: int = 0) -> Tensor:
@@ -48,8 +59,7 @@ class _Spread(torch.autograd.Function):
 
     @staticmethod
     def forward(values: Tensor, dim: int, count: int) -> Tensor:
-        sizes = list(values.shape)
-        return values.unsqueeze(dim).expand(*sizes[:dim], count, *sizes[dim:])
+        return _spread(values, dim, count)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
