@@ -20,6 +20,9 @@ from .engine.softras.errors import one_line
 from .engine.softras.io.files import open_new
 
 HELLO_SECONDS = 60.0  # a cold torch import from a slow disk takes a while
+SILENT_SECONDS = 8.0  # an engine that works says so every 2 seconds; one that does not is stopped or stuck
+END_SECONDS = 2.0  # for a process that was killed to be gone
+LONGEST_LOOK = 1.0  # seconds between two looks that count as waiting: more, and this process was not here to hear
 
 # Run by the engine's Python: isolated (-I) from the user's site-packages and environment, so the package's
 # place is given as an argument. Old Pythons must understand this line to refuse it in plain words.
@@ -63,7 +66,11 @@ class Engine:
         self.failure: str | None = None
         self._ids = itertools.count(1)
         self._lines: queue.Queue[bytes | None] = queue.Queue()
-        self._deadline = time.monotonic() + HELLO_SECONDS
+        self._open: set[int] = set()  # fits that were asked for and are not answered
+        self._cancelled: set[int] = set()  # those of them that were cancelled
+        self._looked = time.monotonic()
+        self._silent = 0.0  # seconds that we waited without a word
+        self._unanswered = 0.0  # seconds that we waited for the answer to a cancel
         try:
             self.log.parent.mkdir(parents=True, exist_ok=True)
             stderr = open_new(self.log)
@@ -112,16 +119,27 @@ class Engine:
             self._process.stdin.flush()
         except (OSError, ValueError):
             raise self._fail("the engine stopped unexpectedly") from None
+        if kind == "fit":
+            self._open.add(number)
+            self._looked, self._silent = time.monotonic(), 0.0
+        elif kind == "cancel":
+            self._cancelled.add(fields["of"])
+            self._unanswered = 0.0
         return number
 
     def messages(self) -> list[dict[str, Any]]:
-        """What arrived since the last call, oldest first, without waiting; `hello` is kept apart.
+        """What arrived since the last call, oldest first, without waiting; `hello` and heartbeats are kept apart.
 
-        Raises EngineError when the process ended, is silent for too long at its start, or does not speak
-        the protocol. Messages that came before that are returned first.
+        Raises EngineError when the process ended, is silent for too long, or does not speak the protocol. Messages
+        that came before that are returned first. A silent process is ended; it may be stopped, or stuck in a step.
         """
         if self.failure:
             raise self._error()
+        # A computer that slept, or a Blender that was busy elsewhere, heard nothing, whatever the engine said.
+        now = time.monotonic()
+        waited, self._looked = min(now - self._looked, LONGEST_LOOK), now
+        self._silent += waited
+        self._unanswered += waited
         arrived: list[dict[str, Any]] = []
         while True:
             try:
@@ -134,8 +152,15 @@ class Engine:
                 if arrived:  # the failure is kept and raised by the next call
                     return arrived
                 raise
-        if self.hello is None and time.monotonic() > self._deadline:
+        if self.hello is None and self._silent > HELLO_SECONDS:
             raise self._fail(f"the engine did not answer within {HELLO_SECONDS:.0f} seconds of its start")
+        if self.hello is not None and not arrived:
+            if self._open and self._silent > SILENT_SECONDS:
+                raise self._fail(f"the engine said nothing for {SILENT_SECONDS:.0f} seconds and was ended", ended=True)
+            if self._cancelled & self._open and self._unanswered > SILENT_SECONDS:
+                raise self._fail(
+                    f"the engine did not stop within {SILENT_SECONDS:.0f} seconds and was ended", ended=True
+                )
         return arrived
 
     def _understand(self, line: bytes | None) -> list[dict[str, Any]]:
@@ -150,8 +175,11 @@ class Engine:
             message["message"] = one_line(str(message["message"]))
         if isinstance(message.get("notes"), list):
             message["notes"] = [one_line(str(note)) for note in message["notes"]]
+        self._silent = 0.0
         if self.hello is not None:
-            return [message]
+            if message["type"] in ("result", "error"):
+                self._open.discard(message.get("id"))
+            return [] if message["type"] == "alive" else [message]
         if message["type"] != "hello":
             raise self._fail(str(message.get("message", "the engine did not introduce itself")).rstrip("."))
         if message.get("protocol") != job.PROTOCOL:
@@ -165,10 +193,10 @@ class Engine:
             self.messages()
             time.sleep(0.02)
 
-    def _fail(self, what: str) -> EngineError:
-        """End the process and keep the one sentence that tells the user why."""
+    def _fail(self, what: str, *, ended: bool = False) -> EngineError:
+        """End the process and keep the one sentence that tells the user why; ended: by us, so its log does not."""
         self.kill()
-        last = self._last_words()
+        last = "" if ended else self._last_words()
         self.failure = f"{what}{': ' if last else ''}{last}"
         return self._error()
 
@@ -186,7 +214,10 @@ class Engine:
         """End the process now. Safe to call twice."""
         if self._process.poll() is None:
             self._process.kill()
-        self._process.wait()
+        try:
+            self._process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            pass  # it hangs in the system, on a network disk for instance, and ends when that lets go
         self.failure = self.failure or "the engine was stopped"
         assert self._process.stdin is not None
         try:

@@ -15,8 +15,9 @@ import numpy as np
 from . import prefs
 from .engine.softras import InputError
 from .engine.softras.camera import Camera
-from .engine.softras.io.files import read_array
+from .engine.softras.io.files import read_array, read_json
 from .engine.softras.io.poses import load_poses
+from .engine.softras.job import RESULT
 from .engine.softras.rig import Rig
 from .engine_client import EngineError
 from .props import NOT_MEASURED, target_of
@@ -52,13 +53,15 @@ def problem(context: bpy.types.Context) -> str | None:
 class FitSession:
     """A fit in progress. Call `step` until `finished`; then the object holds the result, or raises.
 
-    Whatever goes wrong, the scene is put back as it was before the error is raised.
+    Whatever goes wrong, the scene is put back as it was before the error is raised; but where the engine fails after
+    it has found something, the best of that is the result.
 
     Attributes:
         progress: the engine's last progress message, empty before the first.
         iou: of each enabled view, the mean of its frames as last measured; empty before that.
         result: the engine's result message once `finished`.
         notes: what the artist should know about how the scene was read and what was found.
+        failure: where the engine failed and the result is the best that it had found before: what happened. Else None.
     """
 
     def __init__(self, context: bpy.types.Context, report: Path | None = None) -> None:
@@ -78,6 +81,7 @@ class FitSession:
         self.progress: dict[str, Any] = {}
         self.iou: list[float] = []
         self.result: dict[str, Any] | None = None
+        self.failure: str | None = None
         self.notes = list(self._job.notes)
         self._items = enabled_views(self._scene)
         self._request: int | None = None
@@ -93,6 +97,7 @@ class FitSession:
             self._photo_folders = sorted({str(photo.resolve().parent) for photo in photos})
             self._job.job.views.clear()  # their masks are on disk now, and take memory
             self._engine = prefs.start_engine(context)
+            self._engine_is_old = self._engine.hello is not None  # it was started before this fit
             self._shown = Result(self._scene, self._job)
         except BaseException:
             self.close()
@@ -140,7 +145,8 @@ class FitSession:
     def wait(self) -> None:
         """Step until finished, with a line of progress on the terminal now and then; for scripts.
 
-        Raises like `step`, and InputError when it is interrupted from the keyboard.
+        Raises like `step`, InputError when it is interrupted from the keyboard, and EngineError when the engine failed,
+        also where the best that it had found is in the scene: the session is `finished` then.
         """
         shown = 0.0
         try:
@@ -155,6 +161,8 @@ class FitSession:
                 self.revert()
             raise InputError("the fit was interrupted; nothing was changed.") from None
         print(*self.table(), sep="\n", flush=True)
+        if self.failure:
+            raise EngineError(self.failure)
 
     def step(self) -> bool:
         """Take what the engine sent and show it; True when there was something new. Never waits.
@@ -168,7 +176,10 @@ class FitSession:
             raise
 
     def _step(self) -> bool:
-        messages = self._engine.messages()
+        try:
+            messages = self._engine.messages()
+        except EngineError as error:
+            return self._go_on_without(error)
         if self._request is None and self._engine.hello is not None:
             # Only a report shows photographs; the engine reads those that this scene names, and no others.
             fields = {"report": str(self._report), "allow": self._photo_folders} if self._report else {}
@@ -186,7 +197,7 @@ class FitSession:
                 preview |= {name: message[name] for name in ("preview", "poses") if message.get(name)}
             elif message["type"] == "error":
                 text = str(message.get("message"))
-                raise InputError(text) if message.get("kind") == "input" else EngineError(text)
+                return self._go_on_without(InputError(text) if message.get("kind") == "input" else EngineError(text))
             elif message["type"] == "result":
                 self._finish(message)
                 return True
@@ -195,6 +206,25 @@ class FitSession:
             rigs, cameras = self._poses(preview.get("poses"))
             self._shown.show(rigs, cameras, self._vertices(preview.get("preview")))
         return news
+
+    def _go_on_without(self, error: Exception) -> bool:
+        """The engine failed: begin again with a new one, or end with the best that is in the job's folder; else raise.
+
+        An engine from before this fit, which has told nothing of it, may have died or hung long ago.
+        """
+        if self._engine_is_old and not self.progress and isinstance(error, EngineError):
+            prefs.stop_engine()
+            self._engine, self._engine_is_old, self._request = prefs.start_engine(bpy.context), False, None
+            return False
+        try:
+            kept = read_json(self._folder / RESULT)
+        except InputError:
+            raise error from None
+        if not kept.get("step"):  # the start
+            raise error
+        self._finish({**kept, "status": "failed"})
+        self.failure = f"{error} The best that was found before is kept."
+        return True
 
     def _finish(self, message: dict[str, Any]) -> None:
         self._check()
@@ -266,10 +296,16 @@ class FitSession:
         return rigs, cameras
 
     def ask_to_stop(self) -> None:
-        """Ask for the best result so far; it arrives in a later `step`. Raises EngineError like `step`."""
+        """Ask for the best result so far; it arrives in a later `step`, or at once where the engine is gone.
+
+        Raises EngineError like `step`.
+        """
         if self._request is None:
             raise InputError("the fit had not begun yet; nothing was changed.")
-        self._engine.request("cancel", of=self._request)
+        try:
+            self._engine.request("cancel", of=self._request)
+        except EngineError as error:
+            self._go_on_without(error)
 
     def revert(self) -> None:
         """Stop and put the scene back as it was."""

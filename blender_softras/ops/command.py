@@ -19,7 +19,8 @@ _handle = None
 def main(arguments: list[str]) -> int:
     """Fit the mesh, rig and cameras of a .blend file as its Softras panel says and save it.
 
-    The exit status is 0, 1 when the engine failed, or 2 when something given cannot be used.
+    The exit status is 0, 1 when the engine failed, or 2 when something given cannot be used. The best that an engine
+    had found before it failed is saved.
     """
     parser = argparse.ArgumentParser(prog="blender --command softras_fit", description=main.__doc__)
     parser.add_argument("file", type=Path, help="a .blend file with a filled Views list")
@@ -54,10 +55,16 @@ def _fit(options: argparse.Namespace) -> None:
             raise InputError(f"the scene has no mesh object '{options.object}'.")
         bpy.context.scene.softras.target = target
     fit = FitSession(bpy.context, report=options.report and options.report.absolute())
-    fit.wait()
+    try:
+        fit.wait()
+    except EngineError:
+        if not fit.finished:
+            raise
     bpy.ops.wm.save_as_mainfile(filepath=str(output), copy=True)
     for sentence in (*fit.notes, fit.summary):
         print(f"softras_fit: {sentence}")
+    if fit.failure:
+        raise EngineError(fit.failure)
 
 
 def _refuse(text: str, status: int) -> int:

@@ -50,7 +50,8 @@ class SOFTRAS_OT_fit(bpy.types.Operator):
         try:
             self._session.wait()
         except (InputError, EngineError) as error:
-            return self._fail(error)
+            if not self._session.finished:
+                return self._fail(error)
         return self._end(context)
 
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
@@ -103,7 +104,7 @@ class SOFTRAS_OT_fit(bpy.types.Operator):
             return False
         return True
 
-    def _fail(self, error: Exception) -> set[str]:
+    def _fail(self, error: Exception | str) -> set[str]:
         text = str(error)
         self.report({"ERROR"}, text[:1].upper() + text[1:])
         return {"CANCELLED"}
@@ -113,6 +114,8 @@ class SOFTRAS_OT_fit(bpy.types.Operator):
         for note in fit.notes:
             self.report({"WARNING"}, note)
         self.report({"INFO"}, fit.summary)
+        if fit.failure:  # an error, so that a script that calls the operator hears of it; Ctrl-Z takes the result back
+            self._fail(fit.failure)
         redraw(context)
         return {"FINISHED"}
 

@@ -12,7 +12,7 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -23,12 +23,14 @@ from .errors import InputError, one_line
 if TYPE_CHECKING:
     from .fitting import FitResult, Progress
     from .job import Job
+    from .keeping import State
 
-OK, INTERNAL, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+OK, INTERNAL, BAD_INPUT = 0, 1, 2
+SIGNALLED = 128  # and the signal's number: 130 after Ctrl-C, 143 after SIGTERM
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return the exit status: 0, 2 for bad input, 130 after Ctrl-C, 1 for a bug."""
+    """Run the command line; the exit status is 0, 2 for bad input, 130 or 143 after Ctrl-C or SIGTERM, 1 for a bug."""
     if isinstance(sys.stdout, io.TextIOWrapper):  # as stderr: names of files are printed, whatever their bytes
         sys.stdout.reconfigure(errors="backslashreplace")
     options = _parser().parse_args(arguments)
@@ -40,7 +42,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return BAD_INPUT
     except KeyboardInterrupt:
         print("softras: interrupted.", file=sys.stderr)
-        return INTERRUPTED
+        return SIGNALLED + signal.SIGINT
+    except _Stopped as stopped:
+        print("softras: interrupted.", file=sys.stderr)
+        return SIGNALLED + stopped.number
     except BrokenPipeError:  # the reader of our output has gone; so is the wish for it
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return OK
@@ -48,6 +53,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         traceback.print_exc()
         print(f"softras: an error that should not happen ({type(error).__name__}); please report it.", file=sys.stderr)
         return INTERNAL
+
+
+class _Stopped(Exception):
+    """The command was asked to end before there was anything to keep."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -62,6 +74,9 @@ def _parser() -> argparse.ArgumentParser:
         "Without a start mesh a new one is made.",
     )
     fit.add_argument("job", nargs="?", metavar="JOB", help="a job folder, in place of --mesh and --views")
+    fit.add_argument(
+        "--resume", action="store_true", help="go on from the best state in the job folder; else it is removed first"
+    )
     fit.add_argument("--mesh", metavar="FILE", help="the mesh to start from; its topology is kept")
     fit.add_argument("--views", metavar="FOLDER", help="folder with a cameras.json and masks")
     fit.add_argument("--mask-channel", metavar="NAME", help="where masks are: auto, alpha, grey, red, green, blue")
@@ -117,6 +132,7 @@ def _fit(options: argparse.Namespace) -> int:
 
 def _fit_until(stopped: list[int], options: argparse.Namespace) -> int:
     from .io.meshes import check_target, save_mesh
+    from .keeping import Keeper
 
     started = time.monotonic()
     job = _job(options)
@@ -139,42 +155,70 @@ def _fit_until(stopped: list[int], options: argparse.Namespace) -> int:
         raise
 
     if stopped:
-        raise KeyboardInterrupt
+        raise _Stopped(stopped[0])
+    job, before = _resumed(job, options)
+    events = run(job, stop=lambda: bool(stopped))  # refuses what it cannot do before an earlier result is removed
+    keeper = Keeper(Path(options.job), job, before) if options.job else None
     progress = _ProgressBar(sys.stderr)
     result: FitResult | None = None
-    for event in run(job, stop=lambda: bool(stopped)):
+    for event in events:
         if isinstance(event, FitResult):
             result = event
-        else:
-            progress.show(event)
+            continue
+        if keeper is not None:
+            keeper.take(event)
+        progress.show(event)
     progress.end()
     if result is None:
         raise RuntimeError("the fit ended without a result")
-    if options.job:
-        _save_result(Path(options.job), job, result, "cancelled" if stopped else "finished")
+    missing: list[str] = []  # what was asked for and could not be written
+    if keeper is not None:
+        result = keeper.keep_result(result)
+        kept = keeper.close("cancelled" if stopped else "finished", result.notes)
+        missing += () if kept is None else kept["notes"][len(result.notes) :]
     if options.out:
-        save_mesh(options.out, result.mesh, like=_source(options))
+        _attempt(missing, lambda: save_mesh(options.out, result.mesh, like=_source(options)))
     if options.out_views:
         from .io.views import save_views
 
-        save_views(options.out_views, result.fitted_views(job.views))
+        _attempt(missing, lambda: save_views(options.out_views, result.fitted_views(job.views)))
+    notes: list[str] = []
     if options.report:
         from .io.report import write_report
 
-        write_report(options.report, job.views, job.start, result)
+        _attempt(notes, lambda: write_report(options.report, job.views, job.start, result))
     _print_result(job, result, options, time.monotonic() - started)
-    return INTERRUPTED if stopped else OK
+    for note in notes:  # the fit is worth more than its pictures
+        print(f"softras: there is no report: {note}", file=sys.stderr)
+    for sentence in missing:
+        print(f"softras: {sentence}", file=sys.stderr)
+    if stopped:
+        return SIGNALLED + stopped[0]
+    return BAD_INPUT if missing else OK
 
 
-def _save_result(folder: Path, job: Job, result: FitResult, status: str) -> None:
-    """Leave in a job folder what the server would."""
-    from .io.files import write_json
-    from .job import RESULT, finite, save_best
+def _attempt(missing: list[str], write: Callable[[], object]) -> None:
+    """Write one of the outputs; what fails is said at the end, after the others are written."""
+    try:
+        write()
+    except InputError as error:
+        missing.append(str(error))
 
-    moved: dict[str, Any] = {"rigs": result.rigs, "cameras": result.cameras, "given": job.rig}
-    files = save_best(folder, result.mesh.vertices, job.new_faces(result.mesh), **moved if job.moves else {})
-    iou = {"iou": [finite(value) for value in result.iou], "mean_iou": finite(result.mean_iou)}
-    write_json(folder / RESULT, {"status": status, **files, **iou, "elapsed": result.elapsed, "notes": result.notes})
+
+def _resumed(job: Job, options: argparse.Namespace) -> tuple[Job, State | None]:
+    """The job, or with --resume the job that goes on from the best state in its folder; says so."""
+    if not options.resume:
+        return job, None
+    from .keeping import resumed
+
+    job, before = resumed(job, Path(options.job))
+    if before is None:
+        print("softras: there is no result to go on from; the fit begins anew.", file=sys.stderr)
+    else:
+        told = [value for value in before.iou if value is not None]
+        mean = f", mean IoU {sum(told) / len(told):.4f}" if told else ""
+        print(f"softras: goes on from the best state of step {before.step}{mean}.", file=sys.stderr)
+    return job, before
 
 
 def _job(options: argparse.Namespace) -> Job:
@@ -183,6 +227,8 @@ def _job(options: argparse.Namespace) -> Job:
     from .job import Job
 
     settings, reading = _settings(options), _reading(options)
+    if options.resume and not options.job:
+        raise InputError("only a job folder keeps what was found; give one with --resume.")
     if options.job:
         if options.mesh or options.views:
             raise InputError("give either a job folder or --mesh and --views, not both.")
@@ -243,21 +289,27 @@ def _check_writable(folder: Path) -> None:
 
 @contextmanager
 def _interrupt_stops() -> Iterator[list[int]]:
-    """The first Ctrl-C fills the list, and the fit ends with its best; the second one ends the command.
+    """The first Ctrl-C or SIGTERM fills the list with its number, and the fit ends with its best; the second one ends
+    the command. A signal that is ignored stays ignored, as of a command in the background of a script.
 
     Python's own handler raises wherever the program is, and libraries that are being imported may swallow that.
     """
     stopped: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}
 
     def stop(number: int, frame: object) -> None:
         stopped.append(number)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for again, handler in before.items():
+            signal.signal(again, handler)
 
-    before = signal.signal(signal.SIGINT, stop)
+    for number in before:
+        signal.signal(number, stop)
     try:
         yield stopped
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class _ProgressBar:

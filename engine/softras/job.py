@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .camera import Camera, camera_from_json, camera_to_json
+from .camera import camera_from_json, camera_to_json
 from .checks import flag
 from .errors import InputError, shown
 from .io.files import (
@@ -30,7 +30,6 @@ from .io.files import (
     write_array,
     write_json,
 )
-from .io.poses import save_poses
 from .io.rigs import load_rig, save_rig
 from .mesh import Mesh
 from .rig import Rig
@@ -38,8 +37,9 @@ from .views import Landmark, View
 
 PROTOCOL = 1
 MAX_LINE = 1 << 20  # bytes of one message; arrays travel as files
-BEST, BEST_FACES, PREVIEW, RESULT = "best.npy", "best_faces.npy", "preview.npy", "result.json"
-BEST_RIG, BEST_POSES, PREVIEW_POSES = "best_rig.npy", "best_poses.json", "preview_poses.json"
+PREVIEW, PREVIEW_POSES, RESULT = "preview.npy", "preview_poses.json", "result.json"
+BEST = ("best", "best_b")  # stems of the files of a fit's best state (softras/keeping.py says why there are two)
+BEST_FILES = {"vertices": ".npy", "faces": "_faces.npy", "poses": "_poses.json", "rig_vertices": "_rig.npy"}
 
 
 @dataclass(eq=False)
@@ -79,7 +79,8 @@ class Job:
         Raises InputError when the folder cannot be written.
         """
         folder = make_folder(folder)
-        remove(folder, "job.json", BEST, BEST_FACES, BEST_RIG, BEST_POSES, PREVIEW, PREVIEW_POSES, RESULT)
+        remove(folder, "job.json")
+        forget_results(folder)
         make_folder(inside(folder, "masks"))
         entries = []
         for number, view in enumerate(self.views):
@@ -166,35 +167,11 @@ class Job:
         return None if kept else fitted.faces
 
 
-def save_best(
-    folder: Path,
-    vertices: np.ndarray,
-    faces: np.ndarray | None = None,
-    rigs: Mapping[int, Rig] | None = None,
-    cameras: Sequence[Camera] | None = None,
-    given: Rig | None = None,
-) -> dict[str, str]:
-    """Put the best state of a fit into its job folder; returns the file names as a result names them.
-
-    Args:
-        vertices: (V, 3) world points.
-        faces: (F, 3) where the fit made its own mesh, else None.
-        rigs: by frame, and the cameras of all views, where they may have moved, else None.
-        given: the rig before the fit; vertices of its mesh that changed are saved too.
-    """
-    files = {"vertices": BEST}
-    if faces is not None:
-        files["faces"] = BEST_FACES
-        write_array(folder / BEST_FACES, faces)
-    if rigs or cameras:
-        files["poses"] = BEST_POSES
-        save_poses(folder / BEST_POSES, rigs or {}, cameras or ())
-    for rig in (rigs or {}).values():
-        if given is not None and not np.array_equal(rig.mesh.vertices, given.mesh.vertices):
-            files["rig_vertices"] = BEST_RIG
-            write_array(folder / BEST_RIG, rig.mesh.vertices)
-    write_array(folder / BEST, np.asarray(vertices, dtype=np.float64))
-    return files
+def forget_results(folder: Path, *stems: str) -> None:
+    """Remove what fits have left in a job folder; with stems of BEST, only the files of those."""
+    if not stems:
+        remove(folder, RESULT, PREVIEW, PREVIEW_POSES)  # the result first: it names the others
+    remove(folder, *(stem + ending for stem in stems or BEST for ending in BEST_FILES.values()))
 
 
 def encode(message: dict[str, Any]) -> bytes:

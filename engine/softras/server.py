@@ -10,36 +10,27 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
-
-import numpy as np
 
 from . import __version__
 from .checks import whole
 from .errors import InputError, shown
-from .io.files import write_array, write_json
+from .io.files import write_array
 from .io.poses import save_poses
-from .job import (
-    MAX_LINE,
-    PREVIEW,
-    PREVIEW_POSES,
-    PROTOCOL,
-    RESULT,
-    Job,
-    check_protocol,
-    decode,
-    encode,
-    finite,
-    save_best,
-)
-from .views import mean_iou
+from .job import MAX_LINE, PREVIEW, PREVIEW_POSES, PROTOCOL, Job, check_protocol, decode, encode, finite
+from .keeping import Keeper, ious
 
 if TYPE_CHECKING:
     from .fitting import FitResult, Progress
 
 CANCEL_SECONDS = 0.35  # a step that takes longer does not hold back the answer to a cancel
+START_SECONDS = 5.0  # for the start of a job to be read, so that the answer to a cancel has something to name
+STUCK_SECONDS = 20.0  # for a cancelled fit to end before the process is given up
+STUCK = 3  # exit status then
+ALIVE_SECONDS = 2.0  # between two heartbeats
+COMPUTED_SECONDS = 0.005  # of processor time between two heartbeats; less is that of a process that waits for something
 PROGRESS_SECONDS = 0.05  # shortest time between two progress messages
 PARENT_SECONDS = 0.25  # how often to look whether the parent lives
 
@@ -79,34 +70,51 @@ class Answers:
 class _Run:
     """One fit on request. Its request is answered once: by a result or an error, whichever comes first."""
 
-    def __init__(self, request: dict[str, Any], answers: Answers, previous: threading.Thread | None) -> None:
-        self.number = request["id"]
+    def __init__(
+        self,
+        number: Any,
+        folder: Path,
+        report: str | None,
+        allow: list[str],
+        answers: Answers,
+        previous: _Run | None,
+    ) -> None:
+        self.number = number
         self.cancelled = threading.Event()
         self.answered = threading.Event()
-        self._folder = Path(request["job"])
-        self._report = request.get("report")
-        self._allow = request.get("allow", [])
+        self._folder, self._report, self._allow = folder, report, allow
         self._answers = answers
         self._previous = previous
         self._lock = threading.Lock()
-        self._started = time.monotonic()
-        self._best: dict[str, Any] = {"vertices": None, "iou": [], "mean_iou": None}
-        self._best_score = 0.0
+        self._keeper: Keeper | None = None
+        self._started = threading.Event()  # there is a keeper, and it holds the start
         self.thread = threading.Thread(target=self._work, name=f"fit {self.number}", daemon=True)
         self.thread.start()
+        threading.Thread(target=self._beat, name=f"heartbeat {self.number}", daemon=True).start()
 
     def answer_cancel(self) -> None:
         """Stop the fit; if its step takes too long, answer with the best that is on disk."""
         self.cancelled.set()
-        if not self.answered.wait(CANCEL_SECONDS):
-            try:
-                self._answer_result("cancelled")
-            except InputError as error:
-                self._answer(_error(self.number, error))
+        if self.answered.wait(CANCEL_SECONDS):
+            return
+        self._started.wait(START_SECONDS)
+        try:
+            if self._keeper is None:
+                raise InputError("the fit had not begun yet; nothing was changed.")
+            self._answer(self._keeper.close("cancelled"))
+        except InputError as error:
+            self._answer(_error(self.number, error))
+
+    def _beat(self) -> None:
+        """Say that the engine works, as long as it does: a process that computes nothing is stuck and says nothing."""
+        computed = time.process_time()
+        while not self.answered.wait(ALIVE_SECONDS):
+            now = time.process_time()
+            if now - computed > COMPUTED_SECONDS:
+                self._answers.send({"type": "alive", "id": self.number})
+            computed = now
 
     def _work(self) -> None:
-        if self._previous is not None:
-            self._previous.join()
         try:
             self._fit()
         except Exception as error:
@@ -114,43 +122,55 @@ class _Run:
                 traceback.print_exc()
             self._answer(_error(self.number, error))
 
+    def _wait_for_previous(self) -> None:
+        """Until the fit that was cancelled before has ended; one that does not is given up with the process."""
+        if self._previous is None:
+            return
+        self._previous.thread.join(STUCK_SECONDS)
+        if self._previous.thread.is_alive():
+            text = "the fit that was cancelled before does not end; the engine must be started anew."
+            self._answer({"type": "error", "id": self.number, "kind": "stuck", "message": text})
+            os._exit(STUCK)
+        self._previous = None
+
     def _fit(self) -> None:
         job = Job.load(self._folder, self._allow)
-        if job.rig is not None:
-            self._keep(job.rig.vertices(), None, [])
-        elif job.mesh is not None:
-            self._keep(job.mesh.vertices, None, [])
+        self._keeper = keeper = Keeper(self._folder, job)
+        if keeper.holds:
+            self._started.set()
+        self._wait_for_previous()
         from .run import FitResult, run  # slow the first time: not before the start is kept
 
         next_message = 0.0
         for event in run(job, stop=self.cancelled.is_set):
             if isinstance(event, FitResult):
-                self._finish(job, event)
+                self._finish(job, event, keeper)
                 return
-            if event.vertices is None and time.monotonic() < next_message:
+            keeper.take(event)
+            if keeper.holds:
+                self._started.set()
+            if self.answered.is_set() or (event.vertices is None and time.monotonic() < next_message):
                 continue
             next_message = time.monotonic() + PROGRESS_SECONDS
-            self._tell(job, event)
+            self._tell(event, keeper)
         raise RuntimeError("the fit ended without a result")
 
-    def _tell(self, job: Job, event: Progress) -> None:
-        """Send a progress message; what it shows becomes the preview and, if it matches the masks better, the best."""
-        iou = _floats(event.iou)
-        preview = poses = None
-        if event.vertices is not None:
-            score = 0.0 if event.iou is None else mean_iou(event.iou, job.views)
-            if score > self._best_score:
-                self._keep(event.vertices, event.faces, iou, rigs=event.rigs, cameras=event.cameras)
-                self._best_score = score
-            if event.faces is None:
-                preview = PREVIEW
+    def _tell(self, event: Progress, keeper: Keeper) -> None:
+        """Send a progress message; what it shows becomes the preview."""
+        files: dict[str, str] = {}
+
+        def write_preview() -> None:
+            if event.vertices is not None and event.faces is None:
                 write_array(self._folder / PREVIEW, event.vertices)
-        if event.rigs or event.cameras:
-            poses = PREVIEW_POSES
-            save_poses(self._folder / PREVIEW_POSES, event.rigs, event.cameras or ())
-        if self.answered.is_set():
-            return
-        self._answers.send(
+                files["preview"] = PREVIEW
+            if event.rigs or event.cameras:
+                save_poses(self._folder / PREVIEW_POSES, event.rigs, event.cameras or ())
+                files["poses"] = PREVIEW_POSES
+
+        keeper.attempt("What the fit looks like could not always be shown", write_preview)
+        iou = ious(event.iou)
+        told = [value for value in iou if value is not None]
+        self._send(
             {
                 "type": "progress",
                 "id": self.number,
@@ -159,19 +179,16 @@ class _Run:
                 "stage": int(event.stage),
                 "loss": {name: finite(float(value)) for name, value in event.loss.items()},
                 "iou": iou,
-                "mean_iou": _mean(iou),
-                "elapsed": self._elapsed(),
-                "preview": preview,
-                "poses": poses,
+                "mean_iou": sum(told) / len(told) if told else None,
+                "elapsed": keeper.elapsed(),
+                "preview": files.get("preview"),
+                "poses": files.get("poses"),
             }
         )
 
-    def _finish(self, job: Job, result: FitResult) -> None:
-        moved: dict[str, Any] = {"rigs": result.rigs, "cameras": result.cameras, "given": job.rig}
-        faces = job.new_faces(result.mesh)
-        self._keep(result.mesh.vertices, faces, _floats(result.iou), **moved if job.moves else {})
+    def _finish(self, job: Job, result: FitResult, keeper: Keeper) -> None:
         cancelled = self.cancelled.is_set()
-        notes = list(result.notes)
+        notes = []
         if self._report and not cancelled:
             from .io.report import write_report
 
@@ -179,34 +196,24 @@ class _Run:
                 write_report(self._report, job.views, job.start, result)
             except InputError as error:  # the fit is worth more than its pictures
                 notes.append(f"There is no report: {error}")
-        self._answer_result("cancelled" if cancelled else "finished", notes)
+        keeper.keep_result(result)
+        self._answer(keeper.close("cancelled" if cancelled else "finished", [*result.notes, *notes]))
 
-    def _keep(self, vertices: np.ndarray, faces: np.ndarray | None, iou: list[float | None], **moved: Any) -> None:
-        """Put the best state so far on disk, unless the request is answered: its files are the client's then."""
+    def _send(self, message: dict[str, Any]) -> None:
+        """Send what belongs to a request that is not answered yet."""
         with self._lock:
-            if self.answered.is_set():
-                return
-            self._best = {**save_best(self._folder, vertices, faces, **moved), "iou": iou, "mean_iou": _mean(iou)}
+            if not self.answered.is_set():
+                self._answers.send(message)
 
-    def _answer_result(self, status: str, notes: Sequence[str] = ()) -> None:
+    def _answer(self, message: dict[str, Any] | None) -> None:
+        """Answer the request, unless it is; a result without a type is one of the keeper's."""
+        if message is None:
+            return
         with self._lock:
-            if self.answered.is_set():
-                return
-            result = {"type": "result", "id": self.number, "status": status, **self._best}
-            result |= {"elapsed": self._elapsed(), "notes": list(notes)}
-            write_json(self._folder / RESULT, result)
-            self.answered.set()
-        self._answers.send(result)
-
-    def _answer(self, message: dict[str, Any]) -> None:
-        with self._lock:
-            if self.answered.is_set():
-                return
-            self.answered.set()
-        self._answers.send(message)
-
-    def _elapsed(self) -> float:
-        return round(time.monotonic() - self._started, 3)
+            if not self.answered.is_set():
+                self._answers.send({"type": "result", "id": self.number, **message})
+                self.answered.set()
+                self._started.set()  # nobody need wait for it any more
 
 
 class _Server:
@@ -238,9 +245,12 @@ class _Server:
             allow = message.get("allow", [])
             if not isinstance(allow, list) or not all(isinstance(folder, str) for folder in allow):
                 raise InputError("what a fit request allows must be a list of folders.")
+            try:
+                os.fsencode(message["job"] + (message.get("report") or "") + "".join(allow))
+            except UnicodeEncodeError as error:
+                raise InputError("a fit request names a folder with characters that no name has.") from error
             # A cancelled fit may still finish a long step; the next one waits for it in its own thread.
-            previous = self._run.thread if self._run is not None else None
-            self._run = _Run({**message, "id": number}, self._answers, previous)
+            self._run = _Run(number, Path(message["job"]), message.get("report"), allow, self._answers, self._run)
         elif message["type"] == "cancel":
             # A cancel that comes after the answer has nothing left to do: the client has its result.
             if self._run is not None and busy and message.get("of") == self._run.number:
@@ -273,16 +283,6 @@ def _hello() -> dict[str, Any]:
 
     found = capabilities()
     return {"type": "hello", "protocol": PROTOCOL, "softras": __version__, **found}
-
-
-def _floats(iou: np.ndarray | None) -> list[float | None]:
-    """As in messages: None for a view that is left out."""
-    return [] if iou is None else [finite(value) for value in iou]
-
-
-def _mean(iou: list[float | None]) -> float | None:
-    told = [value for value in iou if value is not None]
-    return finite(sum(told) / len(told)) if told else None
 
 
 def _take_stdio() -> tuple[BinaryIO, Answers]:

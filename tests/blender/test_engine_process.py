@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import stat
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +15,7 @@ import bpy
 import numpy as np
 import pytest
 
-from .conftest import is_smaller, local_positions, part, positions, radius, snapshot
+from .conftest import is_smaller, local_positions, optimize, part, positions, radius, snapshot
 
 
 def run_until(fit: object, condition: Callable[[], bool], seconds: float = 30) -> None:
@@ -25,29 +27,126 @@ def run_until(fit: object, condition: Callable[[], bool], seconds: float = 30) -
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize("result", ["SHAPE_KEY", "MESH", "RIGID"])
+def kept(fit: object) -> dict[str, object]:
+    """What the engine has put into the job's folder."""
+    path = fit._folder / "result.json"
+    return json.loads(path.read_text()) if path.is_file() else {"step": 0}
+
+
+def engine_pid() -> int:
+    return part("prefs").start_engine(bpy.context).pid
+
+
+@pytest.mark.parametrize("result", ["SHAPE_KEY", "MESH", "OBJECT"])
 def test_engine_killed_in_the_middle(ball: bpy.types.Object, result: str) -> None:
-    """The scene is as before, one sentence says so, and the next fit starts a new engine."""
+    """The best that it had found is in the scene, one sentence says so, one undo takes it back, the next fit works."""
     settings = bpy.context.scene.softras
     settings.seconds = 0
-    if result == "RIGID":
-        settings.mode = result
+    if result == "OBJECT":
+        optimize("object")
         ball.location.x = 0.3
     else:
         settings.result = result
     bpy.context.view_layer.update()
+    name, before = ball.name, positions(ball)
+    bpy.ops.ed.undo_push(message="before")
+    fit = part("session").FitSession(bpy.context)
+    run_until(fit, lambda: kept(fit)["step"] > 0)
+    os.kill(engine_pid(), signal.SIGKILL)
+    with pytest.raises(part("engine_client").EngineError, match="the engine stopped unexpectedly.* is kept"):
+        fit.wait()
+    assert part("session").current is None and fit.finished and fit.result["status"] == "failed"
+    assert np.abs(positions(ball) - before).max() > 1e-3
+    assert settings.views[0].iou == pytest.approx(fit.result["iou"][0], abs=1e-6)
+    assert not fit._folder.exists()
+    bpy.ops.ed.undo_push(message="fit")  # the user interface does this for the operator
+    bpy.ops.ed.undo()
+    np.testing.assert_allclose(positions(bpy.data.objects[name]), before, atol=1e-6)
+    bpy.context.scene.softras.seconds = 1.5
+    assert bpy.ops.softras.fit() == {"FINISHED"}
+
+
+def test_engine_killed_before_it_found_anything(
+    ball: bpy.types.Object, preferences: bpy.types.AddonPreferences
+) -> None:
+    """The scene is as before."""
+    part("prefs").stop_engine()
     before, scene_before = positions(ball), snapshot(bpy.context.scene)
     fit = part("session").FitSession(bpy.context)
-    run_until(fit, lambda: np.abs(positions(ball) - before).max() > 1e-3)
-    os.kill(part("prefs").start_engine(bpy.context).pid, signal.SIGKILL)
-    with pytest.raises(part("engine_client").EngineError, match="the engine stopped unexpectedly"):
+    os.kill(engine_pid(), signal.SIGKILL)
+    with pytest.raises(part("engine_client").EngineError, match="the engine did not start"):
         run_until(fit, lambda: False)
     assert part("session").current is None
     np.testing.assert_array_equal(positions(ball), before)
-    bpy.context.view_layer.update()
     assert snapshot(bpy.context.scene) == scene_before
-    settings.seconds = 1.5
+
+
+def test_a_script_hears_of_an_engine_that_died_and_has_its_best(ball: bpy.types.Object) -> None:
+    bpy.context.scene.softras.seconds = 0
+    session = part("session")
+
+    def kill() -> None:
+        while session.current is None or kept(session.current)["step"] == 0:
+            time.sleep(0.01)
+        os.kill(session.current._engine.pid, signal.SIGKILL)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    with pytest.raises(RuntimeError, match="the engine stopped unexpectedly"[1:]):
+        bpy.ops.softras.fit()
+    thread.join()
+    assert radius(ball) < 0.65 - 1e-3
+
+
+def start_idle_engine() -> int:
+    part("prefs").start_engine(bpy.context).wait_until_ready()
+    return engine_pid()
+
+
+def test_an_engine_that_died_since_the_last_fit_is_replaced(ball: bpy.types.Object) -> None:
+    pid = start_idle_engine()
+    os.kill(pid, signal.SIGKILL)
     assert bpy.ops.softras.fit() == {"FINISHED"}
+    assert is_smaller(ball) and engine_pid() != pid
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are POSIX")
+def test_a_stopped_engine_is_noticed_and_ended(ball: bpy.types.Object) -> None:
+    """One that stood still before the fit is replaced; one that stands still in its middle leaves its best."""
+    pid = start_idle_engine()
+    os.kill(pid, signal.SIGSTOP)
+    started = time.monotonic()
+    assert bpy.ops.softras.fit() == {"FINISHED"}
+    assert is_smaller(ball) and engine_pid() != pid
+    assert time.monotonic() - started < 60
+
+    bpy.context.scene.softras.seconds = 0
+    fit = part("session").FitSession(bpy.context)
+    run_until(fit, lambda: kept(fit)["step"] > 0)
+    pid = engine_pid()
+    os.kill(pid, signal.SIGSTOP)
+    with pytest.raises(part("engine_client").EngineError, match="said nothing for 8 seconds and was ended.* is kept"):
+        fit.wait()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    assert fit.finished
+
+
+def test_a_blender_that_was_busy_elsewhere_does_not_end_its_engine(ball: bpy.types.Object) -> None:
+    """Time in which nobody looked is no silence of the engine."""
+    bpy.context.scene.softras.seconds = 0
+    fit = part("session").FitSession(bpy.context)
+    run_until(fit, lambda: kept(fit)["step"] > 0)
+    pid = engine_pid()
+    os.kill(pid, signal.SIGSTOP)
+    fit.step()
+    time.sleep(part("engine_client").SILENT_SECONDS + 2)
+    fit.step()
+    os.kill(pid, signal.SIGCONT)
+    step = fit.progress["step"]
+    run_until(fit, lambda: fit.progress["step"] > step)
+    fit.revert()
+    assert engine_pid() == pid
 
 
 @pytest.mark.parametrize("shared", [False, True])

@@ -52,7 +52,12 @@ class Client:
         self.send({"type": "fit", "id": number, "job": str(folder)})
 
     def next(self, seconds: float = 30) -> dict[str, Any]:
-        return json.loads(self.lines.get(timeout=seconds))
+        """The next message that is no heartbeat."""
+        deadline = time.monotonic() + seconds
+        while True:
+            message = json.loads(self.lines.get(timeout=max(0.01, deadline - time.monotonic())))
+            if message["type"] != "alive":
+                return message
 
     def until(self, kind: str, seconds: float = 60) -> dict[str, Any]:
         """The next message of a type; those before it are dropped."""
@@ -128,7 +133,8 @@ def test_a_fit_reports_progress_and_ends_with_a_better_mesh(engine: Client, job:
     assert result["mean_iou"] > 0.85
     assert result["vertices"] == "best.npy" and best(job).shape == start.shape
     assert np.abs(best(job) - start).max() > 0.01
-    assert json.loads((job / "result.json").read_text()) == result
+    kept = json.loads((job / "result.json").read_text())
+    assert {"type": "result", "id": 7, **kept} == result
     assert not list(job.rglob("*.part"))
 
 
@@ -201,6 +207,11 @@ GARBAGE = [
     b'{"type": "fit", "id": 5, "protocol": 1, "job": "/nowhere"}\n',
     b'{"type": "fit", "id": 5, "protocol": 1, "job": "\\u0000"}\n',
     b'{"type": "dance", "id": 5, "protocol": 1}\n',
+    b'{"type": "fit", "id": 5, "protocol": 1, "job": "\\ud800"}\n',
+    *(
+        b'{"type": "fit", "id": %b, "protocol": 1, "job": "/nowhere"}\n' % number
+        for number in (b"NaN", b"[5]", b"{}", b"true", b"1e999", b"0.5", b"9" * 101, b'"' + b"x" * 101 + b'"')
+    ),
 ]
 
 
@@ -213,6 +224,70 @@ def test_garbage_is_answered_and_the_engine_goes_on(engine: Client, job: Path) -
         assert error["message"].endswith(".") and "\n" not in error["message"]
     engine.fit(6, job)
     assert engine.until("result")["id"] == 6
+
+
+def test_each_request_is_answered_once(engine: Client, long_job: Path, job: Path) -> None:
+    """Cancels before the start, twice, of what does not run; each fit has one answer."""
+    for number in range(1, 4):
+        engine.fit(number, long_job)
+        for _ in range(number % 3 + 1):
+            engine.send({"type": "cancel", "id": 100 + number, "of": number})
+        engine.send({"type": "cancel", "id": 200, "of": [number]})
+        result = engine.until("result")
+        assert (result["id"], result["status"], result["vertices"]) == (number, "cancelled", "best.npy")
+    engine.fit(99, job)
+    assert engine.until("result")["id"] == 99
+
+
+@pytest.mark.parametrize("end", [b'{"type": "fi', b"garbage", b"{" * 2_000_000, b'{"type": "dance", "protocol": 1}'])
+def test_stdin_that_ends_in_the_middle_of_a_line(engine: Client, end: bytes) -> None:
+    engine.send(end)
+    engine.process.stdin.close()
+    assert engine.next()["type"] == "error"
+    assert engine.ended_within(10) and engine.process.returncode == 0
+
+
+HANGING = """
+import sys, threading, time
+import softras.run
+from softras.cli import main
+really = softras.run.run
+def run(job, stop):
+    yield next(really(job, stop=stop))
+    time.sleep(1000)  # as a library that waits for something
+softras.run.run = run
+sys.exit(main(["serve"]))
+"""
+
+
+def test_a_fit_that_hangs_has_no_heartbeat_and_is_given_up_with_its_process(long_job: Path) -> None:
+    client = Client((sys.executable, "-c", HANGING))
+    client.until("hello")
+    client.fit(1, long_job)
+    client.until("progress")
+    deadline = time.monotonic() + 30
+    with pytest.raises(queue.Empty):  # at last there are none
+        while time.monotonic() < deadline:
+            assert json.loads(client.lines.get(timeout=5))["type"] == "alive"
+    client.send({"type": "cancel", "id": 2, "of": 1})
+    assert client.until("result")["status"] == "cancelled"
+    client.fit(3, long_job)
+    error = client.next(60)
+    assert (error["type"], error["id"], error["kind"]) == ("error", 3, "stuck")
+    assert "the engine must be started anew." in error["message"]
+    assert client.ended_within(10) and client.process.returncode == 3
+
+
+def test_a_fit_that_works_has_a_heartbeat(engine: Client, long_job: Path) -> None:
+    engine.fit(1, long_job)
+    deadline = time.monotonic() + 60
+    while (message := json.loads(engine.lines.get(timeout=60)))["type"] != "alive":
+        assert message["type"] == "progress" and time.monotonic() < deadline
+    assert message["id"] == 1
+    engine.send({"type": "cancel", "id": 2, "of": 1})
+    engine.until("result")
+    with pytest.raises(queue.Empty):
+        engine.lines.get(timeout=5)  # nothing to say between fits
 
 
 def test_wrong_settings_are_the_users_error(engine: Client, tmp_path: Path, spot: Path) -> None:

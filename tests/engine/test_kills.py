@@ -1,0 +1,218 @@
+"""Nothing that was found is lost: a fit that is killed, or that the disk has no room for, leaves its best."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from short_fits import ENDLESS, QUICK, QUICK_NEW
+
+from softras import Mesh, load_mesh, load_views
+from softras.io.poses import load_poses
+from softras.job import BEST, BEST_FILES, Job, forget_results
+from softras.keeping import Keeper, resumed
+
+SOFTRAS = (sys.executable, "-m", "softras")
+posix = pytest.mark.skipif(os.name == "nt", reason="signals are POSIX")
+
+
+@pytest.fixture
+def job(tmp_path: Path, spot: Path) -> Path:
+    """A fit that does not end by itself."""
+    Job(load_views(spot)[:4], load_mesh(spot / "start.obj"), settings=ENDLESS).save(tmp_path / "job")
+    return tmp_path / "job"
+
+
+def start(folder: Path, *options: object) -> subprocess.Popen[str]:
+    command = [*SOFTRAS, "fit", folder, *options]
+    return subprocess.Popen([*map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def result(folder: Path) -> dict:
+    return json.loads((folder / "result.json").read_text())
+
+
+def wait_for(folder: Path, step: int, process: subprocess.Popen[str], seconds: float = 60) -> None:
+    """Until something better than the start is kept."""
+    deadline = time.monotonic() + seconds
+    while not (folder / "result.json").is_file() or result(folder)["step"] < step:
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()
+        time.sleep(0.01)
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    process.communicate()
+
+
+@posix
+def test_sigterm_keeps_the_best_and_a_resumed_fit_goes_on_from_it(job: Path, setting_options, tmp_path: Path) -> None:
+    process = start(job)
+    wait_for(job, 10, process)
+    assert result(job)["status"] == "running"
+    process.send_signal(signal.SIGTERM)
+    _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 128 + signal.SIGTERM and "Traceback" not in stderr
+    kept = result(job)
+    assert kept["status"] == "cancelled" and kept["mean_iou"] > 0.6 and kept["vertices"] == "best.npy"
+    process = start(job, "--resume", "--out", tmp_path / "a.obj", *setting_options(QUICK))
+    _, stderr = process.communicate(timeout=120)
+    assert process.returncode == 0, stderr
+    assert f"goes on from the best state of step {kept['step']}, mean IoU {kept['mean_iou']:.4f}" in stderr
+    assert result(job)["status"] == "finished" and result(job)["mean_iou"] >= kept["mean_iou"]
+    np.testing.assert_allclose(load_mesh(tmp_path / "a.obj").vertices, np.load(job / "best.npy"), rtol=1e-7)
+    assert not list(job.glob("best_b*"))
+
+
+@posix
+def test_a_killed_fit_leaves_a_best_that_is_whole(job: Path, setting_options) -> None:
+    """At random moments; what result.json names belongs together and is never worse than what was there before."""
+    count, moments = len(np.load(job / "vertices.npy")), random.Random(0)
+    process = start(job)
+    wait_for(job, 1, process)
+    kill(process)
+    before = result(job)["mean_iou"]
+    for _ in range(3):
+        process = start(job, "--resume")
+        process.stderr.readline()  # that it goes on
+        time.sleep(moments.uniform(0, 1.5))
+        kill(process)
+        kept = result(job)
+        assert kept["status"] == "running" and kept["mean_iou"] >= before
+        vertices = np.load(job / kept["vertices"])
+        assert vertices.shape == (count, 3) and np.isfinite(vertices).all()
+        before = kept["mean_iou"]
+    process = start(job, "--resume", *setting_options(QUICK))
+    _, stderr = process.communicate(timeout=120)
+    assert process.returncode == 0, stderr
+    assert result(job)["status"] == "finished" and result(job)["mean_iou"] >= before
+
+
+@posix
+def test_a_killed_reconstruction_leaves_faces_that_belong_to_its_vertices(tmp_path: Path, spot: Path) -> None:
+    endless = {**QUICK_NEW, "schedule": [{**QUICK_NEW["schedule"][0], "steps": 100_000, "remesh_every": 5}]}
+    Job(load_views(spot), settings={**endless, "patience": 100_000}).save(tmp_path)
+    process = start(tmp_path)
+    wait_for(tmp_path, 0, process)
+    time.sleep(0.5)
+    kill(process)
+    kept = result(tmp_path)
+    faces, vertices = np.load(tmp_path / kept["faces"]), np.load(tmp_path / kept["vertices"])
+    assert faces.max() == len(vertices) - 1 and kept["mean_iou"] > 0.5
+
+
+def test_without_resume_the_old_result_is_removed_first(softras, tmp_path: Path, spot: Path) -> None:
+    Job(load_views(spot)[:4], load_mesh(spot / "start.obj"), settings=QUICK).save(tmp_path)
+    for stem in BEST:
+        for ending in BEST_FILES.values():
+            (tmp_path / (stem + ending)).write_text("old")
+    refused = softras("fit", tmp_path, "--set", "speed=9")
+    assert refused.returncode == 2 and (tmp_path / "best_poses.json").is_file(), "what cannot be run removes nothing"
+    done = softras("fit", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in tmp_path.glob("best*")) == ["best.npy"]
+    assert np.load(tmp_path / "best.npy").shape == (2930, 3)
+
+
+def test_resume_needs_a_job_folder_and_a_state_of_it(softras, tmp_path: Path, spot: Path, cube, square_views) -> None:
+    done = softras("fit", "--views", spot, "--out", tmp_path / "a.obj", "--resume")
+    assert done.returncode == 2 and "only a job folder keeps what was found" in done.stderr
+    Job(square_views, cube).save(tmp_path)
+    for wrong in ({"vertices": "../secret.npy"}, {"vertices": "best.npy", "iou": [2, 0, 0]}, {"vertices": 5}):
+        (tmp_path / "result.json").write_text(json.dumps({"status": "running", "iou": [], **wrong}))
+        done = softras("fit", tmp_path, "--resume")
+        assert done.returncode == 2 and "does not belong to this job; run it without --resume." in done.stderr, done
+
+
+class Told:
+    """What a keeper takes of a progress event."""
+
+    def __init__(self, vertices: np.ndarray, iou: list[float], step: int, **shown: object) -> None:
+        self.vertices, self.iou, self.step = vertices, np.array(iou), step
+        self.faces = shown.get("faces")
+        self.rigs, self.cameras = shown.get("rigs", {}), shown.get("cameras")
+
+
+def test_every_moment_of_writing_leaves_a_whole_state(tmp_path: Path, cube, square_views, monkeypatch) -> None:
+    """A copy of the folder after each single file that is written holds one state, not parts of two."""
+    from softras import keeping
+
+    Job(square_views, settings={"mode": "reconstruct"}).save(tmp_path)
+    job = Job.load(tmp_path)
+    found: list[tuple[int, int]] = []
+
+    def check() -> None:
+        if (tmp_path / "result.json").is_file():
+            kept = result(tmp_path)
+            faces, vertices = np.load(tmp_path / kept["faces"]), np.load(tmp_path / kept["vertices"])
+            assert len(vertices) == len(faces) == 10 + kept["step"]
+            found.append(kept["step"])
+
+    for name in ("write_array", "write_json"):
+        write = getattr(keeping, name)
+
+        def checked(path, value, write=write) -> None:
+            check()
+            write(path, value)
+            check()
+
+        monkeypatch.setattr(keeping, name, checked)
+    keeper = Keeper(tmp_path, job)
+    for step in range(6):
+        vertices, faces = np.full((10 + step, 3), step), np.zeros((10 + step, 3), np.int32)
+        keeper.take(Told(vertices, [step / 10] * 3, step, faces=faces))
+    kept = keeper.close("cancelled")
+    check()
+    assert kept["vertices"] == "best.npy" and set(found) == set(range(6)) and not list(tmp_path.glob("best_b*"))
+    keeper.take(Told(vertices, [1, 1, 1], 9, faces=faces))
+    assert result(tmp_path) == kept, "after the answer the files are the client's"
+
+
+def test_a_resumed_job_starts_where_the_state_is(tmp_path: Path, cube, square_views) -> None:
+    moved = replace(square_views[0].camera, world_to_camera=np.diag([1.0, 1, 1, 1]))
+    job = Job(square_views, cube, settings={"optimize": ["vertices", "cameras"]})
+    job.save(tmp_path)
+    cameras = [moved, *(view.camera for view in square_views[1:])]
+    keeper = Keeper(tmp_path, job)
+    assert resumed(job, tmp_path)[0].start.vertices.tolist() == cube.vertices.tolist()
+    keeper.take(Told(cube.vertices * 0.9, [0.5] * 3, 3, cameras=cameras))
+    again, state = resumed(Job.load(tmp_path), tmp_path)
+    np.testing.assert_array_equal(again.start.vertices, cube.vertices * 0.9)
+    assert [view.camera for view in again.views] == cameras and state.step == 3 and list(state.iou) == [0.5] * 3
+    assert isinstance(again.start, Mesh) and len(load_poses(tmp_path / result(tmp_path)["poses"], None)[1]) == 3
+    kept = Keeper(tmp_path, again, state).close("cancelled")
+    assert kept["mean_iou"] == 0.5 and kept["step"] == 3
+    forget_results(tmp_path)
+    assert resumed(again, tmp_path) == (again, None)
+
+
+def test_a_full_disk_on_the_way_costs_a_note_and_not_the_fit(
+    job: Path, small_disk: Path, setting_options, tmp_path: Path
+) -> None:
+    """The mesh is written where there is room; what the job's folder still holds is whole and said to be older."""
+    folder, filler = small_disk / "job", small_disk / "filler"
+    Job.load(job).save(folder)
+    process = start(folder, "--out", tmp_path / "a.obj")
+    wait_for(folder, 1, process)
+    with pytest.raises(OSError), open(filler, "wb") as file:
+        while True:
+            file.write(bytes(512))
+            file.flush()
+    kept = result(folder)
+    time.sleep(1.5)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130 and "the disk is full; free some space" in stderr, stderr
+    assert "Traceback" not in stderr
+    assert len(load_mesh(tmp_path / "a.obj").vertices) == 2930
+    assert np.load(folder / result(folder)["vertices"]).shape == (2930, 3)
+    assert result(folder)["mean_iou"] >= kept["mean_iou"]
