@@ -62,6 +62,13 @@ def fuzz(session: nox.Session) -> None:
     session.run(python, "-m", "pytest", *WORKERS, "tests/fuzz", *session.posargs, external=True, env=env)
 
 
+@nox.session(python=False)
+def sanitize(session: nox.Session) -> None:
+    """Random scenes on a native library that watches its memory and its arithmetic; before a release."""
+    python = engine_python(session, "ninja", "ziglang", "hypothesis")
+    session.run(python, "csrc/sanitize.py", "address", *session.posargs, external=True)
+
+
 def blender(session: nox.Session, bpy: str) -> None:
     """The extension's tests, in the bpy module of one Blender version."""
     python = engine_python(session)
