@@ -161,7 +161,7 @@ class _Run:
 
         def write_preview() -> None:
             if event.vertices is not None and event.faces is None:
-                write_array(self._folder / PREVIEW, event.vertices)
+                write_array(self._folder / PREVIEW, event.vertices, lasting=False)
                 files["preview"] = PREVIEW
             if event.rigs or event.cameras:
                 save_poses(self._folder / PREVIEW_POSES, event.rigs, event.cameras or ())

@@ -102,9 +102,10 @@ def write_error(path: Path, error: OSError) -> InputError:
     return InputError(f"cannot write {path}: {reason}.")
 
 
-def write_bytes(path: Path | str, data: bytes | memoryview) -> None:
+def write_bytes(path: Path | str, data: bytes | memoryview, *, lasting: bool = True) -> None:
     """Write data to path in one step: a reader sees the old file or the new one, never a part.
 
+    lasting: wait until the data are on the disk, some 10 ms, so that they survive a crash of the machine.
     Raises InputError when the disk is full, read-only, or the folder is missing.
     """
     path = Path(path)
@@ -116,12 +117,14 @@ def write_bytes(path: Path | str, data: bytes | memoryview) -> None:
         try:
             with os.fdopen(os.open(partial, _NEW, 0o666), "wb") as file:
                 file.write(data)
-                file.flush()
-                os.fsync(file.fileno())  # else a crash of the machine may leave the new name without the new data
+                if lasting:  # else a crash of the machine may leave the new name without the new data
+                    file.flush()
+                    os.fsync(file.fileno())
             os.replace(partial, path)
         finally:
             partial.unlink(missing_ok=True)
-        _sync_folder(path.parent)
+        if lasting:
+            _sync_folder(path.parent)
     except OSError as error:
         raise write_error(path, error) from error
 
@@ -159,16 +162,16 @@ def write_text(path: Path | str, text: str) -> None:
     write_bytes(path, text.encode(errors="replace"))
 
 
-def write_json(path: Path | str, value: Any) -> None:
+def write_json(path: Path | str, value: Any, *, lasting: bool = True) -> None:
     """`write_bytes` of value as JSON."""
-    write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+    write_bytes(path, json.dumps(value, indent=1, allow_nan=False).encode() + b"\n", lasting=lasting)
 
 
-def write_array(path: Path | str, array: np.ndarray) -> None:
+def write_array(path: Path | str, array: np.ndarray, *, lasting: bool = True) -> None:
     """`write_bytes` of array in .npy format, never pickled."""
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=False)
-    write_bytes(path, buffer.getbuffer())
+    write_bytes(path, buffer.getbuffer(), lasting=lasting)
 
 
 def write_png(path: Path | str, pixels: np.ndarray) -> None:

@@ -17,8 +17,11 @@ from ..rig import Rig, Transform
 from .files import read_json, write_json
 
 
-def save_poses(path: Path | str, rigs: Mapping[int, Rig], cameras: Sequence[Camera]) -> None:
-    """Write the transforms and shape key values of a rig in some frames, and the cameras of all views, as JSON."""
+def save_poses(path: Path | str, rigs: Mapping[int, Rig], cameras: Sequence[Camera], *, lasting: bool = True) -> None:
+    """Write the transforms and shape key values of a rig in some frames, and the cameras of all views, as JSON.
+
+    lasting: as of `softras.io.files.write_bytes`.
+    """
     frames = {
         str(frame): {
             "object": _channels(rig.transform),
@@ -27,7 +30,7 @@ def save_poses(path: Path | str, rigs: Mapping[int, Rig], cameras: Sequence[Came
         }
         for frame, rig in rigs.items()
     }
-    write_json(path, {"frames": frames, "cameras": [camera_to_json(camera) for camera in cameras]})
+    write_json(path, {"frames": frames, "cameras": [camera_to_json(camera) for camera in cameras]}, lasting=lasting)
 
 
 def load_poses(path: Path | str, rig: Rig | None) -> tuple[dict[int, Rig], list[Camera]]:
