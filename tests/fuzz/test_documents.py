@@ -254,6 +254,9 @@ def test_a_cameras_json_is_loaded_or_refused(scratch: Path, data: st.DataObject)
     document = json.loads(kept.read_text())
     optional = ("orthographic", "image", "ignore", "frame", "weight", "mask_channel", "mask_threshold", "mask_invert")
     more = tuple(("views", 0, name) for name in optional)
+    ragged = changed(document, [(("views", 1, "t", 0), [])])  # rows of several lengths
+    (folder / "cameras.json").write_text(json.dumps(ragged))
+    assert "its camera's t must hold numbers" in refused_or(lambda: load_views(folder))
     (folder / "cameras.json").write_text(json.dumps(changed(document, data.draw(edits_of(document, more)))))
     refused_or(lambda: load_views(folder))
 

@@ -19,8 +19,12 @@ _TOLERANCE = 1e-3  # of a rotation, for matrices that were rounded on their way,
 
 def array(value: ArrayLike, shape: tuple[int, ...], name: str) -> np.ndarray:
     """The value in float64, in this shape; InputError when it has another."""
-    if np.ndim(value) > len(shape):
-        raise InputError(f"{name} must have shape {shape}, not {np.shape(value)}; convert one camera at a time.")
+    try:
+        given = np.shape(value)
+    except ValueError:  # rows of several lengths
+        given = ()
+    if len(given) > len(shape):
+        raise InputError(f"{name} must have shape {shape}, not {given}; convert one camera at a time.")
     return checks.array(name, value, shape)
 
 

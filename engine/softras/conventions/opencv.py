@@ -35,7 +35,7 @@ def camera_from_opencv(
     K = array(K, (3, 3), "K")
     if not np.allclose(K[2], (0, 0, 1)):
         raise InputError("the last row of K must be 0 0 1; divide K by its last element.")
-    world_to_camera = rigid(array(R, (3, 3), "R"), array(np.ravel(t), (3,), "t"), "R")
+    world_to_camera = rigid(array(R, (3, 3), "R"), _column(t), "R")
     return Camera(K + HALF_PIXEL * centres_on_integers, world_to_camera, width, height, near=near)
 
 
@@ -45,3 +45,12 @@ def camera_to_opencv(camera: Camera, *, centres_on_integers: bool = True) -> tup
         raise InputError("OpenCV has no orthographic cameras; make this one perspective.")
     matrix = camera.world_to_camera
     return camera.K - HALF_PIXEL * centres_on_integers, matrix[:3, :3].copy(), matrix[:3, 3].copy()
+
+
+def _column(t: ArrayLike) -> np.ndarray:
+    """(3,) a translation that may also be (3, 1)."""
+    try:
+        t = np.ravel(t)
+    except ValueError:  # rows of several lengths, which are refused by name
+        pass
+    return array(t, (3,), "t")

@@ -221,12 +221,13 @@ def _camera(entry: dict[str, Any]) -> Camera:
     if missing:
         raise InputError(f"its camera lacks {', '.join(missing)}; see the format in the documentation of load_views.")
     K, R = (array(f"its camera's {key}", entry[key], (3, 3)) for key in ("K", "R"))
-    t = array("its camera's t", entry["t"], (None,) if np.ndim(entry["t"]) == 1 else (3, 1))
-    if t.size != 3:
-        raise InputError("its camera's t must be 3 numbers.")
+    t = entry["t"]
+    if isinstance(t, list):  # a column is fine too
+        t = [row[0] if isinstance(row, list) and len(row) == 1 else row for row in t]
+    t = array("its camera's t", t, (3,))
     return Camera(
         K=K + HALF_PIXEL,
-        world_to_camera=rigid(R, t.ravel(), "its camera's R"),
+        world_to_camera=rigid(R, t, "its camera's R"),
         width=entry["width"],
         height=entry["height"],
         orthographic=entry.get("orthographic", False),
