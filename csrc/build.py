@@ -33,7 +33,8 @@ CUDA_SOURCES = (  # those of raster/nvrtc.py
     "softras_texture.h",
 )
 
-KERNELS = ("softras_cpu", "softras_jacobian", "softras_image", "softras_coverage")  # compiled for every instruction set
+# Compiled for every instruction set.
+KERNELS = ("softras_cpu", "softras_jacobian", "softras_image", "softras_coverage", "softras_algebra")
 
 # -ffast-math is not used: it would set flush-to-zero for the whole process, and NaN checks must work.
 # -Wno-psabi: vectors wider than the instruction set's are split, and none crosses an object file.

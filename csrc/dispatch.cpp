@@ -38,7 +38,13 @@ static int highest() { return 0; }
   extern "C" int softras_images_float32_##isa(const softras_image_call*);                   \
   extern "C" int softras_images_float64_##isa(const softras_image_call*);                   \
   extern "C" int softras_coverage_float32_##isa(softras_coverage_call*);                    \
-  extern "C" int softras_coverage_float64_##isa(softras_coverage_call*);
+  extern "C" int softras_coverage_float64_##isa(softras_coverage_call*);                    \
+  extern "C" int softras_product_float32_##isa(const softras_product_call*);                \
+  extern "C" int softras_product_float64_##isa(const softras_product_call*);                \
+  extern "C" int softras_sparse_product_float32_##isa(const softras_sparse_call*);          \
+  extern "C" int softras_sparse_product_float64_##isa(const softras_sparse_call*);          \
+  extern "C" int softras_factor_float64_##isa(const softras_solve_call*);                   \
+  extern "C" int softras_solve_float64_##isa(const softras_solve_call*);
 LEVELS(DECLARE)
 
 // The entry points of one instruction set.
@@ -47,12 +53,19 @@ struct Functions {
   int (*jacobian[2])(const softras_jacobian_call*);
   int (*images[2])(const softras_image_call*);
   int (*coverage[2])(softras_coverage_call*);
+  int (*product[2])(const softras_product_call*);
+  int (*sparse_product[2])(const softras_sparse_call*);
+  int (*factor)(const softras_solve_call*);
+  int (*solve)(const softras_solve_call*);
 };
 #define FUNCTIONS(isa)                                                        \
   {{softras_silhouettes_float32_##isa, softras_silhouettes_float64_##isa},    \
    {softras_silhouettes_jacobian_float32_##isa, softras_silhouettes_jacobian_float64_##isa}, \
    {softras_images_float32_##isa, softras_images_float64_##isa},              \
-   {softras_coverage_float32_##isa, softras_coverage_float64_##isa}},
+   {softras_coverage_float32_##isa, softras_coverage_float64_##isa},          \
+   {softras_product_float32_##isa, softras_product_float64_##isa},            \
+   {softras_sparse_product_float32_##isa, softras_sparse_product_float64_##isa}, \
+   softras_factor_float64_##isa, softras_solve_float64_##isa},
 static const Functions functions[] = {LEVELS(FUNCTIONS)};
 #define NAME(isa) #isa,
 static const char* const names[] = {LEVELS(NAME)};
@@ -80,5 +93,11 @@ int softras_images_float64(const softras_image_call* call) { return functions[le
 int softras_coverage_float32(softras_coverage_call* call) { return functions[level()].coverage[0](call); }
 int softras_coverage_float64(softras_coverage_call* call) { return functions[level()].coverage[1](call); }
 int softras_abi(void) { return SOFTRAS_ABI; }
+int softras_product_float32(const softras_product_call* call) { return functions[level()].product[0](call); }
+int softras_product_float64(const softras_product_call* call) { return functions[level()].product[1](call); }
+int softras_sparse_product_float32(const softras_sparse_call* call) { return functions[level()].sparse_product[0](call); }
+int softras_sparse_product_float64(const softras_sparse_call* call) { return functions[level()].sparse_product[1](call); }
+int softras_factor_float64(const softras_solve_call* call) { return functions[level()].factor(call); }
+int softras_solve_float64(const softras_solve_call* call) { return functions[level()].solve(call); }
 const char* softras_instruction_set(void) { return names[level()]; }
 }

@@ -98,6 +98,32 @@ typedef struct {
   void *rows; /* (row_count,P): out */
 } softras_coverage_call;
 
+/* out = a b, each of batch[0] * batch[1] products of matrices. Strides count numbers; the rows of b and of out are dense,
+   and so is out. */
+typedef struct {
+  int32_t threads; /* at most this many */
+  int64_t batch[2], rows, depth, columns;
+  int64_t a_batch[2], a_row, a_column, b_batch[2], b_row;
+  const void *a, *b;
+  void *out;
+} softras_product_call;
+
+/* out (rows,columns) = a sparse matrix in compressed rows times b (any,columns), both dense. */
+typedef struct {
+  int32_t threads; /* at most this many */
+  int64_t rows, columns;
+  const int64_t *starts, *indices; /* (rows + 1); (starts[rows]) columns of the entries */
+  const void *values, *b;
+  void *out;
+} softras_sparse_call;
+
+/* A symmetric positive definite matrix (size,size), of which softras_factor reads the upper half and replaces it by the
+   factor U of U^T U; softras_solve takes that, and replaces right (size,columns) by the solution. */
+typedef struct {
+  int64_t size, columns;
+  double *matrix, *right;
+} softras_solve_call;
+
 enum {
   SOFTRAS_OK = 0,
   SOFTRAS_BAD_POSITIONS,       /* NaN or infinite */
@@ -110,6 +136,7 @@ enum {
   SOFTRAS_BAD_TEXELS,
   SOFTRAS_BAD_BACKGROUND,
   SOFTRAS_STALE_TOPOLOGY, /* it is of other faces, or of vertices that were in one place and are no more */
+  SOFTRAS_NOT_POSITIVE,   /* the matrix of equations to solve is not positive definite */
 };
 
 #if defined(_WIN32)
@@ -130,6 +157,12 @@ SOFTRAS_API int softras_images_float32(const softras_image_call *call);
 SOFTRAS_API int softras_images_float64(const softras_image_call *call);
 SOFTRAS_API int softras_coverage_float32(softras_coverage_call *call);
 SOFTRAS_API int softras_coverage_float64(softras_coverage_call *call);
+SOFTRAS_API int softras_product_float32(const softras_product_call *call);
+SOFTRAS_API int softras_product_float64(const softras_product_call *call);
+SOFTRAS_API int softras_sparse_product_float32(const softras_sparse_call *call);
+SOFTRAS_API int softras_sparse_product_float64(const softras_sparse_call *call);
+SOFTRAS_API int softras_factor_float64(const softras_solve_call *call);
+SOFTRAS_API int softras_solve_float64(const softras_solve_call *call);
 SOFTRAS_API const char *softras_instruction_set(void); /* the one chosen for this processor */
 
 #ifdef __cplusplus

@@ -9,6 +9,7 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
+from ..raster.sums import rows
 from .mirror import Mirror
 
 
@@ -64,7 +65,7 @@ class FreeVertices:
 
     def apply(self, vertices: Tensor) -> Tensor:
         """(V, 3) vertices plus their displacements."""
-        full = torch.zeros_like(vertices).index_copy(0, self._moved, self.displacements()[self._node])
+        full = torch.zeros_like(vertices).index_copy(0, self._moved, rows(self.displacements(), self._node))
         return vertices + (full if self._mirror is None else self._mirror.average(full))
 
     def precondition(self, encode: Callable[[Tensor], Tensor], decode: Callable[[Tensor], Tensor]) -> None:

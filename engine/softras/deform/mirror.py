@@ -8,6 +8,7 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from ..errors import InputError
+from ..raster.sums import transformed
 
 AXES = ("x", "y", "z")
 
@@ -29,7 +30,8 @@ class Mirror:
 
     def average(self, displacements: Tensor) -> Tensor:
         """(V, 3) displacements, each pair replaced by the mean of one and the mirrored other."""
-        own, other = displacements[self._paired], displacements[self._partner] @ self._reflect
+        own, other = (displacements.index_select(0, index) for index in (self._paired, self._partner))
+        other = transformed(other, self._reflect)
         return displacements.index_copy(0, self._paired, 0.5 * (own + other))
 
 

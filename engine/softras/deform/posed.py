@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..raster.algebra import product
 from ..rig import LOCKED, Rig, Transform
 from .shape_keys import ShapeKeys
 from .skeleton import Skeleton
@@ -67,8 +68,9 @@ class PosedRig:
         into = armature.follows if armature else np.eye(4)
         self._follows = tensor(np.linalg.inv(into) @ rig.follows)
         self._armature = tensor(into)
-        still = self._parent @ self._object.matrices(tensor(np.zeros(self._object.count)))[0] @ self._armature
-        self._still = None if self._object.count else still
+        self._still = None
+        if not self._object.count:
+            self._still = self._placed(self._object.matrices(tensor(np.zeros(0)))[0])
 
         counts = {"object": self._object.count, "pose": self._pose.count, "shape_keys": self._keys.count}
         ends = np.cumsum(list(counts.values()))
@@ -112,21 +114,22 @@ class PosedRig:
         if skeleton is not None:
             channels, tangents = self._pose.matrices_and_tangents(parameters[slices["pose"]])
             poses, tangents = skeleton.pose_tangents(channels, tangents, self._pose.owners)
-            posed = skeleton.skin_tangents(world @ tangents, rest) if self._pose.count else None
+            posed = skeleton.skin_tangents(product(world, tangents), rest) if self._pose.count else None
             if self._object.count or self._keys.count:
                 blend = skeleton.blend(poses)
                 points = skeleton.skin(poses, rest)
-                linear = linear @ blend[:, :, :3]
+                linear = product(linear, blend[:, :, :3])
         blocks = []
         if self._object.count:
             _, tangents = self._object.matrices_and_tangents(parameters[slices["object"]])
             moved = torch.cat([points, torch.ones_like(points[:, :1])], dim=1)
-            tangents = (self._parent @ tangents @ self._armature)[:, :3]
-            blocks.append((moved @ tangents.permute(2, 1, 0).flatten(1)).unflatten(1, (3, -1)))
+            tangents = self._placed(tangents)[:, :3]
+            blocks.append(product(moved, tangents.permute(2, 1, 0).flatten(1)).unflatten(1, (3, -1)))
         if posed is not None:
             blocks.append(posed)
         if self._keys.count:
-            blocks.append(linear @ self._follows[:3, :3] @ self._keys.offsets.permute(1, 2, 0))
+            linear = product(linear, self._follows[:3, :3])
+            blocks.append(product(linear, self._keys.offsets.permute(1, 2, 0)))
         return torch.cat([rest.new_zeros(len(rest), 3, 0), *blocks], dim=2)
 
     def rig(self, parameters: Tensor) -> Rig:
@@ -159,7 +162,11 @@ class PosedRig:
         """(4, 4) armature space (the mover's where there is no armature) to world."""
         if self._still is not None:
             return self._still
-        return self._parent @ self._object.matrices(parameters[self.slices["object"]])[0] @ self._armature
+        return self._placed(self._object.matrices(parameters[self.slices["object"]])[0])
+
+    def _placed(self, matrices: Tensor) -> Tensor:
+        """(..., 4, 4) from armature space, through the object's matrices, to the world."""
+        return product(product(self._parent, matrices), self._armature)
 
 
 def _held(transform: Transform) -> Transform:
@@ -172,7 +179,7 @@ def _freed(moved: Transform, given: Transform) -> Transform:
 
 
 def _apply(matrix: Tensor, points: Tensor) -> Tensor:
-    return points @ matrix[:3, :3].T + matrix[:3, 3]
+    return product(points, matrix[:3, :3].T) + matrix[:3, 3]
 
 
 def _scale_of(matrix: np.ndarray) -> float:

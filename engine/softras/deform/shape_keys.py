@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..raster.algebra import product
 from ..rig import ShapeKey
 
 
@@ -44,7 +45,9 @@ class ShapeKeys:
     def apply(self, parameters: Tensor, vertices: Tensor) -> Tensor:
         """(V, 3) vertices plus all keys at the parameters (P,)."""
         changed = vertices + self._constant
-        return changed + torch.einsum("p,pvi->vi", parameters, self.offsets) if self.count else changed
+        if not self.count:
+            return changed
+        return changed + product(parameters[None], self.offsets.flatten(1)).view_as(changed)
 
     def moved(self, parameters: Tensor) -> list[ShapeKey]:
         """The keys with their values at the parameters, within their ranges."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..raster.algebra import product, root, sparse_product
 from ..rig import Armature, Bone
-from .transforms import affine
+from .transforms import affine, inverse
 
 
 class Skeleton:
@@ -89,23 +88,24 @@ class Skeleton:
 
             return poses, torch.func.vmap(push)(full)
         # Of a bone's pose to its own channels, its parent staying.
-        own = turns[owners] @ tangents
+        own = product(turns[owners], tangents)
         if turns is not places:
-            location = (places[owners, :3, :3] @ tangents[:, :3, 3:])[..., 0]
+            location = product(places[owners, :3, :3], tangents[:, :3, 3:])[..., 0]
             own = torch.nn.functional.pad(torch.cat([own[:, :3, :3], location[:, :, None]], dim=2), (0, 0, 0, 1))
-        motion = own @ torch.linalg.inv(poses)[owners]
-        moved = (motion.flatten(0, 1) @ poses.permute(1, 0, 2).flatten(1)).unflatten(0, (-1, 4)).unflatten(2, (-1, 4))
+        motion = product(own, inverse(poses)[owners]).flatten(0, 1)
+        moved = product(motion, poses.permute(1, 0, 2).flatten(1)).unflatten(0, (-1, 4)).unflatten(2, (-1, 4))
         return poses, moved.transpose(1, 2) * self._below[owners][:, :, None, None]
 
     def skin(self, poses: Tensor, points: Tensor) -> Tensor:
         """(V, 3) points of armature space (at rest) moved by the pose matrices (B, 4, 4)."""
         blend = self.blend(poses)
-        return (blend[:, :, :3] @ points[:, :, None])[..., 0] + blend[:, :, 3]
+        x, y, z = (blend[:, :, k] * points[:, k, None] for k in range(3))
+        return x + y + z + blend[:, :, 3]
 
     def blend(self, poses: Tensor) -> Tensor:
         """(V, 3, 4) the matrix that moves each vertex: the weighted mean of its bones' matrices."""
-        deform = (poses @ self.inverse_rest)[:, :3].flatten(1)
-        return (self.weights @ deform).unflatten(1, (3, 4)) + self._stays
+        deform = product(poses, self.inverse_rest)[:, :3].flatten(1)
+        return product(self.weights, deform).unflatten(1, (3, 4)) + self._stays
 
     def skin_tangents(self, tangents: Tensor, points: Tensor) -> Tensor:
         """(V, 3, P) derivatives of the skinned points (V, 3) for tangents (P, B, 4, 4) of the pose matrices.
@@ -114,12 +114,9 @@ class Skeleton:
         """
         local = torch.cat([points, torch.ones_like(points[:, :1])], dim=1)
         values = (self._entry_weights[:, None] * local[self._entry_vertices]).flatten()
-        size = len(points), 4 * len(self.inverse_rest)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
-            left = torch.sparse_csr_tensor(*self._pattern, values, size, check_invariants=False)
-        right = (tangents[:, :, :3] @ self.inverse_rest).permute(1, 3, 2, 0).reshape(size[1], -1)
-        return (left @ right).unflatten(1, (3, -1))
+        right = product(tangents[:, :, :3], self.inverse_rest).permute(1, 3, 2, 0)
+        right = right.reshape(4 * len(self.inverse_rest), -1)
+        return sparse_product(*self._pattern, values, right).unflatten(1, (3, -1))
 
     def _evaluate(self, channels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Poses (B, 4, 4), and what they are of channels: rotation and scale by the second, location by the third."""
@@ -131,15 +128,15 @@ class Skeleton:
             turn = place = offset
             if parents is not None:
                 above = poses[parents]
-                turn = place = above @ offset
+                turn = place = product(above, offset)
                 if not (rotates and scale == "FULL"):
                     turn, after = _inherit(rotates, scale, rest, above, offset)
             if not local:
                 place = torch.cat([above[:, :, :3], place[:, :, 3:]], dim=2)
-            pose = turn @ channel
+            pose = product(turn, channel)
             if turn is not place:
                 linear = pose[:, :3, :3] if after is None else pose[:, :3, :3] * after[:, None, :]
-                pose = affine(linear, (place[:, :3] @ channel[:, :, 3:])[..., 0])
+                pose = affine(linear, product(place[:, :3], channel[:, :, 3:])[..., 0])
             poses = torch.cat([poses, pose])
             turns.append(turn.expand_as(pose))
             places.append(place.expand_as(pose) if turn is not place else turns[-1])
@@ -180,7 +177,7 @@ def _inherit(rotates: bool, mode: str, rest: Tensor, above: Tensor, offset: Tens
         after = even
     if mode == "AVERAGE":
         linear = linear * volume.pow(1 / 3)[:, None, None]
-    turn = linear @ offset[:, :3, :3]
+    turn = product(linear, offset[:, :3, :3])
     if mode == "FIX_SHEAR":
         turn = _orthogonal(turn)
     return affine(turn, above[:, :3, 3]), after
@@ -196,5 +193,5 @@ def _orthogonal(matrices: Tensor) -> Tensor:
     x, z = x / x_length, z / z_length
     area = torch.linalg.cross(x, z).norm(dim=1, keepdim=True)
     between, across = (v / v.norm(dim=1, keepdim=True) for v in (x + z, x - z))
-    scale = (area / 2).sqrt()
+    scale = root(area / 2)
     return torch.stack([x_length * scale * (between + across), y, z_length * scale * (between - across)], dim=2)

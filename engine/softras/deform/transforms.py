@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..raster.algebra import cosine_and_sine, exponential, product, root
 from ..rig import Transform
 from ..rotations import axes_of, rotation_matrix, rotation_numbers
 
@@ -78,7 +79,7 @@ class Transforms:
     def matrices(self, parameters: Tensor) -> Tensor:
         """(n, 4, 4) translation @ rotation @ scale for parameters (P,); differentiable, also forwards and by vmap."""
         change = self._changes(parameters)
-        linear = self._rotations(change[:, 3:6]) * (self._scale * change[:, 6:].exp())[:, None, :]
+        linear = self._rotations(change[:, 3:6]) * (self._scale * exponential(change[:, 6:]))[:, None, :]
         return affine(linear, self._location + change[:, :3])
 
     def matrices_and_tangents(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
@@ -86,13 +87,13 @@ class Transforms:
         change = self._changes(parameters)
         vectors = change[:, 3:6]
         rotations = self._rotations(vectors)
-        scale = (self._scale * change[:, 6:].exp())[:, None, :]
+        scale = (self._scale * exponential(change[:, 6:]))[:, None, :]
         matrices = affine(rotations * scale, self._location + change[:, :3])
         # d R = R [w]x with one w (in the transform's own frame) for each of the three angles.
         axes = _right_jacobian(vectors[self._plain], self._cross)
         if len(self._by_angle):
             axes = torch.cat([axes, self._euler_axes(vectors)])[self._order]
-        crosses = (axes.transpose(1, 2) @ self._cross.flatten(1)).unflatten(2, (3, 3))  # (n, 3 angles, 3, 3)
+        crosses = product(axes.transpose(1, 2), self._cross.flatten(1)).unflatten(2, (3, 3))  # (n, 3 angles, 3, 3)
         turned = rotations[:, None] @ crosses * scale[:, None]
         linear = torch.cat([torch.zeros_like(turned), turned, matrices[:, None, :3, :3]], dim=1)
         location = torch.cat([self._eye, self._eye.new_zeros(4, 3)]).expand(len(rotations), 7, 3)
@@ -124,18 +125,18 @@ class Transforms:
 
     def _rotations(self, change: Tensor) -> Tensor:
         """(n, 3, 3) for (n, 3) changes."""
-        turned = self._given_rotation @ rotations_of(change[self._plain])
+        turned = product(self._given_rotation, rotations_of(change[self._plain]))
         if not len(self._by_angle):
             return turned
         first, second, third = self._axis_rotations(change)
-        return torch.cat([turned, third @ second @ first])[self._order]
+        return torch.cat([turned, product(product(third, second), first)])[self._order]
 
     def _axis_rotations(self, change: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The three turns (m, 3, 3) of the m transforms that turn by Euler angles, first turn first."""
         angles = (self._start + change[self._by_angle]).gather(1, self._axes)
         axis = self._cross[self._axes]  # (m, 3, 3, 3)
-        sine, versine = angles.sin()[..., None, None], (1 - angles.cos())[..., None, None]
-        turns = self._eye + sine * axis + versine * (axis @ axis)
+        cosine, sine = (x[..., None, None] for x in cosine_and_sine(angles))
+        turns = self._eye + sine * axis + (1 - cosine) * product(axis, axis)
         return turns[:, 0], turns[:, 1], turns[:, 2]
 
     def _euler_axes(self, change: Tensor) -> Tensor:
@@ -145,8 +146,8 @@ class Transforms:
         back = torch.stack(
             [
                 own[:, 0],
-                (first.transpose(1, 2) @ own[:, 1, :, None])[..., 0],
-                (first.transpose(1, 2) @ second.transpose(1, 2) @ own[:, 2, :, None])[..., 0],
+                product(first.transpose(1, 2), own[:, 1, :, None])[..., 0],
+                product(product(second, first).transpose(1, 2), own[:, 2, :, None])[..., 0],
             ],
             dim=2,
         )
@@ -168,15 +169,17 @@ def rotations_of(vectors: Tensor) -> Tensor:
     cross = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=1).unflatten(1, (3, 3))
     sine, versine = _quotients((vectors * vectors).sum(1)[:, None, None])
     eye = torch.eye(3, dtype=vectors.dtype, device=vectors.device)
-    return eye + sine * cross + versine * (cross @ cross)
+    return eye + sine * cross + versine * product(cross, cross)
 
 
 def _quotients(square: Tensor) -> tuple[Tensor, Tensor]:
     """sin t / t and (1 - cos t) / t² of t² (Taylor below 0.01, where they would lose digits)."""
     small = square < 0.01
-    t = torch.where(small, 1.0, square).sqrt()
-    half = (t / 2).sin() / (t / 2)
-    sine = torch.where(small, 1 - square / 6 * (1 - square / 20 * (1 - square / 42 * (1 - square / 72))), t.sin() / t)
+    t = root(torch.where(small, 1.0, square))
+    sine_of = cosine_and_sine(torch.stack([t, t / 2]))[1]
+    half = sine_of[1] / (t / 2)
+    series = 1 - square / 6 * (1 - square / 20 * (1 - square / 42 * (1 - square / 72)))
+    sine = torch.where(small, series, sine_of[0] / t)
     versine = torch.where(
         small, 0.5 - square / 24 * (1 - square / 30 * (1 - square / 56 * (1 - square / 90))), half * half / 2
     )
@@ -185,14 +188,14 @@ def _quotients(square: Tensor) -> tuple[Tensor, Tensor]:
 
 def _right_jacobian(vectors: Tensor, cross: Tensor) -> Tensor:
     """(n, 3, 3) J with d exp(v) = exp(v) [J dv]x for rotation vectors (n, 3)."""
-    k = torch.einsum("na,aij->nij", vectors, cross)
+    k = product(vectors, cross.flatten(1)).unflatten(1, (3, 3))
     square = (vectors * vectors).sum(1)[:, None, None]
     small = square < 0.01
-    t = torch.where(small, 1.0, square).sqrt()
+    t = root(torch.where(small, 1.0, square))
     series = (1 - square / 20 * (1 - square / 42 * (1 - square / 72 * (1 - square / 110)))) / 6
-    third = torch.where(small, series, (t - t.sin()) / t**3)  # (t - sin t) / t³
+    third = torch.where(small, series, (t - cosine_and_sine(t)[1]) / t**3)  # (t - sin t) / t³
     versine = _quotients(square)[1]
-    return torch.eye(3, dtype=k.dtype, device=k.device) - versine * k + third * (k @ k)
+    return torch.eye(3, dtype=k.dtype, device=k.device) - versine * k + third * product(k, k)
 
 
 def affine(linear: Tensor, location: Tensor) -> Tensor:
@@ -200,6 +203,14 @@ def affine(linear: Tensor, location: Tensor) -> Tensor:
     top = torch.cat([linear, location[:, :, None]], dim=2)
     last = torch.tensor([0.0, 0.0, 0.0, 1.0], dtype=linear.dtype, device=linear.device)
     return torch.cat([top, last.expand(len(linear), 1, 4)], dim=1)
+
+
+def inverse(affines: Tensor) -> Tensor:
+    """(n, 4, 4) the inverses of (n, 4, 4), whose last rows are 0, 0, 0, 1."""
+    x, y, z = affines[:, :3, :3].unbind(2)
+    rows = torch.stack([torch.linalg.cross(y, z), torch.linalg.cross(z, x), torch.linalg.cross(x, y)], dim=1)
+    linear = rows / product(rows[:, :1], x[:, :, None])
+    return affine(linear, -product(linear, affines[:, :3, 3:])[..., 0])
 
 
 def _exponential(vector: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ import torch
 
 from ..errors import InputError
 from ..mesh import Mesh
+from ..raster.algebra import product
 from ..views import View
 from .crops import crop_box, mask_bounds, resample
 from .placement import nearest_point_to_rays, wanted_size
@@ -78,7 +79,7 @@ class _Outline:
         """(P,) signed world distances at origin + points (P, 3), +inf where the view does not tell."""
         camera = self.view.camera
         R, t = camera.world_to_camera[:3, :3], camera.world_to_camera[:3, 3] + camera.world_to_camera[:3, :3] @ origin
-        x, y, depth = (points @ torch.as_tensor(R.T).to(points) + torch.as_tensor(t).to(points)).unbind(dim=1)
+        x, y, depth = (product(points, torch.tensor(R.T).to(points)) + torch.tensor(t).to(points)).unbind(dim=1)
         divisor = torch.ones_like(depth) if camera.orthographic else depth
         K = camera.K.tolist()
         u = (K[0][0] * x + K[0][1] * y) / divisor + K[0][2]

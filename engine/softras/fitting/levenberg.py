@@ -3,8 +3,7 @@
 The damped Gauss-Newton steps of Marquardt (1963), with bounds. Frames are coupled to their neighbours only, so the
 equations are solved by elimination along the chain: the cost is linear in the number of frames.
 
-What takes long is solved by torch, whose threads the rasterizer's other half uses too: those of numpy's library would
-wait for the same processors.
+Nothing here is left to a BLAS (see `raster/algebra.py`): products are numpy's own sums, einsum without `optimize`.
 """
 
 from __future__ import annotations
@@ -13,7 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
+
+from ..raster.algebra import Factor
 
 CAP = 0.6  # a step moves no parameter by more units than this
 ACCEPTED, REFUSED = 1 / 4, 5.0  # what the damping is multiplied by
@@ -39,7 +39,7 @@ class Parameters:
 
     def dot(self, other: Parameters) -> float:
         """The sum of the products."""
-        return float((self.frames * other.frames).sum() + self.shared @ other.shared)
+        return float((self.frames * other.frames).sum() + (self.shared * other.shared).sum())
 
 
 @dataclass(eq=False)
@@ -91,10 +91,11 @@ class Model:
 
     def times(self, step: Parameters) -> Parameters:
         """The hessian times a step."""
-        frames = np.einsum("fpq,fq->fp", self.blocks, step.frames) + self.arrow @ step.shared
+        frames = np.einsum("fpq,fq->fp", self.blocks, step.frames)
+        frames += np.einsum("fpc,c->fp", self.arrow, step.shared)
         frames[:-1] += self.links * step.frames[1:]
         frames[1:] += self.links * step.frames[:-1]
-        shared = np.einsum("fpc,fp->c", self.arrow, step.frames) + self.corner @ step.shared
+        shared = np.einsum("fpc,fp->c", self.arrow, step.frames) + np.einsum("cd,d->c", self.corner, step.shared)
         return Parameters(frames, shared)
 
     def step(self, damping: float, units: Parameters) -> Parameters:
@@ -111,7 +112,7 @@ class Model:
             return Parameters(minus, np.zeros(0))
         left = corner - np.einsum("fpc,fpd->cd", self.arrow, inverse)
         right = -self.gradient.shared - np.einsum("fpc,fp->c", self.arrow, minus)
-        shared = torch.linalg.solve(torch.from_numpy(left), torch.from_numpy(right)).numpy()
+        shared = Factor(left).solve(right)
         return Parameters(minus - np.einsum("fpc,c->fp", inverse, shared), shared)
 
 
@@ -125,27 +126,23 @@ def solve_chain(blocks: np.ndarray, links: np.ndarray, right: np.ndarray) -> np.
         links: (F - 1, P) diagonals of the blocks beside them.
         right: (F, P, K).
     """
-    factors: list[np.ndarray] = []
+    factors: list[Factor] = []
     rest: list[np.ndarray] = []
     for f, block in enumerate(blocks):
         now, matrix = right[f], block
         if f and links[f - 1].any():
             before = links[f - 1][:, None]
-            matrix = block - before * _solved(factors[-1], np.diag(links[f - 1]))
-            now = now - before * _solved(factors[-1], rest[-1])
-        factors.append(torch.linalg.cholesky(torch.from_numpy(matrix)).numpy())
+            matrix = block - before * factors[-1].solve(np.diag(links[f - 1]))
+            now = now - before * factors[-1].solve(rest[-1])
+        factors.append(Factor(matrix))
         rest.append(now)
     out = np.empty_like(right)
     for f in reversed(range(len(blocks))):
         now = rest[f]
         if f + 1 < len(blocks) and links[f].any():
             now = now - links[f][:, None] * out[f + 1]
-        out[f] = _solved(factors[f], now)
+        out[f] = factors[f].solve(now)
     return out
-
-
-def _solved(factor: np.ndarray, right: np.ndarray) -> np.ndarray:
-    return torch.cholesky_solve(torch.from_numpy(right), torch.from_numpy(factor)).numpy()
 
 
 class LevenbergMarquardt:
@@ -186,7 +183,7 @@ class LevenbergMarquardt:
         for _ in range(TRIES):
             try:
                 step = self._bounded(model, held)
-            except torch.linalg.LinAlgError:  # rounding left no curvature in some direction
+            except np.linalg.LinAlgError:  # rounding left no curvature in some direction
                 self._damping = max(1e-4, self._damping * REFUSED)
                 continue
             trial, found = self._tried(step, self._stride, cost)

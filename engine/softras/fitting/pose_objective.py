@@ -16,8 +16,10 @@ from torch import Tensor
 
 from ..deform.cameras import COUNT, CameraMoves
 from ..deform.posed import PosedRig
+from ..raster.algebra import product, root
 from ..raster.jacobian import silhouettes_jacobian
 from ..raster.ops import silhouettes
+from ..raster.sums import whole
 from .crops import Crops
 from .levenberg import Model, Parameters
 from .pins import Arrays, Pins
@@ -93,7 +95,7 @@ class PoseObjective:
         for f, frame in enumerate(self.frames):
             self.pause()
             vertices, cameras = self.seen(f, x)
-            total += 0.5 * float(self._residuals(f, self.silhouettes(f, x)).double().square().sum())
+            total += 0.5 * float(whole(self._residuals(f, self.silhouettes(f, x)).double().square()))
             if len(pins := self.pins[f]):
                 pinned = pins.residuals(_array(vertices), arrays(cameras), frame.crops.resolution)
                 total += 0.5 * float((pinned**2).sum())
@@ -117,7 +119,7 @@ class PoseObjective:
                 **cameras,
             )
             residuals = self._residuals(f, found.alpha)
-            model.cost += 0.5 * float(residuals.double().square().sum())
+            model.cost += 0.5 * float(whole(residuals.double().square()))
             rows = found.rows.mul_(self._scales[f].flatten()[found.pixels, None])
             picked = residuals.flatten()[found.pixels]
             # Views whose cameras move have columns of their own.
@@ -127,7 +129,7 @@ class PoseObjective:
                 views = found.pixels // found.alpha[0].numel()
                 parts = torch.bincount(views, minlength=len(found.alpha)).tolist()
             for n, (part, rest) in enumerate(zip(rows.split(parts), picked.split(parts), strict=True)):
-                self._add(model, f, frame.cameras[n], _array(part.T @ part), _array(part.T @ rest))
+                self._add(model, f, frame.cameras[n], part, rest)
             if len(pins := self.pins[f]):
                 scene = (_array(vertices), arrays(cameras), frame.crops.resolution)
                 pinned = pins.residuals(*scene)
@@ -137,7 +139,7 @@ class PoseObjective:
                 for n in np.unique(pins.views):
                     part = torch.from_numpy(pinned_rows[pins.views == n]).flatten(0, 1)
                     rest = torch.from_numpy(pinned[pins.views == n]).flatten()
-                    self._add(model, f, frame.cameras[n], _array(part.T @ part), _array(part.T @ rest))
+                    self._add(model, f, frame.cameras[n], part, rest)
         return model
 
     def silhouettes(self, f: int, x: Parameters) -> Tensor:
@@ -168,8 +170,9 @@ class PoseObjective:
         K, matrix = self.moves.moved(self.frames[f].cameras, given, x.shared.reshape(-1, COUNT))
         return vertices, {**cameras, "K": self._tensor(K), "world_to_camera": self._tensor(matrix)}
 
-    def _add(self, model: Model, f: int, camera: int, square: np.ndarray, slope: np.ndarray) -> None:
-        """Add J^T J and J^T r of one view, whose columns are the frame's parameters and then its camera's."""
+    def _add(self, model: Model, f: int, camera: int, rows: Tensor, rest: Tensor) -> None:
+        """Add J^T J and J^T r of rows J of one view, whose columns are the frame's parameters and then its camera's."""
+        square, slope = _array(product(rows.T, rows)), _array(product(rest[None], rows)[0])
         own = self.figure.count
         model.blocks[f] += square[:own, :own]
         model.gradient.frames[f] += slope[:own]
@@ -241,9 +244,9 @@ def _pixel_scales(frame: FrameViews) -> Tensor:
     """(N, S, S) roots of what a squared difference counts at each pixel: a view counts by its weight, relative to the
     area of its mask."""
     masks = frame.crops.masks
-    area = masks[:, 0].sum(dim=(1, 2)).clamp_min(1e-6)
+    area = torch.stack([whole(mask) for mask in masks[:, 0]]).clamp_min(1e-6)
     weights = torch.as_tensor(frame.weights / frame.weights.sum(), dtype=masks.dtype, device=masks.device)
-    return (weights / area).sqrt()[:, None, None] * masks[:, 1]
+    return root(weights / area)[:, None, None] * masks[:, 1]
 
 
 def _key(f: int, x: Parameters) -> bytes:

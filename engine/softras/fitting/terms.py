@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..geometry.normals import corners
-from ..geometry.smoothness import edge_lengths, hinge_cosines, normal_consistency_loss
+from ..geometry.smoothness import edge_lengths, hinge_cosines
 from ..geometry.topology import Topology
+from ..raster.sums import whole
 
 LARGEST_DISTORTION = 100.0
 
@@ -27,7 +29,7 @@ def silhouette_iou_loss(alpha: Tensor, masks: Sequence[Tensor]) -> Tensor:
         masks: for each view (2, H, W): k t, and k.
     """
     both, seen = _Sums.apply(alpha, masks).unbind(dim=1)
-    wanted = torch.stack([mask[0].sum() for mask in masks])
+    wanted = torch.stack([whole(mask[0]) for mask in masks])
     return 1 - both / (seen + wanted - both).clamp_min(1e-6)
 
 
@@ -36,7 +38,7 @@ def silhouette_squared(alpha: Tensor, masks: Sequence[Tensor]) -> Tensor:
 
     sum((k a - k t)^2) / sum(k t) over the pixels of a view; arguments as in `silhouette_iou_loss`.
     """
-    wanted = torch.stack([mask[0].sum() for mask in masks])
+    wanted = torch.stack([whole(mask[0]) for mask in masks])
     return _Squares.apply(alpha, masks) / wanted.clamp_min(1e-6)
 
 
@@ -46,7 +48,7 @@ def laplacian(moved: Tensor, operator: Callable[[Tensor], Tensor], edge: float) 
     mean |L x|^2 / edge^2 with the random-walk graph Laplacian L = I - D^-1 A (V, V) and x (V, 3): the vertices, or
     their displacements, which keeps the mesh's own detail. Sorkine et al., "Laplacian surface editing", SGP 2004.
     """
-    return operator(moved).square().sum(dim=1).mean() / edge**2
+    return _mean(operator(moved).square().sum(dim=1)) / edge**2
 
 
 def bilaplacian(moved: Tensor, operator: Callable[[Tensor], Tensor], edge: float) -> Tensor:
@@ -55,7 +57,7 @@ def bilaplacian(moved: Tensor, operator: Callable[[Tensor], Tensor], edge: float
     mean |L L x|^2 / edge^2; L and x as in `laplacian`. Kobbelt et al., "Interactive multi-resolution modeling",
     SIGGRAPH 1998.
     """
-    return operator(operator(moved)).square().sum(dim=1).mean() / edge**2
+    return _mean(operator(operator(moved)).square().sum(dim=1)) / edge**2
 
 
 def normal_consistency(vertices: Tensor, topology: Topology, rest: Tensor | None = None) -> Tensor:
@@ -68,8 +70,8 @@ def normal_consistency(vertices: Tensor, topology: Topology, rest: Tensor | None
         rest: (H,) cosines of the hinges at rest.
     """
     if rest is None:
-        return normal_consistency_loss(vertices, topology)
-    return (rest - hinge_cosines(vertices, topology)).clamp_min(0).mean()
+        return _mean(1 - hinge_cosines(vertices, topology))
+    return _mean((rest - hinge_cosines(vertices, topology)).clamp_min(0))
 
 
 def edge_length(vertices: Tensor, topology: Topology, lengths: Tensor) -> Tensor:
@@ -78,7 +80,7 @@ def edge_length(vertices: Tensor, topology: Topology, lengths: Tensor) -> Tensor
     mean ((|e| - l) / l)^2 over edges with wanted lengths l (E,). Wang et al., "Pixel2Mesh", ECCV 2018, has the same
     with l = 0.
     """
-    return ((edge_lengths(vertices, topology.edges) - lengths) / lengths).square().mean()
+    return _mean(((edge_lengths(vertices, topology.edges) - lengths) / lengths).square())
 
 
 def distortion(vertices: Tensor, faces: Tensor, cotangents: Tensor) -> Tensor:
@@ -95,9 +97,13 @@ def distortion(vertices: Tensor, faces: Tensor, cotangents: Tensor) -> Tensor:
     a, b, c = corners(vertices, faces)
     squares = torch.stack([(x - y).square().sum(dim=1) for x, y in ((c, b), (a, c), (b, a))], dim=1)
     energy = (cotangents * squares).sum(dim=1) / 4
-    area = torch.linalg.cross(b - a, c - a).square().sum(dim=1).clamp_min(1e-30).sqrt() / 2
+    area = torch.linalg.cross(b - a, c - a).norm(dim=1) / 2
     bounded = energy / (area + energy / LARGEST_DISTORTION).clamp_min(1e-15)
-    return torch.where(energy > 0, bounded - 1 / (1 + 1 / LARGEST_DISTORTION), 0).square().mean()
+    return _mean(torch.where(energy > 0, bounded - 1 / (1 + 1 / LARGEST_DISTORTION), 0).square())
+
+
+def _mean(values: Tensor) -> Tensor:
+    return whole(values) / len(values)
 
 
 class _Sums(torch.autograd.Function):
@@ -109,13 +115,15 @@ class _Sums(torch.autograd.Function):
     @staticmethod
     def forward(ctx, alpha: Tensor, images: Sequence[Tensor]) -> Tensor:
         ctx.images, ctx.shape = images, alpha.shape
-        return torch.stack([image.flatten(1) @ a.flatten() for a, image in zip(alpha, images, strict=True)])
+        return torch.stack([_dots(a, image) for a, image in zip(alpha, images, strict=True)])
 
     @staticmethod
     def backward(ctx, gradient: Tensor):
         result = gradient.new_empty(ctx.shape)
         for out, row, image in zip(result, gradient, ctx.images, strict=True):
-            torch.matmul(row[None], image.flatten(1), out=out.view(1, -1))
+            torch.mul(image[0], row[0], out=out)
+            for factor, part in zip(row[1:], image[1:], strict=True):
+                out += factor * part
         return result, None
 
 
@@ -125,12 +133,19 @@ class _Squares(torch.autograd.Function):
     @staticmethod
     def forward(ctx, alpha: Tensor, masks: Sequence[Tensor]) -> Tensor:
         ctx.masks = masks
-        ctx.rests = [(a * mask[1]).sub_(mask[0]).flatten() for a, mask in zip(alpha, masks, strict=True)]
-        return torch.stack([rest @ rest for rest in ctx.rests])
+        ctx.rests = [(a * mask[1]).sub_(mask[0]) for a, mask in zip(alpha, masks, strict=True)]
+        return torch.stack([_dots(rest, rest[None])[0] for rest in ctx.rests])
 
     @staticmethod
     def backward(ctx, gradient: Tensor):
         result = gradient.new_empty(len(ctx.masks), *ctx.masks[0].shape[1:])
         for out, row, rest, mask in zip(result, gradient, ctx.rests, ctx.masks, strict=True):
-            torch.mul(rest.view_as(out), mask[1], out=out).mul_(2 * row)
+            torch.mul(rest, mask[1], out=out).mul_(2 * row)
         return result, None
+
+
+def _dots(image: Tensor, others: Tensor) -> Tensor:
+    """(K,) sums over the pixels of an image (H, W) times others (K, H, W), row by row; no BLAS on the CPU."""
+    if image.device.type != "cpu":
+        return others.flatten(1) @ image.flatten()
+    return torch.from_numpy(np.einsum("khw,hw->kh", others.numpy(), image.numpy()).sum(axis=1))

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..raster import transforms
+from ..raster.algebra import plain, sparse_product
 
 
 class SparseMap:
@@ -34,7 +35,7 @@ class _Product(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor, matrix: _Constant, transposed: _Constant) -> Tensor:
-        return matrix.tensor @ x
+        return _times(matrix.tensor, x)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
@@ -44,7 +45,7 @@ class _Product(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         if torch.is_grad_enabled() or transforms.active(gradient):
             return _Product.apply(gradient, ctx.transposed, ctx.matrix), None, None
-        return ctx.transposed.tensor @ gradient, None, None
+        return _times(ctx.transposed.tensor, gradient), None, None
 
     @staticmethod
     def jvp(ctx: Any, x: Tensor, *_: None) -> Tensor:
@@ -61,6 +62,12 @@ class _Constant:
     """A tensor that torch.func does not wrap."""
 
     tensor: Tensor
+
+
+def _times(matrix: Tensor, x: Tensor) -> Tensor:
+    if not plain(x):
+        return matrix @ x
+    return sparse_product(matrix.crow_indices(), matrix.col_indices(), matrix.values(), x)
 
 
 def _csr(matrix: sp.csr_matrix, device: torch.device | str, dtype: torch.dtype) -> Tensor:

@@ -81,7 +81,10 @@ def _load() -> tuple[ctypes.CDLL | None, str]:
             getattr(library, "softras_silhouettes_" + scalar).argtypes = [ctypes.POINTER(Call)]
             getattr(library, "softras_silhouettes_jacobian_" + scalar).argtypes = [ctypes.POINTER(_JacobianCall)]
             getattr(library, "softras_images_" + scalar).argtypes = [ctypes.c_void_p]
-            getattr(library, "softras_coverage_" + scalar).argtypes = [ctypes.c_void_p]
+            for function in ("coverage", "product", "sparse_product"):
+                getattr(library, f"softras_{function}_{scalar}").argtypes = [ctypes.c_void_p]
+        for function in ("factor", "solve"):
+            getattr(library, f"softras_{function}_float64").argtypes = [ctypes.c_void_p]
         return library, library.softras_instruction_set().decode()
     except (OSError, AttributeError) as error:
         return None, f"the native library {path.name} does not load: {error}"

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+ROW = 1024  # numbers; of fewer than 32768, torch has one thread take the sum
+
 
 def total(values: Tensor, dim: int) -> Tensor:
     """The sum over one dimension, by halves, which rounds less than one number after another would."""
@@ -24,6 +26,14 @@ def total(values: Tensor, dim: int) -> Tensor:
         values = torch.cat([values, rest], dim) if rest.shape[dim] else values
         count -= half
     return values.squeeze(dim)
+
+
+def whole(values: Tensor) -> Tensor:
+    """The sum of all, in rows that no two threads share."""
+    values = values.flatten()
+    while len(values) > ROW:
+        values = torch.nn.functional.pad(values, (0, -len(values) % ROW)).view(-1, ROW).sum(1)
+    return values.sum()
 
 
 def spread(values: Tensor, dim: int, count: int) -> Tensor:

@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: MIT
+// The algebra of fits: products of matrices and equations solved, each number's sum in an order that the sizes alone
+// decide. A BLAS promises no such thing: its order depends on its threads, on where arrays begin, and on settings.
+// Compiled once for every instruction set, as softras_cpu.cpp is; any number of threads gives the same bits.
+#include <math.h>
+#include <string.h>
+
+#include "memory.h"
+#include "simd.h"
+#include "softras.h"
+#include "team.h"
+
+namespace softras::SOFTRAS_ISA {
+namespace {
+
+constexpr int kDepth = 256;              // summands of a block, whose sums are added in double precision
+constexpr int64_t kWorthAThread = 1 << 21;  // multiplications
+
+// Calls work(begin, end) for parts of n items, each by one thread.
+template <class Work>
+void divide(int64_t n, int threads, int64_t multiplications, Work work) {
+  const int64_t useful = multiplications / kWorthAThread + 1;
+  Team team;
+  team.size = (int)(threads < useful ? threads : useful);
+  if (team.size > n) team.size = (int)n;
+  if (team.size > kMaxThreads) team.size = kMaxThreads;
+  if (team.size <= 1) return work(0, n);
+  auto member = [&](int rank) {
+    const Share part = share(n, rank, team.size);
+    work(part.begin, part.end);
+  };
+  run_team(team, member);
+}
+
+template <class T>
+struct Product {
+  using V = typename Simd<T>::V;
+  static constexpr int lanes = Simd<T>::lanes, width = 2 * lanes, tall = 4;
+
+  const softras_product_call& c;
+  int status = SOFTRAS_OK;
+
+  void run() {
+    const int64_t panels = (c.columns + width - 1) / width, items = c.batch[0] * c.batch[1] * panels;
+    const int64_t work = c.batch[0] * c.batch[1] * c.rows * c.columns * c.depth;
+    if (items > 0 && c.rows > 0) divide(items, c.threads, work, [&](int64_t begin, int64_t end) { some(begin, end, panels); });
+  }
+
+  // Panels of the products: `width` columns of one of the matrices each.
+  void some(int64_t begin, int64_t end, int64_t panels) {
+    T packed[kDepth * width];
+    Buffer<double> sums;
+    if (c.depth > kDepth && !sums.reserve(c.rows * width)) {
+      __atomic_store_n(&status, (int)SOFTRAS_OUT_OF_MEMORY, __ATOMIC_RELAXED);
+      return;
+    }
+    for (int64_t item = begin; item < end; item++) {
+      const int64_t matrix = item / panels, column = item % panels * width;
+      const int64_t outer = matrix / c.batch[1], inner = matrix % c.batch[1];
+      const int64_t there = c.columns - column < width ? c.columns - column : width;
+      const T* a = (const T*)c.a + outer * c.a_batch[0] + inner * c.a_batch[1];
+      const T* b = (const T*)c.b + outer * c.b_batch[0] + inner * c.b_batch[1] + column;
+      T* out = (T*)c.out + matrix * c.rows * c.columns + column;
+      if (sums.data) memset(sums.data, 0, c.rows * width * sizeof(double));
+      for (int64_t first = 0; first == 0 || first < c.depth; first += kDepth) {
+        const int depth = (int)(c.depth - first < kDepth ? c.depth - first : kDepth);
+        for (int k = 0; k < depth; k++) {
+          const T* row = b + (first + k) * c.b_row;
+          for (int j = 0; j < width; j++) packed[k * width + j] = j < there ? row[j] : T(0);
+        }
+        const T* at = a + first * c.a_column;
+        int64_t i = 0;
+        const bool many = sums.data != nullptr;
+        for (; i + tall <= c.rows; i += tall)
+          tile<tall>(at + i * c.a_row, packed, depth, sums.data + (many ? i * width : 0), out + i * c.columns, there, many);
+        for (; i < c.rows; i++)
+          tile<1>(at + i * c.a_row, packed, depth, sums.data + (many ? i * width : 0), out + i * c.columns, there, many);
+      }
+      if (sums.data)
+        for (int64_t i = 0; i < c.rows; i++)
+          for (int64_t j = 0; j < there; j++) out[i * c.columns + j] = (T)sums.data[i * width + j];
+    }
+  }
+
+  // `n` rows of a panel: added to the sums of the blocks before, or where there is one block only, the result.
+  template <int n>
+  void tile(const T* a, const T* packed, int depth, double* sums, T* out, int64_t there, bool many) {
+    V sum[n][2] = {};
+    for (int k = 0; k < depth; k++) {
+      const V left = load<T>(packed + k * width), right = load<T>(packed + k * width + lanes);
+#pragma clang loop unroll(full)
+      for (int i = 0; i < n; i++) {
+        const T x = a[i * c.a_row + k * c.a_column];
+        sum[i][0] += left * x, sum[i][1] += right * x;
+      }
+    }
+    for (int i = 0; i < n; i++) {
+      T row[width];
+      store(row, sum[i][0]), store(row + lanes, sum[i][1]);
+      if (many)
+        for (int j = 0; j < width; j++) sums[i * width + j] += row[j];
+      else
+        for (int64_t j = 0; j < there; j++) out[i * c.columns + j] = row[j];
+    }
+  }
+};
+
+template <class T>
+int product(const softras_product_call& call) {
+  Product<T> product{call};
+  product.run();
+  return product.status;
+}
+
+// Rows of a sparse matrix times a dense one.
+template <class T>
+int sparse_product(const softras_sparse_call& c) {
+  using V = typename Simd<T>::V;
+  constexpr int lanes = Simd<T>::lanes, many = 4;
+  const T *values = (const T*)c.values, *b = (const T*)c.b;
+  T* out = (T*)c.out;
+  divide(c.rows, c.threads, c.rows > 0 ? c.starts[c.rows] * c.columns : 0, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; row++) {
+      const int64_t first = c.starts[row], last = c.starts[row + 1];
+      T* sums = out + row * c.columns;
+      int64_t j = 0;
+      for (; j + many * lanes <= c.columns; j += many * lanes) {
+        V sum[many] = {};
+        for (int64_t e = first; e < last; e++) {
+          const T* from = b + c.indices[e] * c.columns + j;
+#pragma clang loop unroll(full)
+          for (int m = 0; m < many; m++) sum[m] += load<T>(from + m * lanes) * values[e];
+        }
+        for (int m = 0; m < many; m++) store(sums + j + m * lanes, sum[m]);
+      }
+      for (; j + lanes <= c.columns; j += lanes) {
+        V sum = {};
+        for (int64_t e = first; e < last; e++) sum += load<T>(b + c.indices[e] * c.columns + j) * values[e];
+        store(sums + j, sum);
+      }
+      for (; j < c.columns; j++) {
+        T sum = 0;
+        for (int64_t e = first; e < last; e++) sum += b[c.indices[e] * c.columns + j] * values[e];
+        sums[j] = sum;
+      }
+    }
+  });
+  return SOFTRAS_OK;
+}
+
+// y -= x * by, n numbers.
+inline void subtract(double* __restrict y, const double* __restrict x, double by, int64_t n) {
+  for (int64_t i = 0; i < n; i++) y[i] -= x[i] * by;
+}
+
+// A = U^T U: the upper half of a symmetric positive definite matrix becomes U.
+int factor(const softras_solve_call& c) {
+  const int64_t n = c.size;
+  double* a = c.matrix;
+  for (int64_t j = 0; j < n; j++) {
+    double* row = a + j * n;
+    if (!(row[j] > 0) || !(row[j] < INFINITY)) return SOFTRAS_NOT_POSITIVE;
+    const double root = __builtin_sqrt(row[j]);
+    row[j] = root;
+    for (int64_t k = j + 1; k < n; k++) row[k] /= root;
+    for (int64_t i = j + 1; i < n; i++)
+      if (row[i] != 0) subtract(a + i * n + i, row + i, row[i], n - i);
+  }
+  return SOFTRAS_OK;
+}
+
+// x of U^T U x = right, in its place.
+int solve(const softras_solve_call& c) {
+  const int64_t n = c.size, k = c.columns;
+  const double* u = c.matrix;
+  double* x = c.right;
+  for (int64_t j = 0; j < n; j++) {
+    double* own = x + j * k;
+    for (int64_t p = 0; p < k; p++) own[p] /= u[j * n + j];
+    for (int64_t i = j + 1; i < n; i++) subtract(x + i * k, own, u[j * n + i], k);
+  }
+  for (int64_t j = n - 1; j >= 0; j--) {
+    double* own = x + j * k;
+    for (int64_t i = j + 1; i < n; i++) subtract(own, x + i * k, u[j * n + i], k);
+    for (int64_t p = 0; p < k; p++) own[p] /= u[j * n + j];
+  }
+  return SOFTRAS_OK;
+}
+
+}  // namespace
+}  // namespace softras::SOFTRAS_ISA
+
+#define SR_JOIN_(a, b) a##b
+#define SR_JOIN(a, b) SR_JOIN_(a, b)
+#define SR_ENTRY(name) SR_JOIN(name##_, SOFTRAS_ISA)
+
+extern "C" int SR_ENTRY(softras_product_float32)(const softras_product_call* call) {
+  return softras::SOFTRAS_ISA::product<float>(*call);
+}
+extern "C" int SR_ENTRY(softras_product_float64)(const softras_product_call* call) {
+  return softras::SOFTRAS_ISA::product<double>(*call);
+}
+extern "C" int SR_ENTRY(softras_sparse_product_float32)(const softras_sparse_call* call) {
+  return softras::SOFTRAS_ISA::sparse_product<float>(*call);
+}
+extern "C" int SR_ENTRY(softras_sparse_product_float64)(const softras_sparse_call* call) {
+  return softras::SOFTRAS_ISA::sparse_product<double>(*call);
+}
+extern "C" int SR_ENTRY(softras_factor_float64)(const softras_solve_call* call) {
+  return softras::SOFTRAS_ISA::factor(*call);
+}
+extern "C" int SR_ENTRY(softras_solve_float64)(const softras_solve_call* call) {
+  return softras::SOFTRAS_ISA::solve(*call);
+}
