@@ -6,10 +6,11 @@ from image_scenes import picture_of
 from scenes import small_scene
 
 from softras.raster import image_ops, jacobian
+from softras.raster.coverage import ops as coverage_ops
 
 SCENE = small_scene()
 OPS = torch.ops.softras
-assert jacobian  # whose import makes its operator
+assert jacobian and coverage_ops  # whose imports make their operators
 
 
 def silhouettes():
@@ -24,6 +25,14 @@ def silhouettes():
         OPS.silhouettes_backward: (torch.ones_like(alpha), left, *inputs),
         OPS.silhouettes_jacobian: (left, pixels, *inputs, 3, moves, None, None),
     }
+
+
+def coverage():
+    v, k, w = (x.detach() for x in SCENE.inputs(torch.float32))
+    modes = SCENE.orthographic, SCENE.near, False
+    args = v, SCENE.faces, k, w, SCENE.height, SCENE.width, *modes
+    alpha = OPS.coverage(*args)
+    return {OPS.coverage: args, OPS.coverage_backward: (torch.ones_like(alpha), *args[:4], *modes)}
 
 
 def images(look):
@@ -57,9 +66,10 @@ def wrong(value):
 FREE = ("faces", "near", "pixels")  # there may be fewer of these, and near may be of another type
 
 
-@pytest.mark.parametrize("look", ["silhouettes", "attributes", "surface+lit", "uv+lit"])
+@pytest.mark.parametrize("look", ["silhouettes", "coverage", "attributes", "surface+lit", "uv+lit"])
 def test_operands_that_do_not_fit_are_refused(look):
-    for op, args in (silhouettes() if look == "silhouettes" else images(look)).items():
+    calls = {"silhouettes": silhouettes, "coverage": coverage}.get(look, lambda: images(look))()
+    for op, args in calls.items():
         op(*args)
         for place, argument in enumerate(op.default._schema.arguments):
             value = args[place]

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import arguments, ops, transforms
+from .. import arguments, operands, ops, transforms
 from ..jacobian import Jacobian
 from ..jacobian import _check as check_tangents
 from . import cpu, reference
@@ -172,7 +172,7 @@ def _coverage(
     near: Tensor,
     cull: bool,
 ) -> Tensor:
-    inputs = vertices, faces, K, world_to_camera, height, width, orthographic, near, cull
+    inputs = _checked(vertices, faces, K, world_to_camera, height, width, orthographic, near, cull)
     return cpu.coverage(*_on_cpu(*inputs, False))[0].to(vertices.device)
 
 
@@ -192,11 +192,13 @@ def _coverage_backward(
     near: Tensor,
     cull: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    height, width = grad_alpha.shape[-2:]
-    grad, v, f, k, w, o, n = _on_cpu(grad_alpha, vertices, faces, K, world_to_camera, orthographic, near)
-    _, kept = cpu.coverage(v, f, k, w, height, width, o, n, cull, True)
+    size = operands.sized("grad_alpha", grad_alpha, len(K))
+    inputs = _checked(vertices, faces, K, world_to_camera, *size, orthographic, near, cull)
+    operands.fitting("grad_alpha", grad_alpha, (len(K), *size), vertices)
+    _, kept = cpu.coverage(*_on_cpu(*inputs, True))
     assert kept is not None
-    gv, gk, gw = (g.to(vertices.device) for g in cpu.coverage_backward(grad, kept, v, f, k, w, o, n, cull))
+    grads = cpu.coverage_backward(grad_alpha.detach().cpu(), kept, *_on_cpu(*inputs[:4], *inputs[6:]))
+    gv, gk, gw = (g.to(vertices.device) for g in grads)
     return gv, gk, gw
 
 
