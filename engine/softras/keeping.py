@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from .fitting import FitResult, Progress
 
 
-@dataclass
+@dataclass(eq=False)
 class State:
     """A state of a fit.
 
