@@ -76,7 +76,7 @@ def changed(document: dict, edits: list[tuple[tuple, Any]]) -> dict:
             if value is GONE:
                 del at[path[-1]]
             else:
-                at[path[-1]] = value
+                at[path[-1]] = copy.deepcopy(value)  # later edits must not reach into ODD
         except (KeyError, IndexError, TypeError):
             pass  # an earlier edit took the place away
     return document
