@@ -22,13 +22,14 @@ from .crops import mask_bounds
 from .evaluate import evaluate, thinned
 from .facing import best_apart, facings
 from .placement import check_cameras, clearly_better, moved_onto_masks, nearest_point_to_rays, onto_masks
-from .poses import Moment, PoseSearch
+from .poses import FEW, Moment, PoseSearch
 from .progress import FitResult, Journal, Progress
 from .schedule import CAMERAS, FINE, FINEST, JOINT, OBJECT, POSE, POSE_NEAR, SHAPE
 from .settings import Settings
 from .turns import search_turns, spread
 
 FACINGS, TRIED = 1000, 8  # rotations of a camera about the object: how many are rated, and how many of them refined
+TRIES = 3  # how often the first stage of the search for a pose is gone through where the frames are few
 SWEEPS = 3  # of frames that try other poses
 MEASURE_SECONDS = 2.0  # between measurements of all that changed
 MATCHED = 0.9  # mean IoU of a start whose rotation is not searched for
@@ -179,7 +180,7 @@ class PoseFit:
             yield from self.follow(search.onwards(first, rest, SHAPE))
         else:
             if known is None:
-                yield from self.follow(search.apart(rest, POSE))
+                yield from self.follow(search.apart(rest, POSE, TRIES if len(rest) <= FEW else 1))
             else:
                 yield from self.follow(search.onwards(known, rest, POSE))
             yield self.evaluated()

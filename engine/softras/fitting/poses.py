@@ -187,13 +187,32 @@ class PoseSearch:
                 poses = moment[1]
                 yield moment
 
-    def apart(self, frames: Sequence[int], stages: Sequence[PoseStage]) -> Iterator[Moment]:
-        """Every frame by itself from where it is."""
+    def apart(self, frames: Sequence[int], stages: Sequence[PoseStage], tries: int = 1) -> Iterator[Moment]:
+        """Every frame by itself from where it is.
+
+        tries: how often the first stage is gone through, each time with other points that the masks pull. Where it ends
+        may depend on the last bit of a number, so all ends that are about as good go on, and the best of them is taken.
+        """
         for f in frames:
-            for moment in self.through(f, self.poses[f], stages):
-                self.poses[f] = moment[1][0]
-                yield moment
-            self.costs[f] = self.cost
+            found: list[tuple[float, np.ndarray]] = []
+            for _ in range(tries):
+                pose = self.poses[f]
+                for moment in self.through(f, pose, stages[:1]):
+                    pose = moment[1][0]
+                    yield moment
+                found.append((self.cost, pose))
+            least = min(cost for cost, _ in found)
+            ends = []
+            for cost, start in found:
+                if cost > SUSPECT * least:
+                    continue
+                pose = start
+                for moment in self.through(f, start, stages[1:]):
+                    pose = moment[1][0]
+                    yield moment
+                ends.append((self.cost, pose))
+            self.costs[f], self.poses[f] = min(ends, key=lambda end: end[0])
+            yield [f], self.poses[f][None]
 
     def onwards(self, known: int, frames: Sequence[int], stages: Sequence[PoseStage]) -> Iterator[Moment]:
         """Every frame from the pose of the one beside it, away from a known one."""
