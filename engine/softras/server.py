@@ -164,7 +164,7 @@ class _Run:
                 write_array(self._folder / PREVIEW, event.vertices, lasting=False)
                 files["preview"] = PREVIEW
             if event.rigs or event.cameras:
-                save_poses(self._folder / PREVIEW_POSES, event.rigs, event.cameras or ())
+                save_poses(self._folder / PREVIEW_POSES, event.rigs, event.cameras or (), lasting=False)
                 files["poses"] = PREVIEW_POSES
 
         keeper.attempt("What the fit looks like could not always be shown", write_preview)
@@ -211,9 +211,9 @@ class _Run:
             return
         with self._lock:
             if not self.answered.is_set():
-                self._answers.send({"type": "result", "id": self.number, **message})
-                self.answered.set()
+                self.answered.set()  # first: the client may send its next request at once
                 self._started.set()  # nobody need wait for it any more
+                self._answers.send({"type": "result", "id": self.number, **message})
 
 
 class _Server:

@@ -122,15 +122,15 @@ def test_the_cache_is_private_and_follows_no_link(counted, tmp_path):
     assert nvrtc.compiled(90, "float32") == b"image 2" and nvrtc.compiled(90, "float32") == b"image 3"
 
 
-def test_what_the_driver_does_not_load_is_compiled_anew(library, monkeypatch):
+def test_what_the_driver_does_not_load_is_compiled_anew(library):
     gpu, asked = EmulatedGpu(), []
 
     def compiled(*wanted, anew=False):
         asked.append(anew)
         return b"image" if anew else b"of another driver"
 
-    with emulated(library, gpu):
-        monkeypatch.setattr(nvrtc, "compiled", compiled)
+    with emulated(library, gpu), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(nvrtc, "compiled", compiled)
         gpu.module(torch.float32)
         gpu.module(torch.float32)
     assert asked == [False, True]
