@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import trimesh
 from fitting_scenes import hook, turned, views_of
 from rig_scenes import POSE, around, bent, matches, moved, pixel_errors, seen_from, shots
 
@@ -114,6 +115,17 @@ def test_a_camera_is_found_from_one_silhouette_wherever_it_starts(degrees, axis)
     result = fit(hook(), [given], optimize="cameras", camera_parts=("location", "rotation"))
     assert result.mean_iou > 0.97
     assert direction_error(result.cameras[0], view.camera) < 5
+    assert not any("another side" in note for note in result.notes)
+
+
+def test_where_a_mesh_looks_alike_from_another_side_a_note_says_so():
+    box = trimesh.creation.box((1.0, 0.6, 0.35))
+    mesh = Mesh(box.vertices, box.faces)
+    view = views_of(mesh, 5, 96)[1]
+    given = replace(view, camera=around_object(view.camera, 70, (0, 0, 1)))
+    result = fit(mesh, [given], optimize="cameras", camera_parts=("location", "rotation"))
+    assert result.mean_iou > 0.97
+    assert any("could as well look from another side" in note for note in result.notes)
 
 
 def test_a_rig_of_cameras_is_found_from_the_other_side_of_the_object():

@@ -91,15 +91,21 @@ def best_apart(rated: Sequence[Facing], count: int) -> list[Facing]:
     """The best ones, of which no two are nearer than APART to one another."""
     found: list[Facing] = []
     for facing in rated:
-        if all(_angle(facing.rotation, other.rotation) >= APART for other in found):
+        if all(angle_between(facing.rotation, other.rotation) >= APART for other in found):
             found.append(facing)
         if len(found) == count:
             break
     return found
 
 
-def _angle(a: np.ndarray, b: np.ndarray) -> float:
+def angle_between(a: np.ndarray, b: np.ndarray) -> float:
+    """Radians of the rotation from one (3, 3) rotation to the other."""
     return float(np.arccos(np.clip((np.trace(a.T @ b) - 1) / 2, -1, 1)))
+
+
+def rotation_of(matrix: np.ndarray) -> np.ndarray:
+    """(3, 3) of a matrix (4, 4) of a rotation, a uniform scale and a translation."""
+    return matrix[:3, :3] / np.cbrt(np.linalg.det(matrix[:3, :3]))
 
 
 def _bounds(view: View) -> tuple[np.ndarray, np.ndarray]:

@@ -20,7 +20,7 @@ from ..views import View, mean_iou
 from .aim import aimed
 from .crops import mask_bounds
 from .evaluate import evaluate, thinned
-from .facing import best_apart, facings
+from .facing import APART, angle_between, best_apart, facings, rotation_of
 from .placement import check_cameras, clearly_better, moved_onto_masks, nearest_point_to_rays, onto_masks
 from .poses import FEW, Moment, PoseSearch
 from .progress import FitResult, Journal, Progress
@@ -29,6 +29,7 @@ from .settings import Settings
 from .turns import search_turns, spread
 
 FACINGS, TRIED = 1000, 8  # rotations of a camera about the object: how many are rated, and how many of them refined
+RIVAL = 1.6  # times the least cost of the search for a camera: what another direction may cost and look alike
 TRIES = 3  # how often the first stage of the search for a pose is gone through where the frames are few
 SWEEPS = 3  # of frames that try other poses
 MEASURE_SECONDS = 2.0  # between measurements of all that changed
@@ -256,8 +257,10 @@ class PoseFit:
         mesh = self.search.level(OBJECT[0]).mesh
         rated = facings(mesh, views, spread(FACINGS, np.pi), self.device, self.ended)
         turns = [Rotation.from_matrix(facing.rotation) for facing in best_apart(rated, TRIED)]
-        yield from self.follow(search_turns(self.search, 0, OBJECT, turns))
+        ends: list[tuple[float, np.ndarray]] = []
+        yield from self.follow(search_turns(self.search, 0, OBJECT, turns, ends))
         found = self.search.rig_at(self.search.poses[0]).transform.matrix()
+        rivals = self.rivals(ends, found)
         found[:3, 3] -= found[:3, :3] @ middle
         for i in which:
             self.bases[i] = replace(cameras[i], world_to_camera=cameras[i].world_to_camera @ found)
@@ -266,6 +269,18 @@ class PoseFit:
         if not clearly_better(self.matched(counting), before):
             self.cameras = cameras
             yield self.evaluated()
+        elif rivals:
+            self.journal.notes.append(
+                f"The camera of view '{self.views[counting[0]].name}' could as well look from another side, "
+                f"{min(rivals):.0f} degrees away: the mesh looks alike from there; a landmark would tell."
+            )
+
+    def rivals(self, ends: Sequence[tuple[float, np.ndarray]], found: np.ndarray) -> list[float]:
+        """Degrees between the rotation found (4, 4) and others whose ends cost about as much."""
+        least = min((cost for cost, _ in ends), default=np.inf)
+        others = [self.search.rig_at(pose).transform.matrix() for cost, pose in ends if cost < RIVAL * least]
+        angles = [angle_between(rotation_of(found), rotation_of(other)) for other in others]
+        return [float(np.degrees(angle)) for angle in angles if angle > APART]
 
     def matched(self, which: Sequence[int]) -> float:
         """Mean IoU of these views with their cameras as they are now."""

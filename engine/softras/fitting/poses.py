@@ -194,23 +194,28 @@ class PoseSearch:
         may depend on the last bit of a number, so all ends that are about as good go on, and the best of them is taken.
         """
         for f in frames:
+            given = self.poses[f].copy()
             found: list[tuple[float, np.ndarray]] = []
-            for _ in range(tries):
-                pose = self.poses[f]
-                for moment in self.through(f, pose, stages[:1]):
+            for attempt in range(tries):
+                pose = given
+                for moment in self.through(f, given, stages[:1]):
                     pose = moment[1][0]
+                    if attempt == 0:  # whoever stops the search here gets what it has
+                        self.poses[f] = pose
                     yield moment
                 found.append((self.cost, pose))
-            least = min(cost for cost, _ in found)
+            found.sort(key=lambda end: end[0])
             ends = []
-            for cost, start in found:
-                if cost > SUSPECT * least:
-                    continue
+            for rank, (cost, start) in enumerate(found):
+                if cost > SUSPECT * found[0][0]:
+                    break
                 pose = start
                 for moment in self.through(f, start, stages[1:]):
                     pose = moment[1][0]
+                    if rank == 0:
+                        self.poses[f] = pose
                     yield moment
-                ends.append((self.cost, pose))
+                ends.append((self.cost if stages[1:] else cost, pose))
             self.costs[f], self.poses[f] = min(ends, key=lambda end: end[0])
             yield [f], self.poses[f][None]
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from .facing import APART, angle_between, rotation_of
 from .poses import Moment, PoseSearch
 from .schedule import PoseStage
 
@@ -15,12 +16,16 @@ KEPT = (6, 2)  # candidates after the first stage, and after the second
 
 
 def search_turns(
-    search: PoseSearch, frame: int, stages: Sequence[PoseStage], turns: Sequence[Rotation]
+    search: PoseSearch,
+    frame: int,
+    stages: Sequence[PoseStage],
+    turns: Sequence[Rotation],
+    ends: list[tuple[float, np.ndarray]] | None = None,
 ) -> Iterator[Moment]:
     """The object's place in a frame, all else as it is: into `search.poses`.
 
     The given rotation, and those that are made before it, go through the first stage, the best of them through the
-    second, of those the best through the rest.
+    second, of those the best through the rest. Those that went through all, with their costs, are added to `ends`.
     """
     given = search.poses[frame]
     part = search.figure.slices["object"]
@@ -31,7 +36,10 @@ def search_turns(
     candidates += [(np.inf, pose) for pose in turned(search, given, turns)]
     for number, stage in enumerate(stages):
         if number <= len(KEPT) and number:
-            candidates = sorted(candidates, key=lambda found: found[0])[: KEPT[number - 1]]
+            candidates = sorted(candidates, key=lambda found: found[0])
+            if number == len(KEPT):
+                candidates = _distinct(search, candidates)
+            candidates = candidates[: KEPT[number - 1]]
         for k, (_, pose) in enumerate(candidates):
             # Coarse pixels bloat what is thin, so that smaller would fit better: the size waits for the last stage.
             still = held | sizes if number < len(stages) - 1 else held
@@ -40,6 +48,16 @@ def search_turns(
             candidates[k] = search.cost, moment[1][0]
             if number == len(stages) - 1 and search.cost < search.costs[frame]:
                 search.costs[frame], search.poses[frame] = candidates[k]
+    if ends is not None:
+        ends += candidates
+
+
+def _distinct(search: PoseSearch, candidates: list[tuple[float, np.ndarray]]) -> list[tuple[float, np.ndarray]]:
+    """The best first, then those that are turned clearly otherwise, then the rest, which would end where it does."""
+    rotations = [rotation_of(search.rig_at(pose).transform.matrix()) for _, pose in candidates]
+    near = [angle_between(rotations[0], rotation) < APART for rotation in rotations]
+    others = [candidate for candidate, same in zip(candidates, near, strict=True) if not same]
+    return candidates[:1] + others + [c for c, same in zip(candidates[1:], near[1:], strict=True) if same]
 
 
 def turned(search: PoseSearch, given: np.ndarray, turns: Sequence[Rotation]) -> list[np.ndarray]:
