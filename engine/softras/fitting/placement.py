@@ -46,13 +46,16 @@ def overlap(mesh: Mesh, views: Sequence[View], device: torch.device) -> float:
     return float(iou[outside].mean()) if 2 * outside.sum() > len(views) else 0.0
 
 
-def onto_masks(mesh: Mesh, views: Sequence[View], device: torch.device) -> tuple[float, np.ndarray] | None:
+def onto_masks(
+    mesh: Mesh, views: Sequence[View], device: torch.device, *, only_from_afar: bool = False
+) -> tuple[float, np.ndarray] | None:
     """Scale, and the (4, 4) matrix of all that moves the mesh onto the masks; None where it is there already.
 
-    The mesh stays where its overlap with the masks is good, or is some and would hardly be better elsewhere.
+    The mesh stays where its overlap with the masks is good, or is some and would hardly be better elsewhere; or, with
+    `only_from_afar`, wherever there is some.
     """
     before = overlap(mesh, views, device)
-    if before >= MATCHED:
+    if before >= (OVERLAP if only_from_afar else MATCHED):
         return None
     used = np.unique(mesh.faces)
     scale, pivot, shift = place(mesh.vertices[used], views)

@@ -95,7 +95,9 @@ class VertexFit:
             normal = normal / np.linalg.norm(normal)
             mirror = (find_partners(mesh.vertices, frame[:3, 3], normal), normal)
         wanted = self.settings.place == "auto" and self.lock is None
-        found = onto_masks(mesh, self.counting, self.device) if wanted else None
+        # A mesh that is moved leaves its plane of symmetry, which stays: only one that is far away is worth that.
+        from_afar = mirror is not None
+        found = onto_masks(mesh, self.counting, self.device, only_from_afar=from_afar) if wanted else None
         if found is not None:
             scale, onto = found
             loose = np.ones(len(mesh.vertices), dtype=bool)
