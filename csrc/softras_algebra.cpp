@@ -61,33 +61,51 @@ struct Product {
       const T* a = (const T*)c.a + outer * c.a_batch[0] + inner * c.a_batch[1];
       const T* b = (const T*)c.b + outer * c.b_batch[0] + inner * c.b_batch[1] + column;
       T* out = (T*)c.out + matrix * c.rows * c.columns + column;
-      if (sums.data) memset(sums.data, 0, c.rows * width * sizeof(double));
+      // Of a matrix times its transpose the half above the diagonal is enough; the other is its mirror image.
+      const int64_t rows = symmetric() && column + width < c.rows ? column + width : c.rows;
+      if (sums.data) memset(sums.data, 0, rows * width * sizeof(double));
       for (int64_t first = 0; first == 0 || first < c.depth; first += kDepth) {
         const int depth = (int)(c.depth - first < kDepth ? c.depth - first : kDepth);
-        for (int k = 0; k < depth; k++) {
+        const bool direct = rows < tall && there == width;  // so few rows do not repay a copy
+        for (int k = 0; k < depth && !direct; k++) {
           const T* row = b + (first + k) * c.b_row;
           for (int j = 0; j < width; j++) packed[k * width + j] = j < there ? row[j] : T(0);
         }
+        const T* panel = direct ? b + first * c.b_row : packed;
+        const int64_t step = direct ? c.b_row : width;
         const T* at = a + first * c.a_column;
         int64_t i = 0;
         const bool many = sums.data != nullptr;
-        for (; i + tall <= c.rows; i += tall)
-          tile<tall>(at + i * c.a_row, packed, depth, sums.data + (many ? i * width : 0), out + i * c.columns, there, many);
-        for (; i < c.rows; i++)
-          tile<1>(at + i * c.a_row, packed, depth, sums.data + (many ? i * width : 0), out + i * c.columns, there, many);
+        for (; i + tall <= rows; i += tall)
+          tile<tall>(at + i * c.a_row, panel, step, depth, sums.data + (many ? i * width : 0), out + i * c.columns, there, many);
+        for (; i < rows; i++)
+          tile<1>(at + i * c.a_row, panel, step, depth, sums.data + (many ? i * width : 0), out + i * c.columns, there, many);
       }
       if (sums.data)
-        for (int64_t i = 0; i < c.rows; i++)
+        for (int64_t i = 0; i < rows; i++)
           for (int64_t j = 0; j < there; j++) out[i * c.columns + j] = (T)sums.data[i * width + j];
+      if (rows < c.rows || symmetric()) mirror((T*)c.out + matrix * c.rows * c.columns, column, there);
     }
+  }
+
+  // Whether a is b with rows and columns exchanged.
+  bool symmetric() const {
+    return c.a == c.b && c.a_row == 1 && c.a_column == c.b_row && c.rows == c.columns &&
+           c.a_batch[0] == c.b_batch[0] && c.a_batch[1] == c.b_batch[1];
+  }
+
+  // Copies what a panel has above the diagonal to below it. No other panel computes that.
+  void mirror(T* out, int64_t column, int64_t there) const {
+    for (int64_t j = column; j < column + there; j++)
+      for (int64_t i = 0; i < j; i++) out[j * c.columns + i] = out[i * c.columns + j];
   }
 
   // `n` rows of a panel: added to the sums of the blocks before, or where there is one block only, the result.
   template <int n>
-  void tile(const T* a, const T* packed, int depth, double* sums, T* out, int64_t there, bool many) {
+  void tile(const T* a, const T* panel, int64_t step, int depth, double* sums, T* out, int64_t there, bool many) {
     V sum[n][2] = {};
     for (int k = 0; k < depth; k++) {
-      const V left = load<T>(packed + k * width), right = load<T>(packed + k * width + lanes);
+      const V left = load<T>(panel + k * step), right = load<T>(panel + k * step + lanes);
 #pragma clang loop unroll(full)
       for (int i = 0; i < n; i++) {
         const T x = a[i * c.a_row + k * c.a_column];

@@ -70,3 +70,14 @@ def test_functions_of_one_number():
     cosine, sine = cosine_and_sine(x)
     torch.testing.assert_close((cosine, sine, exponential(x)), (x.cos(), x.sin(), x.exp()), rtol=1e-14, atol=1e-15)
     torch.testing.assert_close(root(x.square()), x.abs(), rtol=1e-15, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("depth", "size"), [(1, 1), (5, 3), (300, 16), (700, 37), (1000, 130)])
+def test_a_matrix_times_its_own_transpose_is_right_and_symmetric_to_the_bit(dtype, depth, size):
+    """Its half above the diagonal alone is computed."""
+    rows = torch.randn(2, depth, size, dtype=dtype, generator=torch.Generator().manual_seed(size))
+    for matrix in (rows[0], rows):
+        found = product(matrix.mT, matrix)
+        torch.testing.assert_close(found, (matrix.double().mT @ matrix.double()).to(dtype), rtol=1e-5, atol=1e-4)
+        assert torch.equal(found, found.mT)

@@ -59,7 +59,8 @@ def product(a: Tensor, b: Tensor) -> Tensor:
         return a @ b
     if not cpu.available():
         return torch.from_numpy(np.einsum("...ik,...kj->...ij", a.numpy(), b.numpy()))
-    batch = (1, 1, *torch.broadcast_shapes(a.shape[:-2], b.shape[:-2]))
+    before = a.shape[:-2] if a.shape[:-2] == b.shape[:-2] else torch.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    batch = (1, 1, *before)
     rows, depth, columns = a.shape[-2], a.shape[-1], b.shape[-1]
     out = a.new_empty(*batch[2:], rows, columns)
     b = b if b.stride(-1) == 1 or columns == 1 else b.contiguous()
