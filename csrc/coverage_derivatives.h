@@ -85,7 +85,8 @@ int backward(const softras_coverage_call& coverage) {
   return SOFTRAS_OK;
 }
 
-// Adds by_u * rows to x and by_v * rows to y: n rows of P numbers.
+// Adds to `out` (P) how an end moves the coverage: n rows of P derivatives, times the slopes of its x and y by each row's
+// number, times those of the coverage by x and y.
 template <class T>
 void combine(int n, const double* by_u, const double* by_v, const T* rows, int64_t P, double gx, double gy, double* out) {
   for (int i = 0; i < n; i++) {

@@ -81,7 +81,6 @@ struct Sweep {
   int width;
   T* rows;              // alpha of the band's first row
   int first_row, last_row;  // of the band, the last one exclusive
-  int64_t image;        // the first pixel of the view
   List<Piece>* pieces;  // null: none are kept
   int64_t faces;        // of the mesh
   int64_t budget;       // how many more times a contour edge may be visited in a slab

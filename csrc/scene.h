@@ -290,8 +290,3 @@ struct Scene {
 };
 
 }  // namespace softras::SOFTRAS_ISA
-
-// The name of an entry point in this instruction set.
-#define SR_JOIN_(a, b) a##b
-#define SR_JOIN(a, b) SR_JOIN_(a, b)
-#define SR_ENTRY(name) SR_JOIN(name##_, SOFTRAS_ISA)

@@ -3,6 +3,11 @@
 #pragma once
 #include <stdint.h>
 
+/* The name of an entry point in the instruction set that a source is compiled for. */
+#define SR_JOIN_(a, b) a##b
+#define SR_JOIN(a, b) SR_JOIN_(a, b)
+#define SR_ENTRY(name) SR_JOIN(name##_, SOFTRAS_ISA)
+
 #ifdef __cplusplus
 extern "C" {
 #endif

@@ -208,10 +208,6 @@ int solve(const softras_solve_call& c) {
 }  // namespace
 }  // namespace softras::SOFTRAS_ISA
 
-#define SR_JOIN_(a, b) a##b
-#define SR_JOIN(a, b) SR_JOIN_(a, b)
-#define SR_ENTRY(name) SR_JOIN(name##_, SOFTRAS_ISA)
-
 extern "C" int SR_ENTRY(softras_product_float32)(const softras_product_call* call) {
   return softras::SOFTRAS_ISA::product<float>(*call);
 }

@@ -142,8 +142,7 @@ struct Coverage : Scene<T> {
     for (int64_t band; (band = take(w.next_band)) < bands;) {
       sweep.contours = contours.data, sweep.width = call.width, sweep.faces = call.faces;
       sweep.first_row = (int)band * kBand, sweep.last_row = min((int)(band + 1) * kBand, call.height);
-      sweep.image = (int64_t)view * call.height * call.width;
-      sweep.rows = (T*)call.alpha + sweep.image + (int64_t)sweep.first_row * call.width;
+      sweep.rows = (T*)call.alpha + ((int64_t)view * call.height + sweep.first_row) * call.width;
       sweep.pieces = result ? kept.bands + band : nullptr;
       if (!sweep.run(w.order.data, contours.count)) sample(view, cam, w, sweep, contours, samples), sampled++;
       if (sweep.failed) fail(SOFTRAS_OUT_OF_MEMORY);

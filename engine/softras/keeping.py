@@ -21,7 +21,7 @@ from .io.files import inside, read_array, read_json, write_array, write_json
 from .io.poses import load_poses, save_poses
 from .job import BEST, BEST_FILES, RESULT, Job, finite, forget_results
 from .mesh import Mesh
-from .rig import Rig
+from .rig import Rig, carried_frame
 from .views import View
 
 if TYPE_CHECKING:
@@ -247,8 +247,7 @@ def _from(state: State, job: Job, given: Rig | None) -> Job:
         return job
     rig = state.rigs.get(frames.pop())
     if rig is not None and given is not None and settings.get("symmetry") is not None:  # goes with the object
-        frame = np.reshape(settings.get("symmetry_frame") or np.eye(4).ravel(), (4, 4))
-        settings["symmetry_frame"] = (rig.matrix @ np.linalg.inv(given.matrix) @ frame).ravel().tolist()
+        settings["symmetry_frame"] = carried_frame(settings.get("symmetry_frame"), given, rig)
     if job.mesh is not None:
         return replace(job, mesh=Mesh(state.vertices, job.mesh.faces))
     if rig is None:

@@ -7,6 +7,7 @@ rotation modes and skinning are Blender's. A rig and each of its parts equals it
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -381,3 +382,9 @@ def _orthogonal(matrix: np.ndarray) -> np.ndarray:
 
 def _set(owner: Any, name: str, value: Any) -> None:
     object.__setattr__(owner, name, value)  # the classes are frozen: set once, while they are made
+
+
+def carried_frame(frame: Sequence[float] | None, before: Rig, after: Rig) -> list[float]:
+    """A frame (16 numbers, row by row; None for the world's) that goes with the object from one pose to another."""
+    given = np.reshape(frame or np.eye(4).ravel(), (4, 4))
+    return (after.matrix @ np.linalg.inv(before.matrix) @ given).ravel().tolist()

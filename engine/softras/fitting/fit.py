@@ -12,7 +12,7 @@ import torch
 from ..errors import InputError, one_line
 from ..mesh import Mesh
 from ..raster import cuda
-from ..rig import Rig
+from ..rig import Rig, carried_frame
 from ..views import View, mean_iou
 from .alignment import aligned
 from .doubts import doubts, remarks
@@ -171,9 +171,7 @@ def _carried(settings: Settings, start: Mesh | Rig, result: FitResult) -> Settin
         return settings
     (rig,) = result.rigs.values()
     before = start if isinstance(start, Rig) else rig_of(start)
-    frame = np.reshape(settings.symmetry_frame or np.eye(4).ravel(), (4, 4))
-    carried = rig.matrix @ np.linalg.inv(before.matrix) @ frame
-    return replace(settings, symmetry_frame=tuple(carried.ravel().tolist()))
+    return replace(settings, symmetry_frame=tuple(carried_frame(settings.symmetry_frame, before, rig)))
 
 
 def _check(start: Mesh | Rig | None, views: list[View], lock: np.ndarray | None, settings: Settings) -> None:
