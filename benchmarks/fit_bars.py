@@ -29,7 +29,7 @@ import torch
 import trimesh
 
 import softras
-from softras.fitting.evaluate import evaluate
+from softras.fitting.observed.evaluate import evaluate
 from softras.io.meshes import load_mesh, save_mesh
 from softras.io.views import load_views, save_views
 from softras.render.silhouette import hard_silhouettes

@@ -25,7 +25,7 @@ from scipy.spatial.transform import Rotation
 
 import softras
 from softras import Camera, Mesh, Rig, View
-from softras.io.report import write_report
+from softras.report.pictures import write_report
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("SOFTRAS_DATA", REPOSITORY.parent / "shared" / "data"))

@@ -43,7 +43,8 @@ from published import Published
 from spheres import cameras, icosphere, pairs
 
 import softras
-from softras.raster import cpu, cuda, nvrtc, ops
+from softras.raster.native import cpu, cuda, nvrtc
+from softras.raster.silhouettes import ops
 from softras.render.silhouette import camera_tensors
 
 DATA = Path(os.environ.get("SOFTRAS_DATA", REPOSITORY.parent / "shared" / "data"))

@@ -27,12 +27,12 @@ from scipy.spatial.transform import Rotation
 
 import softras
 from softras import Mesh, Rig
-from softras.fitting.evaluate import evaluate
-from softras.fitting.levenberg import LevenbergMarquardt, Model, Parameters
-from softras.fitting.pins import Pins
-from softras.fitting.pose_objective import arrays
-from softras.fitting.poses import SLOW, PoseSearch
+from softras.fitting.observed.evaluate import evaluate
+from softras.fitting.poses.landmarks import Pins
+from softras.fitting.poses.objective import arrays
+from softras.fitting.poses.search import SLOW, PoseSearch
 from softras.fitting.schedule import FINE, FINEST, OBJECT, POSE, PoseStage
+from softras.fitting.solvers.levenberg import LevenbergMarquardt, Model, Parameters
 from softras.rig import Transform
 
 MANY = 60  # evaluations a stage; there are five

@@ -13,9 +13,9 @@ from fit_poses import DATA, fox_views, joints
 from scipy.spatial.transform import Rotation
 
 from softras import Landmark, Mesh, Rig, View
-from softras.fitting.evaluate import evaluate
-from softras.fitting.pose_fit import closed
-from softras.fitting.poses import PoseSearch
+from softras.fitting.observed.evaluate import evaluate
+from softras.fitting.poses.fit import closed
+from softras.fitting.poses.search import PoseSearch
 from softras.fitting.schedule import FINE, POSE
 from softras.fitting.settings import POSE_WEIGHTS
 from softras.rig import Armature

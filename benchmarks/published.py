@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from softras.raster import cuda, driver, nvrtc
+from softras.raster.native import cuda, driver, nvrtc
 
 
 class Published:

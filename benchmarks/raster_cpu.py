@@ -24,7 +24,7 @@ import torch
 from spheres import cameras, icosphere, pairs
 
 import softras
-from softras.raster import cpu
+from softras.raster.native import cpu
 
 DATA = Path(os.environ.get("SOFTRAS_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 SIZES = [

@@ -19,7 +19,7 @@ from raster_cpu import load, medians
 from spheres import cameras
 
 import softras
-from softras.raster import cpu
+from softras.raster.native import cpu
 from softras.render.silhouette import camera_tensors
 
 VIEWS = 4

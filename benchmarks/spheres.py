@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 import softras
-from softras.raster.reference import CUTOFF
+from softras.raster.silhouettes.reference import CUTOFF
 
 
 def icosphere(level: int) -> tuple[np.ndarray, np.ndarray]:

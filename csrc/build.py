@@ -21,7 +21,7 @@ from pathlib import Path
 SOURCES = Path(__file__).resolve().parent
 OUT = SOURCES.parent / "engine" / "softras" / "_native"
 
-CUDA_SOURCES = (  # those of raster/nvrtc.py
+CUDA_SOURCES = (  # those of raster/native/nvrtc.py
     "softras_cuda.cu",
     "cuda_faces.h",
     "cuda_image.h",
@@ -58,7 +58,7 @@ TARGETS = {
 
 
 def this_machine() -> str | None:
-    """The library file of the machine this runs on (see engine/softras/raster/cpu.py); None: there is none."""
+    """The library file of the machine this runs on (see engine/softras/raster/native/cpu.py); None: there is none."""
     system = {"Linux": "linux", "Windows": "windows", "Darwin": "macos"}.get(platform.system())
     machine = platform.machine().lower()
     machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(machine, machine)

@@ -26,7 +26,7 @@ constexpr double kUnit = 1.0 / 17592186044416.0;
 template <class T>
 constexpr Sum kOpaque = Sum((sizeof(T) == 4 ? 26.575424759098897 : 53.150849518197795) / kUnit);  // log2 kSaturated
 
-// The arguments of the kernels (engine/softras/raster/cuda.py has the same); dense arrays of T unless typed here.
+// The arguments of the kernels (engine/softras/raster/native/cuda.py has the same); dense arrays of T unless typed here.
 struct Call {
   int views, vertices, faces, height, width;
   int shared_vertices, wide_indices, cull;

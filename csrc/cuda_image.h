@@ -6,7 +6,7 @@
 // order to the same bits. `finish_image` divides. Backward, in cuda_image_backward.h, a warp gathers what the pixels
 // want of a face. No fragments are kept.
 //
-// plain: SoftRas's choice of modes (engine/softras/raster/modes.py); textured: there may be a texture.
+// plain: SoftRas's choice of modes (engine/softras/raster/images/modes.py); textured: there may be a texture.
 #pragma once
 #include "cuda_faces.h"
 #include "fragment.h"

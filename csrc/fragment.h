@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // A fragment: a face at a pixel, the point of it that is seen there, and how fragments blend, once for every backend.
-// engine/softras/raster/image_reference.py is the readable definition.
+// engine/softras/raster/images/reference.py is the readable definition.
 #pragma once
 #include "softras_math.h"
 #include "softras_modes.h"

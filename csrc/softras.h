@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
-   The C ABI of the native CPU backend, called from Python through ctypes (engine/softras/raster/cpu.py). */
+   The C ABI of the native CPU backend, called from Python through ctypes (engine/softras/raster/native/cpu.py). */
 #pragma once
 #include <stdint.h>
 
@@ -150,7 +150,7 @@ enum {
 #define SOFTRAS_API __attribute__((visibility("default")))
 #endif
 
-/* Greater whenever a structure above changes: whoever calls must know the same (raster/cpu.py). */
+/* Greater whenever a structure above changes: whoever calls must know the same (raster/native/cpu.py). */
 #define SOFTRAS_ABI 2
 SOFTRAS_API int softras_abi(void);
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The CUDA backend: kernels only, compiled by NVRTC on the user's machine (engine/softras/raster/nvrtc.py) and, as they
+// The CUDA backend: kernels only, compiled by NVRTC on the user's machine (engine/softras/raster/native/nvrtc.py) and, as they
 // are, for the CPU under the tests' emulator. docs/cuda.md says why they are as they are.
 //
 // A warp takes 32 faces of a view: each lane sets up one of them in double precision, then the warp walks the pixels of

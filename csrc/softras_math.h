@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The mathematics of the soft silhouette, once, for every backend. engine/softras/raster/reference.py is its
+// The mathematics of the soft silhouette, once, for every backend. engine/softras/raster/silhouettes/reference.py is its
 // readable definition. No standard headers, so that any C++17 compiler, nvcc and NVRTC take it as it is.
 //
 // Per face (double precision): camera coordinates -> near clip -> pixels -> polygon with oriented edges.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // The distributions that blur a face and the T-conorms that make one alpha of all faces, once, for every backend.
-// engine/softras/raster/distributions.py and conorms.py are their readable definition and say where the formulas are
+// engine/softras/raster/images/distributions.py and conorms.py are their readable definition and say where the formulas are
 // from; the enumerations below are in the order of their tables.
 //
 // Forward, S = 0 before the first face (u: signed distance in units of the blur, positive inside):

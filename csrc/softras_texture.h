@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Texture lookup, once, for every backend. engine/softras/raster/textures.py is its readable definition.
+// Texture lookup, once, for every backend. engine/softras/raster/images/textures.py is its readable definition.
 //
 // A lookup gives texels and weights; the kernel adds up colours of any number of channels:
 //

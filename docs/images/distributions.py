@@ -5,7 +5,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import torch
 
-from softras.raster.distributions import DISTRIBUTIONS, evaluate
+from softras.raster.images.distributions import DISTRIBUTIONS, evaluate
 
 GROUPS = {
     "bounded": ("uniform", "cubic_hermite", "wigner_semicircle", "heaviside"),

@@ -51,14 +51,14 @@ if TYPE_CHECKING:
     from .io.meshes import load_mesh, save_mesh
     from .io.textured import TexturedMesh, load_textured_mesh
     from .io.views import load_views
-    from .raster.conorms import CONORMS
     from .raster.coverage.ops import coverage, coverage_jacobian
-    from .raster.distributions import DISTRIBUTIONS
-    from .raster.fragments import Fragments, fragments_of
-    from .raster.image_ops import Rendering, images
-    from .raster.jacobian import Jacobian, silhouettes_jacobian
-    from .raster.ops import silhouettes
-    from .raster.textures import MipChain, mip_chain
+    from .raster.images.conorms import CONORMS
+    from .raster.images.distributions import DISTRIBUTIONS
+    from .raster.images.fragments import Fragments, fragments_of
+    from .raster.images.ops import Rendering, images
+    from .raster.images.textures import MipChain, mip_chain
+    from .raster.silhouettes.jacobian import Jacobian, silhouettes_jacobian
+    from .raster.silhouettes.ops import silhouettes
     from .render.cameras import eye_from_angles, look, look_at, orthographic, perspective
     from .render.images import render_images
     from .render.lights import (
@@ -80,18 +80,18 @@ __version__ = "0.1.0"
 
 _LAZY = {
     "AmbientLight": ".render.lights",
-    "CONORMS": ".raster.conorms",
-    "DISTRIBUTIONS": ".raster.distributions",
+    "CONORMS": ".raster.images.conorms",
+    "DISTRIBUTIONS": ".raster.images.distributions",
     "DirectionalLight": ".render.lights",
     "FScore": ".geometry.distances",
     "FitResult": ".fitting",
-    "Fragments": ".raster.fragments",
+    "Fragments": ".raster.images.fragments",
     "Gloss": ".render.shading",
-    "Jacobian": ".raster.jacobian",
-    "MipChain": ".raster.textures",
+    "Jacobian": ".raster.silhouettes.jacobian",
+    "MipChain": ".raster.images.textures",
     "PointLight": ".render.lights",
     "Progress": ".fitting",
-    "Rendering": ".raster.image_ops",
+    "Rendering": ".raster.images.ops",
     "SphericalHarmonics": ".render.lights",
     "SurfacePoints": ".geometry.sampling",
     "TexturedMesh": ".io.textured",
@@ -123,9 +123,9 @@ _LAZY = {
     "fit": ".fitting",
     "fit_events": ".fitting",
     "flatten_loss": ".geometry.smoothness",
-    "fragments_of": ".raster.fragments",
+    "fragments_of": ".raster.images.fragments",
     "hard_silhouettes": ".render.silhouette",
-    "images": ".raster.image_ops",
+    "images": ".raster.images.ops",
     "laplacian_loss": ".geometry.smoothness",
     "laplacian_smoothing_loss": ".geometry.smoothness",
     "load_mesh": ".io.meshes",
@@ -134,7 +134,7 @@ _LAZY = {
     "load_views": ".io.views",
     "look": ".render.cameras",
     "look_at": ".render.cameras",
-    "mip_chain": ".raster.textures",
+    "mip_chain": ".raster.images.textures",
     "nearest_distances": ".geometry.distances",
     "normal_consistency_loss": ".geometry.smoothness",
     "orthographic": ".render.cameras",
@@ -147,8 +147,8 @@ _LAZY = {
     "shade_pixels": ".render.shading",
     "shade_vertices": ".render.shading",
     "silhouette_iou": ".geometry.overlap",
-    "silhouettes": ".raster.ops",
-    "silhouettes_jacobian": ".raster.jacobian",
+    "silhouettes": ".raster.silhouettes.ops",
+    "silhouettes_jacobian": ".raster.silhouettes.jacobian",
     "softras_lights": ".render.lights",
     "specular_light": ".render.lights",
     "supersampled": ".render.supersampling",

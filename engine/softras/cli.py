@@ -184,7 +184,7 @@ def _fit_until(stopped: list[int], options: argparse.Namespace) -> int:
         _attempt(missing, lambda: save_views(options.out_views, result.fitted_views(job.views)))
     notes: list[str] = []
     if options.report:
-        from .io.report import write_report
+        from .report.pictures import write_report
 
         _attempt(notes, lambda: write_report(options.report, job.views, job.start, result))
     _print_result(job, result, options, time.monotonic() - started)

@@ -34,7 +34,7 @@ def capabilities() -> dict[str, Any]:
     Raises InputError when PyTorch or another package is missing.
     """
     torch = require()
-    from .raster import cpu, cuda
+    from .raster.native import cpu, cuda
 
     no_gpu = cuda.problem()
     no_native = "" if cpu.available() else cpu.description()
@@ -114,7 +114,7 @@ def _install(*packages: str) -> str:
 
 
 def _native() -> Finding:
-    from .raster import cpu
+    from .raster.native import cpu
 
     if cpu.available():
         return Finding("native", True, f"{cpu.library_path()}, instruction set {cpu.description()}")
@@ -123,7 +123,7 @@ def _native() -> Finding:
 
 
 def _cuda(torch: Any) -> Finding:
-    from .raster import cuda
+    from .raster.native import cuda
 
     problem = cuda.problem()
     name = f"{torch.cuda.get_device_name(torch.cuda.current_device())}: " if torch.cuda.is_available() else ""

@@ -225,7 +225,7 @@ def resumed(job: Job, folder: Path) -> tuple[Job, State | None]:
     state = State(vertices, faces, iou=iou, step=step)
     given = job.rig
     if job.mesh is not None:
-        from .fitting.pose_fit import rig_of
+        from .fitting.poses.fit import rig_of
 
         given = rig_of(job.mesh)
     if "poses" in document:

@@ -190,7 +190,7 @@ class _Run:
         cancelled = self.cancelled.is_set()
         notes = []
         if self._report and not cancelled:
-            from .io.report import write_report
+            from .report.pictures import write_report
 
             try:
                 write_report(self._report, job.views, job.start, result)

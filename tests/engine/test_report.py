@@ -12,8 +12,8 @@ from scipy.ndimage import maximum_filter, minimum_filter
 from short_fits import QUICK
 
 from softras import InputError, fit, load_mesh, load_views
-from softras.io import report
-from softras.io.report import write_report
+from softras.report import pictures as report
+from softras.report.pictures import write_report
 
 
 @pytest.fixture(scope="module")

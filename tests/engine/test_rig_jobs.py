@@ -16,10 +16,10 @@ from test_cli import one_sentence
 from test_server import Client
 
 from softras import FitResult, InputError, Mesh, fit
-from softras.fitting.evaluate import evaluate
+from softras.fitting.observed.evaluate import evaluate
 from softras.io.poses import load_poses, save_poses
-from softras.io.report import write_report
 from softras.job import Job
+from softras.report.pictures import write_report
 from softras.rig import Rig
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "fitting"))

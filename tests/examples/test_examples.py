@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 import softras
-from softras.raster.textures import sample_chain
+from softras.raster.images.textures import sample_chain
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 

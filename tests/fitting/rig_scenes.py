@@ -12,7 +12,7 @@ from fitting_scenes import camera_around
 
 from softras import Camera, FitResult, Mesh, View
 from softras.deform.cameras import rotations
-from softras.fitting.evaluate import evaluate
+from softras.fitting.observed.evaluate import evaluate
 from softras.render.silhouette import hard_silhouettes
 from softras.rig import Armature, Bone, Rig, ShapeKey, Transform
 

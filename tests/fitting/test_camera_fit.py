@@ -13,8 +13,8 @@ from rig_scenes import POSE, around, bent, matches, moved, pixel_errors, seen_fr
 
 from softras import Mesh, fit
 from softras.deform.cameras import rotations
-from softras.fitting.facing import best_apart, facings
-from softras.fitting.turns import spread
+from softras.fitting.poses.object_search import spread
+from softras.fitting.starts.facing import best_apart, facings
 
 
 def test_cameras_are_found_one_by_one(posed, views):

@@ -10,10 +10,10 @@ import torch
 from fitting_scenes import ball, camera_around, views_of
 
 from softras import InputError, Mesh, View
-from softras.fitting.crops import crop_box, crop_views, resample
-from softras.fitting.evaluate import evaluate
-from softras.fitting.hull import carve
-from softras.fitting.unit import UnitSpace
+from softras.fitting.observed.crops import crop_box, crop_views, resample
+from softras.fitting.observed.evaluate import evaluate
+from softras.fitting.observed.unit import UnitSpace
+from softras.fitting.starts.hull import carve
 
 CPU = torch.device("cpu")
 

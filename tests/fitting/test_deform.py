@@ -9,7 +9,7 @@ from fitting_scenes import ball
 
 from softras import InputError
 from softras.deform import FreeVertices, Mirror, find_partners
-from softras.fitting.precondition import Adam, Preconditioner
+from softras.fitting.solvers.smooth_adam import Adam, Preconditioner
 
 CPU = torch.device("cpu")
 

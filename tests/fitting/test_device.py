@@ -5,8 +5,8 @@ import torch
 from fitting_scenes import ball, views_of
 
 from softras import InputError, fit
-from softras.fitting.crops import Crops
-from softras.raster import cuda
+from softras.fitting.observed.crops import Crops
+from softras.raster.native import cuda
 
 SHORT = [{"resolution": 32, "steps": 6, "blur": (0.6, 0.4), "rate": (0.02, 0.01)}]
 

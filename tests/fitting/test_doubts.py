@@ -10,8 +10,8 @@ from fitting_scenes import ball, hook, turned, views_of
 
 from softras import InputError, fit, fit_events
 from softras.fitting.doubts import doubts, odd_one, remarks
-from softras.fitting.evaluate import evaluate
-from softras.io.report import write_report
+from softras.fitting.observed.evaluate import evaluate
+from softras.report.pictures import write_report
 
 SHORT = [{"resolution": 64, "steps": 10}]
 

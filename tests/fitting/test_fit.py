@@ -10,7 +10,7 @@ import trimesh
 from fitting_scenes import ball, turned, views_of
 
 from softras import FitResult, InputError, Mesh, View, fit, fit_events, load_mesh, load_views
-from softras.fitting.evaluate import evaluate, thinned
+from softras.fitting.observed.evaluate import evaluate, thinned
 
 SHORT = [
     {"resolution": 64, "steps": 40, "blur": (0.6, 0.4), "rate": (0.05, 0.03), "smoothing": 0.1},

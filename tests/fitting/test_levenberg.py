@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from softras.fitting.levenberg import LevenbergMarquardt, Model, Parameters, solve_chain
+from softras.fitting.solvers.levenberg import LevenbergMarquardt, Model, Parameters, solve_chain
 
 
 def random_model(frames: int, count: int, shared: int, seed: int = 0) -> tuple[Model, np.ndarray, np.ndarray]:

@@ -13,8 +13,8 @@ from fitting_scenes import ball, camera_around, hook, turned, views_of
 
 from softras import InputError, Mesh, fit
 from softras.deform.cameras import rotations
-from softras.fitting.evaluate import evaluate
-from softras.fitting.placement import camera_inside, check_cameras, onto_masks, place
+from softras.fitting.observed.evaluate import evaluate
+from softras.fitting.starts.placement import camera_inside, check_cameras, onto_masks, place
 
 HOOK = hook()
 CPU = torch.device("cpu")

@@ -26,7 +26,7 @@ from rig_scenes import (
 
 from softras import FitResult, InputError, Mesh, fit, fit_events
 from softras.deform.cameras import rotations
-from softras.fitting.evaluate import evaluate
+from softras.fitting.observed.evaluate import evaluate
 from softras.rig import Rig, Transform
 from softras.views import Landmark, View
 

@@ -11,10 +11,10 @@ import torch
 
 from softras import fit, load_views
 from softras.deform import CameraMoves
-from softras.fitting.evaluate import evaluate
-from softras.fitting.levenberg import Parameters
-from softras.fitting.poses import PoseSearch
+from softras.fitting.observed.evaluate import evaluate
+from softras.fitting.poses.search import PoseSearch
 from softras.fitting.schedule import POSE, PoseStage
+from softras.fitting.solvers.levenberg import Parameters
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = Path(os.environ.get("SOFTRAS_DATA", ROOT.parent / "shared" / "data"))

@@ -4,7 +4,7 @@ import numpy as np
 import trimesh
 
 from softras import Mesh, Rig
-from softras.fitting.simplify import simplified
+from softras.fitting.poses.simplify import simplified
 
 
 def test_vertices_at_one_place_become_one() -> None:

@@ -7,8 +7,8 @@ import pytest
 import torch
 from fitting_scenes import ball
 
-from softras.fitting import terms
-from softras.fitting.objective import Objective
+from softras.fitting.vertices import terms
+from softras.fitting.vertices.objective import Objective
 from softras.geometry.smoothness import cotangents, hinge_cosines
 from softras.geometry.topology import Topology
 

@@ -35,7 +35,7 @@ def device(request, where) -> Iterator[str]:
     if where == "cuda":
         if not torch.cuda.is_available():
             pytest.skip("no GPU here")
-        from softras.raster import cuda
+        from softras.raster.native import cuda
 
         assert cuda.available(torch.device("cuda")), cuda.failure(torch.cuda.current_device())
     yield where

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The functions of the CUDA driver that engine/softras/raster/driver.py calls, over the emulator: whatever is loaded as
+// The functions of the CUDA driver that engine/softras/raster/native/driver.py calls, over the emulator: whatever is loaded as
 // a module, its kernels are those of softras_cuda.cu and of the benchmark's baseline.
 #include "cuda_emulator.h"
 

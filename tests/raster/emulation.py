@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from softras.raster import cuda, driver, nvrtc, ops
+from softras.raster.native import cuda, driver, nvrtc
+from softras.raster.silhouettes import ops
 
 HERE = Path(__file__).resolve().parent
 CSRC = HERE.parents[1] / "csrc"

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from scenes import Scene, scenes
 from torch import Tensor
 
-from softras.raster import conorms, distributions, image_ops, ops, textures
+from softras.raster.images import conorms, distributions, textures
+from softras.raster.images import ops as image_ops
+from softras.raster.silhouettes import ops
 
 POWERS = {"hamacher": 0.4, "frank": 2.5, "yager": 1.6, "aczel_alsina": 1.4, "dombi": 1.3, "schweizer_sklar": -0.7}
 

@@ -10,7 +10,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from softras.raster import ops, reference
+from softras.raster.silhouettes import ops, reference
 
 
 @dataclass

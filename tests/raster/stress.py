@@ -23,7 +23,7 @@ from image_scenes import POWERS, Picture, picture_of
 from scenes import by_threads, random_scene, same_bits
 from torch import Tensor
 
-from softras.raster import conorms, distributions, textures
+from softras.raster.images import conorms, distributions, textures
 
 EXACT_VALUE, EXACT_GRADIENT = 1e-8, 1e-6  # of the greatest number; in float64, against the definition
 ROUNDED_VALUE, ROUNDED_GRADIENT = 1e-4, 2e-2  # in float32, against float64, beside what rounded inputs explain

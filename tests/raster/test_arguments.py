@@ -8,7 +8,7 @@ import torch
 
 import softras
 from softras import InputError
-from softras.raster.textures import MipChain
+from softras.raster.images.textures import MipChain
 
 V = torch.tensor([[-1.0, -1, 4], [1, -1, 5], [0, 1, 4], [0.5, 0.4, 3], [0, 0, 6]])
 F = torch.tensor([[0, 1, 2], [0, 3, 4], [1, 3, 4], [2, 3, 4], [0, 2, 4], [1, 2, 4], [1, 0, 3]])

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 import softras
-from softras.raster import image_ops, reference
+from softras.raster.images import ops as image_ops
+from softras.raster.silhouettes import reference
 
 EYE = torch.eye(4, dtype=torch.float64)[None]
 SETTINGS = {"near": 1.0, "far": 100.0, "sigma": 1e-2, "gamma": 1e-2, "dist_eps": 1e-4, "eps": 1e-3, "cull": False}

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from softras import InputError
-from softras.raster.conorms import CONORMS, fold
+from softras.raster.images.conorms import CONORMS, fold
 
 # Of two faces, as the papers write them: x and y are coverages, p the parameter.
 FORMULAS: dict[str, Callable[[float, float, float], float]] = {

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from scenes import by_threads, same_bits, scenes
 
 import softras
-from softras.raster.coverage import cpu, ops, reference
+from softras.raster.coverage import ops, reference
+from softras.raster.native import coverage_cpu as cpu
 
 QUICK = settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck), derandomize=True)
 SHEAR = 2e-8  # how far the kernel moves a pixel down for each pixel to the right, twice

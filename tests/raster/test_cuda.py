@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from scenes import compare, scenes, small_scene
 
 from softras import doctor
-from softras.raster import cpu, cuda, nvrtc, ops
+from softras.raster.native import cpu, cuda, nvrtc
+from softras.raster.silhouettes import ops
 
 # ------------------------------------------------------------------------------------------------ compiling
 

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from softras import InputError
-from softras.raster import distributions, reference
-from softras.raster.distributions import DISTRIBUTIONS, coverage, evaluate, quantile
+from softras.raster.images import distributions
+from softras.raster.images.distributions import DISTRIBUTIONS, coverage, evaluate, quantile
+from softras.raster.silhouettes import reference
 
 
 class Heaviside:

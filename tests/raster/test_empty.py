@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import softras
-from softras.raster import cpu, image_cpu
+from softras.raster.native import cpu, image_cpu
 
 K, POSE = torch.tensor([[[8.0, 0, 4], [0, 8, 4], [0, 0, 1]]]), torch.eye(4)[None]
 MESH = torch.tensor([[-1.0, -1, 4], [1, -1, 5], [0, 1, 4]]), torch.tensor([[0, 1, 2]])

@@ -12,7 +12,9 @@ from scenes import small_scene
 from test_cuda import FEW, compiler, spills
 from test_images import LOOKS, MODES, error, gradients
 
-from softras.raster import image_cuda, image_ops, nvrtc, ops
+from softras.raster.images import ops as image_ops
+from softras.raster.native import image_cuda, nvrtc
+from softras.raster.silhouettes import ops
 
 __all__ = ["compiler"]  # the fixture
 

@@ -8,8 +8,9 @@ from image_scenes import POWERS, picture_of, pictures
 from scenes import by_threads, same_bits, small_scene
 
 import softras
-from softras.raster import conorms, distributions, image_ops
-from softras.raster.textures import mip_chain
+from softras.raster.images import conorms, distributions
+from softras.raster.images import ops as image_ops
+from softras.raster.images.textures import mip_chain
 
 QUICK = settings(max_examples=40, suppress_health_check=list(HealthCheck))
 LOOKS = ["attributes", "surface", "surface+lit", "uv", "uv+lit"]

@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 import softras
-from softras.raster import cpu, cuda, reference
+from softras.raster.native import cpu, cuda
+from softras.raster.silhouettes import reference
 
 QUICK = settings(max_examples=25, suppress_health_check=list(HealthCheck))
 NAMES = ("vertices", "K", "world_to_camera")

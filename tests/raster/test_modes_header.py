@@ -14,7 +14,8 @@ import torch
 from scipy import special
 from torch import Tensor
 
-from softras.raster import conorms, distributions, nvrtc
+from softras.raster.images import conorms, distributions
+from softras.raster.native import nvrtc
 
 HERE = Path(__file__).resolve().parent
 CSRC = HERE.parents[1] / "csrc"

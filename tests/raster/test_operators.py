@@ -5,8 +5,9 @@ import torch
 from image_scenes import picture_of
 from scenes import small_scene
 
-from softras.raster import image_ops, jacobian
 from softras.raster.coverage import ops as coverage_ops
+from softras.raster.images import ops as image_ops
+from softras.raster.silhouettes import jacobian
 
 SCENE = small_scene()
 OPS = torch.ops.softras

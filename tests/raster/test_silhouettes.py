@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from scenes import by_threads, compare, same_bits, scenes, small_scene
 
 import softras
-from softras.raster import cpu, ops
+from softras.raster.native import cpu
+from softras.raster.silhouettes import ops
 
 QUICK = settings(max_examples=40, suppress_health_check=list(HealthCheck))
 

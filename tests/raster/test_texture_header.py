@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from softras.raster import nvrtc, textures
+from softras.raster.images import textures
+from softras.raster.native import nvrtc
 
 HERE = Path(__file__).resolve().parent
 CSRC = HERE.parents[1] / "csrc"

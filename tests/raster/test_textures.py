@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from softras.raster import textures
-from softras.raster.textures import mip_chain, sample_chain
+from softras.raster.images import textures
+from softras.raster.images.textures import mip_chain, sample_chain
 
 GRID_SAMPLE = {"clamp": "border", "mirror": "reflection"}
 

@@ -10,7 +10,7 @@ from test_images import gradients
 
 import softras
 from softras.raster import sums
-from softras.raster.textures import mip_chain, sample_chain
+from softras.raster.images.textures import mip_chain, sample_chain
 
 THREADS = (1, 2, 3, 7)
 

@@ -7,7 +7,7 @@ from torch.func import functional_call, grad, hessian, jacfwd, jacrev, jvp, vjp,
 from torch.fx.experimental.proxy_tensor import make_fx
 
 import softras
-from softras.raster import cpu
+from softras.raster.native import cpu
 
 HEIGHT, WIDTH = 10, 12
 BALL = trimesh.creation.icosphere(0)

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..raster import reference
-from ..raster.image_ops import images
+from ..raster.images.ops import images
+from ..raster.silhouettes import reference
 
 
 class HardImages(NamedTuple):

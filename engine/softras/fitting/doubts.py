@@ -8,8 +8,8 @@ import numpy as np
 from scipy.ndimage import binary_dilation
 
 from ..views import View
-from .crops import crop_box, resample
-from .hull import first_bounds
+from .observed.crops import crop_box, resample
+from .starts.hull import first_bounds
 
 BORDER = 0.6  # share of the image's border that an object seldom covers
 GREYS, BETWEEN = 128, 0.25  # levels of 256, and share of pixels between black and white, that only photographs have

@@ -11,17 +11,17 @@ import torch
 
 from ..errors import InputError, one_line
 from ..mesh import Mesh
-from ..raster import cuda
+from ..raster.native import cuda
 from ..rig import Rig, carried_frame
 from ..views import View, mean_iou
-from .alignment import aligned
 from .doubts import doubts, remarks
-from .evaluate import evaluate, thinned
-from .placement import PLACED
-from .pose_fit import PoseFit, rig_of
+from .observed.evaluate import evaluate, thinned
+from .poses.fit import PoseFit, rig_of
 from .progress import FitResult, Journal, Progress
 from .settings import Settings
-from .vertex_fit import VertexFit
+from .starts.alignment import aligned
+from .starts.placement import PLACED
+from .vertices.fit import VertexFit
 
 POSE_SHARE = 0.5  # of max_seconds, where free vertices follow
 ROUGH = 0.01  # of mean IoU, by which an image and a part of its pixels may differ

@@ -16,7 +16,8 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from . import cpu, transforms
+from . import transforms
+from .native import cpu
 
 _LONG, _POINTER = ctypes.c_int64, ctypes.c_void_p
 

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from .. import checks
 from ..errors import InputError
-from . import arguments, conorms, distributions, textures
-from .modes import DISTANCES, Choices, Numbers
+from . import arguments
+from .images import conorms, distributions, textures
+from .images.modes import DISTANCES, Choices, Numbers
 
 
 def fitting(name: str, tensor: Tensor, shape: Sequence[int], like: Tensor, dtype: torch.dtype | None = None) -> None:
@@ -51,7 +52,7 @@ def check_images(
     attributes, attribute_faces, background, texels, face_levels = look
     if len(numbers) != len(Numbers._fields) or len(choices) != len(Choices._fields):
         raise InputError(
-            f"numbers must be {len(Numbers._fields)} and choices {len(Choices._fields)}; see raster/modes.py"
+            f"numbers must be {len(Numbers._fields)} and choices {len(Choices._fields)}; see raster/images/modes.py"
         )
     number, c, n = Numbers(*numbers), Choices(*choices), len(K)
     for name, value in number._asdict().items():

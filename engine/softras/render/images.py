@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..camera import Camera
-from ..raster.image_ops import Rendering, images
+from ..raster.images.ops import Rendering, images
 from .silhouette import scene_of
 
 _LOOK = ("attributes", "attribute_faces", "texture", "background")  # what may be an array as well

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..camera import Camera
 from ..errors import InputError, shown
-from ..raster.ops import silhouettes
+from ..raster.silhouettes.ops import silhouettes
 from ..tensors import as_tensor
 
 HARD_SIGMA = 1e-10  # a blur of 1e-5 NDC: far below a pixel for any image size

@@ -12,7 +12,7 @@ from torch import Tensor
 from .. import checks
 from ..errors import InputError
 from ..raster import arguments
-from ..raster.image_ops import Rendering
+from ..raster.images.ops import Rendering
 
 Result = TypeVar("Result", Tensor, Rendering)
 

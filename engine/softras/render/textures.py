@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..io.images import load_image, rgb
 from ..raster import sums
-from ..raster.textures import mip_chain, sample_chain, texel_barycentrics
+from ..raster.images.textures import mip_chain, sample_chain, texel_barycentrics
 
 
 def load_texture(path: Path | str) -> Tensor:
@@ -31,7 +31,7 @@ def surface_texture_from_image(
 
     Args:
         texture: (H, W, C), row 0 on top. uv: (T, 2), v up. uv_faces: (F, 3) rows of uv.
-        resolution: R. wrap: one of softras.raster.textures.WRAPS. levels: of the mip chain, default all.
+        resolution: R. wrap: one of softras.raster.images.textures.WRAPS. levels: of the mip chain, default all.
     """
     corners = sums.rows(uv, uv_faces.long())
     sides = (corners[:, 1:] - corners[:, :1]) * uv.new_tensor([texture.shape[1], texture.shape[0]])

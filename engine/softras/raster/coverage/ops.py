@@ -7,10 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import arguments, operands, ops, transforms
-from ..jacobian import Jacobian
-from ..jacobian import _check as check_tangents
-from . import cpu, reference
+from .. import arguments, operands, transforms
+from ..native import coverage_cpu as cpu
+from ..silhouettes import ops
+from ..silhouettes.jacobian import Jacobian
+from ..silhouettes.jacobian import _check as check_tangents
+from . import reference
 
 
 def coverage(

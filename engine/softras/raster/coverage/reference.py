@@ -17,7 +17,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from ..reference import clip_near, doubled_area, project
+from ..silhouettes.reference import clip_near, doubled_area, project
 
 
 def coverage(

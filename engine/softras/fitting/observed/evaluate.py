@@ -1,0 +1,80 @@
+"""How well a mesh matches its views."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from ...render.silhouette import hard_silhouettes
+from ...views import View
+from .unit import UnitSpace
+
+PIXELS = 1 << 24  # rendered at once
+ENOUGH = 1 << 20  # pixels of a view that tell how a fit goes
+
+
+def evaluate(
+    vertices: np.ndarray, faces: np.ndarray, views: Sequence[View], device: torch.device | str = "cpu"
+) -> np.ndarray:
+    """(N,) intersection over union of the mesh's hard silhouette and each view's mask, at the image's own size.
+
+    A pixel belongs to the silhouette when a face covers its centre and to the mask when its value is above 0.5;
+    ignored pixels and what lies outside the image do not count. NaN for a mask that is empty or full.
+
+    Args:
+        vertices: (V, 3) world points.
+        faces: (F, 3).
+    """
+    unit = UnitSpace.around(np.asarray(vertices))  # float32 would not do for a model far from the world's origin
+    points = torch.as_tensor(unit.to_unit(np.asarray(vertices)), dtype=torch.float32, device=device)
+    triangles = torch.as_tensor(np.asarray(faces), dtype=torch.int64, device=device)
+    sizes: dict[tuple[int, int], list[int]] = {}
+    for i, view in enumerate(views):
+        sizes.setdefault(view.mask.shape, []).append(i)
+    iou = np.zeros(len(views))
+    for (height, width), members in sizes.items():
+        many = max(1, PIXELS // (height * width))
+        for start in range(0, len(members), many):
+            part = members[start : start + many]
+            silhouettes = (
+                hard_silhouettes(points, triangles, [unit.camera(views[i].camera) for i in part]).cpu().numpy()
+            )
+            for i, silhouette in zip(part, silhouettes, strict=True):
+                iou[i] = intersection_over_union(silhouette, views[i])
+    return iou
+
+
+def thinned(view: View) -> View:
+    """The view with every third, fifth, ... pixel each way, so that it has about a megapixel at most.
+
+    An odd step, since the centre of the middle one of its pixels is a centre of the smaller image. A view whose mask
+    would be lost stays as it is.
+    """
+    height, width = view.mask.shape
+    step = int(np.ceil(np.sqrt(height * width / ENOUGH))) // 2 * 2 + 1
+    if height * width <= ENOUGH or step > min(height, width):
+        return view
+    part = np.s_[step // 2 : height // step * step : step, step // 2 : width // step * step : step]
+    mask, ignore = view.mask[part], None if view.ignore is None else view.ignore[part]
+    rows, columns = mask.shape
+    camera = view.camera.crop(0, 0, columns * step, rows * step, columns, rows)
+    smaller = replace(view, camera=camera, mask=mask, ignore=ignore)
+    return view if smaller.blank() else smaller
+
+
+def intersection_over_union(silhouette: np.ndarray, view: View) -> float:
+    """IoU of an (H, W) bool silhouette and the view's mask over the pixels that are not ignored.
+
+    NaN of a mask that is empty or full: it tells nothing, so that no silhouette matches it well or badly.
+    """
+    mask = view.mask > 0.5
+    told = mask if view.ignore is None else mask[~view.ignore]
+    if told.all() or not told.any():
+        return float("nan")
+    either, both = silhouette | mask, silhouette & mask
+    if view.ignore is not None:
+        either, both = either & ~view.ignore, both & ~view.ignore
+    return float(both.sum() / max(1, either.sum()))

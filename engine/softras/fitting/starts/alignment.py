@@ -1,0 +1,70 @@
+"""Free vertices bend what is only turned, scaled or elsewhere: the object is moved onto the masks first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import torch
+from scipy.spatial.transform import Rotation
+
+from ...mesh import Mesh
+from ...views import View, mean_iou
+from ..poses.fit import PoseFit
+from ..progress import FitResult, Journal, Progress
+from ..settings import Settings
+from .placement import MATCHED, PLACED, clearly_better, overlap
+
+SHARE = 0.25  # of max_seconds
+
+
+def aligned(
+    mesh: Mesh, views: list[View], settings: Settings, device: torch.device, journal: Journal
+) -> Iterator[Progress | Mesh]:
+    """The progress of a search for the object; the last item is the mesh, moved where that matches clearly better.
+
+    A mesh that stays is the one given. One that must stay symmetric is not searched for, since its plane stays.
+    """
+    if settings.symmetry is not None or overlap(mesh, [view for view in views if view.weight > 0], device) >= MATCHED:
+        yield mesh
+        return
+    alone = replace(settings, optimize=("object",), known_frame=None)
+    notes, told = list(journal.notes), len(journal.history)
+    search = PoseFit(mesh, views, alone, device, journal, SHARE * journal.max_seconds, finest=False)
+    started: float | None = None
+    for event in search.events():
+        if isinstance(event, FitResult):
+            result = event
+            continue
+        if started is None and event.iou is not None:
+            started = mean_iou(event.iou, views)  # of the mesh moved by bounds alone
+        shown = next(iter(event.rigs.values()), None)
+        vertices = event.vertices if shown is None else shown.vertices()
+        yield replace(event, loss={}, vertices=vertices, rigs={})
+    journal.notes[:] = notes
+    # What the search minimizes is no term of the vertices' objective.
+    journal.history[told:] = [replace(event, loss={}) for event in journal.history[told:]]
+    assert started is not None
+    if not clearly_better(mean_iou(result.iou, views), started):
+        yield mesh
+        return
+    journal.notes.append(_moved(search, result))
+    yield result.mesh
+
+
+def _moved(search: PoseFit, result: FitResult) -> str:
+    """What the user should know of it."""
+    (rig,) = result.rigs.values()
+    matrix = rig.transform.matrix()
+    scale = float(np.cbrt(np.linalg.det(matrix[:3, :3])))
+    turn = Rotation.from_matrix(matrix[:3, :3] / scale).as_rotvec()
+    angle = float(np.linalg.norm(turn))
+    axis = ", ".join(f"{x + 0.0:.2f}" for x in (turn / max(angle, 1e-12)).round(2))
+    used = search.given_vertices()[np.unique(result.mesh.faces)]
+    way = np.linalg.norm(matrix[:3, 3] - (used.min(axis=0) + used.max(axis=0)) / 2)
+    # Zero is added since rounding leaves negative zeros, which would be written with a sign.
+    return (
+        f"The mesh was turned by {np.degrees(angle):.3g} degrees about the axis ({axis}), scaled by {scale:.3g} and "
+        f"moved by {way:.3g} onto the masks first; {PLACED}."
+    )

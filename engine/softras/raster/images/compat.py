@@ -1,0 +1,238 @@
+"""Images as SoftRas's public code makes them, quirks included, to compare results with published ones. In plain torch.
+
+The code is the one published with Liu et al., Soft Rasterizer, ICCV 2019. Where it differs from `softras.images`:
+
+- Nothing is clipped. A face outside [near, far], even behind the camera, makes alpha, without a gradient.
+- Colours and texels are taken at affine barycentrics, those of the picture, and depths are 1 / sum_k w_k / z_k of them,
+  in orthographic cameras too. w is clipped to 0..1 and divided by its sum.
+- A background's weight is exp(2 eps / gamma), of which exp(eps / gamma) is computed as it stands: in float32, a gamma
+  below eps / 88.7 (1.13e-5 by default) makes all images NaN.
+- A face without area is not left out: its doubled area, in NDC, is at least 1e-10, which moves its barycentrics, and
+  with them the pixel, towards the middle of the image. One on a line through the middle covers its box by one half.
+- Culling concerns colours, not alpha.
+- The gradient of colours holds w fixed, in the colours as in the depths. That of "hard" alpha is the one of the sum of
+  D; that of a "prod" divides by 1 - D or 1e-6.
+- Barycentric distances, too, count only as far about a face's box as Euclidean ones would.
+
+Errors of memory are not reproduced: gradients of textures (which are added up in wrong places there), and texels on the
+border of a face (whose index leaves the row there), are as in `softras.images`. Images need not be square. A vertex at
+depth 0 gives NaN, as there. In float32 a face far smaller than the image is as inexact as there; compare in float64.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from ..silhouettes import reference
+from .modes import Modes
+from .reference import Appearance
+
+LEAST_AREA = 1e-10  # doubled, in NDC
+LEAST_SUM = 1e-5  # of clipped barycentrics
+LEAST_CLEAR = 1e-6  # 1 - D in the gradient of a product
+CONORMS = ("probabilistic", "sum", "hard")  # prod, sum, hard
+
+NEAR, FAR = 1.0, 100.0  # SoftRas's planes where none are given
+
+
+def check(modes: Modes, appearance: Appearance) -> None:
+    """Raises ValueError for what SoftRas has not."""
+    lacks = {
+        "UV textures": appearance.chain is not None,
+        "light beside a texture": appearance.lit,
+        "unsquared distances": not modes.squared,
+        f"distribution '{modes.distribution}'": modes.distribution != "logistic",
+        "shift of the distribution": modes.shift != 0,
+        f"aggregation '{modes.conorm}'": modes.conorm not in CONORMS,
+    }
+    for what, asked in lacks.items():
+        if asked:
+            raise ValueError(f"SoftRas has no {what}; leave it out, or softras_compat")
+
+
+def images(
+    vertices: Tensor,
+    faces: Tensor,
+    K: Tensor,
+    world_to_camera: Tensor,
+    height: int,
+    width: int,
+    appearance: Appearance,
+    background: Tensor,
+    modes: Modes,
+    colour: str,
+    orthographic: Tensor,
+    near: Tensor,
+    far: Tensor,
+    cull: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Alpha (N, H, W), images (N, C, H, W) and the nearest face that covers each pixel's centre (N, H, W), -1 for none.
+
+    Shapes as in :func:`softras.images`; background (N, C). With cull, a face is a back face if it shows its back in
+    space, also where K mirrors the picture, as that of SoftRas's own cameras does. Differentiable once.
+    """
+    check(modes, appearance)
+    alphas, pictures, ids = [], [], []
+    pixels = _ndc(reference.pixel_centres(height, width, vertices), height, width)
+    for n in range(K.shape[0]):
+        world = vertices if vertices.dim() == 2 else vertices[n]
+        camera = world @ world_to_camera[n, :3, :3].T + world_to_camera[n, :3, 3]
+        corners = camera[faces.long()]
+        xy = _ndc(reference.project(corners, K[n], bool(orthographic[n])), height, width)
+        view = _View(
+            xy,
+            corners[..., 2],
+            _inverse(xy.detach()),
+            _area(xy.detach()) * torch.linalg.det(K[n, :2, :2].detach()) > 0,
+            appearance.of_view(n),
+            background[n],
+            modes,
+            colour == "hard",
+            float(near[n]),
+            float(far[n]),
+            cull,
+        )
+        blocks = pixels.split(max(1, reference.PAIRS // max(1, len(faces))))
+        parts = [checkpoint(_render, view, block, use_reentrant=False) for block in blocks]
+        alpha, image, nearest = (torch.cat(x) for x in zip(*parts, strict=True))
+        alphas.append(alpha.view(height, width))
+        pictures.append(image.T.reshape(-1, height, width))
+        ids.append(nearest.view(height, width))
+    if not alphas:
+        nothing = reference.nothing(vertices, K, world_to_camera, height, width)
+        return nothing, nothing[:, None].expand(-1, background.shape[-1], -1, -1), nothing.int()
+    return torch.stack(alphas), torch.stack(pictures), torch.stack(ids)
+
+
+def _ndc(pixels: Tensor, height: int, width: int) -> Tensor:
+    """Pixels (..., 2) as NDC, y up."""
+    scale = 2 / min(height, width)
+    return (pixels - pixels.new_tensor([width / 2, height / 2])) * pixels.new_tensor([scale, -scale])
+
+
+def _area(xy: Tensor) -> Tensor:
+    """(F,) twice the signed area of triangles (F, 3, 2), positive counter-clockwise in y-up NDC."""
+    a, b = xy[:, 1] - xy[:, 0], xy[:, 2] - xy[:, 0]
+    return a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]
+
+
+def _inverse(xy: Tensor) -> Tensor:
+    """(F, 3, 3), by which (x, y, 1) becomes barycentrics of triangles (F, 3, 2): the adjugate by the bounded area."""
+    following, last = xy.roll(-1, 1), xy.roll(-2, 1)
+    constant = following[..., 0] * last[..., 1] - last[..., 0] * following[..., 1]
+    adjugate = torch.stack([following[..., 1] - last[..., 1], last[..., 0] - following[..., 0], constant], -1)
+    area = _area(xy)
+    bounded = torch.where(area > 0, area.clamp_min(LEAST_AREA), area.clamp_max(-LEAST_AREA))
+    return adjugate / bounded[:, None, None]
+
+
+@dataclass(frozen=True, eq=False)
+class _View:
+    """One view's faces in NDC (F, 3, 2), their depths (F, 3), inverses (F, 3, 3), facing (F,), and the settings."""
+
+    xy: Tensor
+    depths: Tensor
+    inverse: Tensor
+    front: Tensor
+    appearance: Appearance
+    background: Tensor
+    modes: Modes
+    hard: bool
+    near: float
+    far: float
+    cull: bool
+
+
+class _Coverage(NamedTuple):
+    """D, whether the face counts, and whether it covers the pixel's centre: each (P, F)."""
+
+    covered: Tensor
+    counts: Tensor
+    inside: Tensor
+
+
+def _render(view: _View, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(P,), (P, C), (P,) of pixels (P, 2) in NDC."""
+    w = (pixels @ view.inverse[:, :, :2].transpose(1, 2) + view.inverse[:, None, :, 2]).transpose(0, 1)  # (P, F, 3)
+    covered, counts, inside = _coverages(view, pixels, w)
+    clipped = w.clamp(0, 1)
+    clipped = clipped / clipped.sum(-1, keepdim=True).clamp_min(LEAST_SUM)
+    inverse_depth = (clipped / view.depths).sum(-1)
+    z = 1 / inverse_depth.detach()
+    between = (z >= view.near) & (z <= view.far)
+    alpha = _alpha(torch.where(counts, torch.where(between, covered, covered.detach()), 0), view.modes.conorm)
+
+    seen = counts & between & (view.front if view.cull else True)
+    depth = torch.cat([torch.where(seen & inside, z, torch.inf), z.new_full((len(z), 1), torch.inf)], 1)
+    least, first = depth.amin(1, keepdim=True), torch.arange(depth.shape[1], device=z.device)
+    first = torch.where(depth == least, first, depth.shape[1]).amin(1)
+    nearest = torch.where(least[:, 0] < torch.inf, first, -1)
+    if view.hard:
+        image = view.background.expand(len(pixels), -1)
+        hit = (nearest >= 0).nonzero()[:, 0]
+        face = nearest[hit]
+        image = image.index_put((hit,), view.appearance.shown(face, clipped[hit, face], z[hit, face], False))
+        return alpha, image, nearest.int()
+
+    modes, length = view.modes, view.far - view.near
+    closeness = (view.far - 1 / torch.where(seen, inverse_depth, 1)) / length
+    background = z.new_full((len(z), 1), modes.eps)
+    top = torch.cat([torch.where(seen, closeness.detach(), modes.eps), background], 1).amax(1, keepdim=True)
+    weight = torch.where(seen, covered * ((torch.where(seen, closeness, top) - top) / modes.gamma).exp(), 0)
+    behind = z.new_tensor(modes.eps / modes.gamma).exp() * ((background - top) / modes.gamma).exp()
+    faces = torch.arange(len(view.xy), device=z.device).expand_as(z)
+    colours = (weight[..., None] * view.appearance.shown(faces, clipped, z, False)).sum(1)
+    image = (colours + behind * view.background) / (weight.sum(1, keepdim=True) + behind)
+    return alpha, image, nearest.int()
+
+
+def _coverages(view: _View, pixels: Tensor, w: Tensor) -> _Coverage:
+    """Of pixels (P, 2) in NDC with barycentrics w (P, F, 3), which are held fixed but in D."""
+    inside = ((w >= 0) & (w <= 1)).all(2)
+    if view.modes.distance == "hard":
+        return _Coverage(inside.to(w), inside, inside)
+    if view.modes.distance == "barycentric":
+        least, index = w.min(2)
+        # the corners' motion moves w as would the opposite motion of the pixel
+        motion = (w[..., None] * (view.xy - view.xy.detach())).sum(2)
+        slope = view.inverse[torch.arange(len(view.xy), device=w.device), index, :2]
+        m = least - (slope * motion).sum(2)
+        distance2, within = m * m, least > 0
+    else:
+        within = ((w > 0) & (w < 1)).all(2)
+        distance2 = _edge_distance(view.xy, w)
+    signed = torch.where(within, distance2, -distance2) / view.modes.sigma
+    reach = view.modes.reach
+    low, high = view.xy.detach().amin(1) - reach, view.xy.detach().amax(1) + reach
+    boxed = ((pixels[:, None] >= low) & (pixels[:, None] <= high)).all(2)
+    return _Coverage(torch.sigmoid(signed), boxed & (signed > view.modes.cutoff), inside)
+
+
+def _edge_distance(xy: Tensor, w: Tensor) -> Tensor:
+    """(P, F) squared distance of points with barycentrics w (P, F, 3) from the nearest edge of triangles (F, 3, 2)."""
+    start = xy.detach()
+    edge = start.roll(-1, 1) - start
+    point = (w[..., None] * start).sum(2)  # the pixel, but for faces without area
+    length2 = (edge**2).sum(2)
+    t = ((point[:, :, None] - start) * edge).sum(3) / torch.where(length2 > 0, length2, 1)
+    t = t.clamp(0, 1)
+    nearest = ((start + t[..., None] * edge - point[:, :, None]) ** 2).sum(3).argmin(2, keepdim=True)
+    t = t.gather(2, nearest)
+    foot = torch.zeros_like(w).scatter(2, nearest, 1 - t).scatter(2, (nearest + 1) % 3, t)
+    return (((foot[..., None] * xy).sum(2) - point) ** 2).sum(2)
+
+
+def _alpha(covered: Tensor, conorm: str) -> Tensor:
+    """(P,) of coverages (P, F), with SoftRas's gradients."""
+    if conorm == "sum":
+        return covered.sum(1) / max(1, covered.shape[1])
+    if conorm == "hard":
+        return (covered > 0.5).any(1).to(covered) + (covered - covered.detach()).sum(1)
+    clear = 1 - covered.detach()
+    product = clear.prod(1)
+    return 1 - product * (1 - ((covered - covered.detach()) / clear.clamp_min(LEAST_CLEAR)).sum(1))

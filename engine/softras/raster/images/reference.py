@@ -1,0 +1,213 @@
+"""The definition of the rendered image: attributes and textures of all faces, blended by depth. In plain torch.
+
+Like reference.py, from which it takes clipping, projection and distances, it visits every (face, pixel) pair.
+
+A *fragment* is a face at a pixel. With h_k = (w u, w v, w) the homogeneous pixel of corner k (w its depth z_k in a
+perspective camera, 1 in an orthographic one) and G = [h_0 h_1 h_2]^-1, the vector g = G (x, y, 1) is linear in the
+pixel and, inside the face, its perspective-correct barycentrics divided by depth (Olano and Greer, Triangle scan
+conversion using 2D homogeneous coordinates, 1997): no corner needs to be in front of the camera. Outside the face,
+negative parts are left out, as SoftRas does, so that a fragment shows a point of its face's border:
+
+    b_k = max(g_k, 0) / sum_k max(g_k, 0),   z = sum_k b_k z_k,   C = what the face shows at b
+
+A fragment whose z is beyond `far` counts nowhere. The others are blended (Liu et al., ICCV 2019, eq. 4 and 5) by
+
+    I = sum_j W_j C_j + W_b B,   W_j ~ D_j exp(z'_j / gamma),   W_b ~ exp(eps / gamma),   z' = (far - z) / (far - near)
+
+over all faces j and the background B, which so is a face that covers the pixel at depth far - eps (far - near). Only
+differences of depths enter the exponential, so no gamma is too small.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from .. import sums
+from ..silhouettes import reference
+from . import conorms, distributions, textures
+from .modes import Modes
+
+
+@dataclass(frozen=True, eq=False)
+class Appearance:
+    """What faces show.
+
+    attributes: (A, C) or (N, A, C), interpolated from the corners; rows named by attribute_faces (F, 3).
+    surface: (F, R^2, T) or (N, F, R^2, T) texels of each face, or None.
+    chain, levels, wrap: a UV texture, read at the first two attributes; levels (N, F) by `textures.face_levels`.
+    lit: the T attributes that follow multiply the texture's colours.
+    The image's channels: those of the texture, then the attributes that are left.
+    """
+
+    attributes: Tensor
+    attribute_faces: Tensor
+    surface: Tensor | None = None
+    chain: textures.MipChain | None = None
+    levels: Tensor | None = None
+    wrap: str = "repeat"
+    lit: bool = False
+
+    def of_view(self, n: int) -> Appearance:
+        """The same for one view: (A, C), (F, R^2, T), (F,)."""
+        attributes = self.attributes if self.attributes.dim() == 2 else self.attributes[n]
+        surface = self.surface if self.surface is None or self.surface.dim() == 3 else self.surface[n]
+        levels = None if self.levels is None else self.levels[n]
+        return Appearance(attributes, self.attribute_faces, surface, self.chain, levels, self.wrap, self.lit)
+
+    def shown(self, face: Tensor, barycentrics: Tensor, z: Tensor, orthographic: bool) -> Tensor:
+        """(..., C) what faces (...) show at barycentrics (..., 3) and depths (...); of one view."""
+        values = (barycentrics[..., None] * sums.rows(self.attributes, self.attribute_faces.long()[face])).sum(-2)
+        if self.surface is not None:
+            texels = textures.sample_surface_texture(self.surface, face, barycentrics)
+        elif self.chain is not None:
+            assert self.levels is not None
+            level = textures.pixel_level(sums.rows(self.levels, face), z, orthographic)
+            texels = textures.sample_chain(self.chain, values[..., :2], level, self.wrap)
+            values = values[..., 2:]
+        else:
+            return values
+        if self.lit:
+            channels = texels.shape[-1]
+            texels, values = texels * values[..., :channels], values[..., channels:]
+        return torch.cat([texels, values], -1)
+
+
+def images(
+    vertices: Tensor,
+    faces: Tensor,
+    K: Tensor,
+    world_to_camera: Tensor,
+    height: int,
+    width: int,
+    appearance: Appearance,
+    background: Tensor,
+    modes: Modes,
+    orthographic: Tensor,
+    near: Tensor,
+    far: Tensor,
+    cull: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Alpha (N, H, W), images (N, C, H, W) and the nearest face that covers each pixel's centre (N, H, W), -1 for none.
+
+    Shapes as in :func:`softras.images`; background (C,) or (N, C).
+    """
+    views = []
+    for n in range(K.shape[0]):
+        world = vertices if vertices.dim() == 2 else vertices[n]
+        camera = world @ world_to_camera[n, :3, :3].T + world_to_camera[n, :3, 3]
+        corners = camera[faces.long()]
+        clipped, face = reference.clip_near(corners, near[n])
+        polygons = reference.project(clipped, K[n], bool(orthographic[n]))
+        order = reference.visible(polygons, cull).nonzero()[:, 0]
+        order = order[face[order].argsort()]
+        polygons, face = polygons[order], face[order]
+        view = _View(
+            polygons,
+            face,
+            torch.linalg.inv(homogeneous_pixels(corners[face], K[n], bool(orthographic[n]))),
+            corners[face, :, 2],
+            appearance.of_view(n),
+            background if background.dim() == 1 else background[n],
+            modes,
+            bool(orthographic[n]),
+            float(near[n]),
+            float(far[n]),
+            len(faces),
+            min(height, width) / 2,
+        )
+        pixels = reference.pixel_centres(height, width, vertices)
+        step = max(1, reference.PAIRS // max(1, len(polygons)))
+        blocks = [checkpoint(_render, view, block, use_reentrant=False) for block in pixels.split(step)]
+        alpha, image, nearest = (torch.cat(x) for x in zip(*blocks, strict=True))
+        views.append((alpha.view(height, width), image.T.reshape(-1, height, width), nearest.view(height, width)))
+    if not views:
+        nothing = reference.nothing(vertices, K, world_to_camera, height, width)
+        return nothing, nothing[:, None].expand(-1, background.shape[-1], -1, -1), nothing.int()
+    alpha, image, nearest = (torch.stack(x) for x in zip(*views, strict=True))
+    return alpha, image, nearest
+
+
+def homogeneous_pixels(corners: Tensor, K: Tensor, orthographic: bool) -> Tensor:
+    """(F, 3, 3) with columns h_k, of camera-space corners (F, 3, 3)."""
+    last = K.new_tensor([0.0, 0.0, 1.0])
+    if orthographic:
+        corners = torch.cat([corners[..., :2], torch.ones_like(corners[..., 2:])], -1)
+    pixels = sums.transformed(corners.reshape(-1, 3), torch.cat([K[:2], last[None]]))
+    return pixels.reshape(corners.shape).transpose(1, 2)
+
+
+@dataclass(frozen=True, eq=False)
+class _View:
+    """One view's visible polygons (G, 4, 2), their faces (G,), inverse (G, 3, 3), depths (G, 3), and the settings."""
+
+    polygons: Tensor
+    face: Tensor
+    inverse: Tensor
+    depths: Tensor
+    appearance: Appearance
+    background: Tensor
+    modes: Modes
+    orthographic: bool
+    near: float
+    far: float
+    faces: int
+    half: float  # pixels of one unit of NDC
+
+
+def _render(view: _View, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(P,), (P, C), (P,) of pixels (P, 2)."""
+    modes = view.modes
+    covered, clear, counts, inside = coverages(view.polygons, pixels, modes, view.half)
+    g = (pixels @ view.inverse[:, :, :2].transpose(1, 2) + view.inverse[:, None, :, 2]).transpose(0, 1)  # (P, G, 3)
+    positive = g.clamp_min(0)
+    total = positive.sum(-1, keepdim=True)
+    shown = total[..., 0] > 0  # not so beyond the horizon of a face that reaches behind the camera
+    barycentrics = positive / torch.where(total > 0, total, 1)
+    z = torch.where(shown, (barycentrics * view.depths).sum(-1), view.near).clamp_min(view.near)
+    inside = inside & (z <= view.far)
+    counts = counts & (z <= view.far)
+    alpha = conorms.fold(
+        torch.where(counts, covered, 0),
+        torch.where(counts, clear, 1),
+        modes.conorm,
+        modes.power if conorms.CONORMS[modes.conorm].domain else None,
+        faces=view.faces,
+    )
+    depth = view.far - view.near
+    background = view.far - modes.eps * depth
+    log_weight = (background - z) / (modes.gamma * depth) + torch.where(counts, covered, 1).log()
+    log_weight = torch.where(counts & shown, log_weight, -torch.inf)
+    weight = torch.cat([log_weight, log_weight.new_zeros(len(pixels), 1)], 1).softmax(1)
+    shown_colours = view.appearance.shown(view.face.expand_as(z), barycentrics, z, view.orthographic)
+    colours = torch.cat([shown_colours, view.background.expand(len(pixels), 1, -1)], 1)
+    nearest = torch.where(inside, z.detach(), torch.inf)
+    face = view.face.expand_as(nearest)
+    first = torch.where(nearest == nearest.amin(1, keepdim=True), face, view.faces).amin(1) if len(view.face) else None
+    covers = inside.any(1)
+    ids = torch.full_like(covers, -1, dtype=torch.int32) if first is None else torch.where(covers, first, -1).int()
+    return alpha, (weight[..., None] * colours).sum(1), ids
+
+
+def coverages(polygons: Tensor, pixels: Tensor, modes: Modes, half: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """D, 1 - D, whether the face counts and whether it covers the pixel's centre, each (P, G)."""
+    distance2, inside = reference.edge_distances(polygons, pixels)
+    if modes.distance == "hard":
+        covered = inside.to(pixels)
+        return covered, 1 - covered, inside, inside
+    if modes.distance == "barycentric":
+        m = reference.barycentric_distance(polygons, pixels)
+        u = m.abs() * m if modes.squared else m
+    else:
+        nearest = distance2.min(2).values
+        u = torch.where(inside, nearest, -nearest) / half**2
+        if not modes.squared:
+            # the derivative of the root is infinite on the outline itself, where either sign is as good
+            root = torch.where(nearest > 0, nearest, 1).sqrt()
+            u = torch.where(nearest > 0, torch.where(inside, root, -root), 0) / half
+    u = u / modes.sigma
+    covered, clear = distributions.coverage(u, modes.distribution, shape=modes.shape, shift=modes.shift)
+    return covered, clear, u > modes.cutoff, inside

@@ -1,0 +1,178 @@
+"""Exact coverage by the native CPU backend."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import warnings
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..coverage.topology import KEPT, EdgeTopology, remembered, renewed
+from . import cpu
+
+FORWARD, TAKE, BACKWARD, JACOBIAN = range(4)
+STALE_TOPOLOGY = 10
+CONTOUR_BYTES, PIECE_BYTES = 88, 24
+BAND = 32  # rows
+
+
+class _CoverageCall(ctypes.Structure):
+    """`softras_coverage_call` of csrc/softras.h."""
+
+    _fields_ = [
+        ("scene", cpu.Call),
+        ("mode", ctypes.c_int32),
+        ("keep", ctypes.c_int32),
+        *[(name, ctypes.c_void_p) for name in ("source_faces", "faces")],
+        *[(name, ctypes.c_int64) for name in ("pairs", "others", "groups")],
+        *[(name, ctypes.c_void_p) for name in ("pair_edges", "other_edges", "other_ends", "other_faces")],
+        *[(name, ctypes.c_void_p) for name in ("other_directions", "group_ends", "copies")],
+        *[(name, ctypes.c_void_p) for name in ("kept", "sampled_bands", "counts", "contours", "pieces")],
+        ("parameters", ctypes.c_int32),
+        ("row_count", ctypes.c_int64),
+        *[(name, ctypes.c_void_p) for name in ("row_of_piece", "d_positions", "d_intrinsics")],
+        *[(name, ctypes.c_void_p) for name in ("d_world_to_camera", "rows")],
+    ]
+
+
+class Kept(NamedTuple):
+    """What a forward pass leaves for the derivatives: the parts of the silhouette's outline in pixels."""
+
+    topology: EdgeTopology
+    counts: Tensor  # (N, 2) int64: contour edges and pieces of each view
+    contours: Tensor  # bytes
+    pieces: Tensor  # bytes
+
+
+def coverage(
+    vertices: Tensor,
+    faces: Tensor,
+    K: Tensor,
+    world_to_camera: Tensor,
+    height: int,
+    width: int,
+    orthographic: Tensor,
+    near: Tensor,
+    cull: bool,
+    keep: bool,
+) -> tuple[Tensor, Kept | None]:
+    """Alpha (N, H, W) and, with keep, what the derivatives need; arguments as in `ops.coverage`, checked there."""
+    views = K.shape[0]
+    alpha = vertices.new_empty(views, height, width)
+    counts, sampled = torch.empty(views, 2, dtype=torch.int64), (ctypes.c_int64 * views)()
+    faces, vertices = faces.contiguous(), vertices.contiguous()
+    scene = cpu.Scene(vertices, faces, K, world_to_camera, orthographic, near)
+    topology = remembered(faces, vertices)
+    while True:
+        call = _call(scene, topology, alpha, cull, FORWARD)
+        call.keep, call.counts, call.sampled_bands = keep, counts.data_ptr(), ctypes.addressof(sampled)
+        status = cpu.status_of("coverage", vertices.dtype, call)
+        if status != STALE_TOPOLOGY:
+            break
+        topology = renewed(faces, vertices, topology)
+    cpu.check(status)
+    if bands := sum(sampled):
+        warnings.warn(
+            f"so many edges cross that the coverage of {bands} bands of {BAND} rows is that of 8 x 8 samples a pixel",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    if not keep:
+        return alpha, None
+    found = counts.tolist()
+    contours, pieces = sum(view[0] for view in found), sum(view[1] for view in found)
+    kept = Kept(topology, counts, _bytes(contours * CONTOUR_BYTES), _bytes(pieces * PIECE_BYTES))
+    call.mode, call.contours, call.pieces = TAKE, kept.contours.data_ptr(), kept.pieces.data_ptr()
+    cpu.run("coverage", vertices.dtype, call)
+    return alpha, kept
+
+
+def coverage_backward(
+    grad_alpha: Tensor,
+    kept: Kept,
+    vertices: Tensor,
+    faces: Tensor,
+    K: Tensor,
+    world_to_camera: Tensor,
+    orthographic: Tensor,
+    near: Tensor,
+    cull: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients to vertices, K and world_to_camera."""
+    dense = torch.contiguous_format
+    grads = [torch.empty_like(x, memory_format=dense) for x in (vertices, K, world_to_camera)]
+    grad_alpha = grad_alpha.contiguous()
+    scene = cpu.Scene(vertices, faces, K, world_to_camera, orthographic, near)
+    call = _call(scene, kept.topology, grad_alpha, cull, BACKWARD, kept)
+    call.scene.grad_alpha = grad_alpha.data_ptr()
+    call.scene.grad_positions, call.scene.grad_intrinsics, call.scene.grad_world_to_camera = (
+        x.data_ptr() for x in grads
+    )
+    cpu.run("coverage", vertices.dtype, call)
+    return grads[0], grads[1], grads[2]
+
+
+def coverage_jacobian(
+    kept: Kept,
+    vertices: Tensor,
+    faces: Tensor,
+    K: Tensor,
+    world_to_camera: Tensor,
+    height: int,
+    width: int,
+    orthographic: Tensor,
+    near: Tensor,
+    cull: bool,
+    parameters: int,
+    d_vertices: Tensor | None,
+    d_K: Tensor | None,
+    d_world_to_camera: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """Pixels (M,) that the outline passes through, ascending, and the rows (M, P) of their Jacobian."""
+    pixel_in_view = kept.pieces.numpy().view(np.int32)[:: PIECE_BYTES // 4].astype(np.int64)
+    view = np.repeat(np.arange(len(kept.counts)), kept.counts[:, 1].numpy())
+    pixels, row_of_piece = np.unique(pixel_in_view + view * (height * width), return_inverse=True)
+    row_of_piece = np.ascontiguousarray(row_of_piece.ravel(), dtype=np.int32)
+    rows = vertices.new_empty(len(pixels), parameters)
+    scene = cpu.Scene(vertices, faces, K, world_to_camera, orthographic, near)
+    tangents = [None if x is None else x.contiguous() for x in (d_vertices, d_K, d_world_to_camera)]
+    call = _call(scene, kept.topology, vertices.new_empty(len(kept.counts), height, width), cull, JACOBIAN, kept)
+    call.parameters, call.row_count, call.row_of_piece = parameters, len(pixels), row_of_piece.ctypes.data
+    call.rows = rows.data_ptr()
+    call.d_positions, call.d_intrinsics, call.d_world_to_camera = (
+        None if x is None else x.data_ptr() for x in tangents
+    )
+    cpu.run("coverage", vertices.dtype, call)
+    return torch.from_numpy(pixels), rows
+
+
+def _bytes(count: int) -> Tensor:
+    return torch.empty(count, dtype=torch.uint8)
+
+
+def _call(
+    scene: cpu.Scene, topology: EdgeTopology, image: Tensor, cull: bool, mode: int, kept: Kept | None = None
+) -> _CoverageCall:
+    """The call for a mode; image: (N, H, W), the one to fill in the forward pass."""
+    call = _CoverageCall.from_buffer_copy(_topology_part(topology))
+    call.scene, call.mode = scene.call(1.0, cull, image, alpha=image), mode
+    if kept is not None:
+        call.counts, call.contours = kept.counts.data_ptr(), kept.contours.data_ptr()
+        call.pieces = kept.pieces.data_ptr()
+    return call
+
+
+@functools.lru_cache(maxsize=KEPT)
+def _topology_part(topology: EdgeTopology) -> bytes:
+    """A call in which the topology's fields are set."""
+    call = _CoverageCall(source_faces=topology.source_faces.data_ptr())
+    for name in ("faces", "pair_edges", "other_edges", "other_ends", "other_faces", "other_directions"):
+        setattr(call, name, getattr(topology, name).ctypes.data)
+    call.group_ends, call.copies = topology.group_ends.ctypes.data, topology.copies.ctypes.data
+    call.pairs, call.others = len(topology.pair_edges), len(topology.other_edges)
+    call.groups = len(topology.group_ends) - 1
+    return bytes(call)

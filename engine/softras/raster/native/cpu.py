@@ -1,0 +1,229 @@
+"""The native CPU backend: the C ABI of csrc/softras.h through ctypes."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import platform
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+STATUS = {  # what softras.h's SOFTRAS_BAD_... mean; the CUDA kernels' bits too
+    1: (ValueError, "vertices holds NaN or infinite numbers"),
+    2: (ValueError, "K holds NaN or infinite numbers"),
+    3: (ValueError, "world_to_camera holds NaN or infinite numbers"),
+    4: (ValueError, "faces name vertices that do not exist"),
+    5: (MemoryError, "not enough memory to render; use fewer views at once or a smaller image"),
+    6: (ValueError, "attribute_faces name attributes that do not exist"),
+    7: (ValueError, "the attributes hold NaN or infinite numbers"),
+    8: (ValueError, "the texture holds NaN or infinite numbers"),
+    9: (ValueError, "the background holds NaN or infinite numbers"),
+}
+
+
+ABI = 2  # SOFTRAS_ABI of csrc/softras.h, with which the structures here and in the other backends change
+
+
+class Call(ctypes.Structure):
+    """`softras_call` of csrc/softras.h."""
+
+    _fields_ = [
+        *[(name, ctypes.c_int32) for name in ("views", "vertices", "faces", "height", "width", "threads")],
+        *[(name, ctypes.c_int32) for name in ("shared_vertices", "wide_indices", "cull", "backward")],
+        ("sigma", ctypes.c_double),
+        *[(name, ctypes.c_void_p) for name in ("positions", "face_indices", "intrinsics", "world_to_camera")],
+        *[(name, ctypes.c_void_p) for name in ("orthographic", "near_planes", "alpha", "transmittance")],
+        *[
+            (name, ctypes.c_void_p)
+            for name in ("grad_alpha", "grad_positions", "grad_intrinsics", "grad_world_to_camera")
+        ],
+    ]
+
+
+class _JacobianCall(ctypes.Structure):
+    """`softras_jacobian_call` of csrc/softras.h."""
+
+    _fields_ = [
+        ("scene", Call),
+        ("parameters", ctypes.c_int32),
+        ("count", ctypes.c_int64),
+        *[(name, ctypes.c_void_p) for name in ("pixels", "d_positions", "d_intrinsics", "d_world_to_camera", "rows")],
+    ]
+
+
+def library_path() -> Path:
+    """Where the library of this machine belongs (it may not be there)."""
+    machine = platform.machine().lower()
+    x86 = machine in ("x86_64", "amd64")
+    arm = {"Linux": "aarch64", "Windows": "arm64", "Darwin": "arm64"}.get(platform.system(), machine)
+    names = {"Linux": "softras-linux-{}.so", "Windows": "softras-windows-{}.dll", "Darwin": "softras-macos-{}.dylib"}
+    name = names.get(platform.system(), "softras-{}.so").format("x86_64" if x86 else arm)
+    return Path(__file__).resolve().parents[2] / "_native" / name
+
+
+@functools.cache
+def _load() -> tuple[ctypes.CDLL | None, str]:
+    path = library_path()
+    if not path.is_file():
+        return None, f"there is no native library for this machine ({path.name})"
+    try:
+        library = ctypes.CDLL(str(path))
+        if not hasattr(library, "softras_abi") or library.softras_abi() != ABI:
+            reason = f"the native library {path.name} is of another version of Softras; build it with csrc/build.py"
+            warnings.warn(f"{reason}. Until then the definitions render, which takes long.", stacklevel=2)
+            return None, reason
+        library.softras_instruction_set.restype = ctypes.c_char_p
+        for scalar in ("float32", "float64"):
+            getattr(library, "softras_silhouettes_" + scalar).argtypes = [ctypes.POINTER(Call)]
+            getattr(library, "softras_silhouettes_jacobian_" + scalar).argtypes = [ctypes.POINTER(_JacobianCall)]
+            getattr(library, "softras_images_" + scalar).argtypes = [ctypes.c_void_p]
+            for function in ("coverage", "product", "sparse_product"):
+                getattr(library, f"softras_{function}_{scalar}").argtypes = [ctypes.c_void_p]
+        for function in ("factor", "solve"):
+            getattr(library, f"softras_{function}_float64").argtypes = [ctypes.c_void_p]
+        return library, library.softras_instruction_set().decode()
+    except (OSError, AttributeError) as error:
+        return None, f"the native library {path.name} does not load: {error}"
+
+
+_AVAILABLE = _load()[0] is not None  # a constant, which torch.compile can look at
+
+
+def available() -> bool:
+    """Whether the native library loads here."""
+    return _AVAILABLE
+
+
+def description() -> str:
+    """The instruction set in use, or why there is no native library."""
+    return _load()[1]
+
+
+def silhouettes(
+    vertices: Tensor,
+    faces: Tensor,
+    K: Tensor,
+    world_to_camera: Tensor,
+    height: int,
+    width: int,
+    sigma: float,
+    orthographic: Tensor,
+    near: Tensor,
+    cull: bool,
+) -> tuple[Tensor, Tensor]:
+    """Alpha and transmittance; arguments as :func:`softras.raster.silhouettes.ops.silhouettes`, checked there."""
+    alpha = vertices.new_empty(K.shape[0], height, width)
+    transmittance = torch.empty_like(alpha)
+    scene = Scene(vertices, faces, K, world_to_camera, orthographic, near)
+    run("silhouettes", vertices.dtype, scene.call(sigma, cull, transmittance, alpha=alpha))
+    return alpha, transmittance
+
+
+def silhouettes_backward(
+    grad_alpha: Tensor,
+    transmittance: Tensor,
+    vertices: Tensor,
+    faces: Tensor,
+    K: Tensor,
+    world_to_camera: Tensor,
+    sigma: float,
+    orthographic: Tensor,
+    near: Tensor,
+    cull: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients to vertices, K and world_to_camera."""
+    dense = torch.contiguous_format
+    grads = [torch.empty_like(x, memory_format=dense) for x in (vertices, K, world_to_camera)]
+    scene, grad_alpha = Scene(vertices, faces, K, world_to_camera, orthographic, near), grad_alpha.contiguous()
+    run("silhouettes", vertices.dtype, scene.call(sigma, cull, transmittance, grad_alpha=grad_alpha, grads=grads))
+    return grads[0], grads[1], grads[2]
+
+
+def silhouettes_jacobian(
+    transmittance: Tensor,
+    pixels: Tensor,
+    vertices: Tensor,
+    faces: Tensor,
+    K: Tensor,
+    world_to_camera: Tensor,
+    sigma: float,
+    orthographic: Tensor,
+    near: Tensor,
+    cull: bool,
+    parameters: int,
+    d_vertices: Tensor | None,
+    d_K: Tensor | None,
+    d_world_to_camera: Tensor | None,
+) -> Tensor:
+    """Rows of the Jacobian; arguments as :func:`softras.silhouettes_jacobian`, checked there."""
+    rows = vertices.new_empty(len(pixels), parameters)
+    if not rows.numel():
+        return rows
+    scene = Scene(vertices, faces, K, world_to_camera, orthographic, near)
+    tangents = [None if x is None else x.contiguous() for x in (d_vertices, d_K, d_world_to_camera)]
+    pixels = pixels.contiguous()
+    pointers = [None if x is None else x.data_ptr() for x in (pixels, *tangents, rows)]
+    call = _JacobianCall(scene.call(sigma, cull, transmittance), parameters, len(pixels), *pointers)
+    run("silhouettes_jacobian", vertices.dtype, call)
+    return rows
+
+
+class Scene:
+    """The tensors of a call, dense; they must live while the library works."""
+
+    def __init__(self, *inputs: Tensor) -> None:
+        self._inputs = [x.contiguous() for x in inputs]  # vertices, faces, K, world_to_camera, orthographic, near
+
+    def call(
+        self,
+        sigma: float,
+        cull: bool,
+        transmittance: Tensor,
+        alpha: Tensor | None = None,
+        grad_alpha: Tensor | None = None,
+        grads: Sequence[Tensor] = (),
+    ) -> Call:
+        """What the library is given."""
+        vertices, faces = self._inputs[:2]
+        views, height, width = transmittance.shape
+        return Call(
+            views,
+            vertices.shape[-2],
+            faces.shape[0],
+            height,
+            width,
+            torch.get_num_threads(),
+            vertices.dim() == 2,
+            faces.dtype == torch.int64,
+            cull,
+            grad_alpha is not None,
+            sigma,
+            *[x.data_ptr() for x in self._inputs],
+            None if alpha is None else alpha.data_ptr(),
+            transmittance.data_ptr(),
+            None if grad_alpha is None else grad_alpha.data_ptr(),
+            *[x.data_ptr() for x in grads],
+        )
+
+
+def run(function: str, dtype: torch.dtype, call: ctypes.Structure) -> None:
+    """Call the library's function for the scalar type. Raises what the status means."""
+    check(status_of(function, dtype, call))
+
+
+def status_of(function: str, dtype: torch.dtype, call: ctypes.Structure) -> int:
+    """Call the library's function for the scalar type; returns the status (csrc/softras.h)."""
+    library = _load()[0]
+    assert library is not None
+    return getattr(library, f"softras_{function}_{str(dtype).removeprefix('torch.')}")(ctypes.byref(call))
+
+
+def check(status: int) -> None:
+    """Raises what a status means, unless it is 0."""
+    if status:
+        kind, message = STATUS[status]
+        raise kind(message)

@@ -1,0 +1,238 @@
+"""A report on a fit: what each camera saw, what the mesh covers, and how it got there.
+
+Pictures are made per view: the photograph (or the mask) with the outlines of the start and the fitted mesh,
+and the error map. They lie beside report.html as PNG files; the page carries smaller copies inside itself.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ..camera import Camera
+from ..fitting.observed.evaluate import intersection_over_union
+from ..io.files import make_folder, write_png, write_text
+from ..io.images import load_colours
+from ..mesh import Mesh
+from ..render.silhouette import hard_silhouettes
+from ..rig import Rig
+from ..views import View
+from .page import Card, page
+
+if TYPE_CHECKING:
+    from ..fitting import FitResult
+
+PICTURE, SMALL_PICTURE = 560, 400  # pixels of a picture's longer side, and where there are many views
+MANY_VIEWS = 24
+OVERSAMPLING = 2  # samples per pixel and axis of an outline
+FIT_COLOUR, START_COLOUR = (25, 200, 255), (255, 165, 30)
+MISSING_COLOUR, EXCESS_COLOUR = (230, 60, 60), (50, 110, 235)
+AGREE_COLOUR, EMPTY_COLOUR, IGNORE_COLOUR = (196, 200, 206), (24, 27, 32), (92, 84, 60)
+
+
+@dataclass(frozen=True)
+class _Window:
+    """The part of a view's image that pictures show, in pixels, and the size of the picture."""
+
+    x0: int
+    y0: int
+    x1: int
+    y1: int
+    width: int
+    height: int
+
+    def cut(self, image: np.ndarray) -> np.ndarray:
+        return image[self.y0 : self.y1, self.x0 : self.x1]
+
+    def camera(self, camera: Camera, factor: int) -> Camera:
+        return camera.crop(self.x0, self.y0, self.x1, self.y1, self.width * factor, self.height * factor)
+
+
+def write_report(folder: Path | str, views: Sequence[View], start: Mesh | Rig | None, result: FitResult) -> Path:
+    """Write report.html, overview.png and two PNGs per view into folder; returns the path of report.html.
+
+    Args:
+        views: as given, with the cameras before the fit.
+        start: the mesh or the rig before the fit, or None if there was none.
+
+    Raises InputError when the folder cannot be written.
+    """
+    folder = make_folder(folder)
+    size = PICTURE if len(views) <= MANY_VIEWS else SMALL_PICTURE
+    before = Mesh(start.vertices(), start.mesh.faces) if isinstance(start, Rig) else start
+    after = {view.frame: result.mesh_in(view.frame) for view in views}
+
+    def draw(pair: tuple[View, Camera]) -> _Pictures:
+        view, camera = pair
+        return _draw(view, before, after[view.frame], camera, size)
+
+    with ThreadPoolExecutor() as pool:  # drawing and compressing let go of the interpreter
+        pictures = list(pool.map(draw, zip(views, result.cameras, strict=True)))
+        names = [f"{number:03d}" for number in range(len(views))]
+        written = [
+            pool.submit(write_png, folder / f"{name}-{kind}.png", pixels)
+            for name, picture in zip(names, pictures, strict=True)
+            for kind, pixels in (("outline", picture.outline), ("error", picture.error))
+        ]
+        embedded = list(pool.map(lambda p: (_data_url(p.outline), _data_url(p.error)), pictures))
+        for future in written:
+            future.result()
+    write_png(folder / "overview.png", _overview([picture.outline for picture in pictures]))
+    cards = [
+        Card(
+            name=view.name,
+            start_iou=picture.start_iou,
+            iou=float(iou),
+            outline=outline,
+            error=error,
+            outline_file=f"{name}-outline.png",
+            error_file=f"{name}-error.png",
+        )
+        for view, picture, iou, name, (outline, error) in zip(views, pictures, result.iou, names, embedded, strict=True)
+    ]
+    write_text(folder / "report.html", page(cards, before, result, _legend(views, before)))
+    return folder / "report.html"
+
+
+@dataclass(frozen=True, eq=False)
+class _Pictures:
+    outline: np.ndarray
+    error: np.ndarray
+    start_iou: float | None
+
+
+def _draw(view: View, start: Mesh | None, fitted: Mesh, camera: Camera, size: int) -> _Pictures:
+    """camera: the view's after the fit."""
+    mask = view.mask > 0.5
+    covered = _silhouette(fitted, camera)
+    before = None if start is None else _silhouette(start, view.camera)
+    window = _window(mask | covered, before, view.camera, size)
+    picture = _background(view, window)
+    if start is not None:
+        picture = _stroke(
+            picture, _silhouette(start, window.camera(view.camera, OVERSAMPLING)), START_COLOUR, size / 230
+        )
+    picture = _stroke(picture, _silhouette(fitted, window.camera(camera, OVERSAMPLING)), FIT_COLOUR, size / 160)
+    return _Pictures(
+        outline=picture.round().astype(np.uint8),
+        error=_error_map(mask, covered, view.ignore, window),
+        start_iou=None if before is None else intersection_over_union(before, view),
+    )
+
+
+def _silhouette(mesh: Mesh, camera: Camera) -> np.ndarray:
+    """(H, W) bool."""
+    return hard_silhouettes(torch.from_numpy(mesh.vertices), torch.from_numpy(mesh.faces), [camera])[0].numpy()
+
+
+def _window(shown: np.ndarray, before: np.ndarray | None, camera: Camera, size: int) -> _Window:
+    """The box around what is shown, with a margin and as much of the start as lies near, scaled to size pixels."""
+    x0, y0, x1, y1 = _box(shown)
+    near = max(x1 - x0, y1 - y0) // 3
+    if before is not None and before.any():
+        start = _box(before)
+        x0, y0 = min(x0, max(start[0], x0 - near)), min(y0, max(start[1], y0 - near))
+        x1, y1 = max(x1, min(start[2], x1 + near)), max(y1, min(start[3], y1 + near))
+    margin = max(3, round(0.06 * max(x1 - x0, y1 - y0)))
+    x0, y0 = max(0, x0 - margin), max(0, y0 - margin)
+    x1, y1 = min(camera.width, x1 + margin), min(camera.height, y1 + margin)
+    scale = size / max(x1 - x0, y1 - y0)
+    return _Window(x0, y0, x1, y1, max(1, round((x1 - x0) * scale)), max(1, round((y1 - y0) * scale)))
+
+
+def _box(shown: np.ndarray) -> tuple[int, int, int, int]:
+    rows, columns = np.flatnonzero(shown.any(axis=1)), np.flatnonzero(shown.any(axis=0))
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+def _background(view: View, window: _Window) -> np.ndarray:
+    """(h, w, 3) float 0..255: the photograph, or the mask in quiet greys."""
+    if view.photo is not None:
+        photo = Image.fromarray(load_colours(view.photo))
+        scale = (photo.width / view.camera.width, photo.height / view.camera.height)
+        box = (window.x0 * scale[0], window.y0 * scale[1], window.x1 * scale[0], window.y1 * scale[1])
+        return np.asarray(photo.resize((window.width, window.height), Image.Resampling.BICUBIC, box)).astype(np.float32)
+    empty, full = np.array(EMPTY_COLOUR, np.float32), np.array((120, 124, 130), np.float32)
+    shades = empty + window.cut(view.mask)[..., None] * (full - empty)
+    return _enlarge(shades.round().astype(np.uint8), window).astype(np.float32)
+
+
+def _stroke(picture: np.ndarray, covered: np.ndarray, colour: tuple[int, int, int], width: float) -> np.ndarray:
+    """Draw the border of an oversampled silhouette as a line of width pixels with a dark rim, antialiased."""
+    for thickness, paint, strength in ((width + 1.5, (0, 0, 0), 0.4), (width, colour, 1.0)):
+        line = _border(covered, round(thickness * OVERSAMPLING)) * strength
+        picture = picture + (np.array(paint, np.float32) - picture) * line[..., None]
+    return picture
+
+
+def _border(covered: np.ndarray, thickness: int) -> np.ndarray:
+    """(h, w) 0..1: how much of each pixel lies within thickness samples of the silhouette's border."""
+    from scipy.ndimage import maximum_filter, minimum_filter
+
+    size = max(2, thickness)
+    samples = covered.astype(np.uint8)
+    line = maximum_filter(samples, size) != minimum_filter(samples, size)
+    height, width = (n // OVERSAMPLING for n in line.shape)
+    return line.reshape(height, OVERSAMPLING, width, OVERSAMPLING).mean(axis=(1, 3), dtype=np.float32)
+
+
+def _error_map(mask: np.ndarray, covered: np.ndarray, ignore: np.ndarray | None, window: _Window) -> np.ndarray:
+    colours = np.array([EMPTY_COLOUR, MISSING_COLOUR, EXCESS_COLOUR, AGREE_COLOUR, IGNORE_COLOUR], np.uint8)
+    kind = mask.astype(np.uint8) + 2 * covered.astype(np.uint8)
+    if ignore is not None:
+        kind[ignore] = 4
+    return _enlarge(colours[window.cut(kind)], window)
+
+
+def _enlarge(pixels: np.ndarray, window: _Window) -> np.ndarray:
+    """Pixels stay squares when enlarged: what is shown is what was compared."""
+    shrink = window.width < pixels.shape[1]
+    method = Image.Resampling.BOX if shrink else Image.Resampling.NEAREST
+    return np.asarray(Image.fromarray(pixels).resize((window.width, window.height), method))
+
+
+def _overview(pictures: list[np.ndarray], most: int = 12, cell: int = 320, gap: int = 8) -> np.ndarray:
+    """One picture with up to `most` of the views, evenly chosen."""
+    chosen = [
+        pictures[i] for i in np.unique(np.linspace(0, len(pictures) - 1, min(most, len(pictures))).round().astype(int))
+    ]
+    columns = min(4, len(chosen))
+    rows = -(-len(chosen) // columns)
+    sheet = Image.new("RGB", (columns * (cell + gap) + gap, rows * (cell + gap) + gap), EMPTY_COLOUR)
+    for number, pixels in enumerate(chosen):
+        picture = Image.fromarray(pixels)
+        picture.thumbnail((cell, cell), Image.Resampling.LANCZOS)
+        x, y = gap + number % columns * (cell + gap), gap + number // columns * (cell + gap)
+        sheet.paste(picture, (x + (cell - picture.width) // 2, y + (cell - picture.height) // 2))
+    return np.asarray(sheet)
+
+
+def _data_url(pixels: np.ndarray) -> str:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "WEBP", quality=88, method=2)
+    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _legend(views: Sequence[View], start: Mesh | None) -> dict[str, str]:
+    named = {
+        "fitted outline": FIT_COLOUR,
+        "start outline": START_COLOUR,
+        "agrees": AGREE_COLOUR,
+        "missing": MISSING_COLOUR,
+        "excess": EXCESS_COLOUR,
+        "ignored": IGNORE_COLOUR,
+    }
+    if start is None:
+        del named["start outline"]
+    if all(view.ignore is None for view in views):
+        del named["ignored"]
+    return {name: "#{:02x}{:02x}{:02x}".format(*colour) for name, colour in named.items()}
