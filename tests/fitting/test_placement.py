@@ -14,6 +14,7 @@ from fitting_scenes import ball, camera_around, hook, turned, views_of
 from softras import InputError, Mesh, fit
 from softras.deform.cameras import rotations
 from softras.fitting.observed.evaluate import evaluate
+from softras.fitting.starts.alignment import MOST_VIEWS, most_apart
 from softras.fitting.starts.placement import camera_inside, check_cameras, onto_masks, place
 
 HOOK = hook()
@@ -96,6 +97,25 @@ def test_free_vertices_begin_where_the_object_is_found():
     np.testing.assert_allclose(*edges, rtol=0.1)  # moved, not bent
     for held in ({"place": "never"}, {"lock": np.arange(len(HOOK.vertices)) == 0}):
         assert not any("turned" in note for note in fit(start, views, schedule=SHORT, **held).notes)
+
+
+def test_of_many_views_some_that_look_from_all_sides_find_the_object():
+    """A walk around the object and back, twice: its first views alone would show one side."""
+    around = views_of(HOOK, 24, 96)
+    views = [replace(around[k % 24], name=f"{k}") for k in (*range(24), *range(24))]
+    chosen = most_apart(views, MOST_VIEWS)
+    assert len({view.name for view in chosen}) == len(chosen) == MOST_VIEWS
+    forward = np.array([view.camera.world_to_camera[2, :3] for view in chosen])
+    assert np.degrees(np.arccos(np.clip(np.sort(forward @ forward.T)[:, -2].max(), -1, 1))) > 30
+    assert np.array_equal(most_apart(views[:5], MOST_VIEWS), views[:5])
+    result = fit(
+        leaning(HOOK, 25, 1.2, 0.1),
+        [replace(view, weight=float(k >= 10)) for k, view in enumerate(views)],
+        schedule=SHORT,
+    )
+    assert np.isfinite(result.iou).all() and result.iou.min() > 0.95
+    assert any("turned by" in note for note in result.notes)
+    assert result.history[0].iou is None  # it would be of the views that the search looks at, which are fewer
 
 
 def test_free_vertices_that_match_or_have_another_shape_are_not_turned():

@@ -17,6 +17,7 @@ from ..settings import Settings
 from .placement import MATCHED, PLACED, clearly_better, overlap
 
 SHARE = 0.25  # of max_seconds
+MOST_VIEWS = 8  # that the search for the object looks at: more say nothing new of a few numbers, and cost as much each
 
 
 def aligned(
@@ -31,6 +32,9 @@ def aligned(
         return
     alone = replace(settings, optimize=("object",), known_frame=None)
     notes, told = list(journal.notes), len(journal.history)
+    counting = [view for view in views if view.weight > 0]
+    all_seen = len(counting) <= MOST_VIEWS
+    views = views if all_seen else most_apart(counting, MOST_VIEWS)
     search = PoseFit(mesh, views, alone, device, journal, SHARE * journal.max_seconds, finest=False)
     started: float | None = None
     for event in search.events():
@@ -41,16 +45,32 @@ def aligned(
             started = mean_iou(event.iou, views)  # of the mesh moved by bounds alone
         shown = next(iter(event.rigs.values()), None)
         vertices = event.vertices if shown is None else shown.vertices()
-        yield replace(event, loss={}, vertices=vertices, rigs={})
+        yield replace(event, loss={}, vertices=vertices, rigs={}, iou=event.iou if all_seen else None)
     journal.notes[:] = notes
     # What the search minimizes is no term of the vertices' objective.
-    journal.history[told:] = [replace(event, loss={}) for event in journal.history[told:]]
+    history = [replace(event, loss={}, iou=event.iou if all_seen else None) for event in journal.history[told:]]
+    journal.history[told:] = history
     assert started is not None
     if not clearly_better(mean_iou(result.iou, views), started):
         yield mesh
         return
     journal.notes.append(_moved(search, result))
     yield result.mesh
+
+
+def most_apart(views: list[View], count: int) -> list[View]:
+    """Up to `count` views that look from directions as different as can be, in the order they came in.
+
+    Farthest point sampling: each next view is the one whose direction is farthest from those already chosen.
+    """
+    if len(views) <= count:
+        return views
+    forward = np.array([view.camera.world_to_camera[2, :3] for view in views])
+    chosen, nearest = [0], forward @ forward[0]  # cosines of the angles to the chosen view that is nearest
+    while len(chosen) < count:
+        chosen.append(int(np.argmin(nearest)))
+        nearest = np.maximum(nearest, forward @ forward[chosen[-1]])
+    return [views[k] for k in sorted(chosen)]
 
 
 def _moved(search: PoseFit, result: FitResult) -> str:
