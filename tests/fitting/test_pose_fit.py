@@ -198,9 +198,9 @@ def test_an_object_that_travels_is_followed_from_frame_to_frame(rest, known):
     frames = {k: replace(rest, transform=replace(FREE, location=[0.6 * k - 1.5, 0, 0])) for k in range(6)}
     views = shots(frames, around(distance=8))
     result = fit(frames[known or 0], views, optimize="object", known_frame=known, turns=0)
-    assert result.iou.min() > 0.88 and result.mean_iou > 0.95
+    assert result.iou.min() > 0.87 and result.mean_iou > 0.95  # of masks a few pixels wide
     for frame, rig in result.rigs.items():
-        np.testing.assert_allclose(rig.transform.location, frames[frame].transform.location, atol=0.05)
+        np.testing.assert_allclose(rig.transform.location, frames[frame].transform.location, atol=0.02)
 
 
 def test_a_sequence_is_placed_by_its_first_frame_and_a_known_one_not_at_all(rest):

@@ -51,7 +51,7 @@ class PoseObjective:
         unit: UnitSpace,
         frames: Sequence[FrameViews],
         *,
-        sigma: float,
+        blur: float,
         cull: bool,
         moves: CameraMoves | None = None,
         home: np.ndarray | None = None,
@@ -66,6 +66,7 @@ class PoseObjective:
         Args:
             figure: of float64, on the CPU.
             faces: (F, 3) of its mesh.
+            blur: of the silhouettes, in pixels of the crops.
             home: (P,) pose that the prior pulls to; zeros for the rig as given.
             prior, smoothness: weights of the squared way from home and from the frame before, in units.
             camera_prior: weight of the squared way of the cameras from where they were.
@@ -73,7 +74,7 @@ class PoseObjective:
         """
         self.pause = pause
         self.figure, self.unit, self.frames, self.moves = figure, unit, list(frames), moves
-        self.sigma, self.cull = sigma, cull
+        self.blur, self.cull = blur, cull
         self.prior, self.smoothness = prior, smoothness
         self._camera_prior = np.zeros(0) if moves is None else camera_prior / moves.units.ravel() ** 2
         self.home = np.zeros(figure.count) if home is None else home
@@ -210,7 +211,7 @@ class PoseObjective:
 
     def _render(self, frame: FrameViews) -> dict[str, Any]:
         size = frame.crops.resolution
-        return {"height": size, "width": size, "sigma": self.sigma, "cull": self.cull}
+        return {"height": size, "width": size, "sigma": (2 * self.blur / size) ** 2, "cull": self.cull}
 
     def _derivatives(self, f: int, x: Parameters) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """(V, 3, Q), (N, 3, 3, Q) and (N, 4, 4, Q): what vertices and cameras follow, a frame's parameters and then, if

@@ -141,7 +141,7 @@ class PoseSearch:
             level.mesh.faces,
             self.unit,
             seen,
-            sigma=(2 * stage.blur / stage.resolution) ** 2,
+            blur=stage.blur,
             cull=self.cull,
             prior=stage.prior * self.weights["prior"],
             smoothness=self.weights["smoothness"] if smooth else 0.0,
