@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from scipy.ndimage import binary_dilation
 
 from ..views import View
 from .observed.crops import crop_box, resample
+from .observed.evaluate import thinned
 from .starts.hull import first_bounds
 
 BORDER = 0.6  # share of the image's border that an object seldom covers
@@ -22,11 +23,12 @@ POOR = 0.9  # mean IoU below which a fit is clearly worse than what masks of one
 WORSE = 0.15  # IoU below the median of all views
 
 
-def doubts(views: Sequence[View], cameras_known: bool = True) -> list[str]:
+def doubts(views: Sequence[View], cameras_known: bool = True, ended: Callable[[], bool] = lambda: False) -> list[str]:
     """A sentence for every view that is left out or whose mask looks wrong.
 
     Args:
         cameras_known: whether the cameras are right, so that masks can be compared with one another.
+        ended: asked between the smallest parts of that comparison; once it returns True, the comparison is left out.
     """
     found = []
     counting = []
@@ -36,6 +38,7 @@ def doubts(views: Sequence[View], cameras_known: bool = True) -> list[str]:
         if blank := view.blank():
             found.append(f"A view is left out: {blank}")
             continue
+        view = thinned(view)  # a megapixel tells as much
         if sentence := _of_mask(view):
             found.append(sentence)
         else:
@@ -43,7 +46,7 @@ def doubts(views: Sequence[View], cameras_known: bool = True) -> list[str]:
     if cameras_known:
         for frame in sorted({view.frame for view in counting}):
             moment = [view for view in counting if view.frame == frame]
-            if ENOUGH <= len(moment) <= MOST and (odd := odd_one(moment)) is not None:
+            if ENOUGH <= len(moment) <= MOST and (odd := odd_one(moment, ended)) is not None:
                 found.append(
                     f"The mask of view '{moment[odd].name}' contradicts the others: no object looks so to all cameras; "
                     "check that view's mask and camera."
@@ -78,7 +81,7 @@ def remarks(views: Sequence[View], iou: np.ndarray, optimize: Sequence[str]) -> 
     return found
 
 
-def odd_one(views: Sequence[View]) -> int | None:
+def odd_one(views: Sequence[View], ended: Callable[[], bool] = lambda: False) -> int | None:
     """The index of the one view of a moment that cannot show what all others do, if there is one.
 
     Masks of one object are covered by the image of their visual hull. One view spoils the hull for the others, or has
@@ -92,6 +95,8 @@ def odd_one(views: Sequence[View]) -> int | None:
     places = np.empty((len(views), len(points)), np.int32)
     wanted = []
     for n, view in enumerate(views):
+        if ended():
+            return None
         x0, y0, x1, y1 = box = crop_box(view)
         mean, known = resample(view, box, CELLS)
         shown = binary_dilation(mean > 0.5, iterations=TOLERANCE) | (known < 0.5)
@@ -125,6 +130,8 @@ def odd_one(views: Sequence[View]) -> int | None:
         return None
     without = np.ones(len(views))
     for n in range(len(views)):
+        if ended():
+            return None
         without[n] = np.delete(covered(misses == ~inside[n]), n).min()
     best = int(without.argmax())
     clear = 1 - without[best] < BETTER * (1 - np.delete(without, best).max())

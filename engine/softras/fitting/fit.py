@@ -15,7 +15,7 @@ from ..raster.native import cuda
 from ..rig import Rig, carried_frame
 from ..views import View, mean_iou
 from .doubts import doubts, remarks
-from .observed.evaluate import evaluate, thinned
+from .observed.evaluate import evaluate, larger, thinned
 from .poses.fit import PoseFit, rig_of
 from .progress import FitResult, Journal, Progress
 from .settings import Settings
@@ -74,30 +74,48 @@ def _told(
 ) -> Iterator[Progress | FitResult]:
     """The events of the fit to the views whose masks tell something, with what the user should know of it."""
     device = _device(settings.device)
-    journal.notes += doubts(views, cameras_known="cameras" not in settings.optimize)
+    journal.notes += doubts(views, cameras_known="cameras" not in settings.optimize, ended=lambda: journal.left() <= 0)
     views = [replace(view, weight=0.0) if view.weight > 0 and view.blank() else view for view in views]
+    known = _iou_of_the_start(start, views, device, journal)
     said = 0
     for event in _events(start, views, lock, settings, journal, device):
         if not isinstance(event, FitResult):
             yield replace(event, notes=[one_line(note) for note in journal.notes[said:]])
             said = len(journal.notes)
             continue
-        result = event if start is None else _at_least_the_start(event, start, views, device)
+        result = event if start is None or known is None else _at_least_the_start(event, start, known, views, device)
         notes = remarks(views, result.iou, settings.optimize) if result.status == "finished" else []
         notes = result.notes + notes + _device_notes(device)
         yield replace(result, notes=[one_line(note) for note in notes])
 
 
-def _at_least_the_start(result: FitResult, start: Mesh | Rig, views: list[View], device: torch.device) -> FitResult:
-    """The result, or the start where that matches the masks better and no landmark asks for something else."""
-    if any(mark.weight > 0 for view in views if view.weight > 0 for mark in view.landmarks):
-        return result
-    mesh = Mesh(start.vertices(), start.mesh.faces) if isinstance(start, Rig) else start
-    # Of large images a part tells whether the images themselves have to be looked at.
-    rough = mean_iou(evaluate(mesh.vertices, mesh.faces, [thinned(view) for view in views], device), views)
+def _iou_of_the_start(
+    start: Mesh | Rig | None, views: list[View], device: torch.device, journal: Journal
+) -> float | None:
+    """The mean IoU of the start, of large images by a part of their pixels.
+
+    None where the result need not match the masks better: there is no start, or a landmark asks for something else.
+    """
+    if start is None or any(mark.weight > 0 for view in views if view.weight > 0 for mark in view.landmarks):
+        return None
+    mesh, few = _mesh_of(start), [thinned(view) for view in views]
+    with journal.measuring(larger(views, few)):
+        return mean_iou(evaluate(mesh.vertices, mesh.faces, few, device), views)
+
+
+def _mesh_of(start: Mesh | Rig) -> Mesh:
+    """The start in the world."""
+    return Mesh(start.vertices(), start.mesh.faces) if isinstance(start, Rig) else start
+
+
+def _at_least_the_start(
+    result: FitResult, start: Mesh | Rig, rough: float, views: list[View], device: torch.device
+) -> FitResult:
+    """The result, or the start where that matches the masks better; `rough` is about the start's mean IoU."""
     found = mean_iou(result.iou, views)
     if found > rough + ROUGH:
         return result
+    mesh = _mesh_of(start)
     iou = evaluate(mesh.vertices, mesh.faces, views, device)
     if found >= mean_iou(iou, views):
         return result
@@ -132,7 +150,7 @@ def _events(
                 yield event
         assert result is not None
     if result is None or (vertices_too and result.status != "stopped"):
-        mesh = Mesh(start.vertices(), start.mesh.faces) if isinstance(start, Rig) else start
+        mesh = None if start is None else _mesh_of(start)
         if result is not None:
             assert start is not None
             mesh, views = result.mesh, result.fitted_views(views)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -110,6 +111,22 @@ class Journal:
         self.notes: list[str] = []
         self.history: list[Progress] = []
         self._stop = stop or (lambda: False)
+        self._closing = 0.0
+
+    @contextmanager
+    def measuring(self, larger: float = 1.0) -> Iterator[None]:
+        """Around a measurement of all views. The result needs another one, of images that many times larger."""
+        began = time.perf_counter()
+        yield
+        self._closing = larger * (time.perf_counter() - began)
+
+    def left(self, max_seconds: float | None = None) -> float:
+        """Seconds left for steps, of `max_seconds` or of the fit's own; what measuring the result takes is taken off.
+
+        At least half of the time is for steps, however long a measurement takes.
+        """
+        limit = self.max_seconds if max_seconds is None else max_seconds
+        return limit - min(self._closing, limit / 2) - self.elapsed()
 
     def elapsed(self) -> float:
         """Seconds since the start."""

@@ -65,6 +65,11 @@ def thinned(view: View) -> View:
     return view if smaller.blank() else smaller
 
 
+def larger(views: Sequence[View], watched: Sequence[View]) -> float:
+    """How many times more pixels the views have than their thinned forms."""
+    return sum(view.mask.size for view in views) / max(1, sum(view.mask.size for view in watched))
+
+
 def intersection_over_union(silhouette: np.ndarray, view: View) -> float:
     """IoU of an (H, W) bool silhouette and the view's mask over the pixels that are not ignored.
 

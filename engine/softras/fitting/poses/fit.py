@@ -18,7 +18,7 @@ from ...mesh import Mesh
 from ...rig import Rig, Transform
 from ...views import View, mean_iou
 from ..observed.crops import mask_bounds
-from ..observed.evaluate import evaluate, thinned
+from ..observed.evaluate import evaluate, larger, thinned
 from ..progress import FitResult, Journal, Progress
 from ..schedule import CAMERAS, FINE, FINEST, JOINT, OBJECT, POSE, POSE_NEAR, SHAPE
 from ..settings import Settings
@@ -85,13 +85,17 @@ class PoseFit:
         self.rigs = dict.fromkeys(self.frames, self.rig)
         self.shown = [np.zeros(0)] * len(self.frames)
         self.journal.begin(self.count_steps())
-        yield self.evaluated()
+        with self.journal.measuring(larger(self.views, self.watched)):
+            begun = self.evaluated()
+        yield begun
         if self.parts:
             yield from self.find_poses()
         elif self.settings.cameras_together:
             yield from self.find_cameras(self.movable)
         else:
             for group in self.groups():
+                if self.ended():
+                    break
                 yield from self.find_cameras(group)
         journal = self.journal
         status = "out of time" if self.late and journal.status == "finished" else journal.status
@@ -184,7 +188,8 @@ class PoseFit:
                 yield from self.follow(search.apart(rest, POSE, TRIES if len(rest) <= FEW else 1))
             else:
                 yield from self.follow(search.onwards(known, rest, POSE))
-            yield self.evaluated()
+            if not self.ended():
+                yield self.evaluated()
             yield from self.follow(search.exchange(seen, POSE_NEAR, SWEEPS, known))
         if "cameras" in settings.optimize:
             search.move_cameras(self.moves(self.movable))
@@ -192,7 +197,8 @@ class PoseFit:
         if self.finest:
             yield from self.follow(search.together(seen, FINE if "pose" in self.parts else FINEST, known))
         self.fill(seen)
-        yield self.evaluated()
+        if not self.ended():
+            yield self.evaluated()
 
     def find_object(self, frame: int) -> Iterator[Moment]:
         """Where the object is, all else as given."""
@@ -235,6 +241,8 @@ class PoseFit:
         Cameras that may go anywhere and end badly are searched for from all sides, and move to what is clearly better.
         """
         yield from self.refine_cameras(which)
+        if self.ended():
+            return
         counting = [i for i in which if self.views[i].weight > 0]
         before, cameras = self.matched(counting), list(self.cameras)
         if (
@@ -288,7 +296,7 @@ class PoseFit:
 
     def ended(self) -> bool:
         """Whether the time is up, or the caller wants the end."""
-        self.late |= self.journal.elapsed() > self.max_seconds
+        self.late |= self.journal.left(self.max_seconds) <= 0
         return self.late or self.journal.stopped()
 
     def pause(self) -> None:
@@ -310,7 +318,8 @@ class PoseFit:
         _, search.shared = min(found, key=lambda pair: pair[0])
         yield from self.follow(search.together([0], CAMERAS[1:]), which)
         self.set_cameras(which)
-        yield self.evaluated()
+        if not self.ended():
+            yield self.evaluated()
 
     def set_cameras(self, which: Sequence[int]) -> None:
         """Where the cameras of these views, of which the search's moves are, are now."""

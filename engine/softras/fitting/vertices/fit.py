@@ -13,7 +13,7 @@ from ...errors import InputError
 from ...mesh import Mesh
 from ...views import View, mean_iou
 from ..observed.crops import FINEST, Crops, crop_box, crop_views
-from ..observed.evaluate import evaluate, thinned
+from ..observed.evaluate import evaluate, larger, thinned
 from ..observed.unit import UnitSpace
 from ..progress import FitResult, Journal, Progress
 from ..schedule import Stage
@@ -58,6 +58,9 @@ class VertexFit:
         self.begin()
         yield self.evaluated(0, {})
         for number, stage in enumerate(self.settings.schedule):
+            if number and self.journal.left() <= 0:
+                self.late = True
+                break
             yield from self.run_stage(number, stage)
             if self.journal.status != "finished":
                 break
@@ -169,7 +172,7 @@ class VertexFit:
             return None
         finest = max(box[2] - box[0] for box in map(crop_box, self.views)) * FINEST
         costs = [s.steps * (100 + min(s.resolution, finest)) for s in self.settings.schedule[number:]]
-        left = max(0.0, self.settings.max_seconds - self.journal.elapsed())
+        left = max(0.0, self.journal.left())
         return time.perf_counter() + left * costs[0] / sum(costs)
 
     def batches(self) -> Iterator[torch.Tensor]:
@@ -220,7 +223,8 @@ class VertexFit:
     def evaluated(self, stage: int, loss: dict[str, float]) -> Progress:
         """The event of this moment with its IoU; the best such state is kept."""
         vertices, faces = self.model.world_vertices(), self.model.mesh.faces
-        iou = evaluate(vertices, faces, self.watched, self.device)
+        with self.journal.measuring(larger(self.views, self.watched)):
+            iou = evaluate(vertices, faces, self.watched, self.device)
         if self.best is None or self.weighted(iou) >= self.weighted(self.best_iou):
             self.best, self.best_iou = Mesh(vertices, faces), iou
         return self.event(stage, loss, iou, vertices)
