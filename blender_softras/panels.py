@@ -1,31 +1,35 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The sidebar tab."""
+"""The Softras tab in the sidebar of the 3D viewport."""
 
 from __future__ import annotations
 
 import textwrap
+from typing import TYPE_CHECKING
 
 import bpy
 
 from . import prefs, session
-from .props import NOT_MEASURED, target_of
+from .access import present
+from .props import CAMERA_PARTS, NOT_MEASURED, VARIABLES, SOFTRAS_PG_scene, SOFTRAS_PG_view, chosen_object, settings_of
 from .scene.choices import choice_problem, locks
-from .scene.job import chosen
 from .scene.masks import MOVING
 from .scene.views import enabled_views
 
+if TYPE_CHECKING:
+    from bpy.stub_internal.rna_enums import IconItems
 
-def _iou_of(context: bpy.types.Context, item: bpy.types.PropertyGroup) -> float:
-    """The view's IoU: of the running fit, else of the last one."""
+
+def _iou_of(context: bpy.types.Context, item: SOFTRAS_PG_view) -> float:
+    """The IoU of a view in the running fit, else in the last one."""
     running = session.current
     if running is not None:
-        items = enabled_views(context.scene)
+        items = enabled_views(present(context.scene))
         return running.iou[items.index(item)] if item in items and len(running.iou) == len(items) else NOT_MEASURED
     return item.iou
 
 
 class SOFTRAS_UL_views(bpy.types.UIList):
-    """Rows of the Views list."""
+    """The Views list."""
 
     def draw_item(self, context, layout, data, item, icon, active_data, active_property, index=0, flt_flag=0):
         """Draw one row: enabled, camera, image, IoU, look through."""
@@ -46,7 +50,7 @@ class SOFTRAS_UL_views(bpy.types.UIList):
 
 
 class SOFTRAS_UL_landmarks(bpy.types.UIList):
-    """Rows of the landmarks of a view."""
+    """The list of a view's landmarks."""
 
     def draw_item(self, context, layout, data, item, icon, active_data, active_property, index=0, flt_flag=0):
         """Draw one row: vertex, Empty, weight."""
@@ -56,30 +60,32 @@ class SOFTRAS_UL_landmarks(bpy.types.UIList):
         row.prop(item, "weight", text="", emboss=False)
 
 
-class _Panel:
+class _Panel(bpy.types.Panel):
+    """A panel of the tab. Blender does not know this class itself, only those that are made from it."""
+
     bl_space_type = "VIEW_3D"
     bl_region_type = "UI"
     bl_category = "Softras"
 
 
-class SOFTRAS_PT_fit(_Panel, bpy.types.Panel):
-    """The engine's state, what to fit and the Fit button."""
+class SOFTRAS_PT_fit(_Panel):
+    """The state of the engine, what to fit, and the Fit button."""
 
     bl_label = "Softras"
     bl_idname = "SOFTRAS_PT_fit"
 
     def draw(self, context: bpy.types.Context) -> None:
         """Draw the panel; starts nothing and reads no image."""
-        layout = self.layout
-        settings = context.scene.softras
-        self._draw_engine(context)
+        layout = present(self.layout)
+        settings = settings_of(context.scene)
+        self._draw_engine(context, layout)
         column = layout.column()
         column.use_property_split = True
         column.use_property_decorate = False
         column.enabled = session.current is None
-        target = target_of(context)
-        column.prop(settings, "target", placeholder=target.name if target and target.type == "MESH" else "")
-        self._draw_choices(column, settings, target)
+        ob = chosen_object(context)
+        column.prop(settings, "target", placeholder=ob.name if ob and ob.type == "MESH" else "")
+        self._draw_choices(column, settings, ob)
         self._draw_sequence(column, settings)
         column.prop(settings, "seconds")
 
@@ -93,8 +99,8 @@ class SOFTRAS_PT_fit(_Panel, bpy.types.Panel):
             return
         reason = session.problem(context)
         if reason:
-            self._draw_text(context, reason, "INFO")
-        measured = [item.iou for item in enabled_views(context.scene) if item.iou != NOT_MEASURED]
+            self._draw_text(context, layout, reason, "INFO")
+        measured = [item.iou for item in enabled_views(present(context.scene)) if item.iou != NOT_MEASURED]
         if measured:
             row = layout.row()
             row.label(text=f"Last fit: mean IoU {sum(measured) / len(measured):.3f}, worst {min(measured):.3f}")
@@ -102,13 +108,13 @@ class SOFTRAS_PT_fit(_Panel, bpy.types.Panel):
             layout.label(text=f"Worst frame: {settings.worst_frame}, IoU {settings.worst_frame_iou:.3f}")
 
     def _draw_choices(
-        self, column: bpy.types.UILayout, settings: bpy.types.PropertyGroup, target: bpy.types.Object | None
+        self, column: bpy.types.UILayout, settings: SOFTRAS_PG_scene, ob: bpy.types.Object | None
     ) -> None:
-        """What may change, and what of it is locked; a grey choice says why."""
+        """Draw what may change, and what of it is locked; a grey choice says why."""
         optimize = settings.optimize
         boxes = column.column(heading="Optimize", align=True)
-        for name in ("vertices", "object", "pose", "shape_keys", "cameras"):
-            reason = choice_problem(name, target)
+        for name in VARIABLES:
+            reason = choice_problem(name, ob)
             row = boxes.row()
             row.enabled = not reason or getattr(optimize, name)  # what cannot be fitted can be unticked
             if reason:
@@ -117,15 +123,15 @@ class SOFTRAS_PT_fit(_Panel, bpy.types.Panel):
                 row.prop(optimize, name)
         if optimize.cameras:
             boxes = column.column(heading="Cameras", align=True)
-            for name in ("location", "rotation", "focal", "shift", "together"):
+            for name in (*CAMERA_PARTS, "together"):
                 boxes.prop(settings.cameras, name)
-        if target is not None and target.type == "MESH":
-            for text in locks(settings, target):
+        if ob is not None and ob.type == "MESH":
+            for text in locks(settings, ob):
                 column.label(text=text, icon="LOCKED")
         if optimize.vertices:
             column.row().prop(settings, "result", expand=True)
 
-    def _draw_sequence(self, column: bpy.types.UILayout, settings: bpy.types.PropertyGroup) -> None:
+    def _draw_sequence(self, column: bpy.types.UILayout, settings: SOFTRAS_PG_scene) -> None:
         column.prop(settings, "sequence")
         if settings.sequence:
             frames = column.column(align=True)
@@ -134,37 +140,37 @@ class SOFTRAS_PT_fit(_Panel, bpy.types.Panel):
             frames.prop(settings, "frame_step")
             column.prop(settings, "known_pose")
 
-    def _draw_engine(self, context: bpy.types.Context) -> None:
+    def _draw_engine(self, context: bpy.types.Context, layout: bpy.types.UILayout) -> None:
         text, icon = prefs.status()
         if icon == "ERROR":
-            self._draw_text(context, text, icon)
-            row = self.layout.row(align=True)
+            self._draw_text(context, layout, text, icon)
+            row = layout.row(align=True)
             row.operator("softras.open_preferences", text="Preferences", icon="PREFERENCES")
             row.operator("softras.open_log", icon="TEXT")
         else:
-            self.layout.label(text=text, icon=icon)
+            layout.label(text=text, icon=icon)
 
-    def _draw_text(self, context: bpy.types.Context, text: str, icon: str) -> None:
-        """A sentence over as many lines as the sidebar's width asks for."""
-        box = self.layout.box().column(align=True)
-        width = context.region.width / context.preferences.system.ui_scale
+    def _draw_text(self, context: bpy.types.Context, layout: bpy.types.UILayout, text: str, icon: IconItems) -> None:
+        """Draw a sentence in as many lines as the width of the sidebar asks for."""
+        box = layout.box().column(align=True)
+        width = present(context.region).width / present(context.preferences).system.ui_scale
         lines = textwrap.wrap(text, max(int(width / 7.5) - 6, 16))
         for number, line in enumerate(lines):
             box.label(text=line, icon=icon if number == 0 else "BLANK1")
 
 
-class SOFTRAS_PT_views(_Panel, bpy.types.Panel):
-    """The Views list and the active view."""
+class SOFTRAS_PT_views(_Panel):
+    """The Views list, and the settings of the active view."""
 
     bl_label = "Views"
     bl_idname = "SOFTRAS_PT_views"
     bl_parent_id = "SOFTRAS_PT_fit"
 
     def draw(self, context: bpy.types.Context) -> None:
-        """Draw the list and the active view's settings."""
-        layout = self.layout
+        """Draw the list and the settings of the active view."""
+        layout = present(self.layout)
         layout.enabled = session.current is None
-        settings = context.scene.softras
+        settings = settings_of(context.scene)
         row = layout.row()
         row.template_list("SOFTRAS_UL_views", "", settings, "views", settings, "active_view", rows=4)
         side = row.column(align=True)
@@ -198,8 +204,8 @@ class SOFTRAS_PT_views(_Panel, bpy.types.Panel):
         side.operator("softras.landmark_remove", text="", icon="REMOVE")
 
 
-class SOFTRAS_PT_options(_Panel, bpy.types.Panel):
-    """What is rarely changed."""
+class SOFTRAS_PT_options(_Panel):
+    """Settings that are rarely changed."""
 
     bl_label = "Options"
     bl_idname = "SOFTRAS_PT_options"
@@ -208,17 +214,17 @@ class SOFTRAS_PT_options(_Panel, bpy.types.Panel):
 
     def draw(self, context: bpy.types.Context) -> None:
         """Draw the options."""
-        layout = self.layout
+        layout = present(self.layout)
         layout.use_property_split = True
         layout.use_property_decorate = False
         layout.enabled = session.current is None
-        settings = context.scene.softras
+        settings = settings_of(context.scene)
         shape = layout.column()
-        shape.enabled = "vertices" in chosen(settings)
+        shape.enabled = settings.optimize.vertices
         shape.prop(settings, "symmetry")
-        target = target_of(context)
-        if target is not None and target.type == "MESH":
-            shape.prop_search(settings, "lock", target, "vertex_groups")
+        ob = chosen_object(context)
+        if ob is not None and ob.type == "MESH":
+            shape.prop_search(settings, "lock", ob, "vertex_groups")
         layout.prop(settings, "replace_keys")
         layout.prop(settings, "place")
         layout.prop(settings, "seed")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The extension's preferences: which Python runs the engine, and the engine itself."""
+"""The extension's preferences, which say what Python runs the engine, and the engine's one process."""
 
 from __future__ import annotations
 
@@ -8,21 +8,25 @@ import sys
 import tempfile
 import textwrap
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import bpy
 from bpy.props import EnumProperty, StringProperty
 
+from .access import present
 from .engine.softras.io.files import is_file
 from .engine_client import Engine, EngineError
 
-_engine: Engine | None = None
-_log: Path | None = None
-_start_error: str | None = None  # why the last start did not even give a process
+if TYPE_CHECKING:
+    from bpy.stub_internal.rna_enums import IconItems
+
+_engine: Engine | None = None  # the process that was started last, until it is stopped
+_log: Path | None = None  # the log of the process that was started last
+_start_error: str | None = None  # the reason why the last start gave no process
 
 
 class SOFTRAS_AP_preferences(bpy.types.AddonPreferences):
-    """Preferences > Add-ons > Softras."""
+    """The preferences that Blender shows under Preferences > Add-ons > Softras."""
 
     bl_idname = __package__
 
@@ -43,8 +47,8 @@ class SOFTRAS_AP_preferences(bpy.types.AddonPreferences):
     )
 
     def draw(self, context: bpy.types.Context) -> None:
-        """Show the settings and how the engine is."""
-        layout = self.layout
+        """Draw the settings and the state of the engine."""
+        layout = present(self.layout)
         layout.use_property_split = True
         layout.prop(self, "python", placeholder=str(default_python()))
         layout.prop(self, "device")
@@ -58,12 +62,12 @@ class SOFTRAS_AP_preferences(bpy.types.AddonPreferences):
 
 
 def get(context: bpy.types.Context) -> Any:
-    """The preferences (SOFTRAS_AP_preferences)."""
-    return context.preferences.addons[__package__].preferences
+    """The preferences of the extension (SOFTRAS_AP_preferences)."""
+    return present(context.preferences).addons[str(__package__)].preferences
 
 
 def default_python() -> Path:
-    """Where the engine's Python is expected when the preferences name none."""
+    """The path at which the engine's Python is expected when the preferences name none."""
     user_folder = Path(bpy.utils.extension_path_user(__package__, create=False))
     return user_folder / "venv" / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
 
@@ -74,9 +78,10 @@ def log_path() -> Path | None:
 
 
 def _new_log() -> Path:
-    """Where the next engine's log is to lie: in a folder that this makes and that nobody else may use.
+    """The path for the next engine's log, in a new folder that nobody else may use.
 
-    In a folder for everybody's temporary files, a link of the log's name could lead to another file of the artist's.
+    In a folder for everybody's temporary files, somebody else's link with the name of the log could lead to another
+    file of the artist's.
     """
     global _log
     _remove_log()
@@ -149,7 +154,7 @@ def stop_engine() -> None:
 
 
 def poll_engine() -> bool:
-    """Take in what the engine said; True once it is ready or failed, so that there is nothing to wait for."""
+    """Read what the engine has sent; True once the engine is ready or has failed, so that waiting can end."""
     if _engine is None:
         return True
     if _engine.usable and _engine.hello is None:
@@ -160,8 +165,8 @@ def poll_engine() -> bool:
     return not _engine.usable or _engine.hello is not None
 
 
-def status() -> tuple[str, str]:
-    """How the engine is, in words, and an icon for it."""
+def status() -> tuple[str, IconItems]:
+    """The state of the engine in words, and an icon for it."""
     if _engine is None:
         problem = _start_error or python_problem(bpy.context)
         return (problem, "ERROR") if problem else ("Engine starts with the first fit", "RADIOBUT_OFF")
@@ -173,7 +178,7 @@ def status() -> tuple[str, str]:
 
 
 def details() -> str:
-    """What the running engine said of itself: versions, and why it computes where it does."""
+    """What the running engine has said about itself: its versions, and why it computes on this device."""
     if _engine is None or _engine.hello is None or _engine.failure:
         return ""
     hello = _engine.hello

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a scene remembers: the Views list and how to fit. Nothing about a running fit is stored here."""
+"""What a scene remembers: the Views list and how to fit. Nothing of a running fit is stored here."""
 
 from __future__ import annotations
+
+from typing import Any, cast
 
 import bpy
 from bpy.props import (
@@ -14,11 +16,13 @@ from bpy.props import (
     StringProperty,
 )
 
-NOT_MEASURED = -1.0
+from .access import present
+
+NOT_MEASURED = -1.0  # an IoU that no fit has measured yet
 
 
 class SOFTRAS_PG_optimize(bpy.types.PropertyGroup):
-    """The variables; named as the engine names them."""
+    """What is fitted: a box for each variable, named and ordered as the engine has them (`VARIABLES`)."""
 
     vertices: BoolProperty(
         name="Vertices", description="Move the vertices; faces, UVs and vertex order stay", default=True
@@ -37,9 +41,13 @@ class SOFTRAS_PG_optimize(bpy.types.PropertyGroup):
     )
     cameras: BoolProperty(name="Cameras", description="Move the cameras of the views")
 
+    def chosen(self) -> list[str]:
+        """The variables whose boxes are ticked."""
+        return [name for name in VARIABLES if getattr(self, name)]
+
 
 class SOFTRAS_PG_cameras(bpy.types.PropertyGroup):
-    """What of the cameras may change; named as the engine names it."""
+    """How cameras are fitted: a box for each part of a camera that may change, named as the engine has them."""
 
     location: BoolProperty(name="Location", description="Where the cameras are", default=True)
     rotation: BoolProperty(name="Rotation", description="Where the cameras look", default=True)
@@ -50,9 +58,13 @@ class SOFTRAS_PG_cameras(bpy.types.PropertyGroup):
         description="Keep the cameras' places among one another, as of cameras on one mount, and give them one lens",
     )
 
+    def chosen(self) -> list[str]:
+        """The parts whose boxes are ticked."""
+        return [name for name in CAMERA_PARTS if getattr(self, name)]
+
 
 class SOFTRAS_PG_landmark(bpy.types.PropertyGroup):
-    """A vertex and where a view's image shows it."""
+    """A landmark: a vertex, and where the image of a view shows it."""
 
     vertex: IntProperty(name="Vertex", description="Index of the vertex", min=0)
     empty: PointerProperty(
@@ -66,7 +78,7 @@ class SOFTRAS_PG_landmark(bpy.types.PropertyGroup):
 
 
 class SOFTRAS_PG_view(bpy.types.PropertyGroup):
-    """A camera and the image whose mask it should see."""
+    """A row of the Views list: a camera, and the image that holds the mask which the camera should see."""
 
     camera: PointerProperty(
         name="Camera",
@@ -121,7 +133,7 @@ class SOFTRAS_PG_view(bpy.types.PropertyGroup):
 
 
 class SOFTRAS_PG_scene(bpy.types.PropertyGroup):
-    """The fit of one scene."""
+    """Everything that a scene remembers of Softras: its Views list and how to fit."""
 
     views: CollectionProperty(type=SOFTRAS_PG_view)
     active_view: IntProperty(name="Active view")
@@ -194,9 +206,19 @@ class SOFTRAS_PG_scene(bpy.types.PropertyGroup):
     seed: IntProperty(name="Seed", description="Same seed, same result", default=0, min=0)
 
 
-def target_of(context: bpy.types.Context) -> bpy.types.Object | None:
-    """The object to fit: the chosen one, or else the active one."""
-    return context.scene.softras.target or context.active_object
+# The engine's names, in its order: what can be fitted, and what of a camera can be.
+VARIABLES = tuple(SOFTRAS_PG_optimize.__annotations__)
+CAMERA_PARTS = tuple(name for name in SOFTRAS_PG_cameras.__annotations__ if name != "together")
+
+
+def settings_of(scene: bpy.types.Scene | None) -> SOFTRAS_PG_scene:
+    """The Softras settings of a scene, of which Blender's type stubs know nothing."""
+    return cast(Any, present(scene)).softras
+
+
+def chosen_object(context: bpy.types.Context) -> bpy.types.Object | None:
+    """The object to fit: the one that is chosen in the panel, or else the active one."""
+    return settings_of(context.scene).target or context.active_object
 
 
 _CLASSES = (
@@ -212,11 +234,11 @@ def register() -> None:
     """Add `Scene.softras`."""
     for cls in _CLASSES:
         bpy.utils.register_class(cls)
-    bpy.types.Scene.softras = PointerProperty(type=SOFTRAS_PG_scene)
+    cast(Any, bpy.types.Scene).softras = PointerProperty(type=SOFTRAS_PG_scene)
 
 
 def unregister() -> None:
     """Remove `Scene.softras`; files keep what they stored."""
-    del bpy.types.Scene.softras
+    del cast(Any, bpy.types.Scene).softras
     for cls in reversed(_CLASSES):
         bpy.utils.unregister_class(cls)

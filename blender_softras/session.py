@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One fit, from the scene to the engine and back. The same for the modal operator and for scripts."""
+"""One fit, from the scene to the engine and back; the modal operator and scripts use the same."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import bpy
 import numpy as np
 
 from . import prefs
+from .access import present
 from .engine.softras import InputError
 from .engine.softras.camera import Camera
 from .engine.softras.io.files import read_array, read_json
@@ -20,26 +21,26 @@ from .engine.softras.io.poses import load_poses
 from .engine.softras.job import RESULT
 from .engine.softras.rig import Rig
 from .engine_client import EngineError
-from .props import NOT_MEASURED, target_of
+from .props import NOT_MEASURED, chosen_object, settings_of
 from .scene.choices import choices_problem
 from .scene.frames import in_words
 from .scene.job import read_job
-from .scene.mesh import target_problem
 from .scene.result import Result
+from .scene.target import target_problem
 from .scene.views import enabled_views
 
-current: FitSession | None = None  # the one that runs, for the panel; there is never a second
+current: FitSession | None = None  # the session that runs, for the panel; there is never a second one
 
 
 def problem(context: bpy.types.Context) -> str | None:
     """Why no fit can start now, cheap enough for a poll; None when one can."""
     if current is not None:
         return "A fit is running; Enter keeps the best so far, Esc reverts."
-    target = target_of(context)
-    trouble = target_problem(target) or choices_problem(context.scene.softras, target)
+    scene, ob = present(context.scene), chosen_object(context)
+    trouble = target_problem(ob) or (ob and choices_problem(settings_of(scene), ob))
     if trouble:
         return trouble
-    views = enabled_views(context.scene)
+    views = enabled_views(scene)
     if not views:
         return "There are no views; add a camera and its image to the Views list."
     for item in views:
@@ -51,54 +52,57 @@ def problem(context: bpy.types.Context) -> str | None:
 
 
 class FitSession:
-    """A fit in progress. Call `step` until `finished`; then the object holds the result, or raises.
+    """A fit in progress: call `step` until it is `finished`; then the scene holds the result.
 
-    Whatever goes wrong, the scene is put back as it was before the error is raised; but where the engine fails after
-    it has found something, the best of that is the result.
+    Whatever goes wrong, the scene is put back as it was, and then the error is raised. But where the engine fails
+    after it has found something, the best that it has found is the result.
 
     Attributes:
+        target_name: the name of the object that is fitted.
         progress: the engine's last progress message, empty before the first.
-        iou: of each enabled view, the mean of its frames as last measured; empty before that.
+        iou: for each enabled view the mean IoU of its frames as last measured; empty before the first measurement.
         result: the engine's result message once `finished`.
         notes: what the artist should know about how the scene was read and what was found.
-        failure: where the engine failed and the result is the best that it had found before: what happened. Else None.
+        failure: what happened, where the engine failed and the result is the best that it had found; else None.
     """
 
     def __init__(self, context: bpy.types.Context, report: Path | None = None) -> None:
-        """Read the scene and ask the engine to fit; does not wait. Raises InputError or EngineError.
+        """Read the scene and start the engine; does not wait. Raises InputError or EngineError.
 
-        report: a folder for the engine's picture report, or None.
+        `report` is a folder for the engine's picture report, or None.
         """
         global current
-        trouble = problem(context)
-        target = target_of(context)
-        if trouble or target is None:
-            raise InputError(trouble or "")
-        context.view_layer.update()  # matrices of what was moved by a script are of today
-        self._scene = context.scene
-        self._job = read_job(context.scene, target, prefs.get(context).device)
-        self.target_name = target.name
+        if trouble := problem(context):
+            raise InputError(trouble)
+        present(context.view_layer).update()  # the matrices of objects that a script has moved are old until then
+        self._scene = present(context.scene)
+        scene_job = read_job(self._scene, chosen_object(context), prefs.get(context).device)
+        job = scene_job.job  # is not kept: its masks are on disk soon, and take memory
+        self._rig = job.rig
+        start = job.rig.mesh if job.rig is not None else present(job.mesh)
+        self._shots, self._frames = scene_job.shots, scene_job.frames
+        self._vertex_count = len(start.vertices)
+        self.target_name = scene_job.target.single.name
         self.progress: dict[str, Any] = {}
         self.iou: list[float] = []
         self.result: dict[str, Any] | None = None
         self.failure: str | None = None
-        self.notes = list(self._job.notes)
+        self.notes = list(scene_job.notes)
         self._items = enabled_views(self._scene)
         self._request: int | None = None
         self._report = report
-        self._shown: Result | None = None
+        self._result: Result | None = None  # what can be taken back
         try:
             self._folder = Path(tempfile.mkdtemp(prefix="softras-", dir=bpy.app.tempdir or None))
         except OSError as error:
             raise InputError(f"Blender's temporary folder cannot be written ({error.strerror}).") from None
         try:
-            self._job.job.save(self._folder)
-            photos = [Path(view.photo) for view in self._job.job.views if view.photo is not None]
+            job.save(self._folder)
+            photos = [Path(view.photo) for view in job.views if view.photo is not None]
             self._photo_folders = sorted({str(photo.resolve().parent) for photo in photos})
-            self._job.job.views.clear()  # their masks are on disk now, and take memory
             self._engine = prefs.start_engine(context)
             self._engine_is_old = self._engine.hello is not None  # it was started before this fit
-            self._shown = Result(self._scene, self._job)
+            self._result = Result(self._scene, scene_job)
         except BaseException:
             self.close()
             raise
@@ -106,17 +110,17 @@ class FitSession:
 
     @property
     def finished(self) -> bool:
-        """True once the result is in the object."""
+        """True once the result is in the scene."""
         return self.result is not None
 
     @property
     def fraction(self) -> float:
-        """How far the fit is, 0..1."""
+        """The share of the fit that is done, 0..1."""
         return self.progress.get("step", 0) / max(self.progress.get("steps", 1), 1)
 
     @property
     def text(self) -> str:
-        """How the fit is, in a few words."""
+        """The state of the fit, in a few words."""
         if self._request is None:
             return "Starting the engine"
         if not self.progress:
@@ -127,26 +131,26 @@ class FitSession:
 
     @property
     def summary(self) -> str:
-        """What the finished fit reached, in one sentence."""
+        """The result of the finished fit, in one sentence."""
         mean = (self.result or {}).get("mean_iou")
         measured = f", mean IoU {mean:.3f}" if isinstance(mean, float) else ""
-        frames = f" in {in_words(self._job.frames)}" if self._scene.softras.sequence else ""
-        count = len({shot.item for shot in self._job.shots})
+        frames = f" in {in_words(self._frames)}" if settings_of(self._scene).sequence else ""
+        count = len({shot.item for shot in self._shots})
         return f"Fitted '{self.target_name}' to {count} views{frames}{measured}."
 
     def table(self) -> list[str]:
-        """What the finished fit reached: a line for each view, and in a sequence one for each frame."""
+        """The IoU that the finished fit reached: a line for each view, and in a sequence one for each frame."""
         iou = (self.result or {}).get("iou") or []
         lines = [f"IoU {item.iou:.4f}  {item.camera.name}" for item in self._items if item.iou != NOT_MEASURED]
-        if self._scene.softras.sequence and iou:
+        if settings_of(self._scene).sequence and iou:
             lines += [f"IoU {value:.4f}  frame {frame}" for frame, value in self._by_frame(iou).items()]
         return lines
 
     def wait(self) -> None:
-        """Step until finished, with a line of progress on the terminal now and then; for scripts.
+        """Step until finished, and write a line of progress to the terminal now and then; for scripts.
 
-        Raises like `step`, InputError when it is interrupted from the keyboard, and EngineError when the engine failed,
-        also where the best that it had found is in the scene: the session is `finished` then.
+        Raises as `step` does, and InputError when it is interrupted from the keyboard. When the engine failed, raises
+        EngineError even where the best that it had found is in the scene; the session is `finished` then.
         """
         shown = 0.0
         try:
@@ -165,7 +169,7 @@ class FitSession:
             raise EngineError(self.failure)
 
     def step(self) -> bool:
-        """Take what the engine sent and show it; True when there was something new. Never waits.
+        """Show what the engine has sent since the last step; True when there was something. Never waits.
 
         Raises EngineError or InputError, after putting the scene back.
         """
@@ -188,7 +192,7 @@ class FitSession:
         news = False
         for message in messages:
             if message.get("id") != self._request:
-                continue  # the answer to a cancel, or of an earlier fit
+                continue  # it belongs to a cancel or to an earlier fit
             news = True
             if message["type"] == "progress":
                 self.progress = message
@@ -202,15 +206,16 @@ class FitSession:
                 self._finish(message)
                 return True
         if preview:
-            self._check()
+            result = self._open_result()
             rigs, cameras = self._poses(preview.get("poses"))
-            self._shown.show(rigs, cameras, self._vertices(preview.get("preview")))
+            result.show(rigs, cameras, self._vertices(preview.get("preview")))
         return news
 
     def _go_on_without(self, error: Exception) -> bool:
-        """The engine failed: begin again with a new one, or end with the best that is in the job's folder; else raise.
+        """Go on after the engine failed: with a new engine, or with the best result that is in the job's folder.
 
-        An engine from before this fit, which has told nothing of it, may have died or hung long ago.
+        A new engine is started where the failed one had been started before this fit and has sent nothing about it,
+        because it may have died or hung long ago. Raises the error where there is no result.
         """
         if self._engine_is_old and not self.progress and isinstance(error, EngineError):
             prefs.stop_engine()
@@ -227,51 +232,55 @@ class FitSession:
         return True
 
     def _finish(self, message: dict[str, Any]) -> None:
-        self._check()
+        result = self._open_result()
         rigs, cameras = self._poses(message.get("poses"))
         unposed = bool(message.get("rig_vertices"))
         vertices = self._vertices(message.get("rig_vertices") or message.get("vertices"))
-        if not message.get("poses"):  # nothing was better than the start, which a preview may have hidden
-            self._shown.start_again()
-        self._shown.show(rigs, cameras, vertices, unposed=unposed)
-        self.notes += self._shown.write(rigs, cameras)
-        self._tell(message.get("iou"))
+        if not message.get("poses"):  # nothing was better than the start, and a preview may have shown something else
+            result.start_again()
+        result.show(rigs, cameras, vertices, unposed=unposed)
+        self.notes += result.write(rigs, cameras)
+        self._store(message.get("iou"))
         self.notes += map(str, message.get("notes", []))
         self.result = message
         self.close()
 
-    def _tell(self, iou: Any) -> None:
-        """Put what was reached where the panel finds it."""
-        if not isinstance(iou, list) or len(iou) != len(self._job.shots):
+    def _store(self, iou: Any) -> None:
+        """Store what was reached in the scene, where the panel finds it."""
+        if not isinstance(iou, list) or len(iou) != len(self._shots):
             return
         for item, value in zip(self._items, self._by_view(iou), strict=True):
             item.iou = value
-        settings = self._scene.softras
+        settings = settings_of(self._scene)
         by_frame = self._by_frame(iou)
         settings.worst_frame = min(by_frame, key=by_frame.__getitem__)
         settings.worst_frame_iou = by_frame[settings.worst_frame] if settings.sequence else NOT_MEASURED
 
     def _by_view(self, iou: list[float | None]) -> list[float]:
-        """The means of the enabled views; NOT_MEASURED for one without a frame."""
+        """The mean IoU of each enabled view; NOT_MEASURED for a view without a frame."""
         values: list[list[float]] = [[] for _ in self._items]
-        for shot, value in zip(self._job.shots, iou, strict=True):
+        for shot, value in zip(self._shots, iou, strict=True):
             if value is not None:  # of a view that is left out
                 values[shot.item].append(value)
         return [_mean(of_view) if of_view else NOT_MEASURED for of_view in values]
 
     def _by_frame(self, iou: list[float | None]) -> dict[int, float]:
-        """The means of the frames that have any."""
-        values: dict[int, list[float]] = {frame: [] for frame in self._job.frames}
-        for shot, value in zip(self._job.shots, iou, strict=True):
+        """The mean IoU of each frame that was measured."""
+        values: dict[int, list[float]] = {frame: [] for frame in self._frames}
+        for shot, value in zip(self._shots, iou, strict=True):
             if value is not None:
                 values[shot.frame].append(value)
         return {frame: _mean(of_frame) for frame, of_frame in values.items() if of_frame}
 
-    def _check(self) -> None:
-        if trouble := self._shown.problem():
+    def _open_result(self) -> Result:
+        """What shows and writes the result. Raises InputError when nothing can be shown in the scene any more."""
+        result = present(self._result)
+        if trouble := result.problem():
             raise InputError(trouble)
+        return result
 
     def _vertices(self, name: Any) -> np.ndarray | None:
+        """(V, 3) vertices from a file in the job's folder; None without a name."""
         if name is None:
             return None
         # Only the file's last part: the engine writes into the job's folder and nowhere else.
@@ -279,26 +288,26 @@ class FitSession:
             vertices = read_array(self._folder, Path(str(name)).name, (None, 3), "f")
         except InputError as error:
             raise EngineError(f"the engine's result cannot be read ({error}).") from None
-        start = self._job.job.mesh or self._job.job.rig.mesh
-        if vertices.shape != start.vertices.shape or not np.isfinite(vertices).all():
+        if vertices.shape != (self._vertex_count, 3) or not np.isfinite(vertices).all():
             raise EngineError("the engine's result does not belong to this mesh; nothing was changed.")
         return vertices
 
     def _poses(self, name: Any) -> tuple[dict[int, Rig], list[Camera]]:
+        """Rigs by frame and the cameras of all views, from a file in the job's folder; empty without a name."""
         if name is None:
             return {}, []
         try:
-            rigs, cameras = load_poses(self._folder / Path(str(name)).name, self._job.job.rig)
+            rigs, cameras = load_poses(self._folder / Path(str(name)).name, self._rig)
         except InputError as error:
             raise EngineError(f"the engine's result cannot be read ({error}).") from None
-        if cameras and len(cameras) != len(self._job.shots):
+        if cameras and len(cameras) != len(self._shots):
             raise EngineError("the engine's result does not belong to these views; nothing was changed.")
         return rigs, cameras
 
     def ask_to_stop(self) -> None:
-        """Ask for the best result so far; it arrives in a later `step`, or at once where the engine is gone.
+        """Ask for the best result so far. It arrives in a later `step`, or at once where the engine is gone.
 
-        Raises EngineError like `step`.
+        Raises EngineError as `step` does.
         """
         if self._request is None:
             raise InputError("the fit had not begun yet; nothing was changed.")
@@ -315,15 +324,15 @@ class FitSession:
             except EngineError:
                 pass  # it stopped, which is what is wanted
         try:
-            if self._shown is not None:
-                self._shown.revert()
+            if self._result is not None:
+                self._result.revert()
         finally:
             self.close()
 
     def close(self) -> None:
-        """Forget the job; the scene keeps what it shows."""
+        """Remove the job's folder; the scene keeps what it shows, which cannot be taken back any more."""
         global current
-        self._shown = None
+        self._result = None
         shutil.rmtree(self._folder, ignore_errors=True)
         if current is self:
             current = None

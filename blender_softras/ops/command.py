@@ -9,11 +9,13 @@ from pathlib import Path
 import bpy
 
 from .. import prefs
+from ..access import present
 from ..engine.softras import InputError
 from ..engine_client import EngineError
+from ..props import settings_of
 from ..session import FitSession
 
-_handle = None
+_handle: object = None  # what Blender has given for the command, to remove it again
 
 
 def main(arguments: list[str]) -> int:
@@ -35,7 +37,7 @@ def main(arguments: list[str]) -> int:
         return _refuse(str(error), 1)
     except InputError as error:
         return _refuse(str(error), 2)
-    except RuntimeError as error:  # how Blender's operators hand their reports to scripts
+    except RuntimeError as error:  # Blender's operators report errors to scripts in this way
         return _refuse(str(error).removeprefix("Error: ").strip(), 2)
     return 0
 
@@ -50,10 +52,11 @@ def _fit(options: argparse.Namespace) -> None:
     if options.engine_python:
         prefs.get(bpy.context).python = options.engine_python
     if options.object:
-        target = bpy.context.scene.objects.get(options.object)
-        if target is None or target.type != "MESH":
+        scene = present(bpy.context.scene)
+        ob = scene.objects.get(options.object)
+        if ob is None or ob.type != "MESH":
             raise InputError(f"the scene has no mesh object '{options.object}'.")
-        bpy.context.scene.softras.target = target
+        settings_of(scene).target = ob
     fit = FitSession(bpy.context, report=options.report and options.report.absolute())
     try:
         fit.wait()

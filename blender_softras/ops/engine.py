@@ -1,18 +1,24 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Test the engine and read its log."""
+"""Test the engine, open its log and the preferences."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import bpy
 
 from .. import prefs
+from ..access import present
 from ..engine_client import EngineError
+
+if TYPE_CHECKING:
+    from bpy.stub_internal.rna_enums import OperatorReturnItems
 
 
 def redraw(context: bpy.types.Context) -> None:
     """Draw the panels and preferences again, wherever they are open."""
-    for window in context.window_manager.windows:
-        for area in window.screen.areas:
+    for window in present(context.window_manager).windows:
+        for area in present(window.screen).areas:
             if area.type in {"VIEW_3D", "PREFERENCES"}:
                 area.tag_redraw()
 
@@ -23,8 +29,8 @@ class SOFTRAS_OT_test_engine(bpy.types.Operator):
     bl_idname = "softras.test_engine"
     bl_label = "Test Engine"
 
-    def execute(self, context: bpy.types.Context) -> set[str]:
-        """Start anew; in the background wait for the answer, else let a timer look for it."""
+    def execute(self, context: bpy.types.Context) -> set[OperatorReturnItems]:
+        """Start a new engine; in the background wait for its answer, else let a timer look for it."""
         prefs.stop_engine()
         try:
             engine = prefs.start_engine(context)
@@ -42,7 +48,7 @@ class SOFTRAS_OT_test_engine(bpy.types.Operator):
 
 
 def _watch_start() -> float | None:
-    """Timer: keep the engine's state fresh on screen until it is ready or failed."""
+    """Redraw the state of the engine until it is ready or has failed; a timer calls this."""
     ready = prefs.poll_engine()
     redraw(bpy.context)
     return None if ready else 0.1
@@ -56,14 +62,14 @@ class SOFTRAS_OT_open_log(bpy.types.Operator):
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
-        """There is a log once the engine was started."""
+        """There must be a log, which there is once the engine was started."""
         log = prefs.log_path()
         if log is not None and log.is_file():
             return True
         cls.poll_message_set("There is no log yet; the engine was never started.")
         return False
 
-    def execute(self, context: bpy.types.Context) -> set[str]:
+    def execute(self, context: bpy.types.Context) -> set[OperatorReturnItems]:
         """Hand the file to the system's text viewer."""
         bpy.ops.wm.path_open(filepath=str(prefs.log_path()))
         return {"FINISHED"}
@@ -75,9 +81,9 @@ class SOFTRAS_OT_open_preferences(bpy.types.Operator):
     bl_idname = "softras.open_preferences"
     bl_label = "Open Preferences"
 
-    def execute(self, context: bpy.types.Context) -> set[str]:
+    def execute(self, context: bpy.types.Context) -> set[OperatorReturnItems]:
         """Show them in the Preferences window."""
-        bpy.ops.preferences.addon_show(module=prefs.__package__)
+        bpy.ops.preferences.addon_show(module=str(prefs.__package__))
         return {"FINISHED"}
 
 

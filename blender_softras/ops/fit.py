@@ -5,16 +5,22 @@ from __future__ import annotations
 
 import traceback
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import bpy
 from bpy.props import StringProperty
 
 from .. import session
+from ..access import present
 from ..engine.softras import InputError
 from ..engine_client import EngineError
 from .engine import redraw
 
-_TICK = 0.05  # seconds between two looks at what the engine sent
+if TYPE_CHECKING:
+    from bpy.stub_internal.rna_enums import OperatorReturnItems
+
+_TICK = 0.05  # the seconds from one look at what the engine has sent to the next
+# The events that a fit leaves to Blender, so that the artist can turn the view meanwhile.
 _NAVIGATION = {
     "MIDDLEMOUSE", "WHEELUPMOUSE", "WHEELDOWNMOUSE", "WHEELINMOUSE", "WHEELOUTMOUSE",
     "TRACKPADPAN", "TRACKPADZOOM", "MOUSEROTATE", "NDOF_MOTION", "MOUSEMOVE", "INBETWEEN_MOUSEMOVE",
@@ -43,7 +49,7 @@ class SOFTRAS_OT_fit(bpy.types.Operator):
             cls.poll_message_set(reason)
         return reason is None
 
-    def execute(self, context: bpy.types.Context) -> set[str]:
+    def execute(self, context: bpy.types.Context) -> set[OperatorReturnItems]:
         """Fit and wait for the result; progress goes to the terminal."""
         if not self._begin(context):
             return {"CANCELLED"}
@@ -54,19 +60,19 @@ class SOFTRAS_OT_fit(bpy.types.Operator):
                 return self._fail(error)
         return self._end(context)
 
-    def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
+    def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[OperatorReturnItems]:
         """Fit while the user watches."""
         if not self._begin(context):
             return {"CANCELLED"}
-        manager = context.window_manager
+        manager = present(context.window_manager)
         self._timer = manager.event_timer_add(_TICK, window=context.window)
         self._area, self._keeping = context.area, False
         manager.modal_handler_add(self)
         self._show(context)
         return {"RUNNING_MODAL"}
 
-    def modal(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
-        """Timer: take a step. Enter keeps the best so far, Esc reverts, the view can be turned."""
+    def modal(self, context: bpy.types.Context, event: bpy.types.Event) -> set[OperatorReturnItems]:
+        """On the timer take a step; Enter keeps the best so far, Esc reverts, and the view can be turned."""
         try:
             if event.type == "ESC" and event.value == "PRESS":
                 self._session.revert()
@@ -78,7 +84,7 @@ class SOFTRAS_OT_fit(bpy.types.Operator):
                 self._session.ask_to_stop()
             elif event.type == "TIMER" and self._session.step():
                 self._show(context)
-        except Exception as error:  # whatever it is, the fit must not go on unseen
+        except Exception as error:  # whatever it is, the fit must not go on without being shown
             if self._session is session.current:
                 self._session.revert()
             self._clear(context)
@@ -91,7 +97,7 @@ class SOFTRAS_OT_fit(bpy.types.Operator):
         return {"PASS_THROUGH"} if event.type in _NAVIGATION else {"RUNNING_MODAL"}
 
     def cancel(self, context: bpy.types.Context) -> None:
-        """Blender ends the operator: another file is opened, or Blender quits."""
+        """Revert the fit; Blender calls this when another file is opened, and when it quits."""
         self._session.revert()
         self._clear(context)
 
@@ -104,12 +110,12 @@ class SOFTRAS_OT_fit(bpy.types.Operator):
             return False
         return True
 
-    def _fail(self, error: Exception | str) -> set[str]:
+    def _fail(self, error: Exception | str) -> set[OperatorReturnItems]:
         text = str(error)
         self.report({"ERROR"}, text[:1].upper() + text[1:])
         return {"CANCELLED"}
 
-    def _end(self, context: bpy.types.Context) -> set[str]:
+    def _end(self, context: bpy.types.Context) -> set[OperatorReturnItems]:
         fit = self._session
         for note in fit.notes:
             self.report({"WARNING"}, note)
@@ -123,14 +129,14 @@ class SOFTRAS_OT_fit(bpy.types.Operator):
         text = "keeping the best so far..." if self._keeping else "Enter: keep the best so far    Esc: revert"
         if self._area is not None:
             self._area.header_text_set(f"Softras    {self._session.text}    {text}")
-        context.workspace.status_text_set(f"Softras: {text}")
+        present(context.workspace).status_text_set(f"Softras: {text}")
         redraw(context)
 
     def _clear(self, context: bpy.types.Context) -> None:
-        context.window_manager.event_timer_remove(self._timer)
+        present(context.window_manager).event_timer_remove(self._timer)
         if self._area is not None:
             self._area.header_text_set(None)
-        context.workspace.status_text_set(None)
+        present(context.workspace).status_text_set(None)
         redraw(context)
 
 

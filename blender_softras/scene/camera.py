@@ -9,24 +9,24 @@ import bpy
 import numpy as np
 from mathutils import Matrix
 
+from ..access import lens_of
 from ..engine.softras import Camera, InputError
 from ..engine.softras.conventions import blender
 from ..engine.softras.rotations import rotation_numbers
 from .animation import driven
-from .channels import Channel, channel_of, rotation_property
+from .channels import Channel, channel_of, has_deltas, rotation_property
 
-_PARTS = {"focal": ("lens", "ortho_scale"), "shift": ("shift_x", "shift_y")}  # settings of the lens, by part
+# The properties of Blender's lens that a fit sets, by the engine's name for the part of the camera.
+_LENS_PROPERTIES = {"focal": ("lens", "ortho_scale"), "shift": ("shift_x", "shift_y")}
 
 
 def camera_from_blender(camera: bpy.types.Object, width: int, height: int, render: bpy.types.RenderSettings) -> Camera:
-    """The camera object as it photographs an image of width x height pixels.
+    """The engine's camera that sees what the camera object photographs in an image of width x height pixels.
 
-    The pixel aspect is the scene's; its resolution plays no part, for every view has its own. Raises InputError for a
-    panoramic camera.
+    The pixel aspect is that of the scene. The scene's resolution plays no part, for every view has its own. Raises
+    InputError for a panoramic camera.
     """
-    data = camera.data
-    if not isinstance(data, bpy.types.Camera):
-        raise InputError(f"'{camera.name}' is not a camera; choose a camera object for this view.")
+    data = lens_of(camera)
     if data.type not in {"PERSP", "ORTHO"}:
         raise InputError(f"camera '{camera.name}' is panoramic; make it perspective or orthographic.")
     try:
@@ -50,19 +50,22 @@ def camera_from_blender(camera: bpy.types.Object, width: int, height: int, rende
 
 
 def spanned_side(data: bpy.types.Camera, width: int, height: int, aspect: float) -> float:
-    """The side of an image that the camera's sensor spans, in pixels of unit width and height `aspect`."""
+    """The length of the side of an image that the camera's sensor spans, in units of a pixel's width.
+
+    `aspect` is the height of a pixel divided by its width.
+    """
     return blender.spanned_side(data.sensor_fit, width, height, aspect)
 
 
 def pixel_aspect(render: bpy.types.RenderSettings) -> float:
-    """Height of a pixel by its width."""
+    """The height of a pixel divided by its width."""
     return render.pixel_aspect_y / render.pixel_aspect_x
 
 
 def camera_to_blender(camera: Camera, name: str, render: bpy.types.RenderSettings) -> bpy.types.Object:
-    """A new camera object, linked to no collection, that sees what `camera` sees in an image of its size.
+    """A new camera object, linked to no collection, that sees what the engine's camera sees in an image of its size.
 
-    Raises InputError when the camera's pixels have not the scene's pixel aspect, which Blender cannot show.
+    Raises InputError when the camera's pixels have another aspect than the scene's, which Blender cannot show.
     """
     try:
         matrix_world, settings = blender.camera_to_blender(camera, pixel_aspect=pixel_aspect(render))
@@ -84,21 +87,23 @@ def camera_channels(
     render: bpy.types.RenderSettings,
     near: np.ndarray | None = None,
 ) -> dict[Channel, np.ndarray]:
-    """What an existing camera object needs to see what `camera` sees in an image of its size.
+    """The channels with which a camera object sees what the engine's camera sees in an image of its size.
 
     Args:
-        ob: the camera object; what is not in `parts` stays.
-        camera: the engine's.
-        parent: (4, 4) the object's world matrix is parent @ matrix_basis.
+        ob: the camera object; what is not in `parts` stays as it is.
+        camera: the engine's camera.
+        parent: (4, 4) the `parent_matrix` of the object.
         parts: of "location", "rotation", "focal" and "shift".
         render: holds the pixel aspect.
-        near: numbers of the object's rotation mode that the new ones should be close to; None for its present ones.
+        near: the rotation, in numbers of the object's rotation mode, to which the new numbers should be close; None for
+            the rotation that the object has now.
     """
+    lens = lens_of(ob)
     matrix_world, settings = blender.camera_to_blender(
         camera,
-        sensor_fit=ob.data.sensor_fit,
-        sensor_width=ob.data.sensor_width,
-        sensor_height=ob.data.sensor_height,
+        sensor_fit=lens.sensor_fit,
+        sensor_width=lens.sensor_width,
+        sensor_height=lens.sensor_height,
         pixel_aspect=pixel_aspect(render),
     )
     basis = np.linalg.inv(parent) @ matrix_world
@@ -110,21 +115,21 @@ def camera_channels(
         turn = basis[:3, :3] / np.linalg.norm(basis[:3, :3], axis=0) * np.sign(np.array(ob.scale))
         near = np.array(getattr(ob, name)) if near is None else near
         channels[channel_of(ob, name)] = rotation_numbers(turn, ob.rotation_mode, near)
-    wanted = [name for part, names in _PARTS.items() if part in parts for name in names if name in settings]
-    channels.update({channel_of(ob.data, name): np.array(settings[name]) for name in wanted})
+    wanted = [name for part, names in _LENS_PROPERTIES.items() if part in parts for name in names if name in settings]
+    channels.update({channel_of(lens, name): np.array(settings[name]) for name in wanted})
     return channels
 
 
 def parent_matrix(ob: bpy.types.Object) -> np.ndarray:
-    """(4, 4) what an object's own channels are relative to: its world matrix is parent_matrix @ matrix_basis."""
+    """(4, 4) the space of an object's own channels: the object's world matrix is parent_matrix @ matrix_basis."""
     world, basis = (np.array(matrix, dtype=np.float64) for matrix in (ob.matrix_world, ob.matrix_basis))
-    return world @ np.linalg.pinv(basis)  # where the basis is scaled to nothing the view is refused with a sentence
+    return world @ np.linalg.pinv(basis)  # where the basis is scaled to nothing, the view is refused by name
 
 
-def moves_problem(ob: bpy.types.Object, parts: Collection[str]) -> str | None:
-    """Why these parts of a camera cannot be set; None when they can."""
-    name, data = ob.name, ob.data
-    if ob.library is not None or data.library is not None:
+def fitting_problem(ob: bpy.types.Object, parts: Collection[str]) -> str | None:
+    """Why these parts of a camera object cannot be fitted; None when they can."""
+    name, lens = ob.name, lens_of(ob)
+    if ob.library is not None or lens.library is not None:
         return f"camera '{name}' is linked from another file; make it local, or disable its view."
     if {"location", "rotation"} & set(parts):
         if any(not constraint.mute for constraint in ob.constraints):
@@ -133,21 +138,25 @@ def moves_problem(ob: bpy.types.Object, parts: Collection[str]) -> str | None:
             return f"the transform of camera '{name}' is driven; remove the drivers, or disable its view."
         if ob.parent is not None and ob.parent_type not in {"OBJECT", "BONE", "ARMATURE"}:
             return f"camera '{name}' is parented to vertices; parent it to the whole object, or disable its view."
-        deltas = (*ob.delta_location, *ob.delta_rotation_euler, *ob.delta_rotation_quaternion[1:])
-        if any(deltas) or tuple(ob.delta_scale) != (1, 1, 1):
+        if has_deltas(ob):
             return f"camera '{name}' has delta transforms; apply or clear them, or disable its view."
         parent = parent_matrix(ob)[:3, :3]
         gram = parent.T @ parent
-        if np.abs(gram / (gram.trace() / 3) - np.eye(3)).max() > 1e-3:  # turned in there it would be sheared
+        if (
+            np.abs(gram / (gram.trace() / 3) - np.eye(3)).max() > 1e-3
+        ):  # a camera that is turned in such a space is sheared
             return (
                 f"the parent of camera '{name}' is scaled unevenly; apply its scale, clear the parent, or disable its "
                 "view."
             )
     axes = np.array(ob.matrix_world, dtype=np.float64)[:3, :3]
     axes /= np.maximum(np.linalg.norm(axes, axis=0), 1e-300)
-    if np.abs(axes.T @ axes - np.eye(3)).max() > 1e-3:  # its lens is held as one of skewed pixels, which no lens has
+    if (
+        np.abs(axes.T @ axes - np.eye(3)).max() > 1e-3
+    ):  # for the engine its pixels are skewed, which those of no Blender camera are
         return f"camera '{name}' is sheared by the scale of its parents; apply their scale, or disable its view."
-    lens = {"focal": ("lens", "ortho_scale", "sensor_"), "shift": ("shift_",)}
-    if any(driven(data, *lens[part]) for part in lens if part in parts):
+    sensor = ("sensor_",) if "focal" in parts else ()  # its size decides what a focal length means
+    properties = [name for part, names in _LENS_PROPERTIES.items() if part in parts for name in names]
+    if driven(lens, *properties, *sensor):
         return f"the lens of camera '{name}' is driven; remove the drivers, or disable its view."
     return None

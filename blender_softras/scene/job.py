@@ -7,28 +7,27 @@ from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import bpy
-import numpy as np
 
+from ..access import lens_of, present
 from ..engine.softras import InputError, Mesh, View
 from ..engine.softras.job import Job
+from ..props import SOFTRAS_PG_scene, settings_of
 from .animation import keys_problem
 from .background import shown_elsewhere
-from .camera import moves_problem
-from .frames import Seen, frames_of, in_words, moments
+from .camera import fitting_problem
+from .frames import frames_of, in_words, moments
 from .landmarks import landmark_empties
 from .masks import Footage
-from .mesh import is_shared, matrix_of, read_lock, read_mesh, read_shown_mesh
-from .rig import above, armature_of, left_out, mover_of, read_rig
-from .still import Still
+from .mesh import matrix_of, read_lock, read_mesh
+from .rig import read_rig
+from .still import StillMesh, StillRig
+from .target import Target, find_target, parents_of
 from .views import Shot, check_item, enabled_views, read_shot
 
-if TYPE_CHECKING:
-    from ..props import SOFTRAS_PG_scene
-
-OF_THE_RIG = ("object", "pose", "shape_keys")
+OF_THE_RIG = frozenset({"object", "pose", "shape_keys"})  # the variables that the engine fits to a rig, not to a mesh
 
 
 @dataclass(frozen=True)
@@ -36,20 +35,20 @@ class SceneJob:
     """A job and what of the scene it was read from.
 
     Attributes:
-        job: for the engine.
-        target: the mesh object.
-        shots: one for each of the job's views.
+        job: the document for the engine.
+        target: what is fitted.
+        shots: one for each of the job's views, in their order.
         notes: what the artist should know about how the scene was read.
     """
 
     job: Job
-    target: bpy.types.Object
+    target: Target
     shots: list[Shot]
     notes: list[str]
 
     @property
     def optimize(self) -> list[str]:
-        """The variables."""
+        """The variables, as the engine calls them."""
         return self.job.settings["optimize"]
 
     @property
@@ -58,42 +57,40 @@ class SceneJob:
         return sorted({shot.frame for shot in self.shots})
 
 
-def chosen(settings: SOFTRAS_PG_scene) -> list[str]:
-    """The variables that the panel's settings optimize, as the engine calls them."""
-    names = ("vertices", *OF_THE_RIG, "cameras")
-    return [name for name in names if getattr(settings.optimize, name)]
+def read_job(scene: bpy.types.Scene, ob: bpy.types.Object | None, device: str) -> SceneJob:
+    """Read the scene for a fit of an object; the view layer must be up to date.
 
-
-def chosen_camera_parts(settings: SOFTRAS_PG_scene) -> list[str]:
-    """What of the cameras may change, as the engine calls it."""
-    return [name for name in ("location", "rotation", "focal", "shift") if getattr(settings.cameras, name)]
-
-
-def read_job(scene: bpy.types.Scene, target: bpy.types.Object, device: str) -> SceneJob:
-    """Read the scene; the view layer must be up to date. Raises InputError when it cannot be fitted."""
-    settings = scene.softras
-    optimize = chosen(settings)
+    Raises InputError when the scene cannot be fitted as the panel says.
+    """
+    settings = settings_of(scene)
+    optimize = settings.optimize.chosen()
     for item in enabled_views(scene):
         check_item(item, scene)
     if "cameras" in optimize:
-        _check_cameras(scene, chosen_camera_parts(settings))
-    rig = read_rig(target, optimize) if set(optimize) & set(OF_THE_RIG) else None
+        _check_cameras(scene, settings)
+    rigged = not OF_THE_RIG.isdisjoint(optimize)
+    target = find_target(ob, rigged=rigged)
+    single = target.single
+    rig = read_rig(target, optimize) if rigged else None
     if rig is not None:
         _check_parents(scene, target, optimize)
     frames = _Frames(scene, target)
-    if rig is None and "vertices" not in optimize:
-        shots = frames.read(shown := _Shown(target, frames.has_landmarks))
-        mesh: Mesh | None = shown.mesh
-        others: list[str] = []
+    mesh: Mesh | None = None
+    left_out = single.left_out
+    if rig is not None:
+        shots = frames.read(StillRig(target, rig, optimize))
+    elif "vertices" in optimize:
+        shots = frames.read(None)
+        mesh = read_mesh(single)
     else:
-        shots = frames.read(None if rig is None else Still(target, rig, optimize))
-        mesh = None if rig is not None else read_mesh(target)
-        others = [m.name for m in target.modifiers if m.show_viewport] if rig is None else left_out(target)
+        still = StillMesh(target, frames.has_landmarks)
+        shots = frames.read(still)
+        mesh, left_out = still.mesh, []
     notes = frames.notes + _background_notes(scene, shots)
-    if others:
-        notes.insert(0, f"'{target.name}' has modifiers; the fit is of the mesh without them ({', '.join(others)}).")
-    if is_shared(target) and {"vertices", "shape_keys"} & set(optimize):
-        notes.append(f"'{target.name}' shared its mesh with other objects; it has its own copy now.")
+    if left_out:
+        notes.insert(0, f"'{single.name}' has modifiers; the fit is of the mesh without them ({', '.join(left_out)}).")
+    if single.is_shared and {"vertices", "shape_keys"} & set(optimize):
+        notes.append(f"'{single.name}' shared its mesh with other objects; it has its own copy now.")
     if settings.sequence or settings.replace_keys:
         _check_keys(target, optimize, shots)
     if "cameras" in optimize:
@@ -107,65 +104,43 @@ def read_job(scene: bpy.types.Scene, target: bpy.types.Object, device: str) -> S
         "max_seconds": settings.seconds * len({shot.frame for shot in shots}) or None,
     }
     if "cameras" in optimize:
-        values["camera_parts"] = chosen_camera_parts(settings)
+        values["camera_parts"] = settings.cameras.chosen()
         values["cameras_together"] = settings.cameras.together
     if settings.sequence and settings.known_pose:
         values["known_frame"] = _known_frame(scene, shots)
     lock = None
     if "vertices" in optimize:
-        lock = read_lock(target, settings.lock)
+        lock = read_lock(single, settings.lock)
         if settings.symmetry != "NONE":
             values["symmetry"] = settings.symmetry
-            values["symmetry_frame"] = matrix_of(target).ravel().tolist()
+            values["symmetry_frame"] = matrix_of(single.object).ravel().tolist()
     return SceneJob(Job(frames.views, mesh, lock, values, rig), target, shots, notes)
 
 
-class _Shown:
-    """What is seen of the target; where only cameras are fitted it must be the same in every frame.
+class _Frames:
+    """Reads the views, frame by frame.
 
     Attributes:
-        mesh: the target with its modifiers.
-        objects, shapes: as of `Still`.
+        has_landmarks: whether a view has landmarks.
+        notes: what the artist should know of views and frames without a mask.
+        views: the engine's views, one for each shot that was read.
     """
 
-    shapes = True
-
-    def __init__(self, target: bpy.types.Object, has_landmarks: bool) -> None:
-        self.objects = {target}
-        graph = bpy.context.evaluated_depsgraph_get()
-        self._target = target
-        self.mesh = read_shown_mesh(target, target.evaluated_get(graph))
-        if has_landmarks and len(self.mesh.vertices) != len(target.data.vertices):
-            raise InputError(
-                f"the modifiers of '{target.name}' change its vertices, so its landmarks cannot be found; disable the "
-                "modifiers or remove the landmarks."
-            )
-
-    def check(self, frame: int, seen: Seen) -> None:
-        """Raises InputError when the target moves."""
-        now = read_shown_mesh(self._target, seen(self._target)).vertices
-        start = self.mesh.vertices
-        if now.shape != start.shape or np.abs(now - start).max() > 1e-4 * np.ptp(start, axis=0).max():
-            raise InputError(
-                f"'{self._target.name}' is different in frame {frame}, and cameras alone are fitted to what stands "
-                "still; optimize Object or Pose too, or untick Sequence."
-            )
-
-
-class _Frames:
-    """Reads the views, frame by frame."""
-
-    def __init__(self, scene: bpy.types.Scene, target: bpy.types.Object) -> None:
-        self._scene, self._target = scene, target
+    def __init__(self, scene: bpy.types.Scene, target: Target) -> None:
+        self._scene = scene
         self._items = enabled_views(scene)
-        self._empties = [ob for item in self._items for ob in landmark_empties(item, scene, target)]
+        self._empties = [ob for item in self._items for ob in landmark_empties(item, scene, target.single)]
         self.has_landmarks = bool(self._empties)
         self.notes: list[str] = []
         self.views: list[View] = []
 
-    def read(self, still: Still | _Shown | None) -> list[Shot]:
-        """A shot for each frame and enabled item; in a sequence those without a mask are left out, with a note."""
-        scene, manager = self._scene, bpy.context.window_manager
+    def read(self, still: StillRig | StillMesh | None) -> list[Shot]:
+        """A shot for each frame and enabled item; in a sequence those without a mask are left out, with a note.
+
+        `still` checks in each frame of a sequence what must not move; None where there is nothing to check.
+        """
+        scene, manager = self._scene, present(bpy.context.window_manager)
+        sequence = settings_of(scene).sequence
         shots: list[Shot] = []
         missing: dict[str, list[int]] = defaultdict(list)
         objects = {item.camera for item in self._items}.union(self._empties, still.objects if still else ())
@@ -174,12 +149,12 @@ class _Frames:
             timeline = stack.enter_context(closing(moments(scene, objects, shapes=bool(still and still.shapes))))
             manager.progress_begin(0, len(frames_of(scene)))
             stack.callback(manager.progress_end)
-            for done, (frame, seen) in enumerate(timeline):
+            for done, (frame, evaluated) in enumerate(timeline):
                 manager.progress_update(done)
-                if still is not None and scene.softras.sequence:
-                    still.check(frame, seen)
+                if still is not None and sequence:
+                    still.check(frame, evaluated)
                 for number, item in enumerate(self._items):
-                    shot = read_shot(scene, number, item, footage[number], frame, seen)
+                    shot = read_shot(scene, number, item, footage[number], frame, evaluated)
                     if shot is not None:
                         shots.append(shot[0])
                         self.views.append(shot[1])
@@ -196,26 +171,28 @@ class _Frames:
         return shots
 
 
-def _check_cameras(scene: bpy.types.Scene, parts: Sequence[str]) -> None:
+def _check_cameras(scene: bpy.types.Scene, settings: SOFTRAS_PG_scene) -> None:
     """Raises InputError when a camera cannot be given what the fit finds."""
-    lenses: dict[bpy.types.Camera, bpy.types.Object] = {}
+    parts = settings.cameras.chosen()
+    owners: dict[bpy.types.Camera, bpy.types.Object] = {}
     for item in enabled_views(scene):
-        camera = item.camera
-        if problem := moves_problem(camera, parts):
+        camera: bpy.types.Object = item.camera
+        lens = lens_of(camera)
+        if problem := fitting_problem(camera, parts):
             raise InputError(problem)
-        other = lenses.setdefault(camera.data, camera)
-        if other != camera and {"focal", "shift"} & set(parts) and not scene.softras.cameras.together:
+        other = owners.setdefault(lens, camera)
+        if other != camera and {"focal", "shift"} & set(parts) and not settings.cameras.together:
             raise InputError(
-                f"cameras '{other.name}' and '{camera.name}' share one lens ('{camera.data.name}'); make it "
-                "single-user, tick Move Together, or untick Focal Length and Shift."
+                f"cameras '{other.name}' and '{camera.name}' share one lens ('{lens.name}'); make it single-user, tick "
+                "Move Together, or untick Focal Length and Shift."
             )
 
 
 def _check_sizes(shots: Sequence[Shot]) -> None:
-    """Raises InputError when one camera would be two for the engine."""
-    seen: dict[tuple[bpy.types.Object, int], Shot] = {}
+    """Raises InputError when one camera has images of two sizes, since it would be two cameras to the engine."""
+    first: dict[tuple[bpy.types.Object, int], Shot] = {}
     for shot in shots:
-        other = seen.setdefault((shot.camera, shot.frame), shot).seen
+        other = first.setdefault((shot.camera, shot.frame), shot).seen
         if (other.width, other.height) != (shot.seen.width, shot.seen.height):
             raise InputError(
                 f"camera '{shot.camera.name}' has two views whose images differ in size; disable one of them, or give "
@@ -223,43 +200,43 @@ def _check_sizes(shots: Sequence[Shot]) -> None:
             )
 
 
-def _check_parents(scene: bpy.types.Scene, target: bpy.types.Object, optimize: Sequence[str]) -> None:
+def _check_parents(scene: bpy.types.Scene, target: Target, optimize: Sequence[str]) -> None:
     """Raises InputError when fitting the rig moves a camera, or fitting a camera the rig."""
-    mover, armature = mover_of(target), armature_of(target)
     for item in enabled_views(scene):
-        for ob in (item.camera, *above(item.camera)):
-            on_bone = ob.parent == armature and ob.parent_type == "BONE"
-            if ob.parent is not None and (
-                ("object" in optimize and ob.parent == mover) or ("pose" in optimize and on_bone)
-            ):
+        for ob in (item.camera, *parents_of(item.camera)):
+            on_mover = ob.parent == target.mover
+            on_bone = ob.parent == target.armature and ob.parent_type == "BONE"
+            if ob.parent is not None and (("object" in optimize and on_mover) or ("pose" in optimize and on_bone)):
                 raise InputError(
                     f"camera '{item.camera.name}' is parented to '{ob.parent.name}', which is fitted; clear its parent "
                     "(Keep Transform)."
                 )
-        if item.camera in above(target) and "cameras" in optimize:
-            raise InputError(
-                f"'{target.name}' is parented to camera '{item.camera.name}', which is fitted; clear its parent (Keep "
-                "Transform)."
-            )
+        for each in target.meshes:
+            if "cameras" in optimize and item.camera in parents_of(each.object):
+                raise InputError(
+                    f"'{each.name}' is parented to camera '{item.camera.name}', which is fitted; clear its parent "
+                    "(Keep Transform)."
+                )
 
 
-def _check_keys(target: bpy.types.Object, optimize: Sequence[str], shots: Sequence[Shot]) -> None:
+def _check_keys(target: Target, optimize: Sequence[str], shots: Sequence[Shot]) -> None:
     """Raises InputError when something cannot be given keyframes."""
     owners: list[bpy.types.ID | None] = []
     if "object" in optimize:
-        owners.append(mover_of(target))
+        owners.append(target.mover)
     if "pose" in optimize:
-        owners.append(armature_of(target))
+        owners.append(target.armature)
     if "shape_keys" in optimize:
-        owners.append(target.data.shape_keys)
+        owners += [each.keys for each in target.meshes]
     if "cameras" in optimize:
-        owners += [owner for shot in shots for owner in (shot.camera, shot.camera.data)]
+        owners += [owner for shot in shots for owner in (shot.camera, lens_of(shot.camera))]
     for owner in owners:
         if owner is not None and (problem := keys_problem(owner)):
             raise InputError(problem)
 
 
 def _known_frame(scene: bpy.types.Scene, shots: Sequence[Shot]) -> int:
+    """The frame whose pose is known: the current one. Raises InputError when that is not fitted."""
     known = scene.frame_current
     if all(shot.frame != known for shot in shots):
         raise InputError(
@@ -270,7 +247,7 @@ def _known_frame(scene: bpy.types.Scene, shots: Sequence[Shot]) -> int:
 
 
 def _background_notes(scene: bpy.types.Scene, shots: Sequence[Shot]) -> list[str]:
-    """What the artist should know who placed a camera by its background image."""
+    """A note for artists who align cameras by background images, where the fit has an image elsewhere."""
     sizes = {shot.camera: (shot.seen.width, shot.seen.height) for shot in shots}
     cameras = [camera.name for camera, size in sizes.items() if shown_elsewhere(camera, size, scene.render)]
     if not cameras:

@@ -1,29 +1,27 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Landmarks: a vertex, and an Empty that stands before the place where a view's image shows it."""
+"""Landmarks: a vertex, and an Empty that is seen through a view's camera where the view's image shows the vertex."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 import bpy
 import numpy as np
 
+from ..access import mesh_of
 from ..engine.softras import Camera, InputError
 from ..engine.softras.views import Landmark
-from .frames import Seen
+from ..props import SOFTRAS_PG_view
+from .frames import Evaluated
 from .layer import is_enabled
+from .target import MeshObject
 
-if TYPE_CHECKING:
-    from ..props import SOFTRAS_PG_view
-
-_COLLECTION = "Softras Landmarks"
+_COLLECTION = "Softras Landmarks"  # the name of the collection that new Empties go into
 
 
-def landmark_empties(item: SOFTRAS_PG_view, scene: bpy.types.Scene, target: bpy.types.Object) -> list[bpy.types.Object]:
+def landmark_empties(item: SOFTRAS_PG_view, scene: bpy.types.Scene, target: MeshObject) -> list[bpy.types.Object]:
     """The Empties of a view's landmarks. Raises InputError when a landmark cannot be used."""
     for landmark in item.landmarks:
         name = f"the landmark of vertex {landmark.vertex} in view '{item.camera.name}'"
-        count = len(target.data.vertices)
+        count = len(target.mesh.vertices)
         if landmark.vertex >= count:
             raise InputError(f"{name} is beyond the {count} vertices of '{target.name}'; remove it.")
         if landmark.empty is None or landmark.empty.name not in scene.objects:
@@ -33,30 +31,30 @@ def landmark_empties(item: SOFTRAS_PG_view, scene: bpy.types.Scene, target: bpy.
     return [landmark.empty for landmark in item.landmarks]
 
 
-def read_landmarks(item: SOFTRAS_PG_view, camera: Camera, seen: Seen) -> tuple[Landmark, ...]:
-    """A view's landmarks at a moment. Raises InputError for one behind the camera."""
+def read_landmarks(item: SOFTRAS_PG_view, camera: Camera, evaluated: Evaluated) -> tuple[Landmark, ...]:
+    """A view's landmarks in the frame of `evaluated`. Raises InputError for a landmark behind the camera."""
     read = []
     for landmark in item.landmarks:
-        place = np.array(seen(landmark.empty).matrix_world.translation, dtype=np.float64)
-        if not camera.orthographic and camera.to_camera(place)[2] <= 0:
+        position = np.array(evaluated(landmark.empty).matrix_world.translation, dtype=np.float64)
+        if not camera.orthographic and camera.to_camera(position)[2] <= 0:
             raise InputError(
                 f"the Empty '{landmark.empty.name}' is behind camera '{item.camera.name}'; move it over the image."
             )
-        x, y = camera.project(place)
+        x, y = camera.project(position)
         read.append(Landmark(landmark.vertex, (float(x), float(y)), landmark.weight))
     return tuple(read)
 
 
-def add_landmark(scene: bpy.types.Scene, item: SOFTRAS_PG_view, target: bpy.types.Object, vertex: int) -> None:
-    """Give the view a landmark of a vertex, with a new Empty where the vertex is shown."""
+def add_landmark(scene: bpy.types.Scene, item: SOFTRAS_PG_view, ob: bpy.types.Object, vertex: int) -> None:
+    """Give the view a landmark of a vertex of a mesh object, with a new Empty where the vertex is shown."""
     graph = bpy.context.evaluated_depsgraph_get()
-    mesh = target.evaluated_get(graph).data
-    if len(mesh.vertices) != len(target.data.vertices):  # modifiers made a mesh of their own
-        mesh = target.data
-    empty = bpy.data.objects.new(f"{target.name} {vertex} {item.camera.name}", None)
-    empty.location = target.matrix_world @ mesh.vertices[vertex].co
+    mesh = mesh_of(ob.evaluated_get(graph))
+    if len(mesh.vertices) != len(mesh_of(ob).vertices):  # modifiers have made other vertices
+        mesh = mesh_of(ob)
+    empty = bpy.data.objects.new(f"{ob.name} {vertex} {item.camera.name}", None)
+    empty.location = ob.matrix_world @ mesh.vertices[vertex].co
     empty.empty_display_type, empty.show_in_front = "SPHERE", True
-    empty.empty_display_size = 0.02 * max(*target.dimensions)
+    empty.empty_display_size = 0.02 * float(np.array(ob.dimensions).max())
     collection = bpy.data.collections.get(_COLLECTION) or bpy.data.collections.new(_COLLECTION)
     if collection.name not in scene.collection.children:
         scene.collection.children.link(collection)

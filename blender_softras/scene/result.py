@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the engine finds, into the scene: shown while a fit runs, written when it ends, or taken back."""
+"""What the engine finds goes into the scene: shown while a fit runs, written when it ends, or taken back."""
 
 from __future__ import annotations
 
@@ -13,35 +13,38 @@ import numpy as np
 from ..engine.softras import Camera
 from ..engine.softras.rig import Rig, Transform
 from ..engine.softras.rotations import rotation_matrix, rotation_numbers
+from ..props import settings_of
 from .animation import keyed, write_keys
 from .camera import camera_channels
 from .channels import Channel, Remembered, rotation_property, write_channels
-from .job import SceneJob, chosen_camera_parts
+from .job import SceneJob
 from .mesh import IntoMesh, IntoShapeKey, OwnMesh
 from .rig import channels_of
+from .target import Target
 from .views import Shot
 
-_VERTICES = {"SHAPE_KEY": IntoShapeKey, "MESH": IntoMesh}
-Keys = dict[Channel, dict[int, np.ndarray]]
+_VERTICES = {"SHAPE_KEY": IntoShapeKey, "MESH": IntoMesh}  # what writes vertices, by the panel's choice of a result
+Keys = dict[Channel, dict[int, np.ndarray]]  # the values of channels by frame
 
 
 class IntoRig:
     """Shows a fitted rig as the transform, the pose and the shape key values of the target."""
 
-    def __init__(self, target: bpy.types.Object, rig: Rig) -> None:
+    def __init__(self, target: Target, rig: Rig) -> None:
+        """Remember what the target has; the rig must be the one that was read from it."""
         self._target = target
-        self._before = Remembered(channels_of(target, rig), target)
+        self._original = Remembered(channels_of(target, rig), *target.objects)
 
     def problem(self) -> str | None:
-        """Why it can be neither shown nor put back; None when it can."""
-        return self._before.problem()
+        """Why the rig can be neither shown nor put back; None when it can."""
+        return self._original.problem()
 
     def show(self, rig: Rig) -> None:
-        """Show one frame."""
+        """Show the rig of one frame."""
         write_channels(channels_of(self._target, rig))
 
     def keys(self, rigs: Mapping[int, Rig]) -> Keys:
-        """The channels of all frames."""
+        """The values of the target's channels, from the rigs of all frames."""
         keys: Keys = defaultdict(dict)
         for frame, rig in _continuous(rigs).items():
             for channel, value in channels_of(self._target, rig).items():
@@ -49,8 +52,8 @@ class IntoRig:
         return keys
 
     def revert(self) -> None:
-        """Put everything back."""
-        self._before.put_back()
+        """Give the target the values that it had."""
+        self._original.put_back()
 
 
 class IntoCameras:
@@ -61,55 +64,55 @@ class IntoCameras:
 
     def __init__(self, scene: bpy.types.Scene, shots: Sequence[Shot]) -> None:
         self._render, self._shots = scene.render, shots
-        self._parts = chosen_camera_parts(scene.softras)
-        seen = defaultdict(list)
+        self._parts = settings_of(scene).cameras.chosen()
+        read = defaultdict(list)
         for shot in shots:
-            seen[shot.camera].append(shot.seen)
-        self._moving = {camera for camera, cameras in seen.items() if any(_differ(cameras[0], c) for c in cameras)}
-        self._before = Remembered(channel for shot in shots for channel in self._channels(shot, shot.seen))
+            read[shot.camera].append(shot.seen)
+        self._moving = {camera for camera, frames in read.items() if any(_differ(frames[0], one) for one in frames)}
+        self._original = Remembered(channel for shot in shots for channel in self._channels(shot, shot.seen))
 
     def problem(self) -> str | None:
-        """Why they can be neither shown nor put back; None when they can."""
-        return self._before.problem()
+        """Why the cameras can be neither shown nor put back; None when they can."""
+        return self._original.problem()
 
     def show(self, cameras: Sequence[Camera], frame: int) -> None:
-        """Show the cameras, one for each shot, as they are in a frame."""
+        """Show the cameras, of which there is one for each shot, as they are in this frame."""
         for shot, camera in zip(self._shots, cameras, strict=True):
             if shot.frame == frame or shot.camera not in self._moving:
                 write_channels(self._channels(shot, camera))
 
     def keys(self, cameras: Sequence[Camera]) -> Keys:
-        """The channels, in all frames, of the cameras that move or have keyframes."""
+        """The values of the channels, in all frames, of the cameras that move or have keyframes."""
         keys: Keys = defaultdict(dict)
-        turns: dict[bpy.types.Object, np.ndarray] = {}
+        latest: dict[bpy.types.Object, np.ndarray] = {}  # each camera's rotation in the frame before
         for shot, camera in sorted(zip(self._shots, cameras, strict=True), key=lambda pair: pair[0].frame):
-            channels = self._channels(shot, camera, turns.get(shot.camera))
+            channels = self._channels(shot, camera, latest.get(shot.camera))
             for (owner, path), value in channels.items():
                 if shot.camera in self._moving or keyed(owner, path):
                     keys[owner, path][shot.frame] = value
             rotation = rotation_property(shot.camera.rotation_mode)
             if (shot.camera, rotation) in channels:
-                turns[shot.camera] = channels[shot.camera, rotation]
+                latest[shot.camera] = channels[shot.camera, rotation]
         return keys
 
     def revert(self) -> None:
-        """Put everything back."""
-        self._before.put_back()
+        """Give the cameras the values that they had."""
+        self._original.put_back()
 
     def _channels(self, shot: Shot, camera: Camera, near: np.ndarray | None = None) -> dict[Channel, np.ndarray]:
         return camera_channels(shot.camera, camera, shot.parent, self._parts, self._render, near)
 
 
 class Result:
-    """Where a job's result goes. What is shown can be taken back until it is written."""
+    """Puts a job's result into the scene. What is shown can be taken back until it is written."""
 
     def __init__(self, scene: bpy.types.Scene, scene_job: SceneJob) -> None:
-        """Prepare the scene. Raises InputError when it could not keep a result, and leaves it as it was."""
+        """Prepare the scene. Raises InputError when the scene could not keep a result, and leaves it as it was."""
         target, self._given, optimize = scene_job.target, scene_job.job.rig, scene_job.optimize
-        self._scene = scene
-        self._own = OwnMesh(target) if {"vertices", "shape_keys"} & set(optimize) else None
+        self._scene, single = scene, target.single
+        self._own = OwnMesh(single) if {"vertices", "shape_keys"} & set(optimize) else None
         try:
-            self._vertices = _VERTICES[scene.softras.result](target) if "vertices" in optimize else None
+            self._vertices = _VERTICES[settings_of(scene).result](single) if "vertices" in optimize else None
             self._rig = None if self._given is None else IntoRig(target, self._given)
             self._cameras = IntoCameras(scene, scene_job.shots) if "cameras" in optimize else None
         except BaseException:
@@ -127,10 +130,10 @@ class Result:
         """Show what belongs to the scene's current frame.
 
         Args:
-            rigs: by frame, those that changed.
+            rigs: by frame, the rigs that changed.
             cameras: of all views, or none.
-            vertices: (V, 3) where vertices are fitted: in world space; `unposed`, those of the rig's mesh. Or None.
-            unposed: see above.
+            vertices: (V, 3) fitted vertices, in world space as they are seen, or None.
+            unposed: the vertices are those of the rig's mesh, in object space and without a pose.
         """
         frame = self._scene.frame_current
         if cameras and self._cameras is not None:
@@ -142,21 +145,21 @@ class Result:
         if self._given is None:
             self._vertices.show(vertices)
         elif unposed:
-            self._vertices.move(vertices - self._given.mesh.vertices)
+            self._vertices.show_offset(vertices - self._given.mesh.vertices)
         elif frame in rigs:
-            self._vertices.move(rigs[frame].unposed(vertices) - self._given.mesh.vertices)
+            self._vertices.show_offset(rigs[frame].unposed(vertices) - self._given.mesh.vertices)
 
     def start_again(self) -> None:
-        """Show the start."""
+        """Show what the scene had when the fit began."""
         for part in (self._rig, self._cameras):
             if part is not None:
                 part.revert()
         if self._vertices is not None and self._given is not None:
-            self._vertices.move(np.zeros_like(self._given.mesh.vertices))
+            self._vertices.show_offset(np.zeros_like(self._given.mesh.vertices))
 
     def write(self, rigs: Mapping[int, Rig], cameras: Sequence[Camera]) -> list[str]:
-        """Keep what was shown: in a sequence as keyframes of all frames. Returns notes for the artist."""
-        settings = self._scene.softras
+        """Keep what was shown, in a sequence as keyframes of all frames. Returns notes for the artist."""
+        settings = settings_of(self._scene)
         keys = self._rig.keys(rigs) if self._rig is not None else {}
         if cameras and self._cameras is not None:
             keys |= self._cameras.keys(cameras)
@@ -169,7 +172,7 @@ class Result:
         return []
 
     def revert(self) -> None:
-        """Take back what was shown, of all that is still there."""
+        """Take back what was shown, as far as it still exists."""
         for part in self._parts():
             if part.problem() is None or isinstance(part, (IntoRig, IntoCameras)):
                 part.revert()
@@ -184,32 +187,39 @@ class Result:
 
 
 def _differ(a: Camera, b: Camera) -> bool:
+    """Whether two cameras see the world differently, whatever the sizes of their images."""
     return not (np.array_equal(a.K, b.K) and np.array_equal(a.world_to_camera, b.world_to_camera))
 
 
 def _continuous(rigs: Mapping[int, Rig]) -> dict[int, Rig]:
-    """The rigs, frame by frame, with the numbers of each rotation close to those of the frame before."""
+    """The rigs by frame, with rotations whose numbers are close to those of the frame before.
+
+    Several sets of numbers give the same rotation, and F-curves interpolate between the numbers.
+    """
     result: dict[int, Rig] = {}
-    before: Rig | None = None
+    previous: Rig | None = None
     for frame in sorted(rigs):
         rig = rigs[frame]
-        if before is not None:
-            rig = replace(rig, transform=_close(rig.transform, before.transform))
-            if rig.armature is not None and before.armature is not None:
+        if previous is not None:
+            rig = replace(rig, transform=_close(rig.transform, previous.transform))
+            if rig.armature is not None and previous.armature is not None:
                 bones = tuple(
                     replace(bone, pose=_close(bone.pose, last.pose))
-                    for bone, last in zip(rig.armature.bones, before.armature.bones, strict=True)
+                    for bone, last in zip(rig.armature.bones, previous.armature.bones, strict=True)
                 )
                 rig = replace(rig, armature=replace(rig.armature, bones=bones))
-        result[frame] = before = rig
+        result[frame] = previous = rig
     return result
 
 
-def _close(now: Transform, before: Transform) -> Transform:
-    """The transform with such numbers for its rotation; locked or limited angles are what they are."""
+def _close(now: Transform, previous: Transform) -> Transform:
+    """The transform with the numbers for its rotation that are closest to the previous ones.
+
+    Locked or limited angles are left alone: other numbers for the same rotation would break the lock or the limit.
+    """
     if now.mode != "QUATERNION" and not now.turns_freely:
         return now
-    if now.mode == "QUATERNION":  # keeps its length
-        return replace(now, rotation=now.rotation * (1.0 if now.rotation @ before.rotation >= 0 else -1.0))
+    if now.mode == "QUATERNION":  # only the sign, so that its length stays
+        return replace(now, rotation=now.rotation * (1.0 if now.rotation @ previous.rotation >= 0 else -1.0))
     matrix = rotation_matrix(now.rotation, now.mode)
-    return replace(now, rotation=rotation_numbers(matrix, now.mode, before.rotation))
+    return replace(now, rotation=rotation_numbers(matrix, now.mode, previous.rotation))

@@ -1,92 +1,78 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The target object's transform, armature and shape keys as the engine's rig, and a fitted rig back into them."""
+"""A target's transform, armature and shape keys as the engine's rig, and a fitted rig as values of their channels."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
 
 import bpy
 import numpy as np
 
+from ..access import pose_bones_of, present, skeleton_of
 from ..engine.softras import InputError, Mesh
 from ..engine.softras.rig import LOCKED, Armature, Axes, Bone, Rig, ShapeKey, Transform
 from ..engine.softras.rotations import axes_of, rotation_matrix, rotation_numbers
 from .animation import driven
-from .channels import Channel, channel_of, rotation_property
-from .layer import is_enabled
-from .mesh import KEY_NAME, group_weights, matrix_of, read_mesh
+from .channels import Channel, channel_of, has_deltas, rotation_property
+from .mesh import KEY_NAME, key_offsets, key_positions, matrix_of, mesh_positions, read_mesh
+from .target import MeshObject, Target, parents_of
 
-_ANGLELESS = ("QUATERNION", "AXIS_ANGLE")  # rotation modes whose numbers are not angles about x, y and z
-# Constraints of a bone that move bones above it, too.
-_CHAINS = {"IK", "SPLINE_IK"}
-_MOST_MIDDLE = np.radians(89.5)  # at 90 degrees the other two Euler angles turn about the same axis
+_Moved = bpy.types.Object | bpy.types.PoseBone  # what has location, rotation and scale
+_ANGLELESS = ("QUATERNION", "AXIS_ANGLE")  # the rotation modes whose numbers are not angles about x, y and z
+_CHAINS = {"IK", "SPLINE_IK"}  # the constraints of a bone that move bones above it, too
+# The largest angle, in radians, to which a limit may let the middle Euler angle go: at 90 degrees the other two angles
+# turn about the same axis.
+_MAX_MIDDLE_ANGLE = np.radians(89.5)
 
 
-def read_rig(target: bpy.types.Object, optimize: Sequence[str]) -> Rig:
+def read_rig(target: Target, optimize: Sequence[str]) -> Rig:
     """The target as it is shown without modifiers other than its armature's; the view layer must be up to date.
 
-    What is free: of "object", the mover's unlocked channels; of "pose", the rotations of the bones that carry weight,
-    within locks and Limit Rotation constraints, and the locations of those of them that have no parent; of
-    "shape_keys", the values of those that are not muted. What is not to be optimized is read as it is shown, whatever
-    holds it there.
+    Free are, of "object", the unlocked channels of the target's mover; of "pose", the rotations of the bones that
+    carry weight, within locks and Limit Rotation constraints, and the locations of those of these bones that have no
+    parent; of "shape_keys", the values of the keys that are not muted. What is not to be optimized is read as it is
+    shown, whatever holds it there.
 
     Args:
-        target: a mesh object.
+        target: must have been looked up with its armature (`rigged`).
         optimize: of "object", "pose" and "shape_keys".
 
     Raises InputError when the target cannot be read or does not move as the engine would move it.
     """
-    faces = read_mesh(target).faces  # checks the target, too
-    modifier = _armature_modifier(target)
-    base, keys = _read_shape_keys(target, optimize)
-    mover = mover_of(target)
+    single = target.single
+    faces = read_mesh(single).faces  # refuses coordinates that are not finite, too
+    base, keys = _read_shape_keys(single, optimize)
     if "object" in optimize:
-        transform, parent = _read_placement(target, mover)
+        transform, parent = _read_placement(target)
     else:
-        transform, parent = Transform(), matrix_of(mover)
-    into_mover = np.linalg.inv(matrix_of(mover))
+        transform, parent = Transform(), matrix_of(target.mover)
+    into_mover = np.linalg.inv(matrix_of(target.mover))
     armature = None
-    if modifier is not None:
-        armature = _read_armature(target, modifier.object, into_mover, "pose" in optimize)
+    if target.armature is not None:
+        armature = _read_armature(single, target.armature, into_mover, "pose" in optimize)
     elif "pose" in optimize:
-        raise InputError(f"'{target.name}' has no Armature modifier, so it has no pose to fit.")
-    return Rig(Mesh(base, faces), transform, parent, into_mover @ matrix_of(target), keys, armature)
+        raise InputError(f"'{single.name}' has no Armature modifier, so it has no pose to fit.")
+    return Rig(Mesh(base, faces), transform, parent, into_mover @ matrix_of(single.object), keys, armature)
 
 
-def channels_of(target: bpy.types.Object, rig: Rig) -> dict[Channel, np.ndarray]:
+def channels_of(target: Target, rig: Rig) -> dict[Channel, np.ndarray]:
     """The free channels of a rig that was read from the target, with the rig's values."""
-    channels = _transform_channels(mover_of(target), rig.transform)
-    armature = armature_of(target)
-    if rig.armature is not None and armature is not None:
+    channels = _transform_channels(target.mover, rig.transform)
+    if rig.armature is not None and target.armature is not None:
+        pose_bones = pose_bones_of(target.armature)
         for bone in rig.armature.bones:
-            channels |= _transform_channels(armature.pose.bones[bone.name], bone.pose)
-    for key in rig.shape_keys:
-        if key.free:
-            channels[channel_of(target.data.shape_keys.key_blocks[key.name], "value")] = np.array(key.value)
+            channels |= _transform_channels(pose_bones[bone.name], bone.pose)
+    free = [key for key in rig.shape_keys if key.free]
+    if free:
+        blocks = present(target.single.keys).key_blocks
+        channels |= {channel_of(blocks[key.name], "value"): np.array(key.value) for key in free}
     return channels
 
 
-def armature_of(target: bpy.types.Object) -> bpy.types.Object | None:
-    """The armature object that deforms the target. Raises InputError for what the engine cannot do."""
-    modifier = _armature_modifier(target)
-    return None if modifier is None else modifier.object
-
-
-def mover_of(target: bpy.types.Object) -> bpy.types.Object:
-    """The object whose transform moves the whole rig: the armature object where the target is below it."""
-    armature = armature_of(target)
-    return armature if armature is not None and armature in above(target) else target
-
-
-def left_out(target: bpy.types.Object) -> list[str]:
-    """Names of the enabled modifiers that a rig is read without."""
-    used = _armature_modifier(target)
-    return [modifier.name for modifier in target.modifiers if modifier.show_viewport and modifier != used]
-
-
-def _transform_channels(owner: Any, transform: Transform) -> dict[Channel, np.ndarray]:
+def _transform_channels(owner: _Moved, transform: Transform) -> dict[Channel, np.ndarray]:
+    """The free channels of an object's or a pose bone's transform."""
     channels = {}
     if any(transform.free_location):
         channels[channel_of(owner, "location")] = transform.location
@@ -97,99 +83,59 @@ def _transform_channels(owner: Any, transform: Transform) -> dict[Channel, np.nd
     return channels
 
 
-def above(ob: bpy.types.Object) -> list[bpy.types.Object]:
-    """The object's parents, closest first."""
-    above = []
-    while ob.parent is not None:
-        ob = ob.parent
-        above.append(ob)
-    return above
-
-
-def _armature_modifier(target: bpy.types.Object) -> Any:
-    """The one armature modifier that deforms the target, or None. Raises InputError for what the engine cannot do."""
-    if target.parent is not None and target.parent.type == "ARMATURE" and target.parent_type == "ARMATURE":
-        raise InputError(
-            f"'{target.name}' is deformed by its parent without a modifier; give it an Armature modifier and parent it "
-            "to the armature as an object."
-        )
-    found = [m for m in target.modifiers if m.type == "ARMATURE" and m.show_viewport and m.object is not None]
-    if not found:
-        return None
-    if len(found) > 1:
-        raise InputError(f"'{target.name}' has {len(found)} Armature modifiers; disable all but one of them.")
-    (modifier,) = found
-    name, armature = modifier.name, modifier.object
-    if modifier.use_bone_envelopes or not modifier.use_vertex_groups:
-        problem = "binds to bone envelopes; bind it to vertex groups only"
-    elif modifier.use_deform_preserve_volume:
-        problem = "preserves volume, which cannot be fitted; untick Preserve Volume"
-    elif modifier.vertex_group:
-        problem = "acts on one vertex group; clear that field"
-    elif armature.library is not None:
-        problem = f"uses '{armature.name}', which is linked from another file; make it local or override it"
-    elif armature.mode == "EDIT" or armature.data.is_editmode:
-        problem = f"uses '{armature.name}', which is in Edit Mode; leave Edit Mode there"
-    elif armature.data.pose_position == "REST":
-        problem = f"uses '{armature.name}', which shows its rest position; switch it to Pose Position"
-    elif not is_enabled(armature):
-        problem = f"uses '{armature.name}', which is disabled or not in this view layer; enable it in the Outliner"
-    else:
-        return modifier
-    raise InputError(f"modifier '{name}' of '{target.name}' {problem}.")
-
-
 # The object's transform
 
 
-def _read_placement(target: bpy.types.Object, mover: bpy.types.Object) -> tuple[Transform, np.ndarray]:
-    """The mover's transform and its parent matrix (4, 4). Raises InputError when it does not go where it is put."""
-    modifier = _armature_modifier(target)
-    if modifier is not None and modifier.object != mover:
+def _read_placement(target: Target) -> tuple[Transform, np.ndarray]:
+    """The mover's transform and its parent matrix (4, 4).
+
+    Raises InputError when the mesh, its armature or the mover would not go where the mover's channels put it.
+    """
+    single, mover, armature = target.single, target.mover, target.armature
+    if armature is not None and armature != mover:
         raise InputError(
-            f"'{target.name}' would leave its armature '{modifier.object.name}' behind; parent it to the armature to "
-            "fit its placement."
+            f"'{single.name}' would leave its armature '{armature.name}' behind; parent it to the armature to fit its "
+            "placement."
         )
-    chain = [target, *above(target)]
+    chain = [single.object, *parents_of(single.object)]
     for ob in chain[: chain.index(mover) + 1]:
         if any(not constraint.mute for constraint in ob.constraints):
             raise InputError(f"'{ob.name}' is held by constraints; apply or mute them to fit its placement.")
         if driven(ob, "location", "rotation", "scale", "delta_"):
             raise InputError(f"the transform of '{ob.name}' is driven; remove the drivers to fit its placement.")
-        if ob != mover and ob.parent_type != "OBJECT":
+        if ob != mover and ob.parent is not None and ob.parent_type != "OBJECT":
             raise InputError(
                 f"'{ob.name}' is parented to a part of '{ob.parent.name}'; parent it to the whole object instead."
             )
-    deltas = (*mover.delta_location, *mover.delta_rotation_euler, *mover.delta_rotation_quaternion[1:])
-    if any(deltas) or tuple(mover.delta_scale) != (1, 1, 1):
+    if has_deltas(mover):
         raise InputError(f"'{mover.name}' has delta transforms; apply or clear them to fit its placement.")
     _check_goals(mover)
-    transform = _named(
-        f"'{mover.name}'",
-        lambda: _transform(mover, _unlocked(mover.lock_location), _free_rotation(mover), not any(mover.lock_scale)),
-    )
+    with _naming(f"'{mover.name}'"):
+        transform = _transform(
+            mover, _unlocked(mover.lock_location), _free_rotation(mover), all(_unlocked(mover.lock_scale))
+        )
     return transform, matrix_of(mover) @ np.linalg.inv(np.array(mover.matrix_basis, dtype=np.float64))
 
 
 def _check_goals(mover: bpy.types.Object) -> None:
-    """Raises InputError when a bone is held by something that does not move along."""
+    """Raises InputError when a constraint holds a bone to an object that does not move along with the mover."""
     for bone in mover.pose.bones if mover.pose else ():
         for constraint in bone.constraints:
             for goal in (getattr(constraint, "target", None), getattr(constraint, "pole_target", None)):
-                if goal is not None and mover not in (goal, *above(goal)) and not constraint.mute:
+                if goal is not None and mover not in (goal, *parents_of(goal)) and not constraint.mute:
                     raise InputError(
                         f"constraint '{constraint.name}' of bone '{bone.name}' holds it to '{goal.name}', which does "
                         f"not move with '{mover.name}'; parent it to that or mute the constraint."
                     )
 
 
-def _unlocked(locks: Sequence[bool]) -> Axes:
-    """What is not locked."""
-    x, y, z = (not lock for lock in locks)
+def _unlocked(locks: bpy.types.bpy_prop_array) -> Axes:
+    """Which of the three axes are not locked."""
+    x, y, z = (not lock for lock in np.array(locks).tolist())
     return x, y, z
 
 
-def _free_rotation(owner: Any) -> Axes:
+def _free_rotation(owner: _Moved) -> Axes:
     """Which angles may turn: a locked number of a quaternion or an axis-angle locks the angle of that axis."""
     if owner.rotation_mode in _ANGLELESS and owner.lock_rotations_4d and owner.lock_rotation_w:
         return LOCKED
@@ -197,9 +143,9 @@ def _free_rotation(owner: Any) -> Axes:
 
 
 def _transform(
-    owner: Any, free_location: Axes, free_rotation: Axes, free_scale: bool, limits: np.ndarray | None = None
+    owner: _Moved, free_location: Axes, free_rotation: Axes, free_scale: bool, limits: np.ndarray | None = None
 ) -> Transform:
-    """The channels of an object or a pose bone."""
+    """The channels of an object or a pose bone, whose angles are clipped to `limits` (3, 2)."""
     mode = owner.rotation_mode
     rotation = np.array(getattr(owner, rotation_property(mode)), dtype=np.float64)
     if limits is not None:
@@ -208,10 +154,11 @@ def _transform(
     return Transform(location, rotation, scale, mode, free_location, free_rotation, free_scale, limits)
 
 
-def _named(name: str, read: Callable[[], Any]) -> Any:
-    """What `read` returns; its InputErrors say of what they are."""
+@contextmanager
+def _naming(name: str) -> Iterator[None]:
+    """Puts the name of what is read in front of an InputError that is raised inside."""
     try:
-        return read()
+        yield
     except InputError as error:
         raise InputError(f"{name}: {error}") from error
 
@@ -219,54 +166,47 @@ def _named(name: str, read: Callable[[], Any]) -> Any:
 # The shape keys
 
 
-def _read_shape_keys(target: bpy.types.Object, optimize: Sequence[str]) -> tuple[np.ndarray, tuple[ShapeKey, ...]]:
-    """(V, 3) the mesh without shape keys, object space, and the keys that are not muted."""
-    keys = target.data.shape_keys
+def _read_shape_keys(target: MeshObject, optimize: Sequence[str]) -> tuple[np.ndarray, tuple[ShapeKey, ...]]:
+    """(V, 3) the vertices without shape keys in object space, and the shape keys that are not muted."""
+    keys, ob = target.keys, target.object
     wanted = "shape_keys" in optimize
     if keys is None:
         if wanted:
             raise InputError(f"'{target.name}' has no shape keys to fit.")
-        return _coordinates(target.data.vertices), ()
-    if target.show_only_shape_key and target.active_shape_key is not None:
+        return mesh_positions(target.mesh), ()
+    if ob.show_only_shape_key and ob.active_shape_key is not None:
         if wanted:
             raise InputError(f"'{target.name}' shows one shape key only; unpin it in the Shape Keys panel to fit them.")
-        return _coordinates(target.active_shape_key.points), ()
+        return key_positions(ob.active_shape_key), ()
     read = []
     for key in keys.key_blocks[1:]:
         if key.mute:
             continue
-        is_driven = driven(keys, f'key_blocks["{bpy.utils.escape_identifier(key.name)}"].value')
+        is_driven = driven(*channel_of(key, "value"))
         if is_driven and "pose" in optimize:
             raise InputError(f"shape key '{key.name}' is driven, maybe by the pose; remove or mute its driver.")
-        offsets = _coordinates(key.points) - _coordinates(key.relative_key.points)
-        if key.vertex_group and (group := target.vertex_groups.get(key.vertex_group)):
-            offsets *= group_weights(target, group.index)[:, None]
-        moves = bool(offsets.any()) and key.slider_min < key.slider_max
-        free = wanted and not is_driven and key.name != KEY_NAME and moves
+        offsets = key_offsets(target, key)
+        has_effect = bool(offsets.any()) and key.slider_min < key.slider_max
+        free = wanted and not is_driven and key.name != KEY_NAME and has_effect
         read.append(ShapeKey(key.name, offsets, key.value, key.slider_min, key.slider_max, free))
     if wanted and not any(key.free for key in read):
         raise InputError(f"'{target.name}' has no shape keys to fit that are neither muted nor driven.")
-    return _coordinates(keys.reference_key.points), tuple(read)
-
-
-def _coordinates(points: Any) -> np.ndarray:
-    """(V, 3) float64 of vertices or of a shape key's points."""
-    flat = np.empty(len(points) * 3, dtype=np.float32)
-    points.foreach_get("co", flat)
-    return flat.reshape(-1, 3).astype(np.float64)
+    return key_positions(keys.reference_key), tuple(read)
 
 
 # The bones
 
 
-def _read_armature(
-    target: bpy.types.Object, armature: bpy.types.Object, into_mover: np.ndarray, posable: bool
-) -> Armature:
-    bones = armature.data.bones
+def _read_armature(target: MeshObject, armature: bpy.types.Object, into_mover: np.ndarray, posable: bool) -> Armature:
+    """The armature that deforms the mesh: as it is shown, or where it is `posable` with channels for its bones.
+
+    `into_mover` (4, 4) leads from the world into the mover's space.
+    """
+    bones, pose_bones = skeleton_of(armature).bones, pose_bones_of(armature)
     skin = _read_skin(target, bones)
     follows = into_mover @ matrix_of(armature)
     if not posable:
-        return Armature(tuple(_held_bone(pose_bone) for pose_bone in armature.pose.bones), *skin, follows)
+        return Armature(tuple(_held_bone(pose_bone) for pose_bone in pose_bones), *skin, follows)
     index = {bone.name: number for number, bone in enumerate(bones)}
     rests = [np.array(bone.matrix_local, dtype=np.float64) for bone in bones]
     parents = [-1 if bone.parent is None else index[bone.parent.name] for bone in bones]
@@ -278,33 +218,26 @@ def _read_armature(
             "(Parent > With Automatic Weights)."
         )
     read = []
-    for bone, entry, carried in zip(bones, outline.bones, carries, strict=True):
-        pose_bone = armature.pose.bones[bone.name]
-        pose = _named(f"bone '{bone.name}'", lambda p=pose_bone, c=carried: _read_pose(armature, p, bool(c)))
-        read.append(
-            Bone(
-                bone.name,
-                entry.parent,
-                entry.rest,
-                pose,
-                bone.use_inherit_rotation,
-                bone.inherit_scale,
-                bone.use_local_location,
-            )
-        )
+    for bone, entry, carried in zip(bones, outline.bones, carries.tolist(), strict=True):
+        with _naming(f"bone '{bone.name}'"):
+            pose = _read_pose(armature, pose_bones[bone.name], carried)
+        inherits = (bone.use_inherit_rotation, bone.inherit_scale, bone.use_local_location)
+        read.append(Bone(bone.name, entry.parent, entry.rest, pose, *inherits))
     return Armature(tuple(read), *skin, follows)
 
 
-def _read_skin(target: bpy.types.Object, bones: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _read_skin(
+    target: MeshObject, bones: bpy.types.bpy_prop_collection[bpy.types.Bone]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(n,) vertices, (n,) bones, (n,) weights: the vertex groups that have the name of a deforming bone."""
     bone_of: dict[int, int] = {}
     for number, bone in enumerate(bones):
-        group = target.vertex_groups.get(bone.name)
+        group = target.object.vertex_groups.get(bone.name)
         if group is not None and bone.use_deform:
             bone_of[group.index] = number
     entries = [
         (number, bone_of[element.group], element.weight)
-        for number, vertex in enumerate(target.data.vertices)
+        for number, vertex in enumerate(target.mesh.vertices)
         for element in vertex.groups
         if element.group in bone_of
     ]
@@ -319,7 +252,7 @@ def _read_skin(target: bpy.types.Object, bones: Any) -> tuple[np.ndarray, np.nda
 
 
 def _held_bone(pose_bone: bpy.types.PoseBone) -> Bone:
-    """The bone as it is shown, whatever holds it there: without a parent."""
+    """The bone as it is shown, whatever holds it there: its pose is relative to the armature, not to a parent."""
     rest = np.array(pose_bone.bone.matrix_local, dtype=np.float64)
     channel = np.linalg.inv(rest) @ np.array(pose_bone.matrix, dtype=np.float64)
     scale = np.linalg.norm(channel[:3, :3], axis=0)
@@ -336,23 +269,26 @@ def _held_bone(pose_bone: bpy.types.PoseBone) -> Bone:
 
 
 def _read_pose(armature: bpy.types.Object, pose_bone: bpy.types.PoseBone, carries: bool) -> Transform:
-    """A bone's channels. Raises InputError when something else than its channels moves it."""
-    limits = None
+    """The channels of a bone. Raises InputError when something else than its channels moves it.
+
+    `carries`: whether the bone, or one below it, moves vertices.
+    """
+    limits: np.ndarray | None = None
     for constraint in pose_bone.constraints:
         if constraint.mute or not constraint.enabled or constraint.influence == 0:
             continue
         if not carries and constraint.type not in _CHAINS:
             continue  # it moves nothing that is seen
-        limited = constraint.type == "LIMIT_ROTATION" and _read_limits(constraint, pose_bone.rotation_mode)
-        if limited is False or limits is not None:
+        found = _read_limits(constraint, pose_bone.rotation_mode)
+        if found is None or limits is not None:
             raise InputError(
                 f"constraint '{constraint.name}' holds it; apply or mute it (one Limit Rotation in local space at full "
                 "influence may stay)."
             )
-        limits = limited
+        limits = found
     if not carries:
         return Transform()  # not even a scale of zero matters
-    if driven(armature, f'pose.bones["{bpy.utils.escape_identifier(pose_bone.name)}"].'):
+    if driven(armature, f"{pose_bone.path_from_id()}."):
         raise InputError("its pose is driven; remove or mute the drivers to fit it.")
     free_location = _unlocked(pose_bone.lock_location) if pose_bone.parent is None else LOCKED
     pose = _transform(pose_bone, free_location, _free_rotation(pose_bone), False, limits)
@@ -361,11 +297,16 @@ def _read_pose(armature: bpy.types.Object, pose_bone: bpy.types.PoseBone, carrie
     return pose
 
 
-def _read_limits(constraint: Any, mode: str) -> np.ndarray | bool:
-    """(3, 2) least and greatest angles, infinite where there are none; False when it limits other angles."""
+def _read_limits(constraint: bpy.types.Constraint, mode: str) -> np.ndarray | None:
+    """(3, 2) the least and greatest angles in radians that a Limit Rotation constraint allows, infinite without any.
+
+    None for a constraint of another kind, and for one that limits other angles than those of the rotation mode.
+    """
     order = "XYZ" if mode in _ANGLELESS else mode
+    if not isinstance(constraint, bpy.types.LimitRotationConstraint):
+        return None
     if constraint.owner_space != "LOCAL" or constraint.influence < 1 or constraint.euler_order not in ("AUTO", order):
-        return False
+        return None
     return np.array(
         [
             (getattr(constraint, f"min_{axis}"), getattr(constraint, f"max_{axis}"))
@@ -377,20 +318,26 @@ def _read_limits(constraint: Any, mode: str) -> np.ndarray | bool:
 
 
 def _limited(rotation: np.ndarray, mode: str, limits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The rotation as a Limit Rotation constraint leaves it, and the limits (3, 2) within which it changes nothing.
+    """The rotation as a Limit Rotation constraint leaves it, and limits within which the constraint changes nothing.
 
-    The constraint takes of the two sets of angles that give a rotation the one with the smaller sum of magnitudes: the
-    set meant as long as the middle angle is below 90 degrees and all three sum to at most 270.
+    Two sets of Euler angles give the same rotation, and the constraint limits the set with the smaller sum of
+    magnitudes. The angles of the bone are that set as long as the middle angle stays below 90 degrees and the
+    magnitudes of all three sum to at most 270 degrees, so the limits are narrowed to such angles.
+
+    Args:
+        rotation: the numbers of the rotation mode.
+        mode: the rotation mode.
+        limits: (3, 2) the least and greatest angles in radians about x, y and z.
     """
     order = mode if mode not in _ANGLELESS else "XYZ"
     near_zero = rotation_numbers(rotation_matrix(rotation, mode), order, np.zeros(3))
     angles = np.clip(near_zero, limits[:, 0], limits[:, 1])
     first, middle, last = axes_of(order)
     limits = np.clip(limits, -np.pi, np.pi)
-    limits[middle] = np.clip(limits[middle], -_MOST_MIDDLE, _MOST_MIDDLE)
-    reach = np.abs(limits).max(axis=1)
-    rest = 1.5 * np.pi - reach[middle]  # for the other two: the smaller as it is or both the same
-    outer = max(rest / 2, rest - min(reach[first], reach[last]))
+    limits[middle] = np.clip(limits[middle], -_MAX_MIDDLE_ANGLE, _MAX_MIDDLE_ANGLE)
+    widest = np.abs(limits).max(axis=1)
+    rest = 1.5 * np.pi - widest[middle]  # is shared by the other two: evenly, or the narrower one keeps what it has
+    outer = max(rest / 2, rest - min(widest[first], widest[last]))
     limits[[first, last]] = np.clip(limits[[first, last]], -outer, outer)
     limits = np.column_stack([np.minimum(limits[:, 0], angles), np.maximum(limits[:, 1], angles)])
     if mode in _ANGLELESS:

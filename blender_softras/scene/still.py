@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a fit of a sequence takes for the same in every frame, and whether it is."""
+"""Checks that what a fit of a sequence does not change stands still: it must be the same in every frame."""
 
 from __future__ import annotations
 
@@ -8,66 +8,103 @@ from collections.abc import Sequence
 import bpy
 import numpy as np
 
-from ..engine.softras import InputError
+from ..access import pose_bones_of
+from ..engine.softras import InputError, Mesh
 from ..engine.softras.rig import Rig
 from .camera import parent_matrix
 from .channels import rotation_property
-from .frames import Seen
-from .rig import armature_of, mover_of
+from .frames import Evaluated
+from .mesh import read_shown_mesh
+from .target import Target
 
 
-class Still:
-    """The parts of a rig that are not fitted, as they were when the rig was read.
+class StillRig:
+    """The parts of a rig that are not fitted, with the values that they had when the rig was read.
 
     Attributes:
-        objects: what must be known in each frame.
-        shapes: that the shapes of meshes play no part.
+        objects: the objects whose values must be known in each frame.
+        shapes: whether the evaluated meshes must be right in each frame; here they are not looked at.
     """
 
     shapes = False
 
-    def __init__(self, target: bpy.types.Object, rig: Rig, optimize: Sequence[str]) -> None:
+    def __init__(self, target: Target, rig: Rig, optimize: Sequence[str]) -> None:
         self._target, self._rig, self._optimize = target, rig, optimize
-        self.objects = {target, mover_of(target), armature_of(target)} - {None}
-        self._read = self._numbers(lambda owner: owner)
+        self.objects = target.objects
+        self._expected = self._values(lambda owner: owner)
 
-    def check(self, frame: int, seen: Seen) -> None:
-        """Raises InputError naming what is different in a frame."""
-        now = self._numbers(seen)
-        for name, numbers in self._read.items():
-            if not np.allclose(now[name], numbers, rtol=1e-4, atol=1e-5):
+    def check(self, frame: int, evaluated: Evaluated) -> None:
+        """Raises InputError that names the first part that has another value in this frame."""
+        found = self._values(evaluated)
+        for name, expected in self._expected.items():
+            if not np.allclose(found[name], expected, rtol=1e-4, atol=1e-5):
                 raise InputError(
                     f"{name} is different in frame {frame}, and the fit does not change it; remove or mute what "
                     "animates it, or optimize it too."
                 )
 
-    def _numbers(self, seen: Seen) -> dict[str, np.ndarray]:
+    def _values(self, evaluated: Evaluated) -> dict[str, np.ndarray]:
+        """The numbers of every part that is not fitted, by the words in which an error names the part."""
         target, optimize = self._target, self._optimize
-        mover, armature = seen(mover_of(target)), armature_of(target)
+        mover = evaluated(target.mover)
         world = np.array(mover.matrix_world, dtype=np.float64)
         if "object" in optimize:
-            numbers = {f"the parent of '{mover.name}'": parent_matrix(mover)}
+            values = {f"the parent of '{mover.name}'": parent_matrix(mover)}
         else:
-            numbers = {f"the transform of '{mover.name}'": world}
-        for ob in {target, armature} - {mover_of(target), None}:
-            relative = np.linalg.inv(world) @ np.array(seen(ob).matrix_world, dtype=np.float64)
-            numbers[f"the transform of '{ob.name}'"] = relative
-        if armature is not None and self._rig.armature is not None:
-            bones = seen(armature).pose.bones
+            values = {f"the transform of '{mover.name}'": world}
+        for ob in target.objects - {target.mover}:
+            relative = np.linalg.inv(world) @ np.array(evaluated(ob).matrix_world, dtype=np.float64)
+            values[f"the transform of '{ob.name}'"] = relative
+        if target.armature is not None and self._rig.armature is not None:
+            pose_bones = pose_bones_of(evaluated(target.armature))
             for bone, carries in zip(self._rig.armature.bones, self._rig.armature.carries(), strict=True):
-                pose_bone = bones[bone.name]
+                pose_bone = pose_bones[bone.name]
                 if "pose" not in optimize:
-                    numbers[f"bone '{bone.name}'"] = np.array(pose_bone.matrix)
+                    values[f"bone '{bone.name}'"] = np.array(pose_bone.matrix)
                 elif carries:
                     held = [np.array(pose_bone.scale)]
                     if not any(bone.pose.free_location) and not pose_bone.bone.use_connect:
                         held.append(np.array(pose_bone.location))
                     if not any(bone.pose.free_rotation):
                         held.append(np.array(getattr(pose_bone, rotation_property(bone.pose.mode))))
-                    numbers[f"bone '{bone.name}'"] = np.concatenate(held)
-        keys = target.data.shape_keys
-        values = {} if keys is None else seen(keys).key_blocks
-        for key in self._rig.shape_keys:
-            if not key.free:
-                numbers[f"shape key '{key.name}'"] = np.array(values[key.name].value)
-        return numbers
+                    values[f"bone '{bone.name}'"] = np.concatenate(held)
+        keys = target.single.keys
+        if keys is not None:
+            blocks = evaluated(keys).key_blocks
+            held_keys = [key.name for key in self._rig.shape_keys if not key.free]
+            values |= {f"shape key '{name}'": np.array(blocks[name].value) for name in held_keys}
+        return values
+
+
+class StillMesh:
+    """The mesh that is seen, modifiers included, where cameras alone are fitted.
+
+    Attributes:
+        mesh: the mesh in world space.
+        objects: as of `StillRig`.
+        shapes: as of `StillRig`; here the evaluated mesh is compared.
+    """
+
+    shapes = True
+
+    def __init__(self, target: Target, has_landmarks: bool) -> None:
+        """Raises InputError when the view layer shows a mesh that cannot be fitted, or landmarks have no vertices."""
+        self.objects = target.objects
+        self._single = target.single
+        graph = bpy.context.evaluated_depsgraph_get()
+        self.mesh: Mesh = read_shown_mesh(self._single, self._single.object.evaluated_get(graph))
+        if has_landmarks and len(self.mesh.vertices) != len(self._single.mesh.vertices):
+            raise InputError(
+                f"the modifiers of '{self._single.name}' change its vertices, so its landmarks cannot be found; "
+                "disable the modifiers or remove the landmarks."
+            )
+
+    def check(self, frame: int, evaluated: Evaluated) -> None:
+        """Raises InputError when the mesh that is seen is another one in this frame."""
+        found = read_shown_mesh(self._single, evaluated(self._single.object)).vertices
+        expected = self.mesh.vertices
+        if found.shape != expected.shape or np.abs(found - expected).max() > 1e-4 * np.ptp(expected, axis=0).max():
+            raise InputError(
+                f"'{self._single.name}' is different in frame {frame}, and cameras alone are fitted to what stands "
+                "still; optimize Object or Pose too, or untick Sequence."
+            )

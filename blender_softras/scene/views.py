@@ -4,21 +4,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import bpy
 import numpy as np
 
 from ..engine.softras import Camera, InputError, View
+from ..props import SOFTRAS_PG_view, settings_of
 from .background import first_background
 from .camera import camera_from_blender, parent_matrix
-from .frames import Seen
+from .frames import Evaluated
 from .landmarks import read_landmarks
 from .layer import is_enabled
 from .masks import MOVING, Footage, file_of
-
-if TYPE_CHECKING:
-    from ..props import SOFTRAS_PG_view
 
 
 @dataclass(frozen=True)
@@ -42,7 +39,7 @@ class Shot:
 
 def enabled_views(scene: bpy.types.Scene) -> list[SOFTRAS_PG_view]:
     """The items of the Views list that take part in a fit."""
-    return [item for item in scene.softras.views if item.enabled]
+    return [item for item in settings_of(scene).views if item.enabled]
 
 
 def check_item(item: SOFTRAS_PG_view, scene: bpy.types.Scene) -> None:
@@ -59,7 +56,7 @@ def check_item(item: SOFTRAS_PG_view, scene: bpy.types.Scene) -> None:
         )
     if item.image is None:
         raise InputError(f"view '{name}' has no image; choose one in the Views list, or disable the view.")
-    if scene.softras.sequence and item.image.source not in MOVING:
+    if settings_of(scene).sequence and item.image.source not in MOVING:
         raise InputError(
             f"the image of view '{name}' is a still image; make it an image sequence or a movie, or untick Sequence."
         )
@@ -71,7 +68,7 @@ def picture_of(item: SOFTRAS_PG_view, frame: int) -> int:
 
 
 def read_shot(
-    scene: bpy.types.Scene, number: int, item: SOFTRAS_PG_view, footage: Footage, frame: int, seen: Seen
+    scene: bpy.types.Scene, number: int, item: SOFTRAS_PG_view, footage: Footage, frame: int, evaluated: Evaluated
 ) -> tuple[Shot, View] | None:
     """An enabled item in a frame, for the engine; None where a sequence has no mask in it.
 
@@ -79,7 +76,7 @@ def read_shot(
     """
     picture = picture_of(item, frame)
     mask = footage.mask(picture, item.channel, item.threshold, item.invert)
-    if scene.softras.sequence and (mask is None or not mask.any()):
+    if settings_of(scene).sequence and (mask is None or not mask.any()):
         return None
     if mask is None:
         raise InputError(
@@ -87,7 +84,7 @@ def read_shot(
             f"the Start Frame of view '{item.camera.name}'."
         )
     height, width = mask.shape
-    camera_object = seen(item.camera)
+    camera_object = evaluated(item.camera)
     camera = camera_from_blender(camera_object, width, height, scene.render)
     background = first_background(item.camera)
     if background is None:
@@ -102,6 +99,6 @@ def read_shot(
         photo=photo,
         weight=item.weight,
         frame=frame,
-        landmarks=read_landmarks(item, camera, seen),
+        landmarks=read_landmarks(item, camera, evaluated),
     )
     return Shot(frame, number, item.camera, parent_matrix(camera_object), camera), view

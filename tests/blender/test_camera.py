@@ -101,7 +101,8 @@ def test_silhouettes_equal_cycles_masks(scene: bpy.types.Scene, engine_python: s
         height, width = mask.shape
         seen = part("scene.camera").camera_from_blender(camera, width, height, render)
         views.append(nouns.View(camera.name, seen, mask))
-    part("engine.softras.job").Job(views, part("scene.mesh").read_mesh(target)).save(tmp_path / "job")
+    single = part("scene.target").find_target(target, rigged=False).single
+    part("engine.softras.job").Job(views, part("scene.mesh").read_mesh(single)).save(tmp_path / "job")
     arguments = [engine_python, "-c", COMPARE, str(part("prefs").package_folder()), str(tmp_path / "job")]
     output = subprocess.run(arguments, check=True, capture_output=True, text=True).stdout
     iou = np.array([float(line.split()[0]) for line in output.splitlines()])

@@ -28,7 +28,7 @@ def locks(target: bpy.types.Object) -> list[str]:
 
 def test_the_defaults_fit_vertices_of_one_frame(still: bpy.types.Object) -> None:
     settings = bpy.context.scene.softras
-    assert part("scene.job").chosen(settings) == ["vertices"]
+    assert settings.optimize.chosen() == ["vertices"]
     assert problem() is None
     job = read_job(bpy.context.scene).job
     assert job.rig is None and job.settings["optimize"] == ["vertices"]

@@ -45,13 +45,18 @@ def data() -> Path:
     return folder
 
 
+def found(target: bpy.types.Object):
+    """The object as the target of a fit of its rig."""
+    return part("scene.target").find_target(target, rigged=True)
+
+
 def read(target: bpy.types.Object, optimize: tuple[str, ...]):
     bpy.context.view_layer.update()
-    return part("scene.rig").read_rig(target, optimize)
+    return part("scene.rig").read_rig(found(target), optimize)
 
 
 def write(target: bpy.types.Object, rig) -> None:
-    part("scene.channels").write_channels(part("scene.rig").channels_of(target, rig))
+    part("scene.channels").write_channels(part("scene.rig").channels_of(found(target), rig))
 
 
 def assert_same(vertices: np.ndarray, target: bpy.types.Object) -> None:
@@ -286,7 +291,7 @@ def test_a_mesh_beside_its_armature(snake, tmp_path, engine_python):
 def test_what_is_left_out_and_what_is_pinned(snake):
     snake.modifiers.new("Smooth", "SUBSURF")
     snake.modifiers.new("Other", "BEVEL").show_viewport = False
-    assert part("scene.rig").left_out(snake) == ["Smooth"]
+    assert found(snake).single.left_out == ["Smooth"]
     snake.modifiers.clear()
     bpy.context.view_layer.update()
     snake.data.shape_keys.key_blocks["Bumps"].mute = True

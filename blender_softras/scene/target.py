@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The target of a fit: the artist's mesh objects and what moves them, checked once and then passed on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import bpy
+
+from ..access import mesh_of, skeleton_of
+from ..engine.softras import InputError
+from .layer import is_enabled
+
+
+@dataclass(frozen=True)
+class MeshObject:
+    """A mesh object that is fitted.
+
+    The mesh and its shape keys are looked up in the object whenever they are asked for: a fit may give the object a
+    mesh of its own or its first shape key.
+
+    Attributes:
+        object: the object.
+        name: the name of the object when the target was made, for sentences after the object was deleted.
+        modifier: the name of the Armature modifier that deforms the mesh; None where no armature is read.
+    """
+
+    object: bpy.types.Object
+    name: str
+    modifier: str | None = None
+
+    @property
+    def mesh(self) -> bpy.types.Mesh:
+        """The mesh of the object, without modifiers."""
+        return mesh_of(self.object)
+
+    @property
+    def keys(self) -> bpy.types.Key | None:
+        """The shape keys of the mesh, or None."""
+        return self.mesh.shape_keys
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other objects use the same mesh."""
+        return self.mesh.users - self.mesh.use_fake_user > 1  # a fake user keeps the mesh, and is no object
+
+    @property
+    def left_out(self) -> list[str]:
+        """Names of the modifiers that are shown in the viewport and that a fit does not take into account."""
+        return [m.name for m in self.object.modifiers if m.show_viewport and m.name != self.modifier]
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a fit is of: mesh objects that are seen together in one silhouette, and what moves them.
+
+    Blender's references stay valid while the objects exist. One whose object was deleted, or replaced by an undo or
+    another file, raises ReferenceError when it is used; the writers of results look for that (`problem`).
+
+    Attributes:
+        meshes: one or more mesh objects.
+        armature: the armature object whose bones deform them, or None.
+        mover: the object whose transform moves all of them: the armature object where they are below it.
+    """
+
+    meshes: tuple[MeshObject, ...]
+    armature: bpy.types.Object | None
+    mover: bpy.types.Object
+
+    @property
+    def single(self) -> MeshObject:
+        """The mesh object, for what can be done with one only. Raises InputError where there are several."""
+        if len(self.meshes) > 1:
+            names = ", ".join(f"'{each.name}'" for each in self.meshes)
+            raise InputError(f"{names} cannot be fitted together; choose one of them.")
+        return self.meshes[0]
+
+    @property
+    def objects(self) -> set[bpy.types.Object]:
+        """All objects that the target consists of."""
+        return {*(each.object for each in self.meshes), self.mover} | ({self.armature} if self.armature else set())
+
+
+def find_target(ob: bpy.types.Object | None, *, rigged: bool) -> Target:
+    """The target of a fit of this object.
+
+    Args:
+        ob: what the artist chose.
+        rigged: look for the armature, which the fit reads. Otherwise the object is taken by itself, whatever its
+            modifiers are.
+
+    Raises InputError when the object cannot be fitted.
+    """
+    problem = target_problem(ob)
+    if problem or ob is None:
+        raise InputError(problem or "")
+    return bind(ob, rigged=rigged)
+
+
+def bind(ob: bpy.types.Object, *, rigged: bool) -> Target:
+    """A mesh object and what moves it, as `find_target`, but for the panel: the object may be unfit to be fitted now.
+
+    Raises InputError for an armature that the engine cannot follow.
+    """
+    binding = _armature_of(ob) if rigged else None
+    if binding is None:
+        return Target((MeshObject(ob, ob.name),), None, ob)
+    modifier, armature = binding
+    mover = armature if armature in parents_of(ob) else ob
+    return Target((MeshObject(ob, ob.name, modifier),), armature, mover)
+
+
+def target_problem(ob: bpy.types.Object | None) -> str | None:
+    """Why the object cannot be fitted, cheap enough for a poll; None when it can."""
+    if ob is None:
+        return "There is no mesh to fit; choose one in the Softras panel or make it the active object."
+    if not isinstance(ob.data, bpy.types.Mesh):
+        return f"'{ob.name}' is not a mesh; choose a mesh object to fit."
+    if ob.data.library is not None or ob.library is not None:
+        return f"'{ob.name}' is linked from another file; make it local first."
+    if not is_enabled(ob):
+        return (
+            f"'{ob.name}' is disabled in this view layer or not in it, so Blender does not know where it is; "
+            "enable it in the Outliner first."
+        )
+    if ob.data.is_editmode and ob.mode != "EDIT":
+        return f"The mesh of '{ob.name}' is in Edit Mode through another object; go back to Object Mode there first."
+    if ob.mode != "OBJECT":
+        return f"'{ob.name}' is in {ob.mode.replace('_', ' ').title()} Mode; go back to Object Mode first."
+    keys = ob.data.shape_keys
+    if keys is not None and not keys.use_relative:
+        return f"'{ob.name}' has absolute shape keys; tick Relative in its Shape Keys panel first."
+    if not ob.data.polygons:
+        return f"'{ob.name}' has no faces; a silhouette needs at least one."
+    return None
+
+
+def parents_of(ob: bpy.types.Object) -> list[bpy.types.Object]:
+    """The object's parent, the parent of that, and so on."""
+    parents = []
+    while ob.parent is not None:
+        ob = ob.parent
+        parents.append(ob)
+    return parents
+
+
+def _armature_of(ob: bpy.types.Object) -> tuple[str, bpy.types.Object] | None:
+    """The name of the one Armature modifier that deforms the object, and its armature object; None without any.
+
+    Raises InputError for an armature that the engine cannot follow.
+    """
+    if ob.parent is not None and ob.parent.type == "ARMATURE" and ob.parent_type == "ARMATURE":
+        raise InputError(
+            f"'{ob.name}' is deformed by its parent without a modifier; give it an Armature modifier and parent it "
+            "to the armature as an object."
+        )
+    found = [
+        (modifier, modifier.object)
+        for modifier in ob.modifiers
+        if isinstance(modifier, bpy.types.ArmatureModifier) and modifier.show_viewport and modifier.object is not None
+    ]
+    if not found:
+        return None
+    if len(found) > 1:
+        raise InputError(f"'{ob.name}' has {len(found)} Armature modifiers; disable all but one of them.")
+    ((modifier, armature),) = found
+    if modifier.use_bone_envelopes or not modifier.use_vertex_groups:
+        problem = "binds to bone envelopes; bind it to vertex groups only"
+    elif modifier.use_deform_preserve_volume:
+        problem = "preserves volume, which cannot be fitted; untick Preserve Volume"
+    elif modifier.vertex_group:
+        problem = "acts on one vertex group; clear that field"
+    elif armature.library is not None:
+        problem = f"uses '{armature.name}', which is linked from another file; make it local or override it"
+    elif armature.mode == "EDIT" or skeleton_of(armature).is_editmode:
+        problem = f"uses '{armature.name}', which is in Edit Mode; leave Edit Mode there"
+    elif skeleton_of(armature).pose_position == "REST":
+        problem = f"uses '{armature.name}', which shows its rest position; switch it to Pose Position"
+    elif not is_enabled(armature):
+        problem = f"uses '{armature.name}', which is disabled or not in this view layer; enable it in the Outliner"
+    else:
+        return modifier.name, armature
+    raise InputError(f"modifier '{modifier.name}' of '{ob.name}' {problem}.")
