@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import rigs
-import torch
 from fit_poses import DATA, fox_views, joints
 from scipy.spatial.transform import Rotation
 
 from softras import Landmark, Mesh, Rig, View
 from softras.fitting.observed.evaluate import evaluate
+from softras.fitting.observed.renderer import SOFT_ON_CPU
 from softras.fitting.poses.fit import closed
 from softras.fitting.poses.search import PoseSearch
 from softras.fitting.schedule import FINE, POSE
@@ -51,7 +51,7 @@ def helps(few: bool) -> Iterator[Row]:
 def search_of(rig: Rig, part: str, views: list[View], **weights: float) -> PoseSearch:
     """Of one frame, as a fit makes it."""
     cull = closed(Mesh(rig.vertices(), rig.mesh.faces))
-    return PoseSearch(rig, (part,), [views], weights=POSE_WEIGHTS | weights, cull=cull, device=torch.device("cpu"))
+    return PoseSearch(rig, (part,), [views], weights=POSE_WEIGHTS | weights, cull=cull, renderer=SOFT_ON_CPU)
 
 
 class Fox:

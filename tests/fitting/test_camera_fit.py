@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 import trimesh
 from fitting_scenes import hook, turned, views_of
 from rig_scenes import POSE, around, bent, matches, moved, pixel_errors, seen_from, shots
 
 from softras import Mesh, fit
 from softras.deform.cameras import rotations
+from softras.fitting.observed.renderer import SOFT_ON_CPU
 from softras.fitting.poses.object_search import spread
 from softras.fitting.starts.facing import best_apart, facings
 
@@ -141,10 +141,10 @@ def test_a_rig_of_cameras_is_found_from_the_other_side_of_the_object():
 def test_rotations_are_rated_and_the_true_one_is_among_the_best():
     mesh, views = hook(), views_of(hook(), 2, 96)
     off = turned(mesh, 100)
-    rated = facings(off, views, spread(600, np.pi), torch.device("cpu"))
+    rated = facings(off, views, spread(600, np.pi), SOFT_ON_CPU)
     assert len(rated) == 600 and rated[0].iou > 0.7 and rated[0].iou >= rated[-1].iou
     best = best_apart(rated, 5)
     truth = rotations(np.radians(-100) * np.array([[0, 1, 0]]))[0]
     angles = [np.degrees(np.arccos(np.clip((np.trace(f.rotation.T @ truth) - 1) / 2, -1, 1))) for f in best]
     assert min(angles) < 25
-    assert not facings(off, views, spread(600, np.pi), torch.device("cpu"), ended=lambda: True)
+    assert not facings(off, views, spread(600, np.pi), SOFT_ON_CPU, ended=lambda: True)

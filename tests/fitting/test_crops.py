@@ -12,6 +12,7 @@ from fitting_scenes import ball, camera_around, views_of
 from softras import InputError, Mesh, View
 from softras.fitting.observed.crops import crop_box, crop_views, resample
 from softras.fitting.observed.evaluate import evaluate
+from softras.fitting.observed.renderer import SOFT_ON_CPU
 from softras.fitting.observed.unit import UnitSpace
 from softras.fitting.starts.hull import carve
 
@@ -43,7 +44,7 @@ def test_a_crop_shows_the_mesh_where_its_mask_shows_it(cow, orthographic):
     unit = UnitSpace(np.array([0.3, -0.2, 0.1]), 1.7)
     crops = crop_views(views, cow.vertices, unit, 128, CPU)
     vertices = torch.as_tensor(unit.to_unit(cow.vertices)).float()
-    alpha = crops.render(vertices, torch.as_tensor(cow.faces), torch.arange(4), sigma=1e-7, cull=False)
+    alpha = crops.render(SOFT_ON_CPU, vertices, torch.as_tensor(cow.faces), torch.arange(4), blur=0.02, cull=False)
     target = crops.masks[:, 0]
     iou = (alpha * target).sum(dim=(1, 2)) / torch.maximum(alpha, target).sum(dim=(1, 2))
     assert (iou > 0.96).all()  # a mask of 160 pixels against a render of its crop: half a pixel off gives 0.93

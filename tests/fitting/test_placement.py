@@ -7,18 +7,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 import trimesh
 from fitting_scenes import ball, camera_around, hook, turned, views_of
 
 from softras import InputError, Mesh, fit
 from softras.deform.cameras import rotations
 from softras.fitting.observed.evaluate import evaluate
+from softras.fitting.observed.renderer import SOFT_ON_CPU
 from softras.fitting.starts.alignment import MOST_VIEWS, most_apart
 from softras.fitting.starts.placement import camera_inside, check_cameras, onto_masks, place
 
 HOOK = hook()
-CPU = torch.device("cpu")
 
 
 def placed(mesh, views):
@@ -52,15 +51,15 @@ def test_masks_cut_by_the_border_do_not_mislead(cow, cow_views):
 
 
 def test_only_what_the_masks_would_have_elsewhere_is_moved(cow, cow_views):
-    assert onto_masks(cow, cow_views, CPU) is None
-    assert onto_masks(turned(cow, 20), cow_views, CPU) is None  # a move by bounds would hardly help
+    assert onto_masks(cow, cow_views, SOFT_ON_CPU) is None
+    assert onto_masks(turned(cow, 20), cow_views, SOFT_ON_CPU) is None  # a move by bounds would hardly help
     for away in (
         turned(cow, 0, 1.0, 5.0),
         turned(cow, 0, 0.1),
         turned(cow, 0, 50.0),  # all cameras inside
         turned(cow, 0, 2.0, 0.2),  # some overlap
     ):
-        scale, _ = onto_masks(away, cow_views, CPU)
+        scale, _ = onto_masks(away, cow_views, SOFT_ON_CPU)
         assert scale == pytest.approx(np.ptp(cow.vertices[:, 1]) / np.ptp(away.vertices[:, 1]), rel=0.05)
 
 

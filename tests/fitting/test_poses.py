@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from softras import fit, load_views
 from softras.deform import CameraMoves
 from softras.fitting.observed.evaluate import evaluate
+from softras.fitting.observed.renderer import SOFT_ON_CPU
 from softras.fitting.poses.search import PoseSearch
 from softras.fitting.schedule import POSE, PoseStage
 from softras.fitting.solvers.levenberg import Parameters
@@ -37,7 +37,7 @@ def rigs():
 def search(rigs) -> PoseSearch:
     """Of the first frame from the rest pose."""
     views = [view for view in load_views(DATA / "fox_walk") if view.name.startswith("f00")]
-    return PoseSearch(rigs.fox(DATA), ("pose",), [views], weights=WEIGHTS, cull=True, device=torch.device("cpu"))
+    return PoseSearch(rigs.fox(DATA), ("pose",), [views], weights=WEIGHTS, cull=True, renderer=SOFT_ON_CPU)
 
 
 @needs_fox
@@ -47,7 +47,7 @@ def test_of_several_first_stages_the_one_that_ends_best_is_taken(rigs) -> None:
     ends = []
     for tries in (1, 3):
         frames = [[view for view in every if view.name.startswith(f"f0{frame}")] for frame in (0, 7)]
-        search = PoseSearch(rigs.fox(DATA), ("pose",), frames, weights=WEIGHTS, cull=True, device=torch.device("cpu"))
+        search = PoseSearch(rigs.fox(DATA), ("pose",), frames, weights=WEIGHTS, cull=True, renderer=SOFT_ON_CPU)
         costs = []
         for frame in range(2):
             search.random = np.random.default_rng(0)

@@ -16,6 +16,7 @@ from ..rig import Rig, carried_frame
 from ..views import View, mean_iou
 from .doubts import doubts, remarks
 from .observed.evaluate import evaluate, larger, thinned
+from .observed.renderer import RENDERERS, Renderer
 from .poses.fit import PoseFit, rig_of
 from .progress import FitResult, Journal, Progress
 from .settings import Settings
@@ -74,23 +75,24 @@ def _told(
 ) -> Iterator[Progress | FitResult]:
     """The events of the fit to the views whose masks tell something, with what the user should know of it."""
     device = _device(settings.device)
+    renderer = RENDERERS[settings.renderer](device)
     journal.notes += doubts(views, cameras_known="cameras" not in settings.optimize, ended=lambda: journal.left() <= 0)
     views = [replace(view, weight=0.0) if view.weight > 0 and view.blank() else view for view in views]
-    known = _iou_of_the_start(start, views, device, journal)
+    known = _iou_of_the_start(start, views, renderer, journal)
     said = 0
-    for event in _events(start, views, lock, settings, journal, device):
+    for event in _events(start, views, lock, settings, journal, renderer):
         if not isinstance(event, FitResult):
             yield replace(event, notes=[one_line(note) for note in journal.notes[said:]])
             said = len(journal.notes)
             continue
-        result = event if start is None or known is None else _at_least_the_start(event, start, known, views, device)
+        result = event if start is None or known is None else _at_least_the_start(event, start, known, views, renderer)
         notes = remarks(views, result.iou, settings.optimize) if result.status == "finished" else []
         notes = result.notes + notes + _device_notes(device)
         yield replace(result, notes=[one_line(note) for note in notes])
 
 
 def _iou_of_the_start(
-    start: Mesh | Rig | None, views: list[View], device: torch.device, journal: Journal
+    start: Mesh | Rig | None, views: list[View], renderer: Renderer, journal: Journal
 ) -> float | None:
     """The mean IoU of the start, of large images by a part of their pixels.
 
@@ -100,7 +102,7 @@ def _iou_of_the_start(
         return None
     mesh, few = _mesh_of(start), [thinned(view) for view in views]
     with journal.measuring(larger(views, few)):
-        return mean_iou(evaluate(mesh.vertices, mesh.faces, few, device), views)
+        return mean_iou(evaluate(mesh.vertices, mesh.faces, few, renderer), views)
 
 
 def _mesh_of(start: Mesh | Rig) -> Mesh:
@@ -109,14 +111,14 @@ def _mesh_of(start: Mesh | Rig) -> Mesh:
 
 
 def _at_least_the_start(
-    result: FitResult, start: Mesh | Rig, rough: float, views: list[View], device: torch.device
+    result: FitResult, start: Mesh | Rig, rough: float, views: list[View], renderer: Renderer
 ) -> FitResult:
     """The result, or the start where that matches the masks better; `rough` is about the start's mean IoU."""
     found = mean_iou(result.iou, views)
     if found > rough + ROUGH:
         return result
     mesh = _mesh_of(start)
-    iou = evaluate(mesh.vertices, mesh.faces, views, device)
+    iou = evaluate(mesh.vertices, mesh.faces, views, renderer)
     if found >= mean_iou(iou, views):
         return result
     rigs = dict.fromkeys(result.rigs, rig_of(start) if isinstance(start, Mesh) else start)
@@ -136,14 +138,14 @@ def _events(
     lock: np.ndarray | None,
     settings: Settings,
     journal: Journal,
-    device: torch.device,
+    renderer: Renderer,
 ) -> Iterator[Progress | FitResult]:
     result: FitResult | None = None
     vertices_too = "vertices" in settings.optimize
     if settings.moves:
         assert start is not None
         share = POSE_SHARE if vertices_too else 1.0
-        for event in PoseFit(start, views, settings, device, journal, share * journal.max_seconds).events():
+        for event in PoseFit(start, views, settings, renderer, journal, share * journal.max_seconds).events():
             if isinstance(event, FitResult):
                 result = event
             else:
@@ -159,13 +161,13 @@ def _events(
         if isinstance(start, Rig) and not rigs:
             rigs = {views[0].frame: start}
         if mesh is not None and not settings.moves and settings.place == "auto" and lock is None:
-            for found in aligned(mesh, views, settings, device, journal):
+            for found in aligned(mesh, views, settings, renderer, journal):
                 if isinstance(found, Mesh):
                     mesh = found
                 else:
                     yield replace(found, rigs=rigs)
         cameras = [view.camera for view in views] if "cameras" in settings.optimize else None
-        for event in VertexFit(mesh, views, lock, settings, device, journal).events():
+        for event in VertexFit(mesh, views, lock, settings, renderer, journal).events():
             if isinstance(event, FitResult):
                 result = _on_top(event, rigs, result)
             elif event.vertices is not None:

@@ -11,6 +11,7 @@ import numpy as np
 from ..checks import affine, flag, mapping, names, numbers, one_of, positive, whole
 from ..deform.mirror import AXES
 from ..errors import InputError, shown
+from .observed.renderer import RENDERERS
 from .schedule import VARIABLES, Stage, default_schedule
 
 MODES = ("refine", "reconstruct")
@@ -44,6 +45,7 @@ class Settings:
             cameras from all sides.
         seed: of the order in which views are visited; on the CPU the same seed gives the same result.
         device: "auto", "cpu" or "cuda".
+        renderer: what draws the silhouettes that are compared with the masks, of `RENDERERS`.
         place: "auto" brings the mesh onto the masks first where it clearly matches them better so: moved and scaled,
             and with free vertices alone turned too (unless a lock mask or symmetry holds them); or "never".
         symmetry: mirror axis "x", "y" or "z" of the displacements, or None.
@@ -68,6 +70,7 @@ class Settings:
     turns: int = 30
     seed: int = 0
     device: str = "auto"
+    renderer: str = "soft"
     place: str = "auto"
     symmetry: str | None = None
     symmetry_frame: tuple[float, ...] | None = None
@@ -118,6 +121,7 @@ class Settings:
             turns=whole("turns", self.turns, 0, MOST_TURNS),
             seed=whole("seed", self.seed, 0),
             device=one_of("device", self.device, ("auto", "cpu", "cuda")),
+            renderer=one_of("renderer", self.renderer, tuple(RENDERERS)),
             place=one_of("place", self.place, ("auto", "never")),
             symmetry=None if self.symmetry is None else one_of("symmetry", self.symmetry, AXES),
             symmetry_frame=None if self.symmetry_frame is None else _frame(self.symmetry_frame),

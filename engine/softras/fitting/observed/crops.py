@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from ...camera import Camera
-from ...raster.silhouettes.ops import silhouettes
 from ...render.silhouette import camera_tensors
 from ...views import View
+from .renderer import Cameras, Renderer
 from .unit import UnitSpace
 
 MARGIN = 0.06  # of the object's side, on each side
@@ -28,23 +28,28 @@ class Crops:
     Attributes:
         masks: (N, 2, S, S): the mask where it is known, and how much of the pixel is known (not ignored and inside
             the image), 0..1.
-        cameras: keyword arguments of `silhouettes` with N rows each.
+        cameras: the cameras of the crops, in unit space, as a `Renderer` takes them.
     """
 
     masks: Tensor
-    cameras: dict[str, Tensor]
+    cameras: Cameras
 
     @property
     def resolution(self) -> int:
         """Side of a crop in pixels."""
         return self.masks.shape[-1]
 
-    def render(self, vertices: Tensor, faces: Tensor, views: Tensor, *, sigma: float, cull: bool) -> Tensor:
-        """(B, S, S) soft silhouettes in the views of the given indices (B,)."""
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of a crop in pixels."""
+        return self.resolution, self.resolution
+
+    def render(
+        self, renderer: Renderer, vertices: Tensor, faces: Tensor, views: Tensor, *, blur: float, cull: bool
+    ) -> Tensor:
+        """(B, S, S) silhouettes in the views of the given indices (B,)."""
         cameras = {name: rows[views.to(rows.device)] for name, rows in self.cameras.items()}
-        return silhouettes(
-            vertices, faces, height=self.resolution, width=self.resolution, sigma=sigma, cull=cull, **cameras
-        )
+        return renderer.alpha(vertices, faces, cameras, self.size, blur=blur, cull=cull)
 
     def masks_of(self, views: Tensor) -> list[Tensor]:
         """(2, S, S) of each view of the given indices, without copying."""

@@ -8,8 +8,9 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from ...render.silhouette import hard_silhouettes
+from ...render.silhouette import camera_tensors
 from ...views import View
+from .renderer import SOFT_ON_CPU, Renderer
 from .unit import UnitSpace
 
 PIXELS = 1 << 24  # rendered at once
@@ -17,7 +18,7 @@ ENOUGH = 1 << 20  # pixels of a view that tell how a fit goes
 
 
 def evaluate(
-    vertices: np.ndarray, faces: np.ndarray, views: Sequence[View], device: torch.device | str = "cpu"
+    vertices: np.ndarray, faces: np.ndarray, views: Sequence[View], renderer: Renderer = SOFT_ON_CPU
 ) -> np.ndarray:
     """(N,) intersection over union of the mesh's hard silhouette and each view's mask, at the image's own size.
 
@@ -27,10 +28,11 @@ def evaluate(
     Args:
         vertices: (V, 3) world points.
         faces: (F, 3).
+        renderer: of the silhouette.
     """
     unit = UnitSpace.around(np.asarray(vertices))  # float32 would not do for a model far from the world's origin
-    points = torch.as_tensor(unit.to_unit(np.asarray(vertices)), dtype=torch.float32, device=device)
-    triangles = torch.as_tensor(np.asarray(faces), dtype=torch.int64, device=device)
+    points = torch.as_tensor(unit.to_unit(np.asarray(vertices)), dtype=torch.float32, device=renderer.device)
+    triangles = torch.as_tensor(np.asarray(faces), dtype=torch.int64, device=renderer.device)
     sizes: dict[tuple[int, int], list[int]] = {}
     for i, view in enumerate(views):
         sizes.setdefault(view.mask.shape, []).append(i)
@@ -39,9 +41,8 @@ def evaluate(
         many = max(1, PIXELS // (height * width))
         for start in range(0, len(members), many):
             part = members[start : start + many]
-            silhouettes = (
-                hard_silhouettes(points, triangles, [unit.camera(views[i].camera) for i in part]).cpu().numpy()
-            )
+            cameras = camera_tensors([unit.camera(views[i].camera) for i in part], torch.float32, renderer.device)
+            silhouettes = renderer.hard(points, triangles, cameras, (height, width)).cpu().numpy()
             for i, silhouette in zip(part, silhouettes, strict=True):
                 iou[i] = intersection_over_union(silhouette, views[i])
     return iou

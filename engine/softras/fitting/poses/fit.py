@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
 from scipy.spatial.transform import Rotation
 
 from ...camera import Camera
@@ -19,6 +18,7 @@ from ...rig import Rig, Transform
 from ...views import View, mean_iou
 from ..observed.crops import mask_bounds
 from ..observed.evaluate import evaluate, larger, thinned
+from ..observed.renderer import Renderer
 from ..progress import FitResult, Journal, Progress
 from ..schedule import CAMERAS, FINE, FINEST, JOINT, OBJECT, POSE, POSE_NEAR, SHAPE
 from ..settings import Settings
@@ -49,7 +49,7 @@ class PoseFit:
         start: Mesh | Rig,
         views: list[View],
         settings: Settings,
-        device: torch.device,
+        renderer: Renderer,
         journal: Journal,
         max_seconds: float,
         *,
@@ -57,7 +57,7 @@ class PoseFit:
     ) -> None:
         """max_seconds: since the journal's start; finest: whether the last, sharpest stages are wanted."""
         self.finest = finest
-        self.given, self.views, self.settings, self.device = start, views, settings, device
+        self.given, self.views, self.settings, self.renderer = start, views, settings, renderer
         self.journal, self.max_seconds = journal, max_seconds
         self.parts = tuple(part for part in PARTS if part in settings.optimize)
         self.cull = bool(settings.cull)
@@ -125,7 +125,7 @@ class PoseFit:
         views = [
             self.views[i] for i in next(filter(None, self.used))
         ]  # of the first frame: later ones may be elsewhere
-        found = onto_masks(mesh, views, self.device) if self.settings.place == "auto" and free else None
+        found = onto_masks(mesh, views, self.renderer) if self.settings.place == "auto" and free else None
         self.placed = found is not None
         if found is not None:
             scale, onto = found
@@ -148,7 +148,7 @@ class PoseFit:
             frames,
             weights=settings.term_weights(),
             cull=self.cull,
-            device=self.device,
+            renderer=self.renderer,
             seed=settings.seed,
             pause=self.pause,
         )
@@ -263,7 +263,7 @@ class PoseFit:
         rig = replace(rig, transform=replace(rig.transform, location=shown, free_scale=False))
         self.search = self.begin_search(("object",), [views], rig)
         mesh = self.search.level(OBJECT[0]).mesh
-        rated = facings(mesh, views, spread(FACINGS, np.pi), self.device, self.ended)
+        rated = facings(mesh, views, spread(FACINGS, np.pi), self.renderer, self.ended)
         turns = [Rotation.from_matrix(facing.rotation) for facing in best_apart(rated, TRIED)]
         ends: list[tuple[float, np.ndarray]] = []
         yield from self.follow(search_turns(self.search, 0, OBJECT, turns, ends))
@@ -397,7 +397,7 @@ class PoseFit:
         for f in frames:
             rig, index = self.rigs[f], np.flatnonzero(self.of({f})).tolist()
             seen = [_moved(views[i], self.views[i].camera, self.cameras[i]) for i in index]
-            iou[index] = evaluate(rig.vertices(), rig.mesh.faces, seen, self.device)
+            iou[index] = evaluate(rig.vertices(), rig.mesh.faces, seen, self.renderer)
         return iou
 
     def event(self, **shown: Any) -> Progress:

@@ -17,10 +17,9 @@ from torch import Tensor
 from ...deform.cameras import COUNT, CameraMoves
 from ...deform.posed import PosedRig
 from ...raster.algebra import product, root
-from ...raster.silhouettes.jacobian import silhouettes_jacobian
-from ...raster.silhouettes.ops import silhouettes
 from ...raster.sums import whole
 from ..observed.crops import Crops
+from ..observed.renderer import Renderer
 from ..observed.unit import UnitSpace
 from ..solvers.levenberg import Model, Parameters
 from .landmarks import Arrays, Pins
@@ -51,6 +50,7 @@ class PoseObjective:
         unit: UnitSpace,
         frames: Sequence[FrameViews],
         *,
+        renderer: Renderer,
         blur: float,
         cull: bool,
         moves: CameraMoves | None = None,
@@ -66,6 +66,7 @@ class PoseObjective:
         Args:
             figure: of float64, on the CPU.
             faces: (F, 3) of its mesh.
+            renderer: of the silhouettes.
             blur: of the silhouettes, in pixels of the crops.
             home: (P,) pose that the prior pulls to; zeros for the rig as given.
             prior, smoothness: weights of the squared way from home and from the frame before, in units.
@@ -74,7 +75,7 @@ class PoseObjective:
         """
         self.pause = pause
         self.figure, self.unit, self.frames, self.moves = figure, unit, list(frames), moves
-        self.blur, self.cull = blur, cull
+        self.renderer, self.blur, self.cull = renderer, blur, cull
         self.prior, self.smoothness = prior, smoothness
         self._camera_prior = np.zeros(0) if moves is None else camera_prior / moves.units.ravel() ** 2
         self.home = np.zeros(figure.count) if home is None else home
@@ -110,14 +111,16 @@ class PoseObjective:
             self.pause()
             vertices, cameras = self.seen(f, x)
             d_vertices, *of_cameras = self._derivatives(f, x)
-            found = silhouettes_jacobian(
+            found = self.renderer.jacobian(
                 vertices,
                 self._faces,
+                cameras,
+                frame.crops.size,
                 d_vertices=d_vertices,
                 d_K=of_cameras[0],
                 d_world_to_camera=of_cameras[1],
-                **self._render(frame),
-                **cameras,
+                blur=self.blur,
+                cull=self.cull,
             )
             residuals = self._residuals(f, found.alpha)
             model.cost += 0.5 * float(whole(residuals.double().square()))
@@ -149,7 +152,8 @@ class PoseObjective:
         key = _key(f, x)
         if self._rendered[f][0] != key:
             with torch.no_grad():
-                alpha = silhouettes(vertices, self._faces, **self._render(self.frames[f]), **cameras)
+                size = self.frames[f].crops.size
+                alpha = self.renderer.alpha(vertices, self._faces, cameras, size, blur=self.blur, cull=self.cull)
             self._rendered[f] = key, alpha
         return self._rendered[f][1]
 
@@ -208,10 +212,6 @@ class PoseObjective:
     def _residuals(self, f: int, alpha: Tensor) -> Tensor:
         """(N, S, S) scaled difference of silhouettes and masks, zero where nothing is known."""
         return self._scales[f] * alpha - self._targets[f]
-
-    def _render(self, frame: FrameViews) -> dict[str, Any]:
-        size = frame.crops.resolution
-        return {"height": size, "width": size, "sigma": (2 * self.blur / size) ** 2, "cull": self.cull}
 
     def _derivatives(self, f: int, x: Parameters) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """(V, 3, Q), (N, 3, 3, Q) and (N, 4, 4, Q): what vertices and cameras follow, a frame's parameters and then, if

@@ -14,6 +14,7 @@ from ...mesh import Mesh
 from ...rig import Rig
 from ...views import View
 from ..observed.crops import Crops, crop_views
+from ..observed.renderer import Renderer
 from ..observed.unit import UnitSpace
 from ..schedule import PoseStage
 from ..solvers.levenberg import LevenbergMarquardt, Parameters
@@ -69,7 +70,7 @@ class PoseSearch:
         *,
         weights: dict[str, float],
         cull: bool,
-        device: torch.device,
+        renderer: Renderer,
         seed: int = 0,
         pause: Callable[[], None] = lambda: None,
     ) -> None:
@@ -86,7 +87,7 @@ class PoseSearch:
         self.frames = [list(views) for views in frames]
         self.views = [view for views in self.frames for view in views]
         self._pinned = sorted({int(self._place[mark.vertex]) for view in self.views for mark in view.landmarks})
-        self.weights, self.cull, self.device = weights, cull, device
+        self.weights, self.cull, self.renderer = weights, cull, renderer
         self.random = np.random.default_rng(seed)
         self.poses = np.zeros((len(self.frames), self.figure.count))
         self.costs = np.full(len(self.frames), np.inf)
@@ -132,7 +133,7 @@ class PoseSearch:
         for f, pose in zip(frames, poses, strict=True):
             self.pause()
             views = self.frames[f]
-            crops = crop_views(views, self.world(pose), self.unit, stage.resolution, self.device)
+            crops = crop_views(views, self.world(pose), self.unit, stage.resolution, self.renderer.device)
             weights = np.array([view.weight for view in views], dtype=float)
             seen.append(FrameViews(crops, weights, self._first[f] + np.arange(len(views))))
             pins.append(self._landmarks(views, crops, level))
@@ -141,6 +142,7 @@ class PoseSearch:
             level.mesh.faces,
             self.unit,
             seen,
+            renderer=self.renderer,
             blur=stage.blur,
             cull=self.cull,
             prior=stage.prior * self.weights["prior"],

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
-import torch
 from scipy.spatial.transform import Rotation
 
 from ...mesh import Mesh
 from ...views import View, mean_iou
+from ..observed.renderer import Renderer
 from ..poses.fit import PoseFit
 from ..progress import FitResult, Journal, Progress
 from ..settings import Settings
@@ -21,13 +21,13 @@ MOST_VIEWS = 8  # that the search for the object looks at: more say nothing new 
 
 
 def aligned(
-    mesh: Mesh, views: list[View], settings: Settings, device: torch.device, journal: Journal
+    mesh: Mesh, views: list[View], settings: Settings, renderer: Renderer, journal: Journal
 ) -> Iterator[Progress | Mesh]:
     """The progress of a search for the object; the last item is the mesh, moved where that matches clearly better.
 
     A mesh that stays is the one given. One that must stay symmetric is not searched for, since its plane stays.
     """
-    if settings.symmetry is not None or overlap(mesh, [view for view in views if view.weight > 0], device) >= MATCHED:
+    if settings.symmetry is not None or overlap(mesh, [view for view in views if view.weight > 0], renderer) >= MATCHED:
         yield mesh
         return
     alone = replace(settings, optimize=("object",), known_frame=None)
@@ -35,7 +35,7 @@ def aligned(
     counting = [view for view in views if view.weight > 0]
     all_seen = len(counting) <= MOST_VIEWS
     views = views if all_seen else most_apart(counting, MOST_VIEWS)
-    search = PoseFit(mesh, views, alone, device, journal, SHARE * journal.max_seconds, finest=False)
+    search = PoseFit(mesh, views, alone, renderer, journal, SHARE * journal.max_seconds, finest=False)
     started: float | None = None
     for event in search.events():
         if isinstance(event, FitResult):

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
 
 from ...mesh import Mesh
-from ...raster.silhouettes.ops import silhouettes
 from ...render.silhouette import camera_tensors
 from ...views import View
 from ..observed.crops import mask_bounds, resample, visible_pixels
+from ..observed.renderer import Renderer
 from ..observed.unit import UnitSpace
 
 SIZE = 40  # pixels of a side of the images
-SIGMA = (1 / SIZE) ** 2  # half a pixel of blur
+BLUR = 0.5  # pixels
 MARGIN = 1.1  # times the longer side of the silhouette's box: the side of an image
 AT_ONCE = 128  # images
 APART = np.radians(15)  # between rotations of which both are worth a try
@@ -41,7 +40,7 @@ def facings(
     mesh: Mesh,
     views: Sequence[View],
     rotations: Sequence[Rotation],
-    device: torch.device,
+    renderer: Renderer,
     ended: Callable[[], bool] = lambda: False,
 ) -> list[Facing]:
     """All rotations of a mesh, the best first; of one moment's views, whose cameras stay beside one another.
@@ -53,7 +52,7 @@ def facings(
         ended: asked between the smallest parts; once it returns True, what is not rated yet is left out.
     """
     points = mesh.vertices[np.unique(mesh.faces)]
-    unit = UnitSpace.around(points)
+    unit, device = UnitSpace.around(points), renderer.device
     corners, faces = unit.to_unit(points), torch.as_tensor(mesh.faces, dtype=torch.int64, device=device)
     vertices = torch.as_tensor(unit.to_unit(mesh.vertices), dtype=torch.float32, device=device)
     targets = []
@@ -76,9 +75,9 @@ def facings(
                 pixels = visible_pixels(camera, corners)
                 ends = (pixels.min(axis=0), pixels.max(axis=0)) if len(pixels) else (np.zeros(2), np.ones(2))
                 cameras.append(camera.crop(*_square(*ends), SIZE, SIZE))
-            tensors: dict[str, Any] = camera_tensors(cameras, torch.float32, device)
             with torch.no_grad():
-                alpha = silhouettes(vertices, faces, **tensors, height=SIZE, width=SIZE, sigma=SIGMA)
+                seen_from = camera_tensors(cameras, torch.float32, device)
+                alpha = renderer.alpha(vertices, faces, seen_from, (SIZE, SIZE), blur=BLUR, cull=False)
             both = (target[1] * torch.minimum(alpha, target[0])).sum(dim=(1, 2))
             either = (target[1] * torch.maximum(alpha, target[0])).sum(dim=(1, 2))
             scores[n] = (both / either.clamp_min(1e-6)).cpu().numpy()

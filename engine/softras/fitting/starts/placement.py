@@ -14,6 +14,7 @@ from ...errors import InputError
 from ...mesh import Mesh
 from ...views import View
 from ..observed.crops import crop_views, mask_bounds
+from ..observed.renderer import Renderer
 from ..observed.unit import UnitSpace
 from ..vertices.terms import silhouette_iou_loss
 
@@ -22,6 +23,7 @@ MATCHED = 0.85  # mean IoU from which on it counts as placed
 PLACED = "place='never' leaves it where it is"  # in the notes of what was moved first
 GAIN = 1.1  # times the mean IoU: what a move must bring where mesh and masks overlap already
 SHORTFALL = 0.6  # of what is missing to IoU 1, at most left over by what is clearly better
+BLUR = 0.064  # pixels of the silhouettes by which the overlap of a mesh and the masks is measured
 PRIOR = 1e-3  # keeps what the masks leave open (the depth in a single view) near where it was
 
 
@@ -30,31 +32,32 @@ def clearly_better(found: float, before: float) -> bool:
     return 1 - found < SHORTFALL * (1 - before)
 
 
-def overlap(mesh: Mesh, views: Sequence[View], device: torch.device) -> float:
+def overlap(mesh: Mesh, views: Sequence[View], renderer: Renderer) -> float:
     """Mean soft IoU of the mesh with the masks, at some 128 pixels. 0 if half of them see it from inside.
 
     Where fewer do, they do not count: a camera that is wrong is no reason to move the mesh.
     """
     unit = UnitSpace.around(mesh.vertices)
+    device = renderer.device
     crops = crop_views(views, mesh.vertices, unit, 128, device)
     vertices = torch.as_tensor(unit.to_unit(mesh.vertices), dtype=torch.float32, device=device)
     faces = torch.as_tensor(mesh.faces, dtype=torch.int64, device=device)
     everything = torch.arange(len(views), device=device)
-    alpha = crops.render(vertices, faces, everything, sigma=1e-6, cull=False)
+    alpha = crops.render(renderer, vertices, faces, everything, blur=BLUR, cull=False)
     iou = 1 - silhouette_iou_loss(alpha, crops.masks_of(everything)).cpu().numpy()
     outside = np.array([not camera_inside(view.camera, mesh) for view in views])
     return float(iou[outside].mean()) if 2 * outside.sum() > len(views) else 0.0
 
 
 def onto_masks(
-    mesh: Mesh, views: Sequence[View], device: torch.device, *, only_from_afar: bool = False
+    mesh: Mesh, views: Sequence[View], renderer: Renderer, *, only_from_afar: bool = False
 ) -> tuple[float, np.ndarray] | None:
     """Scale, and the (4, 4) matrix of all that moves the mesh onto the masks; None where it is there already.
 
     The mesh stays where its overlap with the masks is good, or is some and would hardly be better elsewhere; or, with
     `only_from_afar`, wherever there is some.
     """
-    before = overlap(mesh, views, device)
+    before = overlap(mesh, views, renderer)
     if before >= (OVERLAP if only_from_afar else MATCHED):
         return None
     used = np.unique(mesh.faces)
@@ -62,7 +65,7 @@ def onto_masks(
     matrix = np.eye(4) * [scale, scale, scale, 1]
     matrix[:3, 3] = pivot - scale * pivot + shift
     moved = Mesh(mesh.vertices @ matrix[:3, :3].T + matrix[:3, 3], mesh.faces)
-    if before >= OVERLAP and overlap(moved, views, device) < GAIN * before:
+    if before >= OVERLAP and overlap(moved, views, renderer) < GAIN * before:
         return None
     return scale, matrix
 

@@ -14,6 +14,7 @@ from ...mesh import Mesh
 from ...views import View, mean_iou
 from ..observed.crops import FINEST, Crops, crop_box, crop_views
 from ..observed.evaluate import evaluate, larger, thinned
+from ..observed.renderer import Renderer
 from ..observed.unit import UnitSpace
 from ..progress import FitResult, Journal, Progress
 from ..schedule import Stage
@@ -37,11 +38,12 @@ class VertexFit:
         views: list[View],
         lock: np.ndarray | None,
         settings: Settings,
-        device: torch.device,
+        renderer: Renderer,
         journal: Journal,
     ) -> None:
         self.start, self.views, self.lock = mesh, views, lock
-        self.settings, self.device, self.journal = settings, device, journal
+        self.settings, self.renderer, self.journal = settings, renderer, journal
+        self.device = renderer.device
         self.weights = settings.term_weights()
         self.random = np.random.default_rng(settings.seed)
         self.batch = settings.batch
@@ -68,7 +70,7 @@ class VertexFit:
         if self.late and self.journal.status == "finished":
             self.journal.status = "out of time"
         if any(view is not watched for view, watched in zip(self.views, self.watched, strict=True)):
-            self.best_iou = evaluate(self.best.vertices, self.best.faces, self.views, self.device)
+            self.best_iou = evaluate(self.best.vertices, self.best.faces, self.views, self.renderer)
         journal = self.journal
         cameras = [view.camera for view in self.views]
         yield FitResult(
@@ -100,7 +102,7 @@ class VertexFit:
         wanted = self.settings.place == "auto" and self.lock is None
         # A mesh that is moved leaves its plane of symmetry, which stays: only one that is far away is worth that.
         from_afar = mirror is not None
-        found = onto_masks(mesh, self.counting, self.device, only_from_afar=from_afar) if wanted else None
+        found = onto_masks(mesh, self.counting, self.renderer, only_from_afar=from_afar) if wanted else None
         if found is not None:
             scale, onto = found
             loose = np.ones(len(mesh.vertices), dtype=bool)
@@ -208,10 +210,8 @@ class VertexFit:
         self, stage: Stage, crops: Crops, optimizer: Adam, batch: torch.Tensor, done: float
     ) -> dict[str, float]:
         """One step; returns the weighted value of each term."""
-        blur = _between(stage.blur, done)
-        vertices = self.model.vertices()
-        sigma = (2 * blur / crops.resolution) ** 2
-        alpha = crops.render(vertices, self.model.faces, batch, sigma=sigma, cull=self.cull)
+        vertices, blur = self.model.vertices(), _between(stage.blur, done)
+        alpha = crops.render(self.renderer, vertices, self.model.faces, batch, blur=blur, cull=self.cull)
         weights = torch.tensor([self.views[i].weight for i in batch.tolist()], dtype=alpha.dtype, device=self.device)
         objective = self.model.objective
         terms = objective.silhouette(alpha, crops.masks_of(batch), weights)
@@ -224,7 +224,7 @@ class VertexFit:
         """The event of this moment with its IoU; the best such state is kept."""
         vertices, faces = self.model.world_vertices(), self.model.mesh.faces
         with self.journal.measuring(larger(self.views, self.watched)):
-            iou = evaluate(vertices, faces, self.watched, self.device)
+            iou = evaluate(vertices, faces, self.watched, self.renderer)
         if self.best is None or self.weighted(iou) >= self.weighted(self.best_iou):
             self.best, self.best_iou = Mesh(vertices, faces), iou
         return self.event(stage, loss, iou, vertices)

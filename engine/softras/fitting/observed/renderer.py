@@ -1,0 +1,120 @@
+"""The seam between a fit and what draws silhouettes for it: three calls, and blur in pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from ...raster.silhouettes.jacobian import Jacobian, silhouettes_jacobian
+from ...raster.silhouettes.ops import silhouettes
+from ...render.silhouette import HARD_SIGMA
+
+# The tensors K (N, 3, 3), world_to_camera (N, 4, 4), orthographic (N,) and near (N,): `camera_tensors` of N cameras.
+Cameras = dict[str, Any]
+
+
+class Renderer(Protocol):
+    """Draws the silhouettes of a mesh in N cameras, on one device.
+
+    The arguments of all three calls: vertices (V, 3) float32; faces (F, 3) int64; cameras, N of them; the image's size
+    (height, width) in pixels. `blur` is the distance in pixels over which an outline is softened; a renderer that
+    softens nothing takes no notice of it. `cull` leaves out faces that are seen from behind.
+    """
+
+    @property
+    def device(self) -> torch.device:
+        """Where all tensors are."""
+
+    def alpha(
+        self, vertices: Tensor, faces: Tensor, cameras: Cameras, size: tuple[int, int], *, blur: float, cull: bool
+    ) -> Tensor:
+        """(N, H, W) in 0..1, differentiable to the vertices: how much of each pixel the mesh covers."""
+
+    def jacobian(
+        self,
+        vertices: Tensor,
+        faces: Tensor,
+        cameras: Cameras,
+        size: tuple[int, int],
+        *,
+        d_vertices: Tensor,
+        d_K: Tensor | None,
+        d_world_to_camera: Tensor | None,
+        blur: float,
+        cull: bool,
+    ) -> Jacobian:
+        """The same alpha, and its derivatives by P parameters at the pixels whose alpha they change.
+
+        Args:
+            d_vertices: (V, 3, P) derivatives of the vertices.
+            d_K: (N, 3, 3, P) derivatives of the cameras' K; None where no camera changes.
+            d_world_to_camera: (N, 4, 4, P), likewise.
+        """
+
+    def hard(self, vertices: Tensor, faces: Tensor, cameras: Cameras, size: tuple[int, int]) -> Tensor:
+        """(N, H, W) bool: whether a face covers the pixel's centre. No gradient."""
+
+
+@dataclass(frozen=True)
+class SoftRenderer:
+    """The soft silhouettes of `softras.silhouettes`."""
+
+    device: torch.device
+
+    def alpha(
+        self, vertices: Tensor, faces: Tensor, cameras: Cameras, size: tuple[int, int], *, blur: float, cull: bool
+    ) -> Tensor:
+        """As in `Renderer`."""
+        height, width = size
+        sigma = sigma_of(blur, size)
+        return silhouettes(vertices, faces, height=height, width=width, sigma=sigma, cull=cull, **cameras)
+
+    def jacobian(
+        self,
+        vertices: Tensor,
+        faces: Tensor,
+        cameras: Cameras,
+        size: tuple[int, int],
+        *,
+        d_vertices: Tensor,
+        d_K: Tensor | None,
+        d_world_to_camera: Tensor | None,
+        blur: float,
+        cull: bool,
+    ) -> Jacobian:
+        """As in `Renderer`."""
+        height, width = size
+        return silhouettes_jacobian(
+            vertices,
+            faces,
+            height=height,
+            width=width,
+            d_vertices=d_vertices,
+            d_K=d_K,
+            d_world_to_camera=d_world_to_camera,
+            sigma=sigma_of(blur, size),
+            cull=cull,
+            **cameras,
+        )
+
+    def hard(self, vertices: Tensor, faces: Tensor, cameras: Cameras, size: tuple[int, int]) -> Tensor:
+        """As in `Renderer`."""
+        height, width = size
+        with torch.no_grad():
+            return silhouettes(vertices, faces, height=height, width=width, sigma=HARD_SIGMA, **cameras) > 0.5
+
+
+def sigma_of(blur: float, size: tuple[int, int]) -> float:
+    """SoftRas's sigma, in squared normalized device coordinates, of a blur in pixels.
+
+    The shorter side of the image spans 2 in these coordinates.
+    """
+    return (2 * blur / min(size)) ** 2
+
+
+RENDERERS: dict[str, Callable[[torch.device], Renderer]] = {"soft": SoftRenderer}
+SOFT_ON_CPU = SoftRenderer(torch.device("cpu"))
