@@ -225,7 +225,7 @@ class FitSession:
             kept = read_json(self._folder / RESULT)
         except InputError:
             raise error from None
-        if not kept.get("step"):  # the start
+        if not kept.get("step"):  # at step 0 nothing was found yet
             raise error
         self._finish({**kept, "status": "failed"})
         self.failure = f"{error} The best that was found before is kept."

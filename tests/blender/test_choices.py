@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import bpy
 import pytest
 
-from .conftest import armature_of, disc_image, give_images, optimize, part, read_job
+from .conftest import ROOT, armature_of, disc_image, give_images, optimize, part, read_job
 
 
 @pytest.fixture
@@ -33,6 +34,20 @@ def test_the_defaults_fit_vertices_of_one_frame(still: bpy.types.Object) -> None
     job = read_job(bpy.context.scene).job
     assert job.rig is None and job.settings["optimize"] == ["vertices"]
     assert "camera_parts" not in job.settings
+
+
+TABLES = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from softras.fitting import schedule, settings
+print(*schedule.VARIABLES, *settings.CAMERA_PARTS)
+"""
+
+
+def test_the_boxes_are_what_the_engine_can_fit_in_its_order(installed: None, engine_python: str) -> None:
+    command = [engine_python, "-c", TABLES, str(ROOT / "engine")]
+    names = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    assert [*part("props").VARIABLES, *part("props").CAMERA_PARTS] == names
 
 
 def test_what_is_ticked_is_what_the_engine_is_asked_for(still: bpy.types.Object) -> None:
