@@ -10,14 +10,16 @@ import bpy
 import numpy as np
 from bpy.props import IntProperty, StringProperty
 
+from ..access import lens_of, present
 from ..engine.softras import InputError
 from ..engine.softras.io.views import ListedView, list_views
+from ..props import SOFTRAS_PG_view, settings_of
 from ..scene.background import background_clip, first_background, show_behind
 from ..scene.camera import camera_to_blender
 from ..scene.masks import image_of_clip, looks_like_photo, mask_channel
 
 if TYPE_CHECKING:
-    from ..props import SOFTRAS_PG_view
+    from bpy.stub_internal.rna_enums import OperatorReturnItems
 
 _COLLECTION = "Softras Views"
 # What a views folder calls the channels of masks, as the Views list has them.
@@ -31,12 +33,12 @@ class SOFTRAS_OT_view_add(bpy.types.Operator):
     bl_label = "Add View"
     bl_options = {"REGISTER", "UNDO"}
 
-    def execute(self, context: bpy.types.Context) -> set[str]:
+    def execute(self, context: bpy.types.Context) -> set[OperatorReturnItems]:
         """Add one item and make it the active one."""
-        settings = context.scene.softras
+        settings = settings_of(context.scene)
         camera = context.active_object
         if camera is not None and camera.type == "CAMERA":
-            items = _add_cameras(self, context.scene, [camera])
+            items = _add_cameras(self, present(context.scene), [camera])
             if not items:
                 return {"CANCELLED"}
             _warn_of_photos(self, items)
@@ -56,15 +58,15 @@ class SOFTRAS_OT_view_remove(bpy.types.Operator):
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
         """There must be something to remove."""
-        settings = context.scene.softras
+        settings = settings_of(context.scene)
         if 0 <= settings.active_view < len(settings.views):
             return True
         cls.poll_message_set("The Views list is empty.")
         return False
 
-    def execute(self, context: bpy.types.Context) -> set[str]:
+    def execute(self, context: bpy.types.Context) -> set[OperatorReturnItems]:
         """Remove the item."""
-        settings = context.scene.softras
+        settings = settings_of(context.scene)
         settings.views.remove(settings.active_view)
         settings.active_view = max(min(settings.active_view, len(settings.views) - 1), 0)
         return {"FINISHED"}
@@ -82,24 +84,24 @@ class SOFTRAS_OT_view_clip(bpy.types.Operator):
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
         """There must be a view and a clip."""
-        settings = context.scene.softras
+        settings = settings_of(context.scene)
         if 0 <= settings.active_view < len(settings.views) and len(bpy.data.movieclips):
             return True
         cls.poll_message_set("Add a view, and open a movie clip in the Movie Clip editor.")
         return False
 
-    def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
+    def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[OperatorReturnItems]:
         """Ask for the clip."""
         self.clip = bpy.data.movieclips[0].name
-        return set(context.window_manager.invoke_props_dialog(self))
+        return present(context.window_manager).invoke_props_dialog(self)
 
     def draw(self, context: bpy.types.Context) -> None:
         """Draw the choice of a clip."""
-        self.layout.prop_search(self, "clip", bpy.data, "movieclips")
+        present(self.layout).prop_search(self, "clip", bpy.data, "movieclips")
 
-    def execute(self, context: bpy.types.Context) -> set[str]:
+    def execute(self, context: bpy.types.Context) -> set[OperatorReturnItems]:
         """Set image, channel, start frame and offset."""
-        settings = context.scene.softras
+        settings = settings_of(context.scene)
         clip = bpy.data.movieclips.get(self.clip)
         try:
             if clip is None:
@@ -118,10 +120,10 @@ class SOFTRAS_OT_views_from_cameras(bpy.types.Operator):
     bl_label = "From Scene Cameras"
     bl_options = {"REGISTER", "UNDO"}
 
-    def execute(self, context: bpy.types.Context) -> set[str]:
+    def execute(self, context: bpy.types.Context) -> set[OperatorReturnItems]:
         """Add the views, in the order of the cameras' names."""
-        scene = context.scene
-        listed = {item.camera for item in scene.softras.views}
+        scene = present(context.scene)
+        listed = {item.camera for item in settings_of(scene).views}
         cameras = [ob for ob in scene.objects if ob.type == "CAMERA" and ob not in listed]
         cameras = [camera for camera in cameras if first_background(camera) or background_clip(camera, scene)]
         if not cameras:
@@ -145,15 +147,15 @@ class SOFTRAS_OT_views_import(bpy.types.Operator):
     directory: StringProperty(name="Folder", subtype="DIR_PATH")
     filter_folder: bpy.props.BoolProperty(default=True, options={"HIDDEN"})
 
-    def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
+    def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[OperatorReturnItems]:
         """Ask for the folder."""
-        context.window_manager.fileselect_add(self)
+        present(context.window_manager).fileselect_add(self)
         return {"RUNNING_MODAL"}
 
-    def execute(self, context: bpy.types.Context) -> set[str]:
+    def execute(self, context: bpy.types.Context) -> set[OperatorReturnItems]:
         """Add everything, or nothing when one view cannot be used."""
         made: list[bpy.types.Object] = []
-        scene = context.scene
+        scene = present(context.scene)
         try:
             listed = list_views(Path(bpy.path.abspath(self.directory)))
             if len({view.frame for view in listed}) > 1:
@@ -166,8 +168,8 @@ class SOFTRAS_OT_views_import(bpy.types.Operator):
         except InputError as error:
             self.report({"ERROR"}, str(error))
             for camera in made:
-                scene.softras.views.remove(len(scene.softras.views) - 1)
-                bpy.data.cameras.remove(camera.data)
+                settings_of(scene).views.remove(len(settings_of(scene).views) - 1)
+                bpy.data.cameras.remove(lens_of(camera))
             return {"CANCELLED"}
         places = np.array([camera.matrix_world.translation for camera in made])
         spread = np.linalg.norm(places - places.mean(axis=0), axis=1).max()
@@ -175,7 +177,7 @@ class SOFTRAS_OT_views_import(bpy.types.Operator):
         scene.collection.children.link(collection)
         for camera in made:
             collection.objects.link(camera)
-            camera.data.display_size = 0.1 * spread or 1.0  # small enough to see the object between them
+            lens_of(camera).display_size = 0.1 * spread or 1.0  # small enough to see the object between them
         if any(view.landmarks for view in listed):
             self.report(
                 {"WARNING"}, "The folder's landmarks are left out; add them to the views from selected vertices."
@@ -200,17 +202,18 @@ class SOFTRAS_OT_look_through(bpy.types.Operator):
         cls.poll_message_set("Looking through a camera needs a 3D viewport.")
         return False
 
-    def execute(self, context: bpy.types.Context) -> set[str]:
+    def execute(self, context: bpy.types.Context) -> set[OperatorReturnItems]:
         """Give the viewport its own camera."""
-        settings = context.scene.softras
+        settings = settings_of(context.scene)
         if not 0 <= self.index < len(settings.views) or settings.views[self.index].camera is None:
             self.report({"ERROR"}, "This view has no camera; choose one below the list.")
             return {"CANCELLED"}
         settings.active_view = self.index
         space = context.space_data
-        space.use_local_camera = True
-        space.camera = settings.views[self.index].camera
-        space.region_3d.view_perspective = "CAMERA"
+        if isinstance(space, bpy.types.SpaceView3D):
+            space.use_local_camera = True
+            space.camera = settings.views[self.index].camera
+            present(space.region_3d).view_perspective = "CAMERA"
         return {"FINISHED"}
 
 
@@ -225,7 +228,7 @@ def _add_cameras(
         return []
     items = []
     for camera, behind in zip(cameras, shown, strict=True):
-        item = scene.softras.views.add()
+        item = settings_of(scene).views.add()
         item.camera = camera
         if behind is not None:
             _show(item, *behind)
@@ -268,10 +271,10 @@ def _add_view(scene: bpy.types.Scene, view: ListedView) -> bpy.types.Object:
         mask = _load_image(view.mask, view)
         photo = _load_image(view.photo, view) if view.photo is not None else mask
     except InputError:
-        bpy.data.cameras.remove(camera.data)
+        bpy.data.cameras.remove(lens_of(camera))
         raise
     show_behind(camera, photo, (view.camera.width, view.camera.height), scene.render)
-    item = scene.softras.views.add()
+    item = settings_of(scene).views.add()
     item.camera, item.image, item.weight = camera, mask, view.weight
     how = view.reading
     item.channel = mask_channel(mask) if how.channel == "auto" else _CHANNELS[how.channel]
@@ -286,7 +289,7 @@ def _load_image(path: Path, view: ListedView) -> bpy.types.Image:
         image = bpy.data.images.load(str(path), check_existing=True)
     except RuntimeError:
         raise InputError(f"view '{view.name}': the image {path} cannot be read; check that it exists.") from None
-    (width, height), wanted = image.size, (view.camera.width, view.camera.height)
+    (width, height), wanted = np.array(image.size).tolist(), (view.camera.width, view.camera.height)
     if (width, height) != wanted:
         what = f"is {width} x {height} pixels" if width else "cannot be read as an image"
         raise InputError(

@@ -6,10 +6,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from types import TracebackType
+from typing import Any, cast
 
 import bpy
 import numpy as np
 
+from ..access import present
 from ..engine.softras import InputError
 
 _CHANNELS = {"RED": 0, "GREEN": 1, "BLUE": 2, "ALPHA": 3}
@@ -27,11 +29,10 @@ class Footage:
         self._image = image
         self._copy: bpy.types.Image | None = None
         if image.source in MOVING:
-            self._copy = image.copy()
-            self._copy.colorspace_settings.name = "Non-Color"
+            self._copy = _copy_without_colour_space(image)
             # Only an image user chooses a picture, and of what has one only a texture needs no window. After that the
             # image itself has the picture it was last asked for.
-            self._texture = bpy.data.textures.new("Softras", "IMAGE")
+            self._texture = cast(bpy.types.ImageTexture, bpy.data.textures.new("Softras", "IMAGE"))
             self._texture.image = self._copy
 
     def __enter__(self) -> Footage:
@@ -67,11 +68,11 @@ class Footage:
         if self._copy is not None:
             if image.source == "MOVIE" and not 1 <= number <= self._copy.frame_duration:
                 return None
-            user = self._texture.image_user
+            user = present(self._texture.image_user)
             user.frame_duration, user.frame_current = max(number, 1), number
             self._texture.evaluate((0, 0, 0))
             image = self._copy
-            if not (image.channels and all(image.size)):
+            if not (image.channels and np.array(image.size).all()):
                 return None
         pixels = _read_pixels(image)
         return pixels[..., :3] @ _LUMINANCE if channel == "LUMINANCE" else pixels[..., _CHANNELS[channel]]
@@ -130,6 +131,14 @@ def looks_like_photo(image: bpy.types.Image, channel: str) -> bool:
     return brightness is not None and bool(((brightness > 0.15) & (brightness < 0.85)).mean() > 0.2)
 
 
+def _copy_without_colour_space(image: bpy.types.Image) -> bpy.types.Image:
+    """A copy of the image whose pixels Blender does not convert."""
+    copy = present(image.copy())
+    settings: Any = copy.colorspace_settings  # Blender's type stubs do not know the names of colour spaces
+    settings.name = "Non-Color"
+    return copy
+
+
 def _digits(stem: str) -> re.Match[str] | None:
     """The number in the name of a file of a sequence: the last one."""
     return re.search(r"\d+(?=\D*$)", stem)
@@ -141,7 +150,7 @@ def _read_pixels(image: bpy.types.Image) -> np.ndarray:
         raise InputError(
             f"image '{image.name}' is a {image.source.lower()} image; choose a file, a sequence or a movie."
         )
-    width, height = image.size  # reads the file
+    width, height = np.array(image.size).tolist()  # reads the file
     channels = image.channels
     if width == 0 or height == 0 or channels == 0:
         where = bpy.path.abspath(image.filepath, library=image.library) or "its packed data"
@@ -149,11 +158,15 @@ def _read_pixels(image: bpy.types.Image) -> np.ndarray:
             f"image '{image.name}' cannot be read from {where}; check that the file exists and is an image."
         )
     flat = np.empty(width * height * channels, dtype=np.float32)
-    if image.is_float and image.source == "FILE" and not image.is_dirty and not image.colorspace_settings.is_data:
+    if (
+        image.is_float
+        and image.source == "FILE"
+        and not image.is_dirty
+        and not present(image.colorspace_settings).is_data
+    ):
         # Only float buffers are converted on load: read those from a copy, so that the user's setting stays.
-        raw = image.copy()
+        raw = _copy_without_colour_space(image)
         try:
-            raw.colorspace_settings.name = "Non-Color"
             raw.pixels.foreach_get(flat)
         finally:
             bpy.data.images.remove(raw)

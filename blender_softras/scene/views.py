@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import bpy
 import numpy as np
 
+from ..access import present
 from ..engine.softras import Camera, InputError, View
 from ..props import SOFTRAS_PG_view, settings_of
 from .background import first_background
@@ -91,7 +92,7 @@ def read_shot(
         photo = file_of(item.image, picture)
     else:
         user = background.image_user
-        photo = file_of(background.image, frame - user.frame_start + 1 + user.frame_offset)
+        photo = file_of(present(background.image), frame - user.frame_start + 1 + user.frame_offset)
     view = View(
         name=item.camera.name,
         camera=camera,
