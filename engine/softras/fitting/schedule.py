@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any
 
 from ..checks import ends, number, positive, whole
 from ..errors import InputError, shown
+from ..knobs import checked, described, knob, or_none, refuse_unknown
 
 # What a stage may be told. Beyond it nothing can be seen, float32 ends, or memory does.
 MOST_PIXELS, MOST_STEPS = 8192, 1_000_000
@@ -23,24 +25,49 @@ class Stage:
     """One resolution of a fit of free vertices. Lengths are in object sizes: the longest side of the object is 1.
 
     Attributes:
-        resolution: side of the square crop around the object, pixels (fewer where the masks are coarser).
-        steps: at most this many.
-        blur: crop pixels of softness at the start and the end of the stage; sigma = (2 blur / resolution)^2.
-        rate: step length at the start and the end of the stage.
-        smoothing: length over which a preconditioned step is smooth.
-        stiffness: factor of the mesh terms' weights at the start and the end of the stage.
-        edge: edge length to remesh to (reconstruct only), or None.
-        remesh_every: steps between remeshings; 0 remeshes only at the start of the stage.
     """
 
-    resolution: int
-    steps: int
-    blur: tuple[float, float] = (0.35, 0.35)
-    rate: tuple[float, float] = (0.01, 0.001)
-    smoothing: float = 0.05
-    stiffness: tuple[float, float] = (1.0, 1.0)
-    edge: float | None = None
-    remesh_every: int = 0
+    resolution: int = knob(
+        partial(whole, least=1, most=MOST_PIXELS),
+        "Side of the square crop around the object; fewer pixels where the masks are coarser.",
+        unit="pixels",
+    )
+    steps: int = knob(partial(whole, least=1, most=MOST_STEPS), "How many steps there are at most.", unit="steps")
+    blur: tuple[float, float] = knob(
+        partial(ends, least=BLURS[0], most=BLURS[1]),
+        "Softness of the silhouette at the start and at the end of the stage; sigma = (2 blur / resolution)^2.",
+        default=(0.35, 0.35),
+        unit="crop pixels",
+    )
+    rate: tuple[float, float] = knob(
+        partial(ends, least=LENGTHS[0], most=LENGTHS[1]),
+        "Length of a step at the start and at the end of the stage.",
+        default=(0.01, 0.001),
+        unit="object sizes",
+    )
+    smoothing: float = knob(
+        partial(positive, zero=True, most=LENGTHS[1]),
+        "Length over which a preconditioned step is smooth.",
+        default=0.05,
+        unit="object sizes",
+    )
+    stiffness: tuple[float, float] = knob(
+        partial(ends, least=FACTORS[0], most=FACTORS[1]),
+        "Factor of the weights of the mesh's own terms at the start and at the end of the stage.",
+        default=(1.0, 1.0),
+    )
+    edge: float | None = knob(
+        or_none(partial(number, low=LEAST_EDGE, high=LENGTHS[1])),
+        "Edge length of the even triangles that the mesh is made of anew (reconstruct only).",
+        default=None,
+        unit="object sizes",
+    )
+    remesh_every: int = knob(
+        partial(whole, least=0, most=MOST_STEPS),
+        "Steps from one remeshing to the next; 0 remeshes at the start of the stage alone.",
+        default=0,
+        unit="steps",
+    )
 
     @classmethod
     def of(cls, value: Stage | dict[str, Any]) -> Stage:
@@ -49,23 +76,13 @@ class Stage:
             value = {f.name: getattr(value, f.name) for f in fields(cls)}
         if not isinstance(value, dict):
             raise InputError(f"a stage must be a dictionary with resolution and steps, not {shown(value)}.")
-        known = {f.name for f in fields(cls)}
-        for name in value:
-            if name not in known:
-                raise InputError(f"a stage has no {shown(name)}; it has {', '.join(sorted(known))}.")
+        refuse_unknown(cls, value, "a stage has no", "it has")
         if not {"resolution", "steps"} <= set(value):
             raise InputError("a stage needs at least resolution and steps.")
-        stage = cls(**value)
-        return cls(
-            resolution=whole("resolution of a stage", stage.resolution, 1, MOST_PIXELS),
-            steps=whole("steps of a stage", stage.steps, 1, MOST_STEPS),
-            blur=ends("blur of a stage", stage.blur, *BLURS),
-            rate=ends("rate of a stage", stage.rate, *LENGTHS),
-            smoothing=positive("smoothing of a stage", stage.smoothing, zero=True, most=LENGTHS[1]),
-            stiffness=ends("stiffness of a stage", stage.stiffness, *FACTORS),
-            edge=None if stage.edge is None else number("edge of a stage", stage.edge, LEAST_EDGE, LENGTHS[1]),
-            remesh_every=whole("remesh_every of a stage", stage.remesh_every, 0, MOST_STEPS),
-        )
+        return checked(cls, value, " of a stage")
+
+
+Stage.__doc__ = f"{(Stage.__doc__ or '').rstrip()}\n{described(Stage)}\n"
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from ..checks import affine, flag, mapping, names, numbers, one_of, positive, whole
 from ..deform.mirror import AXES
 from ..errors import InputError, shown
+from ..knobs import checked, described, knob, or_none, refuse_unknown
 from .observed.renderer import RENDERERS
 from .schedule import VARIABLES, Stage, default_schedule
 
@@ -24,73 +26,160 @@ WEIGHTS = {
     "reconstruct": {"iou": 1.0, "squared": 0.2, "bilaplacian": 0.2},
 }
 POSE_WEIGHTS = {"prior": 3e-3, "smoothness": 1e-4, "landmarks": 100.0, "camera_prior": 3e-3}
-MOST_VOXELS = 512  # a side of the hull: 134 million voxels
-MOST_TURNS = 10_000  # rotations, less than 10 degrees apart
+MOST_VOXELS = 512  # along a side of the hull, which then has 134 million voxels
+MOST_TURNS = 10_000  # rotations; neighbours among so many are less than 10 degrees apart
 MOST_WEIGHT = 1e9
 CAMERA_PARTS = ("location", "rotation", "focal", "shift")
+DEVICES = ("auto", "cpu", "cuda")
+
+
+def _weights(name: str, value: Any) -> dict[str, float]:
+    """Factors of terms, by name."""
+    given = mapping(name, value, TERMS)
+    return {term: positive(f"the weight of {term}", x, zero=True, most=MOST_WEIGHT) for term, x in given.items()}
+
+
+def _renderer(name: str, value: Any) -> str:
+    """One of those that are in the table now."""
+    return one_of(name, value, tuple(RENDERERS))
+
+
+def _schedule(name: str, value: Any) -> tuple[Stage, ...]:
+    """Stages; none where the mode's own are to be taken."""
+    if not isinstance(value, list | tuple):
+        raise InputError(f"{name} must be a list of stages, not {shown(value)}.")
+    return tuple(map(Stage.of, value))
+
+
+def _max_seconds(name: str, value: Any) -> float | None:
+    """A positive number; None for no limit, as infinity is."""
+    return None if value is None or value == math.inf else positive(name, value)
+
+
+def _frame(name: str, value: Any) -> tuple[float, ...]:
+    """A (4, 4) affine matrix, row by row."""
+    matrix = affine(name, np.reshape(numbers(name, value, 16), (4, 4)))
+    return tuple(matrix.ravel().tolist())
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How to fit.
+    """How to fit. docs/settings.md has the same as a table.
 
     Attributes:
-        mode: "refine" keeps the mesh's topology and vertex order; "reconstruct" makes a new mesh from the masks.
-        optimize: the variables: "object" (its location, rotation and uniform scale), "pose" (of its bones),
-            "shape_keys", "cameras" and "vertices". Of a rig, what is not locked. Vertices come last, on top.
-        camera_parts: what of the cameras may change, of "location", "rotation", "focal" and "shift".
-        cameras_together: the cameras keep their places among one another and have one lens.
-        known_frame: the frame in which the rig's pose is right as given, or None. Others start from it.
-        turns: how many rotations of the object are tried at first; 0 for the given one alone, and for no search for
-            cameras from all sides.
-        seed: of the order in which views are visited; on the CPU the same seed gives the same result.
-        device: "auto", "cpu" or "cuda".
-        renderer: what draws the silhouettes that are compared with the masks, of `RENDERERS`.
-        place: "auto" brings the mesh onto the masks first where it clearly matches them better so: moved and scaled,
-            and with free vertices alone turned too (unless a lock mask or symmetry holds them); or "never".
-        symmetry: mirror axis "x", "y" or "z" of the displacements, or None.
-        symmetry_frame: 16 numbers, row by row: the (4, 4) matrix from the space whose origin and axes define the
-            mirror plane (in Blender: the object's) to the world; None for the world itself.
-        cull: leave out faces seen from behind, which makes outlines exact but thin parts harder to fit; None does so
-            for closed, outward-oriented meshes whose vertices are not free.
-        preconditioned: take smooth steps (Nicolet et al. 2021); otherwise plain steps of each vertex.
-        batch: views in one step.
-        weights: factors of the terms that differ from the defaults (`TERMS` are the names; docs/fitting.md).
-        schedule: stages of the vertices as dictionaries (see `Stage`), coarse to fine; empty for the mode's default.
-        max_seconds: stop after this time; every stage gets its share of it. None for no limit.
-        patience: a stage goes on twice as fast after this many evaluations (of ten) without improvement.
-        voxels: resolution of the carved hull that "reconstruct" starts from.
     """
 
-    mode: str = "refine"
-    optimize: tuple[str, ...] = ("vertices",)
-    camera_parts: tuple[str, ...] = ("location", "rotation", "focal")
-    cameras_together: bool = False
-    known_frame: int | None = None
-    turns: int = 30
-    seed: int = 0
-    device: str = "auto"
-    renderer: str = "soft"
-    place: str = "auto"
-    symmetry: str | None = None
-    symmetry_frame: tuple[float, ...] | None = None
-    cull: bool | None = None
-    preconditioned: bool = True
-    batch: int = 8
-    weights: dict[str, float] = field(default_factory=dict)
-    schedule: tuple[Stage, ...] = ()
-    max_seconds: float | None = None
-    patience: int = 3
-    voxels: int = 96
+    mode: str = knob(
+        partial(one_of, choices=MODES),
+        '"refine" keeps the topology and the vertex order of the mesh; "reconstruct" makes a new mesh from the masks.',
+        default="refine",
+    )
+    optimize: tuple[str, ...] = knob(
+        partial(names, choices=VARIABLES),
+        'The variables: "object" (location, rotation and uniform scale of the object), "pose" (of the bones), '
+        '"shape_keys", "cameras" and "vertices". What a rig locks stays. Vertices are fitted last, on top of the rest.',
+        default=("vertices",),
+    )
+    camera_parts: tuple[str, ...] = knob(
+        partial(names, choices=CAMERA_PARTS),
+        'What of the cameras may change: "location", "rotation", "focal" (length), "shift" (of the principal point).',
+        default=("location", "rotation", "focal"),
+    )
+    cameras_together: bool = knob(
+        flag, "Whether all cameras move as one rigid rig with one lens, in place of each by itself.", default=False
+    )
+    known_frame: int | None = knob(
+        or_none(partial(whole, least=None)),
+        "The frame in which the pose of the rig is right as given; the poses of other frames start from it.",
+        default=None,
+    )
+    turns: int = knob(
+        partial(whole, least=0, most=MOST_TURNS),
+        "How many rotations of the object are tried at first; 0 tries the given one alone, and does not search for "
+        "cameras from all sides.",
+        default=30,
+        unit="rotations",
+    )
+    seed: int = knob(
+        partial(whole, least=0),
+        "Start of the random numbers, which decide the order in which views are visited. On the CPU the same seed "
+        "gives the same result.",
+        default=0,
+    )
+    device: str = knob(
+        partial(one_of, choices=DEVICES),
+        'Where to compute: "cpu", "cuda" (an NVIDIA GPU), or "auto", which takes a GPU that can be used.',
+        default="auto",
+    )
+    renderer: str = knob(
+        _renderer,
+        'What draws the silhouettes that are compared with the masks: "soft", those of `softras.silhouettes`.',
+        default="soft",
+    )
+    place: str = knob(
+        partial(one_of, choices=("auto", "never")),
+        '"auto" moves and scales the mesh onto the masks first where it matches them clearly better so, and turns it '
+        'too where vertices alone are fitted and neither a lock mask nor symmetry holds them; "never" does not.',
+        default="auto",
+    )
+    symmetry: str | None = knob(
+        or_none(partial(one_of, choices=AXES)),
+        'The axis, "x", "y" or "z", across which the displacements of the vertices are mirror-symmetric.',
+        default=None,
+    )
+    symmetry_frame: tuple[float, ...] | None = knob(
+        or_none(_frame),
+        "The (4, 4) matrix, as 16 numbers row by row, from the space in which the plane of symmetry passes through the "
+        "origin (in Blender: the object's) to the world; without it that space is the world.",
+        default=None,
+    )
+    cull: bool | None = knob(
+        or_none(flag),
+        "Whether faces seen from behind are left out, which makes outlines exact but thin parts harder to fit. Without "
+        "a choice they are left out of closed, outward-oriented meshes whose vertices are not free.",
+        default=None,
+    )
+    preconditioned: bool = knob(
+        flag,
+        "Whether steps of the vertices are smooth over the surface (Nicolet et al. 2021), in place of each vertex by "
+        "itself.",
+        default=True,
+    )
+    batch: int = knob(
+        partial(whole, least=1), "How many views one step of the vertices looks at.", default=8, unit="views"
+    )
+    weights: dict[str, float] = knob(
+        _weights, "Factors of the terms of the objective that differ from the defaults.", default_factory=dict
+    )
+    schedule: tuple[Stage, ...] = knob(
+        _schedule, "The stages of the vertices, coarse to fine; without any, those of the mode.", default=()
+    )
+    max_seconds: float | None = knob(
+        _max_seconds,
+        "When to stop with the best so far; every stage gets its share of the time. Without it there is no limit.",
+        default=None,
+        unit="seconds",
+    )
+    patience: int = knob(
+        partial(whole, least=1),
+        "After how many evaluations without improvement, of the ten of each stage, the stage goes on twice as fast.",
+        default=3,
+        unit="evaluations",
+    )
+    voxels: int = knob(
+        partial(whole, least=2, most=MOST_VOXELS),
+        'How many voxels lie along the longest side of the visual hull from which "reconstruct" starts.',
+        default=96,
+        unit="voxels",
+    )
 
     @classmethod
     def of(cls, /, **values: Any) -> Settings:
         """Settings from plain values. Raises InputError naming an unknown or unusable one."""
-        known = {f.name for f in fields(cls)}
-        unknown = sorted(set(values) - known)
-        if unknown:
-            raise InputError(f"there is no setting {shown(unknown[0])}; the settings are {', '.join(sorted(known))}.")
-        settings = cls(**values)._checked()
+        refuse_unknown(cls, values, "there is no setting", "the settings are")
+        settings = checked(cls, values)
+        if not settings.schedule:
+            settings = replace(settings, schedule=default_schedule(settings.mode))
         settings._check_together()
         return settings
 
@@ -102,41 +191,6 @@ class Settings:
     def term_weights(self) -> dict[str, float]:
         """The factor of every term."""
         return WEIGHTS[self.mode] | POSE_WEIGHTS | self.weights
-
-    def _checked(self) -> Settings:
-        """Every value by itself checked, and of its own type."""
-        mode = one_of("mode", self.mode, MODES)
-        optimize = names("optimize", self.optimize, VARIABLES)
-        weights = mapping("weights", self.weights, TERMS)
-        stages = self.schedule or default_schedule(mode)
-        if not isinstance(stages, list | tuple):
-            raise InputError(f"schedule must be a list of stages, not {shown(stages)}.")
-        endless = self.max_seconds is None or self.max_seconds == math.inf
-        return replace(
-            self,
-            optimize=optimize,
-            camera_parts=names("camera_parts", self.camera_parts, CAMERA_PARTS),
-            cameras_together=flag("cameras_together", self.cameras_together),
-            known_frame=None if self.known_frame is None else whole("known_frame", self.known_frame, None),
-            turns=whole("turns", self.turns, 0, MOST_TURNS),
-            seed=whole("seed", self.seed, 0),
-            device=one_of("device", self.device, ("auto", "cpu", "cuda")),
-            renderer=one_of("renderer", self.renderer, tuple(RENDERERS)),
-            place=one_of("place", self.place, ("auto", "never")),
-            symmetry=None if self.symmetry is None else one_of("symmetry", self.symmetry, AXES),
-            symmetry_frame=None if self.symmetry_frame is None else _frame(self.symmetry_frame),
-            cull=None if self.cull is None else flag("cull", self.cull),
-            preconditioned=flag("preconditioned", self.preconditioned),
-            batch=whole("batch", self.batch, 1),
-            weights={
-                name: positive(f"the weight of {name}", value, zero=True, most=MOST_WEIGHT)
-                for name, value in weights.items()
-            },
-            schedule=tuple(map(Stage.of, stages)),
-            max_seconds=None if endless else positive("max_seconds", self.max_seconds),
-            patience=whole("patience", self.patience, 1),
-            voxels=whole("voxels", self.voxels, 2, MOST_VOXELS),
-        )
 
     def _check_together(self) -> None:
         """No setting is left without effect."""
@@ -157,6 +211,4 @@ class Settings:
             raise InputError("the weights of iou and squared are both 0, so no mask counts; give one of them a weight.")
 
 
-def _frame(value: Any) -> tuple[float, ...]:
-    matrix = affine("symmetry_frame", np.reshape(numbers("symmetry_frame", value, 16), (4, 4)))
-    return tuple(matrix.ravel().tolist())
+Settings.__doc__ = f"{(Settings.__doc__ or '').rstrip()}\n{described(Settings)}\n"

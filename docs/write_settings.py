@@ -1,0 +1,78 @@
+"""Writes docs/settings.md from the declarations of the knobs.
+
+python docs/write_settings.py
+"""
+
+from __future__ import annotations
+
+from dataclasses import MISSING
+from pathlib import Path
+from typing import Any
+
+from softras.fitting.schedule import RECONSTRUCT, REFINE, Stage
+from softras.fitting.settings import POSE_WEIGHTS, WEIGHTS, Settings
+from softras.knobs import knobs
+
+PAGE = Path(__file__).resolve().parent / "settings.md"
+HEAD = """# Settings
+
+Every knob of a fit: a keyword argument of `softras.fit`, a key of a job's `settings`, an option of `softras fit` (`softras fit --help`). This page is written by `python docs/write_settings.py` from the declarations in `softras/fitting/settings.py` and `schedule.py`. [fitting.md](fitting.md) says how the search uses them.
+
+"""
+
+
+def table(cls: type) -> str:
+    """Name, default, unit and sentence of every knob."""
+    rows = ["| name | default | unit | |", "|---|---|---|---|"]
+    for one in knobs(cls):
+        default = (
+            "" if one.default is MISSING else "none" if one.default in (None, (), {}) else f"`{plain(one.default)}`"
+        )
+        rows.append(f"| `{one.name}` | {default} | {one.unit} | {one.sentence} |")
+    return "\n".join(rows) + "\n"
+
+
+def plain(value: Any) -> str:
+    """A value as JSON documents and Python programs write it alike."""
+    return repr(list(value) if isinstance(value, tuple) else value).replace("'", '"')
+
+
+def weights() -> str:
+    """The default weight of every term, by mode."""
+    rows = ["| term | refine | reconstruct |", "|---|---|---|"]
+    terms = dict.fromkeys([*WEIGHTS["refine"], *WEIGHTS["reconstruct"], *POSE_WEIGHTS])
+    for term in terms:
+        values = [(WEIGHTS[mode] | POSE_WEIGHTS).get(term, 0.0) for mode in ("refine", "reconstruct")]
+        rows.append(f"| `{term}` | {values[0]:g} | {values[1]:g} |")
+    return "\n".join(rows) + "\n"
+
+
+def stages(schedule: tuple[Stage, ...]) -> str:
+    """The values of each stage, one row each."""
+    names = [one.name for one in knobs(Stage)]
+    rows = [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
+    for stage in schedule:
+        values = [getattr(stage, name) for name in names]
+        rows.append(f"| {' | '.join('none' if value is None else plain(value) for value in values)} |")
+    return "\n".join(rows) + "\n"
+
+
+def page() -> str:
+    """The whole page."""
+    return (
+        HEAD
+        + table(Settings)
+        + "\n## Stages\n\n`schedule` is a list of stages of the vertices, each a dictionary with some of these:\n\n"
+        + table(Stage)
+        + "\nThe stages of `refine`:\n\n"
+        + stages(REFINE)
+        + "\nOf `reconstruct`:\n\n"
+        + stages(RECONSTRUCT)
+        + "\n## Weights\n\n`weights` names terms of the objective; [fitting.md](fitting.md) has those of few parameters. "
+        + "Those not in this table have weight 0.\n\n"
+        + weights()
+    )
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
