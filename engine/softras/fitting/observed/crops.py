@@ -12,13 +12,13 @@ from torch import Tensor
 from ...camera import Camera
 from ...render.silhouette import camera_tensors
 from ...views import View
+from .observed_view import images_of
 from .renderer import Cameras, Renderer
 from .unit import UnitSpace
 
 MARGIN = 0.06  # of the object's side, on each side
 PIXELS = 2.0  # more on each side
 FINEST = 2.0  # crop pixels per mask pixel, at most
-CACHED = 1 << 16  # pixels summed at once, so that the sums stay in the processor's cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,61 +97,9 @@ def visible_pixels(camera: Camera, points: np.ndarray) -> np.ndarray:
 
 def mask_bounds(view: View) -> tuple[tuple[int, int], tuple[int, int]]:
     """First and last + 1 row, and column, of the mask's object; of the image where the mask shows none."""
-    inside = view.mask > 0.5 if view.ignore is None else (view.mask > 0.5) & ~view.ignore
-    rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
-    if not len(rows):
-        return (0, view.camera.height), (0, view.camera.width)
-    return (int(rows[0]), int(rows[-1]) + 1), (int(columns[0]), int(columns[-1]) + 1)
+    return images_of(view).bounds
 
 
 def resample(view: View, box: tuple[float, float, float, float], resolution: int) -> tuple[np.ndarray, np.ndarray]:
-    """The mask in a box of pixels, averaged over the area of resolution x resolution cells.
-
-    Returns:
-        (S, S) mean of the mask over the known part of each cell (0 where nothing is known), and
-        (S, S) share of the cell that is known: inside the image and not ignored.
-    """
-    x0, y0, x1, y1 = box
-    cell = (x1 - x0) * (y1 - y0) / resolution**2
-    if view.ignore is None:
-        known_area = np.outer(
-            _inside(y0, y1, resolution, len(view.mask)), _inside(x0, x1, resolution, view.camera.width)
-        )
-        mask_area = _integrate(view.mask, box, resolution)
-    else:
-        known_area = _integrate((~view.ignore).astype(np.float32), box, resolution)
-        mask_area = _integrate(np.where(view.ignore, 0, view.mask), box, resolution)
-    mean = np.divide(mask_area, known_area, out=np.zeros_like(mask_area), where=known_area > 1e-6 * cell)
-    return mean.clip(0, 1), (known_area / cell).clip(0, 1)
-
-
-def _integrate(image: np.ndarray, box: tuple[float, float, float, float], cells: int) -> np.ndarray:
-    """(cells, cells) integral of a piecewise constant image over the cells of a box; 0 outside the image."""
-    x0, y0, x1, y1 = box
-    height, width = image.shape
-    left, right = int(np.clip(np.floor(x0), 0, width)), int(np.clip(np.ceil(x1), 0, width))
-    top, bottom = int(np.clip(np.floor(y0), 0, height)), int(np.clip(np.ceil(y1), 0, height))
-    rows = _integrate_columns(image[top:bottom, left:right], x0 - left, x1 - left, cells)
-    return _integrate_columns(rows.T, y0 - top, y1 - top, cells).T
-
-
-def _inside(start: float, end: float, cells: int, size: int) -> np.ndarray:
-    """(cells,) lengths of the cells from start to end that lie in 0..size."""
-    return np.diff(np.linspace(start, end, cells + 1).clip(0, size))
-
-
-def _integrate_columns(image: np.ndarray, start: float, end: float, cells: int) -> np.ndarray:
-    """(H, W) -> (H, cells): integrals along each row between `cells` + 1 even positions from start to end."""
-    width = image.shape[1]
-    position = np.linspace(start, end, cells + 1).clip(0, width)
-    whole = position.astype(int)
-    part = position - whole
-    result = np.empty((len(image), cells))
-    step = max(1, CACHED // (width + 2))
-    for top in range(0, len(image), step):
-        rows = image[top : top + step]
-        total = np.zeros((len(rows), width + 2))
-        np.cumsum(rows, axis=1, out=total[:, 1:-1], dtype=np.float64)
-        total[:, -1] = total[:, -2]
-        result[top : top + step] = np.diff(total[:, whole] * (1 - part) + total[:, whole + 1] * part, axis=1)
-    return result
+    """The mask in a box of pixels, averaged over resolution x resolution cells: see `ViewImages.mean_mask`."""
+    return images_of(view).mean_mask(box, resolution)

@@ -1,0 +1,78 @@
+"""Integrals of an image over the cells of any box, from sums that are made once."""
+
+from __future__ import annotations
+
+import numpy as np
+
+BAND = 16  # rows of the image between two rows of the table
+CACHED = 1 << 16  # Sums along rows are made of so many pixels at once, which the processor's cache holds.
+
+
+class IntegralImage:
+    """The integral of a piecewise constant image (H, W) above every BAND-th row, column by column, in float64.
+
+    A whole summed-area table (Crow, "Summed-area tables for texture mapping", SIGGRAPH 1984) makes the integral over
+    any box a sum of four numbers, but takes 8 bytes a pixel: 7 GB for 36 views of 24 megapixels. Float32 would halve
+    that and lose all precision in large images. Every 16th row of it takes half a byte a pixel, 0.4 GB for these views;
+    the rows between are added up from the image itself. So C x C cells of a box W pixels wide cost some 8 C W
+    additions, where the image alone would cost as many as the box has pixels.
+    """
+
+    def __init__(self, image: np.ndarray, factor: np.ndarray | None = None) -> None:
+        """Of image (H, W), or of its product with a factor of the same shape. Both stay where they are, uncopied."""
+        self.shape = image.shape
+        self._image, self._factor = image, factor
+        height, width = image.shape
+        self._above = np.zeros((height // BAND + 1, width))
+        for band in range(height // BAND):
+            rows = self._rows(band * BAND, (band + 1) * BAND, 0, width)
+            np.sum(rows, axis=0, dtype=np.float64, out=self._above[band + 1])
+            self._above[band + 1] += self._above[band]
+
+    @property
+    def bytes(self) -> int:
+        """What the table takes of memory, beside the image."""
+        return self._above.nbytes
+
+    def over(self, box: tuple[float, float, float, float], cells: int) -> np.ndarray:
+        """(cells, cells) integrals over the cells of a box x0, y0, x1, y1 in pixels; the image is 0 outside."""
+        x0, y0, x1, y1 = box
+        height, width = self.shape
+        left, right = int(np.clip(np.floor(x0), 0, width)), int(np.clip(np.ceil(x1), 0, width))
+        above = np.stack([self._to(y, left, right) for y in np.linspace(y0, y1, cells + 1).clip(0, height)])
+        return _along_rows(np.diff(above, axis=0), x0 - left, x1 - left, cells)
+
+    def _to(self, y: float, left: int, right: int) -> np.ndarray:
+        """(right - left,) integrals of those columns from the top to y."""
+        whole = int(y)
+        band = whole // BAND
+        total = self._above[band, left:right] + self._rows(band * BAND, whole, left, right).sum(
+            axis=0, dtype=np.float64
+        )
+        return total if whole == y else total + (y - whole) * self._rows(whole, whole + 1, left, right)[0]
+
+    def _rows(self, top: int, bottom: int, left: int, right: int) -> np.ndarray:
+        part = np.s_[top:bottom, left:right]
+        return self._image[part] if self._factor is None else self._image[part] * self._factor[part]
+
+
+def lengths_within(start: float, end: float, cells: int, size: int) -> np.ndarray:
+    """(cells,) lengths of the parts of even cells from start to end that lie in 0..size."""
+    return np.diff(np.linspace(start, end, cells + 1).clip(0, size))
+
+
+def _along_rows(image: np.ndarray, start: float, end: float, cells: int) -> np.ndarray:
+    """(H, W) -> (H, cells): integrals along each row between `cells` + 1 even positions from start to end."""
+    width = image.shape[1]
+    position = np.linspace(start, end, cells + 1).clip(0, width)
+    whole = position.astype(int)
+    part = position - whole
+    result = np.empty((len(image), cells))
+    step = max(1, CACHED // (width + 2))
+    for top in range(0, len(image), step):
+        rows = image[top : top + step]
+        total = np.zeros((len(rows), width + 2))
+        np.cumsum(rows, axis=1, out=total[:, 1:-1], dtype=np.float64)
+        total[:, -1] = total[:, -2]
+        result[top : top + step] = np.diff(total[:, whole] * (1 - part) + total[:, whole + 1] * part, axis=1)
+    return result
