@@ -3,6 +3,10 @@
 import base64
 import codecs
 import json
+import os
+import struct
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -190,7 +194,11 @@ HEADER = PLY[: PLY.index("end_header") + 11]
         ("obj", OBJ.replace("f 1 2 3 4", "f -1 -2 -9"), "a vertex that does not exist"),
         ("obj", OBJ.replace("v 1 1 0", "v 1 inf 0"), "1 vertices with NaN or infinite"),
         ("obj", OBJ.replace("v 1 1 0", "v 1,5 1 0"), "not valid OBJ"),
-        ("stl", STL.replace("endsolid", ""), "no faces|cannot be read"),
+        ("stl", STL.replace("endsolid", ""), "damaged: it ends within a solid"),
+        ("stl", STL.replace("vertex 1.0 1.0 0.0\n", "vertex 1,5 1 0\n", 1), "not valid STL: 'vertex 1,5 1 0'"),
+        ("stl", STL.replace("vertex 1.0 1.0 0.0\n", "", 1), "not valid STL: 'endloop'"),
+        ("stl", STL.replace("solid é\n", "", 1), "damaged or no STL file"),
+        ("stl", STL.replace("endsolid", "solid"), "not valid STL: 'solid'"),
     ],
 )
 def test_files_that_lie_are_refused_by_name(suffix: str, text: str, sentence: str, tmp_path: Path) -> None:
@@ -273,8 +281,16 @@ POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 24 20\n%%EndComments\
         ({"buffers": [{"byteLength": 48, "uri": "%2e%2e/other.bin"}]}, "leads out of its folder"),
         ({"buffers": [{"byteLength": 48, "uri": "missing.bin"}]}, "missing.bin"),
         ({"nodes": [{"children": [1]}, {"children": [0], "mesh": 0}]}, "cannot be read"),
-        ({"nodes": [{"mesh": 7}]}, "no faces"),
-        ({"meshes": []}, "cannot be read|no faces"),
+        ({"nodes": [{"mesh": 7}]}, "lacks meshes 7"),
+        ({"nodes": [{"mesh": -1}]}, "lacks meshes -1"),
+        ({"nodes": [{"mesh": 0, "children": [0]}]}, "node 0 is in it twice"),
+        ({"scenes": [{"nodes": [0, 0]}]}, "node 0 is in it twice"),
+        ({"asset": {"version": "1.0"}}, "of version '1.0' of glTF"),
+        ({"extensionsRequired": ["KHR_draco_mesh_compression"]}, "needs the extension 'KHR_draco_mesh_compression'"),
+        ({"extensionsRequired": ["EXT_meshopt_compression"]}, "needs the extension"),
+        ({"bufferViews": [{"buffer": 0, "byteLength": 37, "byteOffset": 12}] * 2}, "reaches beyond it"),
+        ({"bufferViews": [{"buffer": 0, "byteLength": 35}, {"buffer": 0, "byteLength": 12}]}, "cannot be read"),
+        ({"meshes": []}, "lacks meshes 0"),
     ],
 )
 def test_a_gltf_that_lies_is_refused(changes: dict, sentence: str, tmp_path: Path) -> None:
@@ -295,3 +311,51 @@ def test_images_of_a_gltf_are_read_by_our_own_reader(tmp_path: Path) -> None:
     assert len(load_mesh(tmp_path / "a.gltf").faces) == 1
     with pytest.raises(InputError, match="of another format than PNG"):
         load_textured_mesh(tmp_path / "a.gltf")
+
+
+WITHOUT = """
+import sys
+class Gone:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in sys.argv[2].split(","):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Gone())
+from pathlib import Path
+from softras import Mesh, load_textured_mesh, save_mesh
+for path in sorted(Path(sys.argv[1]).glob("*/[ab].*")):
+    found = load_textured_mesh(path)
+    print(path.parent.name, path.name, len(found.mesh.faces), found.texture is not None)
+for suffix in sys.argv[3:]:
+    save_mesh(Path(sys.argv[1]) / f"written.{suffix}", Mesh([[0, 0, 0], [1, 0, 0], [0, 1, 0]], [[0, 1, 2]]))
+    print(len(load_textured_mesh(Path(sys.argv[1]) / f"written.{suffix}").mesh.faces))
+"""
+
+
+@pytest.mark.parametrize("without", ["charset_normalizer,chardet", "charset_normalizer,chardet,trimesh"])
+def test_no_package_that_guesses_encodings_is_needed(without: str, tmp_path: Path) -> None:
+    """Text is decoded by our own reader alone, so pyproject.toml need not name charset_normalizer, which trimesh asks
+    for where it decodes; trimesh itself only writes STL and GLB."""
+    texts = {
+        **TEXTS,
+        "obj": "mtllib grün.mtl\n" + OBJ.replace("f 1 2 3 4", "usemtl Wand\nvt 0 0\nf 1/1 2/1 3/1 4/1"),
+        "gltf": json.dumps(gltf(extras="é"), ensure_ascii=False),
+        "mtl": "# é\nnewmtl Wand\nmap_Kd grün.png\n",
+    }
+    for encoding, mark in ENCODINGS.items():
+        (tmp_path / encoding).mkdir()
+        Image.new("RGB", (2, 2)).save(tmp_path / encoding / "grün.png")
+        for suffix, text in texts.items():
+            name = "grün" if suffix == "mtl" else "a"
+            (tmp_path / encoding / f"{name}.{suffix}").write_bytes(mark + text.encode(encoding))
+        document = mark + texts["gltf"].encode(encoding)
+        head = struct.pack("<5I", 0x46546C67, 2, 20 + len(document), len(document), 0x4E4F534A)
+        (tmp_path / encoding / "a.glb").write_bytes(head + document)
+        stl = b"\xe9 header".ljust(80) + struct.pack("<I", 1) + struct.pack("<12f", *range(12)) + bytes(2)
+        (tmp_path / encoding / "b.stl").write_bytes(stl)
+    writes = [] if "trimesh" in without else ["stl", "glb"]
+    run = [sys.executable, "-c", WITHOUT, str(tmp_path), without, *writes]
+    done = subprocess.run(run, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": ":".join(sys.path)})
+    assert done.returncode == 0, done.stderr
+    each = ["a.glb 1 False", "a.gltf 1 False", "a.obj 2 True", "a.off 2 False", "a.ply 2 False", "a.stl 2 False"]
+    wanted = [f"{encoding} {line}" for encoding in sorted(ENCODINGS) for line in [*each, "b.stl 1 False"]]
+    assert done.stdout.splitlines() == [*wanted, *("1" for _ in writes)]

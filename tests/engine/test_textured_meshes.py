@@ -1,5 +1,9 @@
 """Meshes with colours from files of every format: the convention of UV, images, seams, and what is missing."""
 
+import base64
+import itertools
+import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -144,3 +148,56 @@ def test_an_obj_without_its_material_file_keeps_its_coordinates(square: Path) ->
     (square.parent / "paint.mtl").unlink()
     found = load_textured_mesh(square)
     assert found.texture is None and len(found.uv) == 5
+
+
+def test_the_parts_of_a_gltf_are_placed_as_its_nodes_say(tmp_path: Path) -> None:
+    """Nested nodes, a mirror, a strip, a fan, whole numbers for coordinates and colours, a value that is put in."""
+    points = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [1, 1, 0]])
+    blocks = [
+        points.astype("<i2").tobytes(),  # 24 bytes: coordinates as quantized meshes have them
+        np.uint8([0, 1, 2, 2, 1, 3]).tobytes(),
+        np.array([[0, 0], [65535, 0], [0, 65535], [65535, 65535]], "<u2").tobytes(),
+        np.float32([[1, 0, 0], [0, 0.5, 0], [0, 0, 1], [1, 1, 1]]).tobytes(),
+        np.uint16([3]).tobytes() + np.array([[5, 5, 0]], "<i2").tobytes(),
+    ]
+    ends = np.cumsum([0, *map(len, blocks)]).tolist()
+    views = [{"buffer": 0, "byteOffset": a, "byteLength": b - a} for a, b in itertools.pairwise(ends)]
+    places = {"count": 1, "indices": {"bufferView": 4, "componentType": 5123}}
+    accessors = [
+        {"bufferView": 0, "componentType": 5122, "count": 4, "type": "VEC3"},
+        {"bufferView": 1, "componentType": 5121, "count": 6, "type": "SCALAR"},
+        {"bufferView": 2, "componentType": 5123, "count": 4, "type": "VEC2", "normalized": True},
+        {"bufferView": 3, "componentType": 5126, "count": 4, "type": "VEC3"},
+    ]
+    accessors.append({**accessors[0], "sparse": {**places, "values": {"bufferView": 4, "byteOffset": 2}}})
+    attributes = {"POSITION": 0, "TEXCOORD_0": 2, "COLOR_0": 3}
+    primitives = [
+        {"attributes": attributes, "indices": 1},
+        {"attributes": attributes, "mode": 5},
+        {"attributes": {**attributes, "POSITION": 4}, "mode": 6},
+        {"attributes": attributes, "mode": 1},  # lines are no part
+    ]
+    turn = math.sqrt(0.5)  # a quarter about z
+    document = {
+        **{"asset": {"version": "2.0"}, "extensionsRequired": ["KHR_mesh_quantization"]},
+        "nodes": [
+            {"children": [1, 2], "translation": [0, 0, 7], "rotation": [0, 0, turn, turn]},
+            {"mesh": 0},
+            {"mesh": 1, "scale": [-1, 1, 1]},
+        ],
+        "meshes": [{"primitives": primitives}, {"primitives": primitives[:1]}],
+        **{"accessors": accessors, "bufferViews": views},
+        "buffers": [{"uri": "data:;base64," + base64.b64encode(b"".join(blocks)).decode(), "byteLength": ends[-1]}],
+    }
+    (tmp_path / "a.gltf").write_text(json.dumps(document))
+    found = load_textured_mesh(tmp_path / "a.gltf")
+    turned = np.stack([-points[:, 1], points[:, 0], points[:, 2] + 7], axis=1)
+    put = [-5, 5, 7]
+    mirrored = np.stack([-points[:, 1], -points[:, 0], points[:, 2] + 7], axis=1)
+    triangles = found.mesh.vertices[found.mesh.faces]
+    np.testing.assert_allclose(triangles[:4], turned[[[0, 1, 2], [2, 1, 3]] * 2], atol=1e-12)
+    fan = np.array([*turned[:3], put])
+    np.testing.assert_allclose(triangles[4:6], fan[[[0, 1, 2], [0, 2, 3]]], atol=1e-12)
+    np.testing.assert_allclose(triangles[6:], mirrored[[[2, 1, 0], [3, 1, 2]]], atol=1e-12)
+    np.testing.assert_array_equal(found.uv[found.uv_faces[0]], [[0, 1], [1, 1], [0, 0]])
+    np.testing.assert_array_equal(found.colors[found.mesh.faces[0]], [[1, 0, 0], [0, 0.5, 0], [0, 0, 1]])

@@ -25,7 +25,9 @@ from ..errors import InputError, shown
 from .text import Decoded, decode
 
 LARGEST = 1 << 31  # bytes of a file that is read as data: what is larger is no mesh, mask or array of a fit
-LARGEST_JSON = 1 << 26  # bytes; as Python values it takes some ten times as much memory
+LARGEST_JSON = 1 << 26  # bytes
+_LONGEST_HEADER = 10_000  # bytes of a .npy file before its numbers, as numpy has it
+MOST_VALUES = 4_000_000  # of a JSON document, which take up to 160 bytes each
 
 _REASONS = {
     errno.ENOSPC: "the disk is full; free some space or choose another folder",
@@ -228,15 +230,20 @@ def read_text(path: Path) -> Decoded:
 
 def read_json(path: Path) -> dict[str, Any]:
     """The JSON object in the file path."""
-    try:
-        value = json.loads(decode(read_bytes(path, LARGEST_JSON), path).text)
-    except InputError:
-        raise
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not valid JSON; write it anew.") from error
+    value = json_value(decode(read_bytes(path, LARGEST_JSON), path).text, path)
     if not isinstance(value, dict):
         raise InputError(f"{path} must hold a JSON object.")
     return value
+
+
+def json_value(text: str, path: Path) -> Any:
+    """The JSON value in the text of the file path."""
+    if sum(map(text.count, ",[{")) > MOST_VALUES:
+        raise InputError(f"{path} holds more than {MOST_VALUES} values, which is too large; choose another file.")
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not valid JSON; write it anew.") from error
 
 
 def is_file(path: Path) -> bool:
@@ -307,22 +314,27 @@ def read_array(
             raise InputError(f"{path} must hold an array of {wanted}, not {' x '.join(map(str, found))}.")
         if dtype.kind not in kinds or (itemsize and dtype.itemsize != itemsize):
             raise InputError(f"{path} holds numbers of type {dtype}, which do not belong there.")
+        damaged = InputError(f"{path} is damaged: it has not as many bytes as it says; write it anew.")
         count = math.prod(found)
         if count * dtype.itemsize != os.fstat(file.fileno()).st_size - file.tell():
-            raise InputError(f"{path} is damaged: it has not as many bytes as it says; write it anew.")
+            raise damaged
+        numbers = np.empty(count, dtype)
         try:
-            numbers = np.frombuffer(file.read(), dtype, count)
-        except (OSError, ValueError) as error:
-            raise InputError(f"{path} cannot be read; write it anew.") from error
+            if file.readinto(numbers.view("u1")) != numbers.nbytes:  # type: ignore[attr-defined]
+                raise damaged
+        except OSError as error:
+            raise _read_error(path, error) from error
     array = numbers.reshape(found, order="F" if fortran else "C")
-    return np.array(array, dtype=dtype.newbyteorder("="), order="C")
+    return np.ascontiguousarray(array, dtype=dtype.newbyteorder("="))
 
 
 def _array_header(path: Path, file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
     """(shape, whether in Fortran order, type) of the .npy file, which is then at its first number."""
     readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     try:
-        shape, fortran, dtype = readers[np.lib.format.read_magic(file)](file)
+        start = io.BytesIO(file.read(_LONGEST_HEADER))  # what the file says of its length is not believed
+        shape, fortran, dtype = readers[np.lib.format.read_magic(start)](start)
+        file.seek(start.tell())
         if min(shape, default=0) < 0 or dtype.hasobject:
             raise ValueError
     except Exception as error:  # numpy parses the header as Python; a damaged one raises whatever the parser raises

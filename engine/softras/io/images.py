@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "TGA", "GIF", "PPM")
-LARGEST = 2**27  # pixels of one picture, and of all that are decoded at once: 1 GB while they are read
-_ROWS = 256  # converted at once, so that a picture is never in memory twice
-_QUIET = threading.Lock()  # Python's filters of warnings belong to all threads
+LARGEST = 120 * 10**6  # pixels of one picture, and of all that are decoded at once: 1 GB while they are read
+LARGEST_TEXTURE = 2**26  # pixels of a picture whose numbers become float32: three of them take 0.8 GB
+ROWS = 256  # converted at once, so that a picture is never in memory twice
 
 # What EXIF's tag Orientation asks for, of an array with row 0 on top.
 _UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
@@ -43,12 +43,18 @@ _UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
 def load_image(path: Path | str, data: bytes | None = None) -> np.ndarray:
     """(H, W, C) float32 in 0..1: C = 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha.
 
-    Formats: PNG, JPEG, TIFF, WebP, BMP, TGA, GIF, PPM (PGM, PBM), of one picture each and at most 134 megapixels.
+    Formats: PNG, JPEG, TIFF, WebP, BMP, TGA, GIF, PPM (PGM, PBM), of one picture each and at most 120 megapixels.
     The EXIF orientation is applied; colours of 16 bits are read as 8 (grey keeps 16); CMYK becomes RGB. data is the
     content of a picture that lies within another file, path.
     Raises InputError when the file is missing, damaged, too large or of another kind.
     """
     return unit(read_pixels(path, data=data), path)
+
+
+def load_texture(path: Path | str, data: bytes | None = None) -> np.ndarray:
+    """(H, W, 3) float32 in 0..1: `load_image` without its alpha, of at most 67 megapixels."""
+    pixels = np.ascontiguousarray(rgb(read_pixels(path, data=data, most=LARGEST_TEXTURE)))  # lets go of the alpha
+    return unit(pixels, path)
 
 
 def load_colours(path: Path | str) -> np.ndarray:
@@ -67,7 +73,7 @@ def rgb(pixels: np.ndarray) -> np.ndarray:
 def unit(pixels: np.ndarray, path: Path | str) -> np.ndarray:
     """float32 in 0..1 of pixels as `read_pixels` has them; InputError where their range cannot be told."""
     if pixels.dtype == np.uint8:
-        return pixels * np.float32(1 / 255)
+        return np.multiply(pixels, np.float32(1 / 255), dtype=np.float32)
     low, high, least, most = (
         (-1.0, 2.0, 0, 1) if pixels.dtype.kind == "f" else (0, 65535, 0, 65535)
     )  # numbers of resampling may lie a little outside 0..1
@@ -76,7 +82,8 @@ def unit(pixels: np.ndarray, path: Path | str) -> np.ndarray:
             f"the image {path} holds values from {pixels.min():g} to {pixels.max():g} where {least} to {most} "
             "are possible; save it anew with 8 bits."
         )
-    return (pixels * np.float32(1 / most)).clip(0, 1).astype(np.float32)
+    found = np.multiply(pixels, np.float32(1 / most), dtype=np.float32, casting="same_kind")
+    return found.clip(0, 1, out=found)
 
 
 def read_pixels(
@@ -86,6 +93,7 @@ def read_pixels(
     size: tuple[int, int] | None = None,
     exact: bool = False,
     indices: bool = False,
+    most: int = LARGEST,
 ) -> np.ndarray:
     """The picture as it is stored, row 0 on top, upright: (H, W, C) uint8, or C = 1 or 2 of uint16, int32 or float32.
 
@@ -95,6 +103,7 @@ def read_pixels(
         size: (width, height) that it must have; another one is refused before its pixels are read.
         exact: the values matter one by one: a JPEG, which changes them, is refused.
         indices: of a picture with a palette, the indices and not the colours: C = 1.
+        most: pixels that it may have.
 
     Raises InputError as `load_image`.
     """
@@ -104,8 +113,8 @@ def read_pixels(
     if data is None and not os.path.exists(path):
         raise InputError(f"the image {path} does not exist.")
     try:
-        with open_data(path) if data is None else io.BytesIO(data) as file:
-            return _decode(file, path, size, exact, indices)
+        with open_data(path) if data is None else io.BytesIO(data) as file, _QUIET.hold():
+            return _decode(file, path, size, exact, indices, most)
     except InputError:
         raise
     except Image.UnidentifiedImageError as error:
@@ -114,32 +123,31 @@ def read_pixels(
             "save it anew as PNG or JPEG."
         ) from error
     except Image.DecompressionBombError as error:
-        raise _too_large(path) from error
+        raise _too_large(path, most) from error
     except MemoryError as error:
         raise InputError(f"the image {path} does not fit into memory; make it smaller.") from error
     except Exception as error:  # decoders of damaged files raise whatever they stumble over
         raise InputError(f"the image {path} cannot be read: it is damaged; save it anew as PNG or JPEG.") from error
 
 
-def _decode(file: BinaryIO, path: Path, size: tuple[int, int] | None, exact: bool, indices: bool) -> np.ndarray:
+def _decode(
+    file: BinaryIO, path: Path, size: tuple[int, int] | None, exact: bool, indices: bool, most: int
+) -> np.ndarray:
     from PIL import Image
 
-    with _no_warnings():
-        image: Image.Image = Image.open(file, formats=FORMATS)
+    with Image.open(file, formats=FORMATS) as image:
         pictures = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)  # a phone's JPEG with its depth map
-    with image:
         if pictures != 1:
             raise InputError(f"the image {path} holds {pictures} pictures; save the one that is meant as a PNG.")
         if exact and image.format in ("JPEG", "MPO"):
             raise InputError(f"the image {path} is a JPEG, which does not keep labels exactly; save them as a PNG.")
-        if image.width * image.height > LARGEST:
-            raise _too_large(path)
+        if image.width * image.height > most:
+            raise _too_large(path, most)
         if size is not None and sorted(image.size) != sorted(size):
             raise _other_size(path, image.size, size)
         with _ROOM.hold(image.width * image.height):
             pixels = _converted(image, path, indices)
-            with _no_warnings():
-                turn = image.getexif().get(0x0112)  # after the pixels: in a PNG it may lie behind them
+            turn = image.getexif().get(0x0112)  # after the pixels: in a PNG it may lie behind them
             pixels = _UPRIGHT[turn](pixels) if turn in _UPRIGHT else pixels
     if size is not None and pixels.shape[1::-1] != tuple(size):
         raise _other_size(path, (pixels.shape[1], pixels.shape[0]), size)
@@ -165,13 +173,13 @@ def _converted(image: Image, path: Path, indices: bool) -> np.ndarray:
     else:
         raise InputError(f"the image {path} has colours of the kind {mode}; save it anew as RGB or grey.")
     image.load()
-    pixels = np.concatenate(
-        [
-            np.asarray(part if part.mode == wanted else part.convert(wanted))
-            for top in range(0, image.height, _ROWS)
-            for part in [image.crop((0, top, image.width, min(top + _ROWS, image.height)))]
-        ]
-    )
+    pixels = np.empty(0)
+    for top in range(0, image.height, ROWS):
+        part = image.crop((0, top, image.width, min(top + ROWS, image.height)))
+        rows = np.asarray(part if part.mode == wanted else part.convert(wanted))
+        if top == 0:
+            pixels = np.empty((image.height, *rows.shape[1:]), rows.dtype)
+        pixels[top : top + ROWS] = rows
     if pixels.dtype.byteorder == ">":
         pixels = pixels.astype(pixels.dtype.newbyteorder("="))
     if pixels.ndim == 3:
@@ -184,12 +192,33 @@ def _converted(image: Image, path: Path, indices: bool) -> np.ndarray:
     return np.stack([pixels, np.where(pixels == key, 0, full).astype(pixels.dtype)], axis=-1)
 
 
-@contextmanager
-def _no_warnings() -> Iterator[None]:
-    """What a decoder finds odd is either right for us or an InputError; a terminal shows neither twice."""
-    with _QUIET, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+class _Quiet:
+    """What a decoder finds odd is either right for us or an InputError; a terminal shows neither twice.
+
+    Python's filters of warnings belong to all threads: they are put aside by the first thread that decodes and put
+    back by the last.
+    """
+
+    def __init__(self) -> None:
+        self._decoding = 0
+        self._lock = threading.Lock()
+        self._filters = warnings.catch_warnings()
+
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        with self._lock:
+            if self._decoding == 0:
+                self._filters = warnings.catch_warnings()
+                self._filters.__enter__()
+                warnings.simplefilter("ignore")
+            self._decoding += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._decoding -= 1
+                if self._decoding == 0:
+                    self._filters.__exit__(None, None, None)
 
 
 class _Room:
@@ -213,10 +242,11 @@ class _Room:
 
 
 _ROOM = _Room(LARGEST)
+_QUIET = _Quiet()
 
 
-def _too_large(path: Path) -> InputError:
-    return InputError(f"the image {path} has more than {LARGEST // 10**6} megapixels; make it smaller.")
+def _too_large(path: Path, most: int) -> InputError:
+    return InputError(f"the image {path} has more than {most // 10**6} megapixels; make it smaller.")
 
 
 def _other_size(path: Path, size: tuple[int, int], wanted: tuple[int, int]) -> InputError:

@@ -1,12 +1,11 @@
-"""Mesh files: each format by its reader; STL by trimesh."""
+"""Mesh files: each format by its reader; STL and GLB are written by trimesh."""
 
 from __future__ import annotations
 
-import io
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import TypeGuard
 
 import numpy as np
 
@@ -18,7 +17,7 @@ from .obj import check_like, obj_like, obj_text, read_obj
 from .off import off_text, read_off
 from .ply import ply_bytes, ply_mesh, read_ply
 from .polygons import triangles
-from .text import decode, lines
+from .stl import read_stl
 
 SUFFIXES = (".obj", ".ply", ".stl", ".off", ".glb", ".gltf")
 _ROUNDED = (
@@ -47,8 +46,12 @@ def load_mesh(path: Path | str, allow: Sequence[Path | str] = ()) -> Mesh:
     if suffix == ".ply":
         vertices, polygons = ply_mesh(path, read_ply(path, read_bytes(path)))
         return _named(path, vertices, triangles(path, vertices, polygons))
-    loaded = read_stl(path) if suffix == ".stl" else read_gltf(path, allow)[0]
-    vertices, faces = np.asarray(loaded.vertices, dtype=np.float64), np.asarray(loaded.faces)
+    if suffix == ".stl":
+        vertices = read_stl(path).reshape(-1, 3)
+        faces = np.arange(len(vertices)).reshape(-1, 3)
+    else:
+        found = read_gltf(path, allow)
+        vertices, faces = found.vertices, found.faces
     return _named(path, *_welded(vertices, triangles(path, vertices, faces)))
 
 
@@ -66,19 +69,6 @@ def _welded(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.nda
     kept = order[new]
     rank = np.argsort(np.argsort(kept))
     return vertices[used][np.sort(kept)], rank[group][corners.reshape(-1, 3)]
-
-
-def read_stl(path: Path) -> Any:
-    """What trimesh makes of an STL file, not welded."""
-    import trimesh
-
-    data = read_bytes(path)
-    if len(data) < 84 or len(data) != 84 + 50 * int.from_bytes(data[80:84], "little"):  # not binary
-        data = "\n".join(line.rstrip("\r\n") for line in lines(decode(data, path).text)).encode()
-    try:
-        return trimesh.load_mesh(io.BytesIO(data), file_type="stl", process=False)
-    except Exception as error:  # trimesh raises whatever its parsers raise
-        raise InputError(f"the mesh file {path} cannot be read ({error}); export it anew.") from error
 
 
 def save_mesh(path: Path | str, mesh: Mesh, like: Path | str | None = None) -> None:

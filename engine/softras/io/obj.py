@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -38,17 +39,16 @@ def read_obj(path: Path) -> tuple[np.ndarray, np.ndarray]:
     return vertices, triangles(path, vertices, polygons)
 
 
-def obj_statements(text: str) -> list[str]:
+def obj_statements(text: str) -> Iterator[str]:
     """The statements, a line each, with the line ends; a line that ends in a backslash goes on."""
-    statements: list[str] = []
-    goes_on = False
+    parts: list[str] = []
     for line in lines(text):
-        if goes_on:
-            statements[-1] += line
-        else:
-            statements.append(line)
-        goes_on = line.rstrip("\r\n").endswith("\\")
-    return statements
+        parts.append(line)
+        if not line.rstrip("\r\n").endswith("\\"):
+            yield "".join(parts)
+            parts = []
+    if parts:
+        yield "".join(parts)
 
 
 def obj_words(statement: str) -> list[str]:
@@ -93,7 +93,7 @@ def check_like(like: Path, count: int) -> None:
 
 def _places(like: Path, source: Decoded, count: int) -> tuple[list[str], list[int]]:
     """The statements, and which are vertices; InputError unless they are that many."""
-    statements = obj_statements(source.text)
+    statements = list(obj_statements(source.text))
     places = [number for number, statement in enumerate(statements) if obj_words(statement)[:1] == ["v"]]
     if len(places) != count:
         raise InputError(

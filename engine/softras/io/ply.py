@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -83,7 +84,7 @@ def _header(path: Path, text: str) -> tuple[str | None, list[Element], str | Non
     order: str | None = ""
     elements: list[Element] = []
     image = None
-    for line in lines(text)[1:]:
+    for line in islice(lines(text), 1, None):
         words = line.split()
         try:
             match words:

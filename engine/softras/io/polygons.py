@@ -10,7 +10,9 @@ import numpy as np
 
 from ..errors import InputError
 
-_MOST_WORK = 500_000_000  # tests of a corner against a triangle in one polygon: some seconds
+_MOST_WORK = 2_000_000_000  # tests of a corner against a triangle in all polygons together: some ten seconds
+_MOST_TESTS = 8  # of triangles for each corner besides: all that a polygon of up to 16 corners can need
+_TEST = 2000  # a test of a triangle takes as long as of some thousand corners even where there are few
 
 
 def triangles(path: Path, vertices: np.ndarray, polygons: Sequence[Sequence[int]] | np.ndarray) -> np.ndarray:
@@ -37,13 +39,17 @@ def triangulate(points: np.ndarray, polygons: Sequence[Sequence[int]] | np.ndarr
     sizes = np.array([len(polygon) for polygon in polygons], dtype=np.int64)
     ends = np.cumsum(sizes - 2)
     triangles = np.empty((ends[-1] if len(ends) else 0, 3), dtype=np.int64)
+    work = _MOST_WORK
     for size in np.unique(sizes):
         which = np.flatnonzero(sizes == size)
         corners = np.array([polygons[i] for i in which.tolist()], dtype=np.int64)
         fans = np.stack(np.broadcast_arrays(corners[:, :1], corners[:, 1:-1], corners[:, 2:]), axis=-1)
         if size > 3:
             for i in np.flatnonzero(~_fans_fit(points[corners])):
-                fans[i] = corners[i][_clip_ears(points[corners[i]])]
+                least = int(size) * _MOST_TESTS * (int(size) + _TEST)
+                ears, done = _clip_ears(points[corners[i]], work + least)
+                work -= max(0, done - least)
+                fans[i] = corners[i][ears]
         triangles[(ends[which] - (size - 2))[:, None] + np.arange(size - 2)] = fans
     return triangles
 
@@ -57,10 +63,11 @@ def _fans_fit(corners: np.ndarray) -> np.ndarray:
     return (facing >= -1e-9 * np.einsum("pk,pk->p", normals, normals)[:, None]).all(axis=1)
 
 
-def _clip_ears(corners: np.ndarray) -> np.ndarray:
-    """(n - 2, 3) indices of the triangles of one polygon, corners (n, 3): as Meisters 1975.
+def _clip_ears(corners: np.ndarray, most: int) -> tuple[np.ndarray, int]:
+    """(n - 2, 3) indices of the triangles of one polygon, corners (n, 3), and the work: as Meisters 1975.
 
-    Of a polygon that crosses itself no ear may be left, or few that take long to find: the rest is a fan then.
+    Of a polygon that crosses itself no ear may be left: the rest is a fan then. InputError where the work is more than
+    `most`.
     """
     arms = corners[1:] - corners[0]
     normal = np.cross(arms[:-1], arms[1:]).sum(axis=0)
@@ -70,17 +77,19 @@ def _clip_ears(corners: np.ndarray) -> np.ndarray:
     left = list(range(len(corners)))
     triangles = []
     work = 0
-    while len(left) > 3 and work < _MOST_WORK:
+    while len(left) > 3:
+        if work > most:
+            raise InputError("the mesh has concave polygons of too many corners; triangulate it first.")
         for i in range(len(left)):
             triangle = (left[i - 1], left[i], left[(i + 1) % len(left)])
-            work += len(left) + 2000  # a test takes as long as some thousand corners even where there are few
+            work += len(left) + _TEST
             if _is_ear(flat, triangle, left):
                 break
         else:
             break
         triangles.append(triangle)
         del left[i]
-    return np.array(triangles + [(left[0], b, c) for b, c in itertools.pairwise(left[1:])])
+    return np.array(triangles + [(left[0], b, c) for b, c in itertools.pairwise(left[1:])]), work
 
 
 def _is_ear(flat: np.ndarray, triangle: tuple[int, int, int], left: list[int]) -> bool:

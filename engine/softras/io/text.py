@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -56,9 +57,12 @@ def _unmarked(data: bytes, path: Path | str) -> Decoded:
         return Decoded(data.decode("latin-1"), b"", "latin-1")
 
 
-def lines(text: str) -> list[str]:
-    r"""The lines with their ends: \n, \r\n or \r, and no other sign that Unicode calls a line's end."""
-    return re.findall(r"[^\r\n]*(?:\r\n|\n|\r)|[^\r\n]+", text)
+def lines(text: str) -> Iterator[str]:
+    r"""The lines with their ends: \n, \r\n or \r, and no other sign that Unicode calls a line's end.
+
+    One after the other: all lines of a large file at once would take many times its size.
+    """
+    return (found[0] for found in re.finditer(r"[^\r\n]*(?:\r\n|\n|\r)|[^\r\n]+", text))
 
 
 def shortest(vertices: np.ndarray) -> list[list[str]]:

@@ -12,7 +12,7 @@ from ..errors import InputError
 from ..mesh import Mesh
 from .files import inside, is_file, read_bytes, read_text
 from .gltf import read_gltf
-from .images import load_image, rgb
+from .images import load_texture
 from .meshes import load_mesh
 from .obj import not_valid, obj_line, obj_statements, obj_words
 from .ply import read_ply
@@ -105,7 +105,7 @@ def _from_obj(path: Path, mesh: Mesh, allow: Sequence[Path | str]) -> TexturedMe
         images = _obj_images(path, libraries, list(used), allow)
         if len(images) > 1:
             raise InputError(f"the faces of {path} use {len(images)} texture images; bake them into one.")
-        found.texture = rgb(load_image(images[0])) if images else None
+        found.texture = load_texture(images[0]) if images else None
     if all(len(color) == 3 for color in colors):
         found.colors = _colours(path, np.array(colors, dtype=np.float64).reshape(-1, 3))
     return found
@@ -119,11 +119,14 @@ def _from_zero(index: int, count: int) -> int:
 def _obj_images(path: Path, libraries: list[str], used: list[str], allow: Sequence[Path | str]) -> list[Path]:
     """The image files of used materials, each once."""
     images: dict[str, str] = {}
-    for library in libraries:
+    files: dict[Path, None] = {}  # each once, whatever it is called
+    for library in dict.fromkeys(libraries):
         named = [inside(path.parent, _slashes(name), allow) for name in _without_comment(library)]
-        found = [file for file in named if is_file(file)]
+        if found := next((file for file in named if is_file(file)), None):  # many go around without theirs
+            files[found.resolve()] = None
+    for file in files:
         material = ""
-        for statement in obj_statements(read_text(found[0]).text) if found else ():  # many go around without theirs
+        for statement in obj_statements(read_text(file).text):
             kind, _, rest = obj_line(statement).replace("\t", " ").partition(" ")
             if kind == "newmtl":
                 material = rest.strip()
@@ -131,8 +134,11 @@ def _obj_images(path: Path, libraries: list[str], used: list[str], allow: Sequen
                 images[material] = rest
     known = {_without_comment(name)[-1]: text for name, text in images.items()} | images
     texts = [text for name in used for text in [known.get(name, known.get(_without_comment(name)[-1]))] if text]
-    files = [[inside(path.parent, _file_name(name), allow) for name in _without_comment(text)] for text in texts]
-    return list(dict.fromkeys(next((file for file in names if is_file(file)), names[-1]) for names in files))
+    choices = [
+        [inside(path.parent, _file_name(name), allow) for name in _without_comment(text)]
+        for text in dict.fromkeys(texts)
+    ]
+    return list(dict.fromkeys(next((file for file in names if is_file(file)), names[-1]) for names in choices))
 
 
 def _without_comment(name: str) -> list[str]:
@@ -180,7 +186,7 @@ def _from_ply(path: Path, mesh: Mesh, allow: Sequence[Path | str]) -> TexturedMe
     if found.uv is not None and not np.isfinite(found.uv).all():
         raise InputError(f"{path} has texture coordinates that are NaN or infinite.")
     if found.uv is not None and file.image:
-        found.texture = rgb(load_image(inside(path.parent, _slashes(file.image), allow)))
+        found.texture = load_texture(inside(path.parent, _slashes(file.image), allow))
     colors = file.numbers("vertex", ("red", "green", "blue"))
     if colors is not None:
         kinds = file.kinds("vertex", ("red", "green", "blue"))
@@ -191,19 +197,18 @@ def _from_ply(path: Path, mesh: Mesh, allow: Sequence[Path | str]) -> TexturedMe
 
 def _from_gltf(path: Path, mesh: Mesh, allow: Sequence[Path | str]) -> TexturedMesh:
     """GLB and glTF hold a vertex once for each texture seam at it: what is not welded tells corners apart."""
-    loaded, images = read_gltf(path, allow)
-    found, visual, faces = TexturedMesh(mesh), loaded.visual, np.asarray(loaded.faces)
-    if len(faces) != len(mesh.faces):
-        raise InputError(f"{path} has faces that cannot be told apart; export it anew as OBJ.")
-    if visual.kind == "texture" and visual.uv is not None:
-        found.uv, found.uv_faces = np.array(visual.uv, dtype=np.float64), faces.astype(np.int32)
-        if len(images) > 1:
-            raise InputError(f"the faces of {path} use {len(images)} texture images; bake them into one.")
-        found.texture = rgb(load_image(path, images[0])) if images else None
-    colors = visual.vertex_attributes.get("color") if visual.kind == "texture" else None
-    if visual.kind == "vertex":
-        colors = visual.vertex_colors
-    if colors is not None:
+    read = read_gltf(path, allow, image=True)
+    found, uv = TexturedMesh(mesh), read.uv
+    if uv is not None:
+        if np.isinf(uv).any():
+            raise InputError(f"{path} has texture coordinates that are infinite.")
+        none = np.isnan(uv).any(axis=1)
+        found.uv, found.uv_faces = np.where(none[:, None], 0, uv), np.where(none[read.faces], -1, read.faces)
+        found.uv_faces = found.uv_faces.astype(np.int32)
+        if read.images > 1:
+            raise InputError(f"the faces of {path} use {read.images} texture images; bake them into one.")
+        found.texture = None if read.image is None else load_texture(path, read.image)
+    if read.colors is not None:
         found.colors = np.zeros((len(mesh.vertices), 3), dtype=np.float32)
-        found.colors[mesh.faces] = np.asarray(colors)[faces][..., :3] / 255
+        found.colors[mesh.faces] = _colours(path, read.colors)[read.faces]
     return found
