@@ -5,7 +5,9 @@ SOFTRAS_FUZZ_EXAMPLES is the number of examples of each test; `nox -s fuzz` trie
 
 from __future__ import annotations
 
+import base64
 import copy
+import io
 import itertools
 import json
 import os
@@ -24,14 +26,29 @@ from typing import Any
 
 import numpy as np
 import pytest
+from guard import MEMORY, guarded
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
-from softras import Bone, Camera, InputError, Landmark, Mesh, Rig, ShapeKey, Transform, View, load_views
+from softras import (
+    Bone,
+    Camera,
+    InputError,
+    Landmark,
+    Mesh,
+    Rig,
+    ShapeKey,
+    Transform,
+    View,
+    load_textured_mesh,
+    load_views,
+)
 from softras.io.poses import load_poses, save_poses
 from softras.io.rigs import load_rig
 from softras.io.views import save_views
 from softras.job import Job
+from softras.keeping import Keeper, State, resumed
 from softras.rig import Armature
 from softras.run import FitResult, run
 
@@ -152,14 +169,15 @@ def on_one_line(text: str) -> bool:
     return all(unicodedata.category(letter) not in ("Cc", "Cs", "Zl", "Zp") for letter in text)
 
 
-def refused_or(work: Callable[[], Any]) -> Any:
-    """What work gives, or the sentence with which it refuses. Everything else that it raises is a fault."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+def refused_or(work: Callable[[], Any], folder: Path) -> Any:
+    """What work gives, or the sentence with which it refuses; `guarded` says what else is a fault."""
+    sentence = ""
+    with guarded(folder, "this document"):
         try:
             return work()
         except InputError as error:
             sentence = str(error)
+            raise
     assert sentence.endswith(".") and on_one_line(sentence) and len(sentence) <= 1100
     sentence.encode()  # no halves of a character, which no terminal shows
     return sentence
@@ -199,13 +217,13 @@ def test_a_job_is_fitted_or_refused(scratch: Path, edits: list) -> None:
     folder = scratch / "job"
     document = changed(saved_job(folder, mesh=some_mesh()), edits)
     (folder / "job.json").write_text(json.dumps(document))
-    refused_or(lambda: short_fit(folder))
+    refused_or(lambda: short_fit(folder), scratch)
 
 
 def test_the_documents_that_are_changed_are_right_themselves(scratch: Path) -> None:
     for name, start in (("right", {"mesh": some_mesh()}), ("right rig", {"rig": some_rig()})):
         saved_job(scratch / name, **start)
-        assert refused_or(lambda name=name: short_fit(scratch / name)) is None
+        assert refused_or(lambda name=name: short_fit(scratch / name), scratch) is None
 
 
 def test_names_with_control_characters_are_told_on_one_line(scratch: Path) -> None:
@@ -228,19 +246,20 @@ def test_a_rig_is_loaded_or_refused(scratch: Path, data: st.DataObject) -> None:
         shutil.copy(folder / "rig" / "rig.json", kept)
     document = json.loads(kept.read_text())
     (folder / "rig" / "rig.json").write_text(json.dumps(changed(document, data.draw(edits_of(document)))))
-    refused_or(lambda: load_rig(folder / "rig").vertices())
+    refused_or(lambda: load_rig(folder / "rig").vertices(), scratch)
 
 
 @fuzz
 @given(st.data())
 def test_poses_are_loaded_or_refused(scratch: Path, data: st.DataObject) -> None:
-    rig, path = some_rig(), scratch / "poses.json"
-    save_poses(path, {3: rig}, [view.camera for view in some_views()])
-    document = json.loads(path.read_text())
+    rig, path, kept = some_rig(), scratch / "poses.json", scratch / "kept poses.json"
+    if not kept.exists():
+        save_poses(kept, {3: rig}, [view.camera for view in some_views()])
+    document = json.loads(kept.read_text())
     path.write_text(
         json.dumps(changed(document, data.draw(edits_of(document, (("frames", "x"), ("frames", "9" * 400))))))
     )
-    refused_or(lambda: load_poses(path, rig))
+    refused_or(lambda: load_poses(path, rig), scratch)
 
 
 @fuzz
@@ -254,11 +273,15 @@ def test_a_cameras_json_is_loaded_or_refused(scratch: Path, data: st.DataObject)
     document = json.loads(kept.read_text())
     optional = ("orthographic", "image", "ignore", "frame", "weight", "mask_channel", "mask_threshold", "mask_invert")
     more = tuple(("views", 0, name) for name in optional)
-    ragged = changed(document, [(("views", 1, "t", 0), [])])  # rows of several lengths
-    (folder / "cameras.json").write_text(json.dumps(ragged))
-    assert "its camera's t must hold numbers" in refused_or(lambda: load_views(folder))
     (folder / "cameras.json").write_text(json.dumps(changed(document, data.draw(edits_of(document, more)))))
-    refused_or(lambda: load_views(folder))
+    refused_or(lambda: load_views(folder), scratch)
+
+
+def test_rows_of_several_lengths_in_a_cameras_json(scratch: Path) -> None:
+    save_views(scratch / "ragged", some_views())
+    path = scratch / "ragged" / "cameras.json"
+    path.write_text(json.dumps(changed(json.loads(path.read_text()), [(("views", 1, "t", 0), [])])))
+    assert "its camera's t must hold numbers" in refused_or(lambda: load_views(path), scratch)
 
 
 @fuzz
@@ -279,9 +302,104 @@ def test_arrays_of_a_job_are_read_or_refused(scratch: Path, data: st.DataObject)
         except (ValueError, OverflowError):
             return
     try:
-        refused_or(lambda: Job.load(folder).start.vertices())
+        refused_or(lambda: Job.load(folder).start.vertices(), scratch)
     finally:
         path.write_bytes(kept)
+
+
+def kept_result(folder: Path) -> dict:
+    """The result.json of a fit of two views, a mesh and their cameras, which was killed."""
+    kept = folder / "kept result.json"
+    if not kept.is_file():
+        settings = {**SETTINGS, "optimize": ["vertices", "cameras"]}
+        Job(some_views(), some_mesh(), settings=settings).save(folder)
+        cameras = [view.camera for view in some_views()]
+        Keeper(folder, Job.load(folder), None)._write(State(some_mesh().vertices, None, {}, cameras, [0.5, None], 3))
+        shutil.copy(folder / "result.json", kept)
+    return json.loads(kept.read_text())
+
+
+RESULT = kept_result(Path(tempfile.mkdtemp(prefix="softras-fuzz-")))
+
+
+@fuzz
+@given(edits_of(RESULT, (("faces",), ("rig_vertices",), ("more",))))
+def test_a_result_is_resumed_or_refused(scratch: Path, edits: list) -> None:
+    folder = scratch / "result"
+    (folder / "result.json").write_text(json.dumps(changed(kept_result(folder), edits)))
+    refused_or(lambda: resumed(Job.load(folder), folder), scratch)
+
+
+def gltf() -> dict[str, Any]:
+    """Two triangles and a strip, of every kind of data that is read."""
+    data = b"".join(
+        (
+            np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [1, 1, 0]], "<f4").tobytes(),  # 48 bytes
+            np.array([0, 1, 2, 2, 1, 3], "<u2").tobytes(),  # 12
+            np.array([[0, 0], [255, 0], [0, 255], [255, 255]], "u1").tobytes(),  # 8
+            np.array([1], "<u4").tobytes() + np.array([[2, 0, 0]], "<f4").tobytes(),  # 16
+        )
+    )
+    ends = [0, 48, 60, 68, 72, 84]
+    views = [{"buffer": 0, "byteOffset": a, "byteLength": b - a} for a, b in itertools.pairwise(ends)]
+    views[0]["byteStride"] = 12
+    sparse = {
+        "count": 1,
+        "indices": {"bufferView": 3, "byteOffset": 0, "componentType": 5125},
+        "values": {"bufferView": 4, "byteOffset": 0},
+    }
+    accessors = [
+        {"bufferView": 0, "byteOffset": 0, "componentType": 5126, "count": 4, "type": "VEC3", "sparse": sparse},
+        {"bufferView": 1, "componentType": 5123, "count": 6, "type": "SCALAR"},
+        {"bufferView": 2, "componentType": 5121, "count": 4, "type": "VEC2", "normalized": True},
+    ]
+    pixels = io.BytesIO()
+    Image.new("RGB", (2, 2)).save(pixels, "PNG")
+    texture = {"index": 0, "texCoord": 0}
+    attributes = {"POSITION": 0, "TEXCOORD_0": 2}
+    return {
+        **{"asset": {"version": "2.0"}, "scene": 0, "scenes": [{"nodes": [0]}], "extensionsRequired": []},
+        "nodes": [
+            {"children": [1], "rotation": [0, 0, 0, 1], "scale": [1, 2, 1], "translation": [0, 0, 1]},
+            {"mesh": 0, "matrix": [1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1]},
+        ],
+        "meshes": [
+            {
+                "primitives": [
+                    {"attributes": attributes, "indices": 1, "material": 0, "mode": 4},
+                    {"attributes": attributes, "material": 0, "mode": 5},
+                ]
+            }
+        ],
+        "materials": [{"pbrMetallicRoughness": {"baseColorTexture": texture}}],
+        "textures": [{"source": 0}],
+        "images": [{"uri": f"data:image/png;base64,{base64.b64encode(pixels.getvalue()).decode()}"}],
+        "accessors": accessors,
+        "bufferViews": views,
+        "buffers": [{"byteLength": 84, "uri": f"data:x/y;base64,{base64.b64encode(data).decode()}"}],
+    }
+
+
+MORE_GLTF = (("nodes", 0, "matrix"), ("nodes", 1, "children"), ("meshes", 0, "primitives", 0, "attributes", "COLOR_0"))
+
+
+@fuzz
+@given(edits_of(gltf(), MORE_GLTF))
+def test_a_gltf_is_read_or_refused(scratch: Path, edits: list) -> None:
+    path = scratch / "a.gltf"
+    path.write_text(json.dumps(changed(gltf(), edits)))
+    refused_or(lambda: load_textured_mesh(path), scratch)
+
+
+def test_the_gltf_and_the_result_that_are_changed_are_right_themselves(scratch: Path) -> None:
+    (scratch / "right.gltf").write_text(json.dumps(gltf()))
+    found = refused_or(lambda: load_textured_mesh(scratch / "right.gltf"), scratch)
+    assert len(found.mesh.faces) == 4 and found.uv.max() == 1 and found.texture.shape == (2, 2, 3)
+    assert found.mesh.vertices.max(axis=0).tolist() == [2, 2, 1], "the sparse value, moved and scaled"
+    assert kept_result(scratch / "right result")["poses"]
+    assert (
+        refused_or(lambda: resumed(Job.load(scratch / "right result"), scratch / "right result"), scratch)[1].step == 3
+    )
 
 
 class Server:
@@ -325,6 +443,9 @@ class Server:
 def server() -> Iterator[Server]:
     server = Server()
     yield server
+    if sys.platform.startswith("linux"):
+        status = Path(f"/proc/{server.process.pid}/status").read_text()
+        assert int(status.partition("VmHWM:")[2].split()[0]) << 10 < MEMORY
     server.process.kill()
     server.process.wait()
 
