@@ -64,9 +64,13 @@ def fuzz(session: nox.Session) -> None:
 
 @nox.session(python=False)
 def sanitize(session: nox.Session) -> None:
-    """Random scenes on a native library that watches its memory and its arithmetic; before a release."""
-    python = engine_python(session, "ninja", "ziglang", "hypothesis")
-    session.run(python, "csrc/sanitize.py", "address", *session.posargs, external=True)
+    """Random scenes and tests on a native library that watches its memory, its arithmetic and its threads.
+
+    Before a release; `-- --count 20` takes a minute once the libraries are built.
+    """
+    python = engine_python(session, "ninja", "ziglang", "pytest", "hypothesis")
+    for kind in ("address", "thread"):
+        session.run(python, "csrc/sanitize.py", kind, *session.posargs, external=True)
 
 
 def blender(session: nox.Session, bpy: str) -> None:

@@ -33,8 +33,9 @@ CUDA_SOURCES = (  # those of raster/native/nvrtc.py
     "softras_texture.h",
 )
 
-# Compiled for every instruction set.
+# Compiled for every instruction set, and once for the least of them.
 KERNELS = ("softras_cpu", "softras_jacobian", "softras_image", "softras_coverage", "softras_algebra")
+COMMON = ("dispatch",)
 
 # -ffast-math is not used: it would set flush-to-zero for the whole process, and NaN checks must work.
 # -Wno-psabi: vectors wider than the instruction set's are split, and none crosses an object file.
@@ -42,6 +43,9 @@ FLAGS = (
     "-std=c++17 -O3 -fno-math-errno -fno-trapping-math -ffp-contract=fast -fno-exceptions -fno-rtti "
     "-fvisibility=hidden -fno-sanitize=all -Wall -Wextra -Werror -Wno-psabi"
 )
+
+ZIG = f'"{sys.executable}" -m ziglang c++'
+LINK = f"{ZIG} -target $target -shared -nostdlib++ -s $in -o $out"  # a rule of ninja
 
 # library file: zig target, instruction sets (name in dispatch.cpp: zig's -mcpu)
 X86 = {"x86_64_v2": "x86_64_v2", "x86_64_v3": "x86_64_v3", "x86_64_v4": "x86_64_v4"}
@@ -65,25 +69,24 @@ def this_machine() -> str | None:
     return next((name for name, (target, _) in TARGETS.items() if target.startswith(f"{machine}-{system}")), None)
 
 
-def write_ninja(path: Path, libraries: list[str]) -> None:
-    zig = f'"{sys.executable}" -m ziglang c++'
+def write_ninja(path: Path, libraries: list[str], flags: str, link: str) -> None:
     lines = [
         "ninja_required_version = 1.8",
         f"builddir = {path.parent}",
         "rule compile",
-        f"  command = {zig} -target $target -mcpu=$cpu {FLAGS} -DSOFTRAS_ISA=$isa -MD -MF $out.d -c $in -o $out",
+        f"  command = {ZIG} -target $target -mcpu=$cpu {flags} -DSOFTRAS_ISA=$isa -MD -MF $out.d -c $in -o $out",
         "  depfile = $out.d",
         "  deps = gcc",
         "  description = compile $out",
         "rule link",
-        f"  command = {zig} -target $target -shared -nostdlib++ -s $in -o $out",
+        f"  command = {link}",
         "  description = link $out",
     ]
     for library in libraries:
         target, levels = TARGETS[library]
         objects = []
         jobs = [(source, isa, cpu) for source in KERNELS for isa, cpu in levels.items()]
-        jobs.append(("dispatch", "none", next(iter(levels.values()))))
+        jobs += [(source, "none", next(iter(levels.values()))) for source in COMMON]
         for source, isa, cpu in jobs:
             obj = f"{library}.{source}.{isa}.o"
             objects.append(obj)
@@ -97,21 +100,34 @@ def write_ninja(path: Path, libraries: list[str]) -> None:
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def build(libraries: list[str], build_dir: Path | None = None) -> list[Path]:
-    """Compile what changed; returns the library files. Raises CalledProcessError with the compiler's words shown."""
-    build_dir = build_dir or SOURCES.parent / "build" / "native"
+def compile_libraries(libraries: list[str], build_dir: Path, flags: str = FLAGS, link: str = LINK) -> list[Path]:
+    """Compile what changed into a folder; returns the library files there.
+
+    Raises CalledProcessError where something does not compile; the compiler has said why.
+
+    Args:
+        libraries: some of TARGETS.
+        build_dir: the folder, made if it is missing.
+        flags: of the compiler.
+        link: ninja's command that makes a library ($out) of object files ($in).
+    """
     build_dir.mkdir(parents=True, exist_ok=True)
-    OUT.mkdir(parents=True, exist_ok=True)
-    write_ninja(build_dir / "build.ninja", libraries)
+    write_ninja(build_dir / "build.ninja", libraries, flags, link)
     environment = {
         **os.environ,
         "ZIG_GLOBAL_CACHE_DIR": str(build_dir / "zig"),
         "ZIG_LOCAL_CACHE_DIR": str(build_dir / "zig"),
     }
     subprocess.run([sys.executable, "-m", "ninja", "-C", str(build_dir)], check=True, env=environment)
-    for library in libraries:  # renamed into place: a fit that has the old one loaded keeps it
-        shutil.copy2(build_dir / library, OUT / f"{library}.new")
-        os.replace(OUT / f"{library}.new", OUT / library)
+    return [build_dir / library for library in libraries]
+
+
+def build(libraries: list[str], build_dir: Path | None = None) -> list[Path]:
+    """Compile what changed and put the libraries where the engine loads them; returns those files."""
+    OUT.mkdir(parents=True, exist_ok=True)
+    for path in compile_libraries(libraries, build_dir or SOURCES.parent / "build" / "native"):
+        shutil.copy2(path, OUT / f"{path.name}.new")  # renamed into place: a fit that has the old one loaded keeps it
+        os.replace(OUT / f"{path.name}.new", OUT / path.name)
     return [OUT / library for library in libraries]
 
 

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: MIT
-"""Run random scenes on a native CPU backend that watches its own memory (Linux on x86-64, with g++).
+"""Run random scenes and tests on a native CPU backend that a sanitizer watches (Linux on x86-64, with g++).
 
-    python csrc/sanitize.py address          addresses and undefined behaviour, 1,000 scenes of tests/raster/stress.py
-    python csrc/sanitize.py address --count 100 --seed 7
+    python csrc/sanitize.py address                        memory and undefined behaviour: 1,000 scenes, three times
+    python csrc/sanitize.py thread                         data races: 500 scenes
+    python csrc/sanitize.py address --count 20 --isa x86_64_v3     20 scenes on one instruction set, and no tests
 
-The compiler is zig's, as of every build; the sanitizers' libraries, which zig does not have, are those of g++. The
-watched library lies in a copy of the engine under build/, which the scenes are run on. The exit status is 1 if a
-sanitizer reports or a scene fails.
+The scenes are those of tests/raster/stress.py; the tests add what they leave out: exact coverage, the Jacobian of
+silhouettes and the algebra of fits. All run on a copy of the engine under build/sanitize, whose library is compiled by
+zig, as every build is, and linked by g++ with its sanitizers' libraries, which zig does not have. The exit status is 1
+if a sanitizer reports anything or a scene or test fails.
 """
 
 from __future__ import annotations
@@ -16,79 +18,135 @@ import os
 import shutil
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
-from build import FLAGS, KERNELS, SOURCES, TARGETS, X86, this_machine
+from build import FLAGS, SOURCES, X86, compile_libraries, this_machine
 
 ROOT = SOURCES.parent
-CHECKS = {"address": ("address", "undefined")}
-ISA = "x86_64_v3"  # the one instruction set that is watched; the source is one
-ENTRIES = ("softras_silhouettes", "softras_silhouettes_jacobian", "softras_images", "softras_coverage")
-SCENES = {"address": 1000}
-# Python and PyTorch keep what they have until the end: leaks are not looked for.
-OPTIONS = {
-    "ASAN_OPTIONS": "detect_leaks=0:halt_on_error=1:exitcode=66",
-    "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1:exitcode=66",
+RASTER = ROOT / "tests" / "raster"
+LIBRARY = "softras-linux-x86_64.so"
+TESTS = ("test_coverage.py", "test_jacobian.py", "test_algebra.py", "test_threads.py", "test_empty.py")
+NOT_NATIVE = "not emulated and not missing_barrier"  # tests of the CUDA kernels, which the library is no part of
+
+
+@dataclass(frozen=True)
+class Sanitizer:
+    """One way to compile, link and run the library so that it reports its own errors."""
+
+    compile: str  # flags beside build.py's; -Xclang takes a flag past zig, which drops what it has no library for
+    link: str
+    libraries: tuple[str, ...]  # of g++, loaded before Python
+    options: dict[str, str]  # environment variables
+    instruction_sets: tuple[str, ...]
+    threads: int  # at most, that one call of the library is shared by
+    scenes: int
+
+
+SANITIZERS = {
+    "address": Sanitizer(
+        # Two checks of undefined behaviour need the types that -fno-rtti drops.
+        compile="-Xclang -fsanitize=address -fsanitize=undefined -fno-sanitize=function,vptr",
+        link="-fsanitize=address -fsanitize=undefined",
+        libraries=("libasan.so", "libubsan.so"),
+        # Leaks are not looked for, since Python and PyTorch keep what they have until the end.
+        options={
+            "ASAN_OPTIONS": "detect_leaks=0:halt_on_error=1:exitcode=66",
+            "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1:exitcode=66",
+        },
+        instruction_sets=tuple(X86),
+        threads=2,
+        scenes=1000,
+    ),
+    "thread": Sanitizer(
+        # g++'s library watches memcpy and the like itself, under their own names. SOFTRAS_EAGER_THREADS shares the
+        # smallest scene too.
+        compile="-Xclang -fsanitize=thread -mllvm -tsan-instrument-memintrinsics=0 -DSOFTRAS_EAGER_THREADS",
+        link="-fsanitize=thread",
+        libraries=("libtsan.so",),
+        # Python's and PyTorch's own threads are not watched: they are not compiled for it.
+        options={
+            "TSAN_OPTIONS": "ignore_noninstrumented_modules=1:halt_on_error=1:exitcode=66:second_deadlock_stack=1"
+        },
+        instruction_sets=("x86_64_v3",),  # which threads meet where is the same in all
+        threads=4,
+        scenes=500,
+    ),
 }
 
 
 def build(kind: str) -> Path:
     """The folder of an engine whose library is watched."""
-    library = this_machine()
-    if library != "softras-linux-x86_64.so" or shutil.which("g++") is None:
+    if this_machine() != LIBRARY or shutil.which("g++") is None:
         raise SystemExit("the sanitizers need Linux on x86-64 and g++, whose libraries they are")
-    folder = ROOT / "build" / "sanitize" / kind
-    objects = folder / "objects"
-    objects.mkdir(parents=True, exist_ok=True)
-    shutil.copytree(ROOT / "engine" / "softras", folder / "softras", dirs_exist_ok=True)
-    watched = ["-Xclang", f"-fsanitize={kind}"]  # past zig, which drops what it has no library for
-    if "undefined" in CHECKS[kind]:
-        watched += [
-            "-fsanitize=undefined",
-            "-fno-sanitize=function,vptr",
-        ]  # these two need the types that -fno-rtti drops
-    flags = [*FLAGS.replace("-O3", "-O1").split(), "-g", "-fno-omit-frame-pointer", "-fPIC", *watched]
-    environment = {**os.environ, **{f"ZIG_{name}_CACHE_DIR": str(folder / "zig") for name in ("GLOBAL", "LOCAL")}}
-
-    def compiled(job: tuple[str, str]) -> str:
-        source, isa = job
-        out = str(objects / f"{source}.{isa}.o")
-        zig = [sys.executable, "-m", "ziglang", "c++", "-target", TARGETS[library][0], f"-mcpu={isa}"]
-        command = [*zig, *flags, f"-DSOFTRAS_ISA={isa}", "-c", str(SOURCES / f"{source}.cpp"), "-o", out]
-        subprocess.run(command, check=True, env=environment)
-        return out
-
-    jobs = [(source, ISA) for source in (*KERNELS, "dispatch")]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        files = list(pool.map(compiled, jobs))
-    target = folder / "softras" / "_native" / library
-    links = [f"-fsanitize={check}" for check in CHECKS[kind]]
-    functions = [
-        f"{name}_float{bits}_" for name in ENTRIES for bits in (32, 64)
-    ]  # the other instruction sets' are ISA's
-    links += [f"-Wl,--defsym={name}{isa}={name}{ISA}" for name in functions for isa in X86 if isa != ISA]
-    subprocess.run(["g++", "-shared", *links, *files, "-lm", "-o", str(target)], check=True)
+    folder, sanitizer = ROOT / "build" / "sanitize" / kind, SANITIZERS[kind]
+    flags = f"{FLAGS.replace('-O3', '-O1')} -g -fno-omit-frame-pointer -fPIC {sanitizer.compile}"
+    link = f"g++ -shared -Wl,-z,defs {sanitizer.link} $in -lm -lpthread -o $out"
+    (library,) = compile_libraries([LIBRARY], folder / "objects", flags, link)
+    unwatched = shutil.ignore_patterns("_native", "__pycache__")
+    shutil.rmtree(folder / "softras", ignore_errors=True)
+    shutil.copytree(ROOT / "engine" / "softras", folder / "softras", ignore=unwatched)
+    (folder / "softras" / "_native").mkdir()
+    shutil.copy2(library, folder / "softras" / "_native" / LIBRARY)
     return folder
 
 
-def run(kind: str, folder: Path, count: int, seed: int) -> int:
-    """The exit status of the random scenes on the watched engine."""
-    names = {"address": ("libasan.so", "libubsan.so")}[kind]
-    found = [subprocess.run(["g++", f"-print-file-name={x}"], capture_output=True, text=True).stdout for x in names]
-    preload = " ".join(os.path.realpath(path.strip()) for path in found)
-    environment = {**os.environ, **OPTIONS, "LD_PRELOAD": preload, "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "2"}
-    stress = [sys.executable, str(ROOT / "tests" / "raster" / "stress.py"), "--count", str(count), "--seed", str(seed)]
-    return subprocess.run(stress, env=environment).returncode
+def watched(kind: str, folder: Path, isa: str) -> dict[str, str]:
+    """The environment in which Python loads the watched library."""
+    sanitizer = SANITIZERS[kind]
+    asked = [["g++", f"-print-file-name={name}"] for name in sanitizer.libraries]
+    found = [subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() for command in asked]
+    return {
+        **os.environ,
+        **sanitizer.options,
+        "LD_PRELOAD": " ".join(map(os.path.realpath, found)),
+        "PYTHONPATH": str(folder),
+        "OMP_NUM_THREADS": str(sanitizer.threads),
+        "SOFTRAS_ISA": isa,
+    }
+
+
+def instruction_set(environment: dict[str, str]) -> str:
+    """The instruction set that the watched library takes there, which is a lesser one if the processor lacks that.
+
+    Raises SystemExit where the library does not load: without it the definitions would render, which nobody watches.
+    """
+    ask = "from softras.raster.native import cpu; print(cpu.available(), cpu.description(), sep='\\n')"
+    command = [sys.executable, "-c", ask]
+    said = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines()
+    if said[0] != "True":
+        raise SystemExit(said[1])
+    return said[1]
+
+
+def run(environment: dict[str, str], scenes: int, seed: int, tests: bool) -> bool:
+    """Whether so many random scenes and, if asked for, the tests pass on the watched engine without a report."""
+    stress = [sys.executable, str(RASTER / "stress.py"), "--count", str(scenes), "--seed", str(seed)]
+    pytest = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-k", NOT_NATIVE]
+    commands = [stress] if scenes else []
+    commands += [[*pytest, *(str(RASTER / name) for name in TESTS)]] if tests else []
+    return all(subprocess.run(command, env=environment).returncode == 0 for command in commands)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("kind", choices=list(CHECKS))
-    parser.add_argument("--count", type=int, help="scenes")
+    parser.add_argument("kind", choices=list(SANITIZERS))
+    parser.add_argument("--only", choices=("scenes", "tests"), help="not both")
+    parser.add_argument("--count", type=int, help="that many scenes, and no tests")
     parser.add_argument("--seed", type=int, default=0, help="the first scene")
+    parser.add_argument("--isa", choices=list(X86), help="the only instruction set to watch")
     args = parser.parse_args()
-    return run(args.kind, build(args.kind), args.count or SCENES[args.kind], args.seed)
+    sanitizer, folder = SANITIZERS[args.kind], build(args.kind)
+    for isa in (args.isa,) if args.isa else sanitizer.instruction_sets:
+        environment = watched(args.kind, folder, isa)
+        if instruction_set(environment) != isa:
+            print(f"{args.kind} sanitizer: this processor does not have {isa}, which is left out", flush=True)
+            continue
+        print(f"{args.kind} sanitizer, {isa}", flush=True)
+        scenes = 0 if args.only == "tests" else sanitizer.scenes if args.count is None else args.count
+        if not run(environment, scenes, args.seed, tests=args.only != "scenes" and args.count is None):
+            return 1
+    return 0
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ struct Projected {
   double z;
 };
 
+constexpr int64_t kFacesOfAThread = 2048;  // small faces that take about as long to draw as a thread takes to start
 constexpr int kStrip = 8;  // rows: the least that a member draws; pixels of a tile, each way
 
 struct Rows {
@@ -105,7 +106,7 @@ struct Scene {
   template <class Workspace, class Render, class Finish>
   void run(int64_t work, Render render, Finish finish) {
     Team team;
-    team.size = members(work);
+    team.size = team_size(work, kFacesOfAThread, call.threads);
     Workspace shared;
     int64_t next_view = 0;
     auto member = [&](int rank) {
@@ -125,14 +126,6 @@ struct Scene {
 
   // What there is to do, in faces.
   int64_t size() const { return call.views * (call.faces + (int64_t)call.height * call.width / 8); }
-
-  // Threads that pay: starting one costs about as much as two thousand small faces.
-  int members(int64_t work) const {
-    const int64_t most = work / 2048;
-    int n = call.threads < kMaxThreads ? call.threads : kMaxThreads;
-    if (n > most) n = (int)most;
-    return n < 1 ? 1 : n;
-  }
 
   // The bands of rows of a view, of which each is one member's.
   int bands(const Team& team) const { return team.size == 1 ? 1 : (int)min(strips(), int64_t(8 * team.size)); }

@@ -19,11 +19,9 @@ constexpr int64_t kWorthAThread = 1 << 21;  // multiplications
 // Calls work(begin, end) for parts of n items, each by one thread.
 template <class Work>
 void divide(int64_t n, int threads, int64_t multiplications, Work work) {
-  const int64_t useful = multiplications / kWorthAThread + 1;
   Team team;
-  team.size = (int)(threads < useful ? threads : useful);
+  team.size = team_size(multiplications + kWorthAThread, kWorthAThread, threads);
   if (team.size > n) team.size = (int)n;
-  if (team.size > kMaxThreads) team.size = kMaxThreads;
   if (team.size <= 1) return work(0, n);
   auto member = [&](int rank) {
     const Share part = share(n, rank, team.size);

@@ -42,12 +42,12 @@ struct View {
   Buffer<bool> front;   // V
   Buffer<int8_t> sign;  // F: of the projected area, 0 where nothing counts
   Buffer<int> order, scratch;
-  List<Contour> found[kMaxThreads], near[kMaxThreads];  // by member, in the order of edges and of faces
-  int64_t next_band;
-  bool clips;  // some vertex is not in front
+  List<Contour> found[kMaxThreads] = {}, near[kMaxThreads] = {};  // by member, in the order of edges and of faces
+  int64_t next_band = 0;
+  bool clips = false;  // some vertex is not in front
 
-  void clear(int size) {
-    for (int rank = 0; rank < size; rank++) found[rank].clear(), near[rank].clear();
+  ~View() {
+    for (int rank = 0; rank < kMaxThreads; rank++) found[rank].clear(), near[rank].clear();
   }
 };
 
@@ -62,33 +62,10 @@ struct Coverage : Scene<T> {
 
   void run() {
     if (!current()) return fail(SOFTRAS_STALE_TOPOLOGY);
-    Team team;
-    const int64_t work = (int64_t)call.views * (call.faces + (int64_t)call.height * call.width / 64) / 8192;
-    team.size = (int)max(int64_t(1), min(min(work, int64_t(call.threads)), int64_t(kMaxThreads)));
-    View* shared = (View*)calloc(1, sizeof(View));
-    if (!shared) return fail(SOFTRAS_OUT_OF_MEMORY);
-    int64_t next_view = 0;
-    auto member = [&](int rank) {
-      if (team.size <= call.views) {
-        Team alone;
-        View* own = (View*)calloc(1, sizeof(View));
-        if (!own) return fail(SOFTRAS_OUT_OF_MEMORY);
-        for (int64_t view; (view = take(next_view)) < call.views && render((int)view, *own, alone, 0);) {
-        }
-        destroy(own);
-      } else {
-        for (int view = 0; view < call.views && render(view, *shared, team, rank); view++) {
-        }
-      }
-    };
-    run_team(team, member);
-    destroy(shared);
-  }
-
-  static void destroy(View* w) {
-    w->clear(kMaxThreads);
-    w->~View();
-    free(w);
+    // Finding a face's sign and edges takes about a quarter of the time of drawing a small face.
+    const int64_t work = call.views * (call.faces + (int64_t)call.height * call.width / 64) / 4;
+    Scene<T>::template run<View>(
+        work, [&](int view, View& w, Team& team, int rank) { return render(view, w, team, rank); }, [](int, int) {});
   }
 
   // Whether the topology is of these faces, and vertices that it takes for one are still in one place.

@@ -51,6 +51,18 @@ struct Team {
   }
 };
 
+// The number of threads that share a piece of work: at most `allowed`, and only as many as have `least` units of it each,
+// since starting a thread costs time. A library built with SOFTRAS_EAGER_THREADS takes as many as are allowed for any
+// work, so that a thread sanitizer sees them meet in the smallest scene (sanitize.py).
+inline int team_size(int64_t work, int64_t least, int allowed) {
+#if defined(SOFTRAS_EAGER_THREADS)
+  least = 0;
+#endif
+  int64_t size = allowed < kMaxThreads ? allowed : kMaxThreads;
+  if (least > 0 && size > work / least) size = work / least;
+  return size < 1 ? 1 : (int)size;
+}
+
 // The next number of a shared counter.
 inline int64_t take(int64_t& counter) { return __atomic_fetch_add(&counter, 1, __ATOMIC_RELAXED); }
 
