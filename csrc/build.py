@@ -35,7 +35,7 @@ CUDA_SOURCES = (  # those of raster/native/nvrtc.py
 
 # Compiled for every instruction set, and once for the least of them.
 KERNELS = ("softras_cpu", "softras_jacobian", "softras_image", "softras_coverage", "softras_algebra")
-COMMON = ("dispatch",)
+COMMON = ("dispatch", "layout")
 
 # -ffast-math is not used: it would set flush-to-zero for the whole process, and NaN checks must work.
 # -Wno-psabi: vectors wider than the instruction set's are split, and none crosses an object file.

@@ -150,9 +150,19 @@ enum {
 #define SOFTRAS_API __attribute__((visibility("default")))
 #endif
 
-/* Greater whenever a structure above changes: whoever calls must know the same (raster/native/cpu.py). */
-#define SOFTRAS_ABI 2
+/* The version of this header. It grows whenever a structure or an entry point changes, and a caller that knows another
+   version must not call anything else (engine/softras/raster/native/structures.py). */
+#define SOFTRAS_ABI 3
 SOFTRAS_API int softras_abi(void);
+
+/* One field of a structure that C and Python share, or, where `field` is "", the structure itself. */
+typedef struct {
+  const char *structure, *field;
+  int64_t offset, size; /* bytes */
+} softras_layout_entry;
+
+/* All structures and their fields, and after them an entry whose names are null. */
+SOFTRAS_API const softras_layout_entry *softras_layout(void);
 
 SOFTRAS_API int softras_silhouettes_float32(const softras_call *call);
 SOFTRAS_API int softras_silhouettes_float64(const softras_call *call);

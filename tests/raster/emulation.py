@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from softras.raster.native import cuda, driver, nvrtc
+from softras.raster.native import cuda, cuda_structures, driver, nvrtc
 from softras.raster.silhouettes import ops
 
 HERE = Path(__file__).resolve().parent
@@ -56,7 +56,8 @@ def build(folder: Path, changed: dict[str, str] | None = None) -> ctypes.CDLL:
         pytest.skip("the emulator's fibers are those of Linux")
     folder.mkdir(parents=True, exist_ok=True)
     for name in (nvrtc.SOURCE, *nvrtc.HEADERS):
-        (folder / name).write_text((changed or {}).get(name) or (CSRC / name).read_text())
+        text = (changed or {}).get(name) or (CSRC / name).read_text()
+        (folder / name).write_text(text + cuda_structures.assertions() if name == nvrtc.SOURCE else text)
     library = folder / "emulated_driver.so"
     command = [sys.executable, "-m", "ziglang", "c++", *FLAGS.split(), "-shared", "-fPIC", f"-I{folder}"]
     environment = {**os.environ, "ZIG_LOCAL_CACHE_DIR": str(folder / "zig")}

@@ -1,5 +1,6 @@
 """Exact coverage against its definition, against areas known by hand, and what users rely on."""
 
+import ctypes
 import re
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from scenes import by_threads, same_bits, scenes
 import softras
 from softras.raster.coverage import ops, reference
 from softras.raster.native import coverage_cpu as cpu
+from softras.raster.native.structures import Contour, Piece
 
 QUICK = settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck), derandomize=True)
 SHEAR = 2e-8  # how far the kernel moves a pixel down for each pixel to the right, twice
@@ -310,7 +312,7 @@ def test_memory_kept_for_the_backward_pass_is_given_back():
     alpha, kept = cpu.coverage(*args, keep=True)
     assert cpu.coverage(*args, keep=False)[1] is None and torch.equal(alpha, cpu.coverage(*args, keep=False)[0])
     contours, pieces = kept.counts.sum(0).tolist()
-    assert len(kept.contours) == contours * cpu.CONTOUR_BYTES and len(kept.pieces) == pieces * cpu.PIECE_BYTES
+    assert len(kept.contours) == contours * ctypes.sizeof(Contour) and len(kept.pieces) == pieces * ctypes.sizeof(Piece)
 
 
 def heap(count, scale=1.0):

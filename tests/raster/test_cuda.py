@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from scenes import compare, scenes, small_scene
 
 from softras import doctor
-from softras.raster.native import cpu, cuda, nvrtc
+from softras.raster.native import cpu, cuda, cuda_structures, nvrtc
 from softras.raster.silhouettes import ops
 
 # ------------------------------------------------------------------------------------------------ compiling
@@ -153,6 +153,17 @@ def test_an_error_of_the_compiler_is_one_sentence(compiler):
     with pytest.raises(nvrtc.CompileError, match=r"does not compile the CUDA kernels: .*error") as caught:
         nvrtc.build(texts, ["--gpu-architecture=sm_90", *nvrtc.defines("float32")])
     assert "\n" not in str(caught.value)
+
+
+def test_an_argument_that_the_kernels_declare_otherwise_is_named(compiler, monkeypatch):
+    fields = [*cuda_structures.JacobianCall._fields_]
+    fields[3], fields[4] = fields[4], fields[3]  # derivatives of positions and of intrinsics
+    swapped = type("JacobianCall", (ctypes.Structure,), {"_fields_": fields})
+    for name, value, named in (("JacobianCall", swapped, r"JacobianCall\.d_positions"), ("CELL", 17, "kCell")):
+        with monkeypatch.context() as patch:
+            patch.setattr(cuda_structures, name, value)
+            with pytest.raises(nvrtc.CompileError, match=f'"{named} is not as cuda_structures.py has it"'):
+                nvrtc.build(nvrtc.sources(), ["--gpu-architecture=sm_90", *nvrtc.defines("float32")])
 
 
 def test_the_extension_holds_the_sources():

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import softras
-from softras.raster.native import cpu, image_cpu
+from softras.raster.native import cpu, structures
 
 K, POSE = torch.tensor([[[8.0, 0, 4], [0, 8, 4], [0, 0, 1]]]), torch.eye(4)[None]
 MESH = torch.tensor([[-1.0, -1, 4], [1, -1, 5], [0, 1, 4]]), torch.tensor([[0, 1, 2]])
@@ -87,7 +87,7 @@ def test_through_cameras():
 
 
 def test_a_library_of_another_version_is_not_called(monkeypatch):
-    monkeypatch.setattr(cpu, "ABI", cpu.ABI + 1)
+    monkeypatch.setattr(structures, "ABI", structures.ABI + 1)
     with pytest.warns(UserWarning, match=r"of another version of Softras; build it with csrc/build\.py"):
         library, reason = cpu._load.__wrapped__()
     assert library is None and "another version" in reason
@@ -111,6 +111,30 @@ def test_numbers_that_overflow_write_nowhere_else():
 
 
 def test_the_structures_are_as_large_as_they_are_known_here():
-    """Who changes one in csrc/softras.h changes SOFTRAS_ABI there and ABI in cpu.py, and then these."""
-    sizes = [ctypes.sizeof(x) for x in (cpu.Call, cpu._JacobianCall, image_cpu._ImageCall)]
-    assert (cpu.ABI, *sizes) == (2, 144, 200, 408)
+    """Who changes one in csrc/softras.h changes SOFTRAS_ABI there and ABI in structures.py, and then these."""
+    sizes = [ctypes.sizeof(x) for x in (structures.Call, structures.JacobianCall, structures.ImageCall)]
+    assert (structures.ABI, *sizes) == (3, 144, 200, 408)
+
+
+def with_fields(structure: type[ctypes.Structure], fields: list) -> type[ctypes.Structure]:
+    """A structure of the same name with other fields."""
+    return type(structure.__name__, (ctypes.Structure,), {"_fields_": fields})
+
+
+@pytest.mark.parametrize("name", structures.STRUCTURES)
+def test_a_structure_that_is_declared_otherwise_is_refused_by_name(name, monkeypatch):
+    """Two fields exchanged, one more, one of another name, one of another type: each of them is named."""
+    structure = structures.STRUCTURES[name]
+    fields = structure._fields_
+    i = next(i for i in range(len(fields)) if fields[i][1] is fields[i + 1][1])
+    before, (last, kind) = fields[:-1], fields[-1]
+    for changed, named in [
+        ([*fields[:i], fields[i + 1], fields[i], *fields[i + 2 :]], {f"{name}.{fields[i + 1][0]}"}),
+        ([*fields, ("more", ctypes.c_int64)], {name}),
+        ([*before, ("unknown", kind)], {f"{name}.unknown"}),
+        ([*before, (last, ctypes.c_int16)], {name, f"{name}.{last}"}),
+    ]:
+        monkeypatch.setitem(structures.STRUCTURES, name, with_fields(structure, changed))
+        with pytest.warns(UserWarning, match=r"otherwise than structures\.py; build it with csrc/build\.py"):
+            library, reason = cpu._load.__wrapped__()
+        assert library is None and reason.split("declares ")[1].split()[0] in named

@@ -8,7 +8,6 @@ transformed, torch computes.
 
 from __future__ import annotations
 
-import ctypes
 import math
 
 import numpy as np
@@ -18,40 +17,7 @@ from torch import Tensor
 
 from . import transforms
 from .native import cpu
-
-_LONG, _POINTER = ctypes.c_int64, ctypes.c_void_p
-
-
-class _ProductCall(ctypes.Structure):
-    """`softras_product_call` of csrc/softras.h."""
-
-    _fields_ = [
-        ("threads", ctypes.c_int32),
-        ("batch", _LONG * 2),
-        *[(name, _LONG) for name in ("rows", "depth", "columns")],
-        ("a_batch", _LONG * 2),
-        *[(name, _LONG) for name in ("a_row", "a_column")],
-        ("b_batch", _LONG * 2),
-        ("b_row", _LONG),
-        *[(name, _POINTER) for name in ("a", "b", "out")],
-    ]
-
-
-class _SparseCall(ctypes.Structure):
-    """`softras_sparse_call` of csrc/softras.h."""
-
-    _fields_ = [
-        ("threads", ctypes.c_int32),
-        ("rows", _LONG),
-        ("columns", _LONG),
-        *[(name, _POINTER) for name in ("starts", "indices", "values", "b", "out")],
-    ]
-
-
-class _SolveCall(ctypes.Structure):
-    """`softras_solve_call` of csrc/softras.h."""
-
-    _fields_ = [("size", _LONG), ("columns", _LONG), ("matrix", _POINTER), ("right", _POINTER)]
+from .native.structures import ProductCall, SolveCall, SparseCall
 
 
 def product(a: Tensor, b: Tensor) -> Tensor:
@@ -66,7 +32,7 @@ def product(a: Tensor, b: Tensor) -> Tensor:
     out = a.new_empty(*batch[2:], rows, columns)
     b = b if b.stride(-1) == 1 or columns == 1 else b.contiguous()
     sizes = batch[-2:]
-    call = _ProductCall(
+    call = ProductCall(
         torch.get_num_threads(),
         sizes,
         rows,
@@ -99,7 +65,7 @@ def sparse_product(starts: Tensor, indices: Tensor, values: Tensor, dense: Tenso
         return torch.from_numpy(matrix @ dense.numpy())
     out = dense.new_empty(rows, columns)
     pointers = (x.data_ptr() for x in (starts, indices, values, dense, out))
-    cpu.run("sparse_product", dense.dtype, _SparseCall(torch.get_num_threads(), rows, columns, *pointers))
+    cpu.run("sparse_product", dense.dtype, SparseCall(torch.get_num_threads(), rows, columns, *pointers))
     return out
 
 
@@ -126,7 +92,7 @@ class Factor:
         size = len(self._upper)
         columns = 0 if right is None else right.size // max(1, size)
         place = None if right is None else right.ctypes.data
-        return cpu.status_of(function, torch.float64, _SolveCall(size, columns, self._upper.ctypes.data, place))
+        return cpu.status_of(function, torch.float64, SolveCall(size, columns, self._upper.ctypes.data, place))
 
 
 def cosine_and_sine(angles: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,30 +13,11 @@ from torch import Tensor
 
 from ..coverage.topology import KEPT, EdgeTopology, remembered, renewed
 from . import cpu
+from .structures import Contour, CoverageCall, Piece
 
 FORWARD, TAKE, BACKWARD, JACOBIAN = range(4)
 STALE_TOPOLOGY = 10
-CONTOUR_BYTES, PIECE_BYTES = 88, 24
 BAND = 32  # rows
-
-
-class _CoverageCall(ctypes.Structure):
-    """`softras_coverage_call` of csrc/softras.h."""
-
-    _fields_ = [
-        ("scene", cpu.Call),
-        ("mode", ctypes.c_int32),
-        ("keep", ctypes.c_int32),
-        *[(name, ctypes.c_void_p) for name in ("source_faces", "faces")],
-        *[(name, ctypes.c_int64) for name in ("pairs", "others", "groups")],
-        *[(name, ctypes.c_void_p) for name in ("pair_edges", "other_edges", "other_ends", "other_faces")],
-        *[(name, ctypes.c_void_p) for name in ("other_directions", "group_ends", "copies")],
-        *[(name, ctypes.c_void_p) for name in ("kept", "sampled_bands", "counts", "contours", "pieces")],
-        ("parameters", ctypes.c_int32),
-        ("row_count", ctypes.c_int64),
-        *[(name, ctypes.c_void_p) for name in ("row_of_piece", "d_positions", "d_intrinsics")],
-        *[(name, ctypes.c_void_p) for name in ("d_world_to_camera", "rows")],
-    ]
 
 
 class Kept(NamedTuple):
@@ -85,7 +66,7 @@ def coverage(
         return alpha, None
     found = counts.tolist()
     contours, pieces = sum(view[0] for view in found), sum(view[1] for view in found)
-    kept = Kept(topology, counts, _bytes(contours * CONTOUR_BYTES), _bytes(pieces * PIECE_BYTES))
+    kept = Kept(topology, counts, _bytes(contours * ctypes.sizeof(Contour)), _bytes(pieces * ctypes.sizeof(Piece)))
     call.mode, call.contours, call.pieces = TAKE, kept.contours.data_ptr(), kept.pieces.data_ptr()
     cpu.run("coverage", vertices.dtype, call)
     return alpha, kept
@@ -133,7 +114,7 @@ def coverage_jacobian(
     d_world_to_camera: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """Pixels (M,) that the outline passes through, ascending, and the rows (M, P) of their Jacobian."""
-    pixel_in_view = kept.pieces.numpy().view(np.int32)[:: PIECE_BYTES // 4].astype(np.int64)
+    pixel_in_view = kept.pieces.numpy().view(np.dtype(Piece))["pixel"].astype(np.int64)
     view = np.repeat(np.arange(len(kept.counts)), kept.counts[:, 1].numpy())
     pixels, row_of_piece = np.unique(pixel_in_view + view * (height * width), return_inverse=True)
     row_of_piece = np.ascontiguousarray(row_of_piece.ravel(), dtype=np.int32)
@@ -156,9 +137,9 @@ def _bytes(count: int) -> Tensor:
 
 def _call(
     scene: cpu.Scene, topology: EdgeTopology, image: Tensor, cull: bool, mode: int, kept: Kept | None = None
-) -> _CoverageCall:
+) -> CoverageCall:
     """The call for a mode; image: (N, H, W), the one to fill in the forward pass."""
-    call = _CoverageCall.from_buffer_copy(_topology_part(topology))
+    call = CoverageCall.from_buffer_copy(_topology_part(topology))
     call.scene, call.mode = scene.call(1.0, cull, image, alpha=image), mode
     if kept is not None:
         call.counts, call.contours = kept.counts.data_ptr(), kept.contours.data_ptr()
@@ -169,7 +150,7 @@ def _call(
 @functools.lru_cache(maxsize=KEPT)
 def _topology_part(topology: EdgeTopology) -> bytes:
     """A call in which the topology's fields are set."""
-    call = _CoverageCall(source_faces=topology.source_faces.data_ptr())
+    call = CoverageCall(source_faces=topology.source_faces.data_ptr())
     for name in ("faces", "pair_edges", "other_edges", "other_ends", "other_faces", "other_directions"):
         setattr(call, name, getattr(topology, name).ctypes.data)
     call.group_ends, call.copies = topology.group_ends.ctypes.data, topology.copies.ctypes.data

@@ -12,6 +12,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from . import structures
+from .structures import Call, JacobianCall
+
 STATUS = {  # what softras.h's SOFTRAS_BAD_... mean; the CUDA kernels' bits too
     1: (ValueError, "vertices holds NaN or infinite numbers"),
     2: (ValueError, "K holds NaN or infinite numbers"),
@@ -23,36 +26,6 @@ STATUS = {  # what softras.h's SOFTRAS_BAD_... mean; the CUDA kernels' bits too
     8: (ValueError, "the texture holds NaN or infinite numbers"),
     9: (ValueError, "the background holds NaN or infinite numbers"),
 }
-
-
-ABI = 2  # SOFTRAS_ABI of csrc/softras.h, with which the structures here and in the other backends change
-
-
-class Call(ctypes.Structure):
-    """`softras_call` of csrc/softras.h."""
-
-    _fields_ = [
-        *[(name, ctypes.c_int32) for name in ("views", "vertices", "faces", "height", "width", "threads")],
-        *[(name, ctypes.c_int32) for name in ("shared_vertices", "wide_indices", "cull", "backward")],
-        ("sigma", ctypes.c_double),
-        *[(name, ctypes.c_void_p) for name in ("positions", "face_indices", "intrinsics", "world_to_camera")],
-        *[(name, ctypes.c_void_p) for name in ("orthographic", "near_planes", "alpha", "transmittance")],
-        *[
-            (name, ctypes.c_void_p)
-            for name in ("grad_alpha", "grad_positions", "grad_intrinsics", "grad_world_to_camera")
-        ],
-    ]
-
-
-class _JacobianCall(ctypes.Structure):
-    """`softras_jacobian_call` of csrc/softras.h."""
-
-    _fields_ = [
-        ("scene", Call),
-        ("parameters", ctypes.c_int32),
-        ("count", ctypes.c_int64),
-        *[(name, ctypes.c_void_p) for name in ("pixels", "d_positions", "d_intrinsics", "d_world_to_camera", "rows")],
-    ]
 
 
 def library_path() -> Path:
@@ -72,14 +45,20 @@ def _load() -> tuple[ctypes.CDLL | None, str]:
         return None, f"there is no native library for this machine ({path.name})"
     try:
         library = ctypes.CDLL(str(path))
-        if not hasattr(library, "softras_abi") or library.softras_abi() != ABI:
-            reason = f"the native library {path.name} is of another version of Softras; build it with csrc/build.py"
+        if not hasattr(library, "softras_abi") or library.softras_abi() != structures.ABI:
+            other = "is of another version of Softras"
+        elif name := structures.mismatch(library):
+            other = f"declares {name} otherwise than structures.py"
+        else:
+            other = ""
+        if other:
+            reason = f"the native library {path.name} {other}; build it with csrc/build.py"
             warnings.warn(f"{reason}. Until then the definitions render, which takes long.", stacklevel=2)
             return None, reason
         library.softras_instruction_set.restype = ctypes.c_char_p
         for scalar in ("float32", "float64"):
             getattr(library, "softras_silhouettes_" + scalar).argtypes = [ctypes.POINTER(Call)]
-            getattr(library, "softras_silhouettes_jacobian_" + scalar).argtypes = [ctypes.POINTER(_JacobianCall)]
+            getattr(library, "softras_silhouettes_jacobian_" + scalar).argtypes = [ctypes.POINTER(JacobianCall)]
             getattr(library, "softras_images_" + scalar).argtypes = [ctypes.c_void_p]
             for function in ("coverage", "product", "sparse_product"):
                 getattr(library, f"softras_{function}_{scalar}").argtypes = [ctypes.c_void_p]
@@ -167,7 +146,7 @@ def silhouettes_jacobian(
     tangents = [None if x is None else x.contiguous() for x in (d_vertices, d_K, d_world_to_camera)]
     pixels = pixels.contiguous()
     pointers = [None if x is None else x.data_ptr() for x in (pixels, *tangents, rows)]
-    call = _JacobianCall(scene.call(sigma, cull, transmittance), parameters, len(pixels), *pointers)
+    call = JacobianCall(scene.call(sigma, cull, transmittance), parameters, len(pixels), *pointers)
     run("silhouettes_jacobian", vertices.dtype, call)
     return rows
 

@@ -12,39 +12,11 @@ import torch
 from torch import Tensor
 
 from . import cpu, driver, nvrtc
+from .cuda_structures import CAMERA, CELL, THREADS, Call, JacobianCall
 
-THREADS = 128  # of a block: kBlock
-CELL = 16  # pixels a side: kCell
 WARPS = 16  # a multiprocessor should be given: what the registers let it hold; more would only set up more faces
-CAMERA = 18  # numbers of a camera's gradient: kPartial
 PARTIALS = 128  # most blocks a view in vertices_backward
 WORK = 1 << 22  # numbers of 8 bytes that one launch keeps beside its inputs and outputs, unless one view needs more
-
-
-class Call(ctypes.Structure):
-    """`Call` of csrc/cuda_faces.h."""
-
-    _fields_ = [
-        *[(name, ctypes.c_int32) for name in ("views", "vertices", "faces", "height", "width")],
-        *[(name, ctypes.c_int32) for name in ("shared_vertices", "wide_indices", "cull", "splits", "partials", "add")],
-        ("sigma", ctypes.c_double),
-        *[(name, ctypes.c_void_p) for name in ("positions", "face_indices", "intrinsics", "world_to_camera")],
-        *[(name, ctypes.c_void_p) for name in ("orthographic", "near_planes", "status", "sums")],
-        *[(name, ctypes.c_void_p) for name in ("alpha", "transmittance", "grad_alpha")],
-        *[(name, ctypes.c_void_p) for name in ("pixel_gradients", "point_gradients", "clipped_intrinsics")],
-        *[(name, ctypes.c_void_p) for name in ("corner_gradients", "partial_gradients")],
-        *[(name, ctypes.c_void_p) for name in ("grad_positions", "grad_intrinsics", "grad_world_to_camera")],
-    ]
-
-
-class JacobianCall(ctypes.Structure):
-    """`JacobianCall` of csrc/cuda_jacobian.h."""
-
-    _fields_ = [
-        ("scene", Call),
-        ("parameters", ctypes.c_int32),
-        *[(name, ctypes.c_void_p) for name in ("row_of", "d_positions", "d_intrinsics", "d_world_to_camera", "rows")],
-    ]
 
 
 class Gpu:

@@ -2,32 +2,12 @@
 
 from __future__ import annotations
 
-import ctypes
-
 import torch
 from torch import Tensor
 
 from ..images.modes import Choices, Numbers
 from . import cpu
-
-
-class _ImageCall(ctypes.Structure):
-    """`softras_image_call` of csrc/softras.h."""
-
-    _fields_ = [
-        ("scene", cpu.Call),
-        *[(name, ctypes.c_int32) for name in ("plain", "distance", "squared", "distribution", "conorm")],
-        *[(name, ctypes.c_double) for name in ("shape", "shift", "power", "cutoff", "radius", "gamma", "eps")],
-        ("far_planes", ctypes.c_void_p),
-        *[(name, ctypes.c_int32) for name in ("channels", "rows", "width", "shared_attributes")],
-        *[(name, ctypes.c_void_p) for name in ("attributes", "attribute_faces", "background")],
-        *[(name, ctypes.c_int32) for name in ("texture", "texture_channels", "lit", "shared_texels")],
-        *[(name, ctypes.c_int32) for name in ("resolution", "texture_height", "texture_width", "levels", "wrap")],
-        ("texel_count", ctypes.c_int64),
-        *[(name, ctypes.c_void_p) for name in ("texels", "face_levels", "image", "depth", "weight", "nearest")],
-        *[(name, ctypes.c_void_p) for name in ("grad_image", "grad_attributes", "grad_levels", "grad_texels")],
-        ("texel_unit", ctypes.c_double),
-    ]
+from .structures import ImageCall
 
 
 def images(
@@ -127,9 +107,9 @@ class _Inputs:
         image: Tensor,
         depth: Tensor,
         weight: Tensor,
-    ) -> _ImageCall:
+    ) -> ImageCall:
         attributes, attribute_faces, background, texels, face_levels, far = self._inputs
-        call = _ImageCall(scene=scene)
+        call = ImageCall(scene=scene)
         for name in ("plain", "distance", "squared", "distribution", "conorm", "lit", "texture", "resolution"):
             setattr(call, name, getattr(choices, name))
         for name in ("channels", "texture_channels", "texture_height", "texture_width", "levels", "wrap"):

@@ -2,40 +2,16 @@
 
 from __future__ import annotations
 
-import ctypes
-
 import torch
 from torch import Tensor
 
 from ..images.conorms import CONORMS
 from ..images.modes import Choices, Numbers
 from . import cuda
+from .cuda_structures import FACE_SUMS, LOOK, ImageCall
 
-LOOK = {torch.float32: 96, torch.float64: 112}  # bytes of Look
-FACE_SUMS = 20  # kFaceSums
 WORK = 1 << 24  # as cuda.WORK
 LARGEST = [row.index for row in CONORMS.values() if row.fold == "largest"]  # T-conorms that are one face's coverage
-
-
-class ImageCall(ctypes.Structure):
-    """`ImageCall` of csrc/cuda_image.h."""
-
-    _fields_ = [
-        ("scene", cuda.Call),
-        *[(name, ctypes.c_int32) for name in ("distance", "squared", "distribution", "conorm")],
-        *[(name, ctypes.c_double) for name in ("shape", "shift", "power", "cutoff", "radius", "gamma", "eps")],
-        ("far_planes", ctypes.c_void_p),
-        *[(name, ctypes.c_int32) for name in ("channels", "rows", "width", "shared_attributes")],
-        *[(name, ctypes.c_void_p) for name in ("attributes", "attribute_faces", "background", "behind")],
-        *[(name, ctypes.c_int32) for name in ("texture", "texture_channels", "lit", "shared_texels")],
-        *[(name, ctypes.c_int32) for name in ("resolution", "texture_height", "texture_width", "levels", "wrap")],
-        ("texel_count", ctypes.c_int64),
-        *[(name, ctypes.c_void_p) for name in ("texels", "face_levels", "image", "depth", "weight", "nearest")],
-        *[(name, ctypes.c_void_p) for name in ("looks", "nearest_depth", "largest", "weights", "colours")],
-        ("magnitudes", ctypes.c_void_p),
-        *[(name, ctypes.c_void_p) for name in ("grad_image", "face_sums", "grad_corners", "grad_levels")],
-        *[(name, ctypes.c_void_p) for name in ("grad_texels", "texel_unit")],
-    ]
 
 
 def images(

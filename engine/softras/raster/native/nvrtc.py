@@ -17,6 +17,7 @@ import torch
 
 from ...errors import InputError
 from ...io.files import inside, make_private_folder, read_bytes, write_bytes
+from . import cuda_structures
 
 SOURCE = "softras_cuda.cu"
 HEADERS = (
@@ -40,13 +41,15 @@ class CompileError(RuntimeError):
 
 
 def sources() -> dict[str, str]:
-    """The CUDA sources by name. Raises CompileError when they are not there."""
+    """The CUDA sources by name, with the assertions of cuda_structures. Raises CompileError when they are not there."""
     try:
-        return {name: (SOURCES / name).read_text(encoding="utf-8") for name in (SOURCE, *HEADERS)}
+        texts = {name: (SOURCES / name).read_text(encoding="utf-8") for name in (SOURCE, *HEADERS)}
     except OSError as error:
         raise CompileError(
             f"the CUDA sources are missing ({error.filename}); 'python csrc/build.py' puts them there"
         ) from error
+    texts[SOURCE] += cuda_structures.assertions()
+    return texts
 
 
 def compiled(architecture: int, scalar: str, part: str = "silhouettes", *, anew: bool = False) -> bytes:
