@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from fit_poses import DATA, ring
-from pose_helps import FRAMES, Fox, helps, search_of
+from pose_helps import FRAMES, Fox, helps, problem_of
 from scipy.optimize import minimize
 from scipy.spatial.transform import Rotation
 
@@ -29,137 +29,132 @@ import softras
 from softras import Mesh, Rig
 from softras.fitting.observed.evaluate import evaluate
 from softras.fitting.poses.landmarks import Pins
-from softras.fitting.poses.objective import arrays
-from softras.fitting.poses.search import SLOW, PoseSearch
+from softras.fitting.poses.problem import PoseProblem
 from softras.fitting.schedule import FINE, FINEST, OBJECT, POSE, PoseStage
-from softras.fitting.solvers.levenberg import LevenbergMarquardt, Model, Parameters
+from softras.fitting.solvers.chain import Model, Parameters
+from softras.fitting.solvers.levenberg import MAX_SLOW, MAX_STRIDE, SLOW, State, step
 from softras.rig import Transform
 
 MANY = 60  # evaluations a stage; there are five
 Row = dict[str, Any]
 
 
-class Problem:
+class Stage:
     """One stage of one frame, and how many times it was evaluated."""
 
-    def __init__(self, search: PoseSearch, stage: PoseStage, pose: np.ndarray) -> None:
-        self.objective, self.stage = search.objective([0], pose[None], stage, smooth=False), stage
-        self.figure, self.surface = search.level(stage).figure, search.level(stage).surface
-        self.fixed, self.random, self.evaluations = self.objective.pins[0], np.random.default_rng(0), 0
+    def __init__(self, problem: PoseProblem, stage: PoseStage, pose: np.ndarray) -> None:
+        self.problem, self.stage = replace(problem, random=np.random.default_rng(0)), stage
+        self.objective, self.landmarks = self.problem.objective([0], pose[None], stage)
+        self.figure, self.evaluations = problem.level(stage).figure, 0
 
-    def model(self, x: Parameters) -> Model:
+    def model(self, x: Parameters, pins: Sequence[Pins]) -> Model:
         self.evaluations += 1
-        return self.objective.model(x)
+        return self.objective.model(x, pins)
 
-    def cost(self, x: Parameters) -> float:
+    def cost(self, x: Parameters, pins: Sequence[Pins]) -> float:
         self.evaluations += 1
-        return self.objective.cost(x)
+        return self.objective.cost(x, pins)
 
-    def pull(self, x: Parameters) -> None:
-        """New pulls towards what nothing covers."""
-        if self.stage.reach:
-            vertices, cameras = self.objective.seen(0, x)
-            masks = self.objective.frames[0].crops.masks.numpy()
-            covered = (self.objective.silhouettes(0, x) > 0.5).numpy()
-            scene = (vertices.numpy().astype(float), arrays(cameras), masks, covered)
-            pulls = self.surface.pulls(*scene, self.stage.reach, self.random)
-            self.objective.pins[0] = Pins.joined([self.fixed, pulls])
-
-
-class Plain(LevenbergMarquardt):
-    """Whose steps are not lengthened."""
-
-    def _lengthened(self, step: Parameters, slope: float, trial: Parameters, found: float, cost: Callable) -> None:
-        self.parameters, self.cost = trial, found
+    def pins(self, x: Parameters) -> list[Pins]:
+        """Landmarks, and new pulls towards what nothing covers."""
+        if not self.stage.pull:
+            return self.landmarks
+        return [Pins.joined([self.landmarks[0], self.problem.pulls(self.objective, x, self.stage)[0]])]
 
 
 def alone(pose: np.ndarray) -> Parameters:
     """Of one frame, nothing shared."""
-    return Parameters(pose[None], np.zeros(0))
+    return Parameters.of(pose[None], np.zeros(0))
 
 
-def levenberg(kind: type[LevenbergMarquardt], problem: Problem, pose: np.ndarray, budget: int) -> np.ndarray:
+def levenberg(max_stride: float, stage: Stage, pose: np.ndarray, budget: int) -> np.ndarray:
     """No budget: as many steps as the engine takes."""
-    low, high = problem.figure.bounds.T
-    search = kind(alone(pose), alone(low), alone(high), alone(problem.figure.units))
-    before, slow, steps = np.inf, 0, 0
-    while slow < 2 and (problem.evaluations < budget if budget else steps < problem.stage.steps):
-        problem.pull(search.parameters)
-        if not search.step(problem.model(search.parameters), problem.cost):
+    state, limits = State(alone(pose)), stage.problem.limits(pose[None], np.zeros(0))
+    slow = steps = 0
+    while slow < MAX_SLOW and (stage.evaluations < budget if budget else steps < stage.stage.steps):
+        pins = stage.pins(state.x)
+        model = stage.model(state.x, pins)
+        after = step(state, model, partial(stage.cost, pins=pins), limits, max_stride=max_stride)
+        if after is None:
             break
-        slow = slow + 1 if not budget and search.cost > before * (1 - SLOW) else 0
-        before, steps = search.cost, steps + 1
-    return search.parameters.frames[0]
+        slow = slow + 1 if not budget and after.cost > state.cost * (1 - SLOW) else 0
+        state, steps = after, steps + 1
+    return state.x.frames[0]
 
 
-def adam(rate: float, problem: Problem, pose: np.ndarray, budget: int) -> np.ndarray:
+def adam(rate: float, stage: Stage, pose: np.ndarray, budget: int) -> np.ndarray:
     """Kingma and Ba (2015), in units; the rate falls to a tenth."""
-    (low, high), units = problem.figure.bounds.T, problem.figure.units
+    (low, high), units = stage.figure.bounds.T, stage.figure.units
     first, second = np.zeros_like(pose), np.zeros_like(pose)
     for t in range(budget):
-        problem.pull(alone(pose))
-        slope = problem.model(alone(pose)).gradient.frames[0] * units
+        slope = stage.model(alone(pose), stage.pins(alone(pose))).gradient.frames[0] * units
         first, second = 0.9 * first + 0.1 * slope, 0.999 * second + 0.001 * slope**2
         way = first / (1 - 0.9 ** (t + 1)) / (np.sqrt(second / (1 - 0.999 ** (t + 1))) + 1e-8)
         pose = (pose - rate * (1 - 0.9 * t / budget) * way * units).clip(low, high)
     return pose
 
 
-def lbfgs(problem: Problem, pose: np.ndarray, budget: int) -> np.ndarray:
+def lbfgs(stage: Stage, pose: np.ndarray, budget: int) -> np.ndarray:
     """L-BFGS-B, in units; begun anew with new pulls after every ten iterations."""
-    units, turns = problem.figure.units, 10 if problem.stage.reach else budget
+    units, turns = stage.figure.units, 10 if stage.stage.pull else budget
 
-    def value(x: np.ndarray) -> tuple[float, np.ndarray]:
-        model = problem.model(alone(x * units))
+    def value(x: np.ndarray, pins: Sequence[Pins]) -> tuple[float, np.ndarray]:
+        model = stage.model(alone(x * units), pins)
         return model.cost, model.gradient.frames[0] * units
 
-    while problem.evaluations < budget:
-        problem.pull(alone(pose))
-        options = {"maxfun": budget - problem.evaluations, "maxiter": turns, "ftol": 1e-9, "gtol": 1e-8}
-        bounds = problem.figure.bounds / units[:, None]
-        found = minimize(value, pose / units, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
+    while stage.evaluations < budget:
+        pins = stage.pins(alone(pose))
+        options = {"maxfun": budget - stage.evaluations, "maxiter": turns, "ftol": 1e-9, "gtol": 1e-8}
+        bounds = stage.figure.bounds / units[:, None]
+        found = minimize(
+            partial(value, pins=pins), pose / units, jac=True, method="L-BFGS-B", bounds=bounds, options=options
+        )
         pose = found.x * units
         if found.nit < turns:
             break
     return pose
 
 
-Method = Callable[[Problem, np.ndarray, int], np.ndarray]
+Method = Callable[[Stage, np.ndarray, int], np.ndarray]
 # With the evaluations of each stage, None for as many as the first method takes. Adam has the best rate of 0.01, 0.02,
 # 0.05, 0.1 and 0.2.
 METHODS: dict[str, tuple[Method, int | None]] = {
-    "LM, lengthened steps": (partial(levenberg, LevenbergMarquardt), 0),
-    "LM, plain": (partial(levenberg, Plain), None),
+    "LM, lengthened steps": (partial(levenberg, MAX_STRIDE), 0),
+    "LM, plain": (partial(levenberg, 1.0), None),
     "Adam": (partial(adam, 0.01), None),
     "L-BFGS-B": (lbfgs, None),
-    "LM, lengthened steps, many": (partial(levenberg, LevenbergMarquardt), MANY),
-    "LM, plain, many": (partial(levenberg, Plain), MANY),
+    "LM, lengthened steps, many": (partial(levenberg, MAX_STRIDE), MANY),
+    "LM, plain, many": (partial(levenberg, 1.0), MANY),
     "Adam, many": (partial(adam, 0.02), MANY),
     "L-BFGS-B, many": (lbfgs, MANY),
-    "none": (lambda problem, pose, budget: pose, MANY),
+    "none": (lambda stage, pose, budget: pose, MANY),
 }
 
 
 def compare(
-    search: PoseSearch, start: np.ndarray, truth: np.ndarray, stages: Sequence[PoseStage], error: Callable[[Rig], float]
+    problem: PoseProblem,
+    start: np.ndarray,
+    truth: np.ndarray,
+    stages: Sequence[PoseStage],
+    error: Callable[[Rig], float],
 ) -> Iterator[Row]:
     """Every method, without and with pulls in the first stage; costs are the last stage's, in the truth's crops."""
-    judge = search.objective([0], truth[None], stages[-1], smooth=False)
-    for reach in (0.0, POSE[0].reach):
+    judge, landmarks = problem.objective([0], truth[None], stages[-1])
+    for pull in (0.0, POSE[0].pull):
         budgets: list[int] = []
         for name, (method, budget) in METHODS.items():
             pose, counts, begun = start, [], time.perf_counter()
-            for k, stage in enumerate((replace(stages[0], reach=reach), *stages[1:])):
-                problem = Problem(search, stage, pose)
-                pose = method(problem, pose, budgets[k] if budget is None else budget)
-                counts.append(problem.evaluations)
+            for k, values in enumerate((replace(stages[0], pull=pull), *stages[1:])):
+                stage = Stage(problem, values, pose)
+                pose = method(stage, pose, budgets[k] if budget is None else budget)
+                counts.append(stage.evaluations)
             seconds = time.perf_counter() - begun
             budgets = budgets or counts
-            rig = search.rig_at(pose)
-            iou = float(evaluate(rig.vertices(), rig.mesh.faces, search.frames[0]).mean())
-            row = {"pulls": bool(reach), "method": name, "cost": judge.cost(alone(pose)), "iou": iou}
+            rig = problem.rig_at(pose)
+            iou = float(evaluate(rig.vertices(), rig.mesh.faces, problem.frames[0]).mean())
+            row = {"pulls": bool(pull), "method": name, "cost": judge.cost(alone(pose), landmarks), "iou": iou}
             row |= {"error": error(rig), "evaluations": sum(counts), "seconds": seconds}
-            yield {**row, "cost_of_truth": judge.cost(alone(truth))}
+            yield {**row, "cost_of_truth": judge.cost(alone(truth), landmarks)}
 
 
 def optimizers(few: bool) -> Iterator[Row]:
@@ -168,11 +163,11 @@ def optimizers(few: bool) -> Iterator[Row]:
     fox, random = Fox(), np.random.default_rng(0)
     for frame in FRAMES[:1] if few else FRAMES:
         angles = fox.angles[frame]
-        search = search_of(fox.rest, "pose", fox.views(frame, 4))
-        goal = fox.parameters(search, angles, frame)
-        aside = fox.parameters(search, fox.aside(angles, frame), frame)
+        problem = problem_of(fox.rest, "pose", fox.views(frame, 4))
+        goal = fox.parameters(problem, angles, frame)
+        aside = fox.parameters(problem, fox.aside(angles, frame), frame)
         for name, pose in (("rest", 0 * goal), ("10 degrees off", aside)):
-            for row in compare(search, pose, goal, (*POSE, *FINE), partial(fox.joint_error, frame)):
+            for row in compare(problem, pose, goal, (*POSE, *FINE), partial(fox.joint_error, frame)):
                 yield {"case": f"fox, {name}", "start": frame, **row}
     mesh = softras.load_mesh(DATA / "meshes" / "spot.obj")
     middle, free = (mesh.vertices.min(axis=0) + mesh.vertices.max(axis=0)) / 2, (True, True, True)
@@ -180,9 +175,9 @@ def optimizers(few: bool) -> Iterator[Row]:
         axis, shift = random.normal(size=3), random.normal(0, 0.03, 3)
         turn = Rotation.from_rotvec(axis / np.linalg.norm(axis) * np.radians(random.uniform(10, 20)))
         place = Transform(middle + shift, np.roll(turn.as_quat(), 1), np.ones(3), "QUATERNION", free, free, True)
-        search = search_of(Rig(Mesh(mesh.vertices - middle, mesh.faces), place), "object", ring(mesh, 3))
+        problem = problem_of(Rig(Mesh(mesh.vertices - middle, mesh.faces), place), "object", ring(mesh, 3))
         goal = np.concatenate([-shift, turn.inv().as_rotvec(), [0.0]])
-        for row in compare(search, 0 * goal, goal, (*OBJECT, *FINEST), turned):
+        for row in compare(problem, 0 * goal, goal, (*OBJECT, *FINEST), turned):
             yield {"case": "spot", "start": number, **row}
 
 

@@ -11,13 +11,14 @@ import rigs
 from fit_poses import DATA, fox_views, joints
 from scipy.spatial.transform import Rotation
 
-from softras import Landmark, Mesh, Rig, View
+from softras import Landmark, Rig, View
 from softras.fitting.observed.evaluate import evaluate
 from softras.fitting.observed.renderer import SOFT_ON_CPU
-from softras.fitting.poses.fit import closed
-from softras.fitting.poses.search import PoseSearch
+from softras.fitting.poses.problem import PoseProblem
+from softras.fitting.poses.search import Poses, Search, apart
 from softras.fitting.schedule import FINE, POSE
 from softras.fitting.settings import POSE_WEIGHTS
+from softras.geometry.topology import closed
 from softras.rig import Armature
 
 FRAMES = (0, 2, 5)  # of the walk, the legs of one side far from those of the other
@@ -48,10 +49,19 @@ def helps(few: bool) -> Iterator[Row]:
                         yield {"start": name, "help": " + ".join(given) or "masks alone", **row}
 
 
-def search_of(rig: Rig, part: str, views: list[View], **weights: float) -> PoseSearch:
+def problem_of(rig: Rig, part: str, views: list[View], **weights: float) -> PoseProblem:
     """Of one frame, as a fit makes it."""
-    cull = closed(Mesh(rig.vertices(), rig.mesh.faces))
-    return PoseSearch(rig, (part,), [views], weights=POSE_WEIGHTS | weights, cull=cull, renderer=SOFT_ON_CPU)
+    cull = closed(rig.vertices(), rig.mesh.faces)
+    return PoseProblem.of(rig, (part,), [views], weights=POSE_WEIGHTS | weights, cull=cull, renderer=SOFT_ON_CPU)
+
+
+def found(search: Search) -> Poses:
+    """What a search returns."""
+    while True:
+        try:
+            next(search)
+        except StopIteration as end:
+            return end.value
 
 
 class Fox:
@@ -72,17 +82,17 @@ class Fox:
         views = [view for view in self.every if view.frame == frame]
         return [views[k] for k in CAMERAS[cameras]]
 
-    def parameters(self, search: PoseSearch, angles: np.ndarray, frame: int) -> np.ndarray:
-        """(P,) of a search that is given the fox at rest, for a pose, within the bounds."""
-        own = {bone.name: (k, bone.pose) for k, bone in enumerate(armature(search.given).bones)}
+    def parameters(self, problem: PoseProblem, angles: np.ndarray, frame: int) -> np.ndarray:
+        """(P,) of a problem that is given the fox at rest, for a pose, within the bounds."""
+        own = {bone.name: (k, bone.pose) for k, bone in enumerate(armature(problem.given).bones)}
         found = []
-        for name in search.figure.names:
+        for name in problem.figure.names:
             bone, kind, axis = name.removeprefix("pose.").split(".")
             k, pose = own[bone]
             turn = Rotation.from_euler("xyz", angles[k]).as_rotvec() if pose.turns_freely else angles[k]
             place = armature(self.walk[frame]).bones[k].pose.location
             found.append((turn if kind == "rotation" else place)["xyz".index(axis)])
-        return np.clip(found, *search.figure.bounds.T)
+        return np.clip(found, *problem.figure.bounds.T)
 
     def aside(self, angles: np.ndarray, seed: int) -> np.ndarray:
         """Every bone turned by 10 degrees about some axis."""
@@ -141,12 +151,11 @@ class Fox:
         marks = max((k for k in (1, 2) if f"landmarks in {k} view" in " ".join(helps)), default=0)
         views[:marks] = self.marked(frame, views[:marks])
         prior = POSE_WEIGHTS["prior"] if "prior" in helps else 0.0
-        search = search_of(self.given(helps), "pose", views, prior=prior)
-        stages = [replace(stage, reach=stage.reach if "pulls" in helps else 0.0) for stage in (*POSE, *FINE)]
-        search.poses[0] = self.parameters(search, start, frame)
-        for _ in search.apart([0], stages) if fits else ():
-            pass
-        rig = search.rig_at(search.poses[0])
+        problem = problem_of(self.given(helps), "pose", views, prior=prior)
+        stages = [replace(stage, pull=stage.pull if "pulls" in helps else 0.0) for stage in (*POSE, *FINE)]
+        poses = replace(Poses.start(problem), frames=self.parameters(problem, start, frame)[None])
+        poses = found(apart(problem, poses, [0], stages)) if fits else poses
+        rig = problem.rig_at(poses.frames[0])
         iou = evaluate(rig.vertices(), rig.mesh.faces, self.views(frame, 4))
         row = {"cameras": cameras, "frame": frame, "iou": float(iou[:cameras].mean()), "iou_of_4": float(iou.mean())}
         return row | {"joint_error": self.joint_error(frame, rig), **self.errors(frame, rig)}

@@ -21,7 +21,7 @@ from .io.files import inside, read_array, read_json, write_array, write_json
 from .io.poses import load_poses, save_poses
 from .job import BEST, BEST_FILES, RESULT, Job, finite, forget_results
 from .mesh import Mesh
-from .rig import Rig, carried_frame
+from .rig import Rig, carried_frame, rig_of
 from .views import View
 
 if TYPE_CHECKING:
@@ -225,8 +225,6 @@ def resumed(job: Job, folder: Path) -> tuple[Job, State | None]:
     state = State(vertices, faces, iou=iou, step=step)
     given = job.rig
     if job.mesh is not None:
-        from .fitting.poses.fit import rig_of
-
         given = rig_of(job.mesh)
     if "poses" in document:
         rigs, cameras = load_poses(inside(folder, document["poses"]), given)

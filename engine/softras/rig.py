@@ -384,6 +384,15 @@ def _set(owner: Any, name: str, value: Any) -> None:
     object.__setattr__(owner, name, value)  # the classes are frozen: set once, while they are made
 
 
+def rig_of(mesh: Mesh) -> Rig:
+    """A mesh alone as a rig whose object moves freely and turns about the mesh's middle."""
+    used = mesh.vertices[np.unique(mesh.faces)]
+    middle = (used.min(axis=0) + used.max(axis=0)) / 2
+    free = (True, True, True)
+    transform = Transform(location=middle, free_location=free, free_rotation=free, free_scale=True)
+    return Rig(Mesh(mesh.vertices - middle, mesh.faces), transform)
+
+
 def carried_frame(frame: Sequence[float] | None, before: Rig, after: Rig) -> list[float]:
     """A frame (16 numbers, row by row; None for the world's) that goes with the object from one pose to another."""
     given = np.reshape(frame or np.eye(4).ravel(), (4, 4))

@@ -1,9 +1,12 @@
 """Levenberg-Marquardt on problems whose answer is known."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
-from softras.fitting.solvers.levenberg import LevenbergMarquardt, Model, Parameters, solve_chain
+from softras.fitting.solvers.chain import Model, Parameters, solve_chain
+from softras.fitting.solvers.levenberg import Ended, Limits, State, descend, step
 
 
 def random_model(frames: int, count: int, shared: int, seed: int = 0) -> tuple[Model, np.ndarray, np.ndarray]:
@@ -30,7 +33,7 @@ def random_model(frames: int, count: int, shared: int, seed: int = 0) -> tuple[M
         dense[a, a] += strength
         dense[b, b] += strength
     vector = g.normal(size=size)
-    model.gradient = Parameters(vector[: frames * count].reshape(frames, count), vector[frames * count :])
+    model.gradient = Parameters(vector, (frames, count))
     return model, dense, vector
 
 
@@ -40,18 +43,15 @@ def test_the_chain_is_solved_as_one_matrix(frames: int, count: int, shared: int)
     model.corner += np.eye(shared) * (count == 0)
     if count == 0:
         dense = model.corner
-    step = model.step(0.0, Parameters(np.ones((frames, count)), np.ones(shared)))
-    found = np.concatenate([step.frames.ravel(), step.shared])
+    found = model.minimum(0.0, np.ones(len(vector)))
     np.testing.assert_allclose(found, -np.linalg.solve(dense, vector), atol=3e-6)
 
 
 def test_held_parameters_do_not_move_and_the_others_do_as_if_they_were_not_there() -> None:
     model, dense, vector = random_model(3, 4, 2)
     g = np.random.default_rng(1)
-    frames, shared = g.random((3, 4)) < 0.3, np.array([False, True])
-    free = ~np.concatenate([frames.ravel(), shared])
-    step = model.held(frames, shared).step(0.0, Parameters(np.ones((3, 4)), np.ones(2)))
-    found = np.concatenate([step.frames.ravel(), step.shared])
+    free = ~np.append(g.random(12) < 0.3, [False, True])
+    found = model.held(~free).minimum(0.0, np.ones(14))
     assert not found[~free].any()
     np.testing.assert_allclose(found[free], -np.linalg.solve(dense[np.ix_(free, free)], vector[free]), atol=3e-6)
 
@@ -77,26 +77,50 @@ def rosenbrock(x: Parameters) -> Model:
 
 @pytest.mark.parametrize(("upper", "expected"), [(np.inf, (1, 1)), (0.5, (0.5, 0.25))])
 def test_a_curved_valley_is_followed_to_its_end_or_its_bound(upper: float, expected: tuple[float, float]) -> None:
-    nothing = np.zeros(0)
-    start = Parameters(np.array([[-1.2, 1.0]]), nothing)
-    lower = Parameters(np.full((1, 2), -np.inf), nothing)
-    top = Parameters(np.array([[upper, np.inf]]), nothing)
-    search = LevenbergMarquardt(start, lower, top, Parameters(np.ones((1, 2)), nothing))
-    costs = [np.inf]
+    state: State | None = State(Parameters.of(np.array([[-1.2, 1.0]]), np.zeros(0)))
+    limits = Limits(np.full(2, -np.inf), np.array([upper, np.inf]), np.ones(2))
     for _ in range(100):
-        if not search.step(rosenbrock(search.parameters), lambda x: rosenbrock(x).cost):
+        last = state
+        state = step(last, rosenbrock(last.x), lambda x: rosenbrock(x).cost, limits)
+        if state is None:
             break
-        assert search.cost < costs[-1]
-        costs.append(search.cost)
-    np.testing.assert_allclose(search.parameters.frames[0], expected, atol=1e-5)
+        assert state.cost < last.cost
+    np.testing.assert_allclose(last.x.frames[0], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("start", "steps", "ended"), [(-1.2, 3, Ended.STEPS), (-1.2, 100, Ended.MINIMUM), (0.5, 100, Ended.SLOW)]
+)
+def test_a_descent_tells_its_states_and_why_it_ends(start: float, steps: int, ended: Ended) -> None:
+    """Down the valley, for which it is given few steps or enough; and where the cost is almost all that is left."""
+    rest = 0.0 if start < 0 else 1e6
+
+    def squares(x: Parameters) -> tuple[Model, Callable[[Parameters], float]]:
+        model = rosenbrock(x)
+        model.cost += rest
+        return model, lambda trial: rosenbrock(trial).cost + rest
+
+    endless = np.full(2, np.inf)
+    states = descend(
+        Parameters.of(np.array([[start, 1.0]]), np.zeros(0)), squares, Limits(-endless, endless, np.ones(2)), steps
+    )
+    told = []
+    while True:
+        try:
+            told.append(next(states))
+        except StopIteration as end:
+            last, why = end.value
+            break
+    assert why is ended and last is told[-1]
+    assert len(told) == 3 if ended is Ended.STEPS else len(told) < 100
+    assert (np.diff([state.cost for state in told]) < 0).all()
 
 
 def test_a_step_is_never_longer_than_its_cap() -> None:
     model = random_model(2, 3, 0)[0]
     model.gradient.frames[:] *= 1e4
-    start = Parameters(np.zeros((2, 3)), np.zeros(0))
-    endless = Parameters(np.full((2, 3), np.inf), np.zeros(0))
-    units = Parameters(np.array([[1.0, 2.0, 0.1]] * 2), np.zeros(0))
-    search = LevenbergMarquardt(start, Parameters(-endless.frames, np.zeros(0)), endless, units)
-    assert search.step(model, lambda x: -1.0)
-    np.testing.assert_allclose(np.abs(search.parameters.frames / units.frames).max(axis=1), 0.6)
+    start = State(Parameters.of(np.zeros((2, 3)), np.zeros(0)))
+    endless, units = np.full(6, np.inf), np.array([[1.0, 2.0, 0.1]] * 2)
+    after = step(start, model, lambda x: -1.0, Limits(-endless, endless, units.ravel()))
+    assert after is not None
+    np.testing.assert_allclose(np.abs(after.x.frames / units).max(axis=1), 0.6)

@@ -12,9 +12,10 @@ from softras import fit, load_views
 from softras.deform import CameraMoves
 from softras.fitting.observed.evaluate import evaluate
 from softras.fitting.observed.renderer import SOFT_ON_CPU
-from softras.fitting.poses.search import PoseSearch
+from softras.fitting.poses.problem import PoseProblem
+from softras.fitting.poses.search import Poses, Search, apart
 from softras.fitting.schedule import POSE, PoseStage
-from softras.fitting.solvers.levenberg import Parameters
+from softras.fitting.solvers.chain import Parameters
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = Path(os.environ.get("SOFTRAS_DATA", ROOT.parent / "shared" / "data"))
@@ -34,10 +35,19 @@ def rigs():
 
 
 @pytest.fixture
-def search(rigs) -> PoseSearch:
+def problem(rigs) -> PoseProblem:
     """Of the first frame from the rest pose."""
     views = [view for view in load_views(DATA / "fox_walk") if view.name.startswith("f00")]
-    return PoseSearch(rigs.fox(DATA), ("pose",), [views], weights=WEIGHTS, cull=True, renderer=SOFT_ON_CPU)
+    return PoseProblem.of(rigs.fox(DATA), ("pose",), [views], weights=WEIGHTS, cull=True, renderer=SOFT_ON_CPU)
+
+
+def found(search: Search) -> Poses:
+    """What a search returns."""
+    while True:
+        try:
+            next(search)
+        except StopIteration as end:
+            return end.value
 
 
 @needs_fox
@@ -47,49 +57,48 @@ def test_of_several_first_stages_the_one_that_ends_best_is_taken(rigs) -> None:
     ends = []
     for tries in (1, 3):
         frames = [[view for view in every if view.name.startswith(f"f0{frame}")] for frame in (0, 7)]
-        search = PoseSearch(rigs.fox(DATA), ("pose",), frames, weights=WEIGHTS, cull=True, renderer=SOFT_ON_CPU)
+        problem = PoseProblem.of(rigs.fox(DATA), ("pose",), frames, weights=WEIGHTS, cull=True, renderer=SOFT_ON_CPU)
         costs = []
         for frame in range(2):
-            search.random = np.random.default_rng(0)
-            for _ in search.apart([frame], POSE, tries):
-                pass
-            costs.append(search.costs[frame])
+            seeded = replace(problem, random=np.random.default_rng(0))
+            costs.append(found(apart(seeded, Poses.start(seeded), [frame], POSE, tries)).costs[frame])
         ends.append(costs)
     once, thrice = np.array(ends)
     assert (thrice <= once).all() and (thrice < 0.9 * once).any()
 
 
 @needs_fox
-@pytest.mark.parametrize("reach", [0.0, 1000.0])
+@pytest.mark.parametrize("pull", [0.0, 1000.0])
 @pytest.mark.parametrize("cameras", [False, True])
-def test_the_gradient_is_that_of_the_cost(search: PoseSearch, reach: float, cameras: bool) -> None:
+def test_the_gradient_is_that_of_the_cost(problem: PoseProblem, pull: float, cameras: bool) -> None:
     """Silhouettes, pulls, priors and cameras together, against finite differences of the cost in a random direction."""
-    stage = PoseStage(96, 1, blur=2.0)
+    stage = PoseStage(96, 1, blur=2.0, pull=pull)
     generator = np.random.default_rng(0)
     if cameras:
-        matrices = np.array([search.unit.camera(view.camera).world_to_camera for view in search.views])
+        matrices = np.array([problem.unit.camera(view.camera).world_to_camera for view in problem.frames[0]])
         parts = ("location", "rotation", "focal", "shift")
-        search.move_cameras(CameraMoves(matrices, np.arange(4), parts, together=False, middle=np.zeros(3)))
-    shared = 0.01 * generator.normal(size=search.shared.shape)
-    objective = search.objective([0], search.poses, stage, smooth=False)
-    at = 0.05 * generator.normal(size=search.poses.shape) * search.figure.units
-    if reach:
-        objective.pins[0] = search._pulls(search.level(stage).surface, objective, 0, Parameters(at, shared), reach)
-        assert len(objective.pins[0])
-    slope = objective.model(Parameters(at, shared)).gradient
-    direction = Parameters(generator.normal(size=at.shape) * search.figure.units, generator.normal(size=shared.shape))
+        moves = CameraMoves(matrices, np.arange(4), parts, together=False, middle=np.zeros(3))
+        problem = problem.with_cameras(moves)
+    start = Poses.start(problem)
+    shared = 0.01 * generator.normal(size=start.shared.shape)
+    objective, pins = problem.objective([0], start.frames, stage)
+    at = Parameters.of(0.05 * generator.normal(size=start.frames.shape) * problem.figure.units, shared)
+    if pull:
+        pins = problem.pulls(objective, at, stage)
+        assert len(pins[0])
+    slope = objective.model(at, pins).gradient.vector
+    direction = generator.normal(size=start.frames.shape) * problem.figure.units
+    direction = np.append(direction, generator.normal(size=shared.shape))
     h = 1e-4
-    high, low = (objective.cost(Parameters(at, shared).moved(direction.times(s * h))) for s in (1, -1))
-    assert slope.dot(direction) == pytest.approx((high - low) / (2 * h), rel=0.02, abs=0.005)
+    high, low = (objective.cost(at.like(at.vector + s * h * direction), pins) for s in (1, -1))
+    assert slope @ direction == pytest.approx((high - low) / (2 * h), rel=0.02, abs=0.005)
 
 
 @needs_fox
-def test_pulls_bring_limbs_where_silhouettes_alone_do_not(search: PoseSearch) -> None:
-    def cost(reach: float) -> float:
-        search.poses[:] = 0
-        for _ in search.apart([0], (PoseStage(96, 12, 0.83, reach=reach), PoseStage(96, 5, 0.48))):
-            pass
-        return search.costs[0]
+def test_pulls_bring_limbs_where_silhouettes_alone_do_not(problem: PoseProblem) -> None:
+    def cost(pull: float) -> float:
+        stages = (PoseStage(96, 12, 0.83, pull=pull), PoseStage(96, 5, 0.48))
+        return found(apart(problem, Poses.start(problem), [0], stages)).costs[0]
 
     assert cost(300.0) < 0.8 * cost(0.0)
 

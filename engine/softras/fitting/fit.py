@@ -12,13 +12,13 @@ import torch
 from ..errors import InputError, one_line
 from ..mesh import Mesh
 from ..raster.native import cuda
-from ..rig import Rig, carried_frame
+from ..rig import Rig, carried_frame, rig_of
 from ..views import View, mean_iou
 from .doubts import doubts, remarks
 from .observed.evaluate import evaluate, larger, thinned
 from .observed.observed_view import observed
 from .observed.renderer import RENDERERS, Renderer
-from .poses.fit import PoseFit, rig_of
+from .poses.fit import fit_poses
 from .progress import FitResult, Journal, Progress
 from .settings import Settings
 from .starts.alignment import aligned
@@ -147,7 +147,7 @@ def _events(
     if settings.moves:
         assert start is not None
         share = POSE_SHARE if vertices_too else 1.0
-        for event in PoseFit(start, views, settings, renderer, journal, share * journal.max_seconds).events():
+        for event in fit_poses(start, views, settings, renderer, journal, share * journal.max_seconds):
             if isinstance(event, FitResult):
                 result = event
             else:

@@ -94,23 +94,23 @@ class PoseStage:
         steps: at most this many; a stage ends where steps hardly help any more.
         blur: crop pixels of softness; sigma = (2 blur / resolution)^2.
         prior: factor of the weight that holds the pose near the given one.
-        reach: weight of the pulls towards parts of the masks that nothing covers (see `reach.py`).
+        pull: weight of the pulls towards parts of the masks that nothing covers (see `poses/pulls.py`).
     """
 
     resolution: int
     steps: int
     blur: float
     prior: float = 1.0
-    reach: float = 0.0
+    pull: float = 0.0
 
 
 # A pose that is far; one from a pose nearby.
 POSE = (
-    PoseStage(96, 14, 0.83, reach=300),
+    PoseStage(96, 14, 0.83, pull=300),
     PoseStage(96, 4, 0.48),
     PoseStage(128, 4, 0.35),
 )
-POSE_NEAR = (PoseStage(96, 5, 0.83, reach=300), *POSE[1:])
+POSE_NEAR = (PoseStage(96, 5, 0.83, pull=300), *POSE[1:])
 # A shape, or where an object is. A step goes as far as the blur, so that what is far takes coarse pixels.
 SHAPE = (
     PoseStage(32, 6, 1.0, prior=0.1),
@@ -125,8 +125,8 @@ FINEST = (PoseStage(256, 8, 0.3, prior=0.0), PoseStage(400, 10, 0.15, prior=0.0)
 # An object turned far: every rotation; the better ones; the best.
 OBJECT = (PoseStage(32, 5, 1.0), PoseStage(64, 6, 0.8), PoseStage(128, 6, 0.5))
 CAMERAS = (
-    PoseStage(96, 10, 0.83, reach=300),
-    PoseStage(128, 6, 0.6, reach=100),
+    PoseStage(96, 10, 0.83, pull=300),
+    PoseStage(128, 6, 0.6, pull=100),
     PoseStage(256, 8, 0.3),
 )
 

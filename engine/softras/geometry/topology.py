@@ -113,3 +113,22 @@ def _random_walk(edges: np.ndarray, count: int) -> sp.csr_matrix:
     degree = np.bincount(i, minlength=count)
     neighbours = sp.csr_matrix((1.0 / degree[i], (i, j)), shape=(count, count))
     return sp.diags((degree > 0).astype(float)) - neighbours
+
+
+def closed(vertices: np.ndarray, faces: np.ndarray) -> bool:
+    """Whether every side of a face is met by exactly one face the other way round, and the normals point outwards.
+
+    Vertices at one place count as one, as they do in a fit.
+
+    Args:
+        vertices: (V, 3).
+        faces: (F, 3).
+    """
+    point = np.unique(vertices, axis=0, return_inverse=True)[1].ravel()
+    sides = point[faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2)].astype(np.int64)
+    count = len(vertices)
+    forward, backward = np.sort(sides[:, 0] * count + sides[:, 1]), np.sort(sides[:, 1] * count + sides[:, 0])
+    if not np.array_equal(forward, backward) or (np.diff(forward) == 0).any():
+        return False
+    a, b, c = (vertices[faces[:, k]] - vertices.mean(axis=0) for k in range(3))
+    return float(np.einsum("ij,ij->i", a, np.cross(b, c)).sum()) > 0

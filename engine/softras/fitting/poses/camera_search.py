@@ -1,46 +1,119 @@
-"""Cameras that look elsewhere are turned to the object first."""
+"""The search for the cameras of a mesh that stays: from where they are, and where that ends badly, from all sides."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from dataclasses import replace
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
-from ...deform.cameras import COUNT, CameraMoves
-from ..observed.crops import mask_bounds, visible_pixels
-from ..starts.placement import pixel_ray
-from .search import PoseSearch
+from ...mesh import Mesh
+from ...rig import rig_of
+from ...views import View
+from ..observed.crops import mask_bounds
+from ..progress import Progress
+from ..schedule import CAMERAS, OBJECT
+from ..starts.facing import best_apart, facings
+from ..starts.placement import clearly_better, nearest_point_to_rays
+from .cameras import MovingCameras, aimed, groups
+from .object_search import search_turns, spread
+from .prepared import Prepared
+from .search import Poses, together
+from .tracker import Fitted, Tracker
+
+FACINGS = 1000  # So many rotations of the cameras about the object are rated by small silhouettes,
+TRIED = 8  # and so many of them refined.
+SETTLED = 0.95  # Cameras whose views have at least this mean IoU are not searched for from all sides.
 
 
-def aimed(moves: CameraMoves, parts: Sequence[str], search: PoseSearch) -> list[np.ndarray]:
-    """Parameters of a camera that turns (or moves) so that it sees the middle of the mesh where its mask's middle is.
+def find_cameras(prepared: Prepared, tracker: Tracker, fitted: Fitted) -> Generator[Progress, None, Fitted]:
+    """All cameras of a mesh that stays: as one rig, or one after the other."""
+    for which in groups(prepared):
+        if tracker.ended():
+            break
+        fitted = yield from _find_group(prepared, tracker, fitted, which)
+    return fitted
 
-    None of a rig of cameras, nor where the camera may do neither.
 
-    Args:
-        moves: of one camera, by itself.
-        parts: what of it may change.
-        search: for it.
+def _find_group(
+    prepared: Prepared, tracker: Tracker, fitted: Fitted, which: Sequence[int]
+) -> Generator[Progress, None, Fitted]:
+    """The cameras of these views, which move as one.
+
+    Cameras that may go anywhere and end badly are searched for from all sides, and move to what is clearly better.
     """
-    view = search.views[0]
-    camera = view.camera
-    pixels = visible_pixels(camera, search.mesh.vertices)
-    if moves.together or not len(pixels) or not {"rotation", "location"} & set(parts):
-        return []
-    rows, columns = mask_bounds(view)
-    wanted = np.array([sum(columns), sum(rows)]) / 2
-    seen = (pixels.min(axis=0) + pixels.max(axis=0)) / 2
-    into_camera = camera.world_to_camera[:3, :3]
-    now, then = (into_camera @ pixel_ray(camera, pixel)[1] for pixel in (seen, wanted))
-    block = np.zeros(COUNT)
-    middle = moves.middles[0]
-    if "rotation" in parts and not camera.orthographic:
-        axis, cosine = np.cross(now, then), now @ then
-        block[3:6] = axis / max(np.linalg.norm(axis), 1e-12) * np.arccos(np.clip(cosine, -1, 1))
-        # About the eye, whatever the camera turns about.
-        block[:3] = moves.turned_about_eye(0, block[3:6])
-    elif "location" in parts:
-        scale = search.unit.size if camera.orthographic else 1 / max(middle[2], 1e-6)
-        shift = np.linalg.solve(camera.K[:2, :2], wanted - seen)
-        block[:2] = shift / scale
-    return [block]
+    near = yield from _refine(prepared, tracker, fitted, which)
+    anywhere = {"location", "rotation"} <= set(prepared.settings.camera_parts)
+    if tracker.ended() or not anywhere or not prepared.settings.turns:
+        return near
+    iou = tracker.mean_iou(near, which)
+    if iou >= SETTLED:
+        return near
+    turned, rivals = yield from _turn_about_object(prepared, tracker, near, which)
+    far = yield from _refine(prepared, tracker, turned, which)
+    if not clearly_better(tracker.mean_iou(far, which), iou):
+        yield tracker.evaluated(near)
+        return near
+    if rivals:
+        tracker.note(
+            f"The camera of view '{prepared.views[which[0]].name}' could as well look from another side, "
+            f"{min(rivals):.0f} degrees away: the mesh looks alike from there; a landmark would tell."
+        )
+    return far
+
+
+def _refine(
+    prepared: Prepared, tracker: Tracker, fitted: Fitted, which: Sequence[int]
+) -> Generator[Progress, None, Fitted]:
+    """The cameras of these views from where they are, and from where they look at the object."""
+    still = prepared.problem((), [_counting(prepared, fitted, which)], tracker.pause)
+    cameras = MovingCameras.of([fitted.cameras[i] for i in which], still.unit, prepared.settings)
+    problem = still.with_cameras(cameras.moves)
+
+    def moved(poses: Poses) -> Fitted:
+        return fitted.with_cameras(which, cameras.at(poses.shared))
+
+    given = Poses.start(problem)
+    starts = [given.shared, *aimed(cameras.moves, prepared.settings.camera_parts, problem)]
+    found = []
+    for start in (replace(given, shared=shared) for shared in starts):
+        ended = yield from tracker.follow(together(problem, start, [0], CAMERAS[:1]), start, moved)
+        found.append(ended)
+    best = min(found, key=lambda poses: poses.cost)
+    best = yield from tracker.follow(together(problem, best, [0], CAMERAS[1:]), best, moved)
+    if not tracker.ended():
+        yield tracker.evaluated(moved(best))
+    return moved(best)
+
+
+def _turn_about_object(
+    prepared: Prepared, tracker: Tracker, fitted: Fitted, which: Sequence[int]
+) -> Generator[Progress, None, tuple[Fitted, tuple[float, ...]]]:
+    """The cameras of these views turned about the object to the best of all sides; and the rivals of that side.
+
+    Cameras that turn about an object see what they would see of the object, turned the other way.
+    """
+    views = _counting(prepared, fitted, which)
+    rig = rig_of(Mesh(prepared.rig.vertices(), prepared.rig.mesh.faces))
+    middle = rig.transform.location
+    shown = nearest_point_to_rays(
+        [view.camera for view in views], [np.sum(mask_bounds(view), axis=1)[::-1] / 2 for view in views], near=middle
+    )
+    rig = replace(rig, transform=replace(rig.transform, location=shown, free_scale=False))
+    problem = prepared.problem(("object",), [views], tracker.pause, rig)
+    rotations = spread(FACINGS, np.pi)
+    rated = facings(problem.level(OBJECT[0]).mesh, views, rotations, prepared.renderer, tracker.ended)
+    turns = [Rotation.from_matrix(facing.rotation) for facing in best_apart(rated, TRIED)]
+    start = Poses.start(problem)
+    poses = yield from tracker.follow(search_turns(problem, start, 0, OBJECT, turns), start, lambda _: fitted)
+    motion = problem.rig_at(poses.frames[0]).transform.matrix()
+    motion[:3, 3] -= motion[:3, :3] @ middle
+    given = [fitted.cameras[i] for i in which]
+    cameras = [replace(camera, world_to_camera=camera.world_to_camera @ motion) for camera in given]
+    return fitted.with_cameras(which, cameras), poses.rivals
+
+
+def _counting(prepared: Prepared, fitted: Fitted, which: Sequence[int]) -> list[View]:
+    """Those of some views that count, with their cameras as they are now."""
+    return [replace(prepared.views[i], camera=fitted.cameras[i]) for i in which if prepared.views[i].weight > 0]

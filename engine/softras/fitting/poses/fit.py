@@ -2,443 +2,157 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from functools import lru_cache
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
-from ...camera import Camera
-from ...deform.cameras import COUNT, CameraMoves
-from ...deform.posed import PARTS
-from ...errors import InputError
 from ...mesh import Mesh
-from ...rig import Rig, Transform
-from ...views import View, mean_iou
-from ..observed.crops import mask_bounds
-from ..observed.evaluate import evaluate, larger, thinned
+from ...rig import Rig
+from ...views import View
 from ..observed.renderer import Renderer
 from ..progress import FitResult, Journal, Progress
 from ..schedule import CAMERAS, FINE, FINEST, JOINT, OBJECT, POSE, POSE_NEAR, SHAPE
 from ..settings import Settings
-from ..starts.facing import APART, angle_between, best_apart, facings, rotation_of
-from ..starts.placement import check_cameras, clearly_better, moved_onto_masks, nearest_point_to_rays, onto_masks
-from .camera_search import aimed
+from .camera_search import find_cameras
+from .cameras import MovingCameras, groups
 from .object_search import search_turns, spread
-from .search import FEW, Moment, PoseSearch
+from .prepared import Prepared, prepare
+from .search import FEW_FRAMES, Poses, Search, apart, exchange, onwards, together
+from .tracker import Fitted, Tracker
 
-FACINGS, TRIED = 1000, 8  # rotations of a camera about the object: how many are rated, and how many of them refined
-RIVAL = 1.6  # times the least cost of the search for a camera: what another direction may cost and look alike
-TRIES = 3  # how often the first stage of the search for a pose is gone through where the frames are few
-SWEEPS = 3  # of frames that try other poses
-MEASURE_SECONDS = 2.0  # between measurements of all that changed
-MATCHED = 0.9  # mean IoU of a start whose rotation is not searched for
-SETTLED = 0.95  # mean IoU of cameras that are not searched for from all sides
+TRIES = 3  # So often the first stage of the search for a pose is gone through where there are FEW_FRAMES.
+SWEEPS = 3  # So often frames that match badly try other poses.
+MATCHED = 0.9  # The rotation of an object whose views have at least this mean IoU is not searched for.
 
 
-class TimeUp(Exception):
-    """Ends a search between two of its moments; what it found so far stays."""
+def fit_poses(
+    start: Mesh | Rig,
+    views: Sequence[View],
+    settings: Settings,
+    renderer: Renderer,
+    journal: Journal,
+    max_seconds: float,
+    *,
+    finest: bool = True,
+) -> Iterator[Progress | FitResult]:
+    """What happens; the last item is the result.
+
+    Args:
+        max_seconds: since the journal's start.
+        finest: whether the last, sharpest stages are wanted.
+    """
+    prepared, notes = prepare(start, views, settings, renderer)
+    journal.notes += notes
+    journal.begin(_most_steps(prepared))
+    tracker = Tracker(prepared, journal, max_seconds)
+    fitted = Fitted(dict.fromkeys(prepared.frames, prepared.rig), [view.camera for view in views])
+    with journal.measuring(tracker.larger()):
+        begun = tracker.evaluated(fitted)
+    yield begun
+    if prepared.parts:
+        fitted = yield from PoseFit(prepared, tracker).find(finest)
+    else:
+        fitted = yield from find_cameras(prepared, tracker, fitted)
+    vertices = start.vertices() if isinstance(start, Rig) else start.vertices
+    if prepared.parts:
+        vertices = np.where(prepared.loose[:, None], vertices, fitted.rigs[prepared.frames[0]].vertices())
+    iou = tracker.measured(fitted, range(len(views)), whole=True)
+    status = "out of time" if tracker.late and journal.status == "finished" else journal.status
+    mesh, rigs = Mesh(vertices, prepared.rig.mesh.faces), fitted.rigs if prepared.parts else {}
+    yield FitResult(mesh, iou, journal.history, status, journal.elapsed(), journal.notes, rigs, fitted.cameras)
+
+
+def _most_steps(prepared: Prepared) -> int:
+    """How many there are at most, but for exchanges."""
+    if not prepared.parts:
+        return len(list(groups(prepared))) * sum(stage.steps for stage in (*CAMERAS[:1], *CAMERAS))
+    stages, last = (POSE, FINE) if "pose" in prepared.parts else (SHAPE, FINEST)
+    return len(prepared.frames) * sum(stage.steps for stage in stages) + sum(stage.steps for stage in last)
 
 
 class PoseFit:
-    """One run."""
+    """The order in which the poses of a rig are searched for: the object, the frames, the cameras, all together."""
 
-    def __init__(
-        self,
-        start: Mesh | Rig,
-        views: list[View],
-        settings: Settings,
-        renderer: Renderer,
-        journal: Journal,
-        max_seconds: float,
-        *,
-        finest: bool = True,
-    ) -> None:
-        """max_seconds: since the journal's start; finest: whether the last, sharpest stages are wanted."""
-        self.finest = finest
-        self.given, self.views, self.settings, self.renderer = start, views, settings, renderer
-        self.journal, self.max_seconds = journal, max_seconds
-        self.parts = tuple(part for part in PARTS if part in settings.optimize)
-        self.cull = bool(settings.cull)
-        self.step = self.stage = 0
-        self.late = False
-        self.frames = sorted({view.frame for view in views})
-        used = [[i for i, view in enumerate(views) if view.frame == f and view.weight > 0] for f in self.frames]
-        self.used = used  # (F) the views of each frame that count
-        counting = [i for frame in used for i in frame]
-        self.movable = counting + [i for i in range(len(views)) if i not in set(counting)]
-        self.watched = [thinned(view) for view in views]
-        self.iou = np.zeros(len(views))
-        self.measured = -np.inf  # when
-        self.changed = set(self.frames)  # since
-        self.cameras = [view.camera for view in views]
-        self.bases = list(self.cameras)  # from which the cameras move
+    def __init__(self, prepared: Prepared, tracker: Tracker) -> None:
+        self._prepared, self._tracker, self._settings = prepared, tracker, prepared.settings
+        frames = [[prepared.views[i] for i in views] for views in prepared.used]
+        self._problem = prepared.problem(prepared.parts, frames, tracker.pause)
+        given = [prepared.views[i].camera for i in prepared.movable]
+        self._cameras = MovingCameras.of(given, self._problem.unit, self._settings)
+        # Poses that stay keep their rigs, by which the tracker knows what to measure anew.
+        self._rig_at = lru_cache(2 * len(frames))(lambda pose: self._problem.rig_at(np.frombuffer(pose).copy()))
 
-    def events(self) -> Iterator[Progress | FitResult]:
-        """What happens; the last item is the result."""
-        self.rig, loose = self.begin()
-        if self.settings.cull is None:
-            self.cull = closed(Mesh(self.rig.vertices(), self.rig.mesh.faces))
-        if self.parts:
-            self.search = self.begin_search(self.parts, [[self.views[i] for i in frame] for frame in self.used])
-        self.rigs = dict.fromkeys(self.frames, self.rig)
-        self.shown = [np.zeros(0)] * len(self.frames)
-        self.journal.begin(self.count_steps())
-        with self.journal.measuring(larger(self.views, self.watched)):
-            begun = self.evaluated()
-        yield begun
-        if self.parts:
-            yield from self.find_poses()
-        elif self.settings.cameras_together:
-            yield from self.find_cameras(self.movable)
-        else:
-            for group in self.groups():
-                if self.ended():
-                    break
-                yield from self.find_cameras(group)
-        journal = self.journal
-        status = "out of time" if self.late and journal.status == "finished" else journal.status
-        vertices = self.given_vertices()
-        if self.parts:
-            vertices = np.where(loose[:, None], vertices, self.rigs[self.frames[0]].vertices())
-        mesh = Mesh(vertices, self.rig.mesh.faces)
-        self.iou = self.measure(self.views, set(self.frames))
-        rigs = self.rigs if self.parts else {}
-        yield FitResult(mesh, self.iou, journal.history, status, journal.elapsed(), journal.notes, rigs, self.cameras)
-
-    def begin(self) -> tuple[Rig, np.ndarray]:
-        """The rig, placed on the masks, and which vertices of a mesh alone stay for being in no face."""
-        rig, count = self.given, len(self.given_vertices())
-        loose = np.zeros(count, dtype=bool)
-        if isinstance(rig, Mesh):
-            loose[:] = True
-            loose[rig.faces] = False
-            rig = rig_of(rig)
-        used = np.unique(rig.mesh.faces)
-        world = rig.vertices()
-        if not np.ptp(world[used], axis=0).any():
-            raise InputError("all faces of the mesh are at one point; give a mesh with some extent.")
-        mesh = Mesh(world, rig.mesh.faces)
-        free = all(rig.transform.free_location) and rig.transform.free_scale and "object" in self.parts
-        free = free and self.settings.known_frame is None
-        views = [
-            self.views[i] for i in next(filter(None, self.used))
-        ]  # of the first frame: later ones may be elsewhere
-        found = onto_masks(mesh, views, self.renderer) if self.settings.place == "auto" and free else None
-        self.placed = found is not None
-        if found is not None:
-            scale, onto = found
-            moved = np.linalg.inv(rig.parent) @ onto @ rig.parent @ rig.transform.matrix()
-            transform = replace(rig.transform, location=moved[:3, 3], scale=rig.transform.scale * scale)
-            rig = replace(rig, transform=transform)
-            mesh = Mesh(rig.vertices(), rig.mesh.faces)
-            self.journal.notes.append(moved_onto_masks(scale))
-        check_cameras(mesh, [view for view in self.views if view.weight > 0])
-        return rig, loose
-
-    def begin_search(
-        self, parts: Sequence[str], frames: Sequence[Sequence[View]], rig: Rig | None = None
-    ) -> PoseSearch:
-        """The search for what these parts of the rig (the fit's own, or another) are in frames with these views."""
-        settings = self.settings
-        return PoseSearch(
-            rig or self.rig,
-            parts,
-            frames,
-            weights=settings.term_weights(),
-            cull=self.cull,
-            renderer=self.renderer,
-            seed=settings.seed,
-            pause=self.pause,
-        )
-
-    def given_vertices(self) -> np.ndarray:
-        """(V, 3) in the world before the fit."""
-        return self.given.vertices if isinstance(self.given, Mesh) else self.given.vertices()
-
-    def count_steps(self) -> int:
-        """How many there are at most, but for exchanges."""
-        frames = len(self.frames)
-        if not self.parts:
-            groups = 1 if self.settings.cameras_together else len(list(self.groups()))
-            return groups * sum(stage.steps for stage in (*CAMERAS[:1], *CAMERAS))
-        stages, last = (POSE, FINE) if "pose" in self.parts else (SHAPE, FINEST)
-        return frames * sum(stage.steps for stage in stages) + sum(stage.steps for stage in last)
-
-    # Poses
-
-    def find_poses(self) -> Iterator[Progress]:
+    def find(self, finest: bool) -> Generator[Progress, None, Fitted]:
         """The rig in every frame, and the cameras with it."""
-        settings, search = self.settings, self.search
-        seen = [k for k, frame in enumerate(self.used) if frame]
-        known = None if settings.known_frame is None else self.frames.index(settings.known_frame)
-        turned = search.figure.slices["object"]
-        if known is None and turned.stop > turned.start:
-            yield from self.follow(self.find_object(seen[0]))
-            search.poses[:] = search.poses[seen[0]]
-        rest = [k for k in seen if k != known]
-        if "pose" not in self.parts:
-            first = seen[0] if known is None else known
-            if known is None and self.parts != ("object",):  # whose search for the rotation has found the rest too
-                yield from self.follow(search.apart([first], SHAPE))
-            yield from self.follow(search.onwards(first, rest, SHAPE))
+        prepared, settings = self._prepared, self._settings
+        known = None if settings.known_frame is None else prepared.frames.index(settings.known_frame)
+        poses = yield from self._find_object(Poses.start(self._problem), known)
+        if "pose" in prepared.parts:
+            poses = yield from self._find_poses(poses, known)
         else:
-            if known is None:
-                yield from self.follow(search.apart(rest, POSE, TRIES if len(rest) <= FEW else 1))
-            else:
-                yield from self.follow(search.onwards(known, rest, POSE))
-            if not self.ended():
-                yield self.evaluated()
-            yield from self.follow(search.exchange(seen, POSE_NEAR, SWEEPS, known))
+            poses = yield from self._find_shape(poses, known)
+        problem = self._problem
         if "cameras" in settings.optimize:
-            search.move_cameras(self.moves(self.movable))
-            yield from self.follow(search.together(seen, JOINT, known))
-        if self.finest:
-            yield from self.follow(search.together(seen, FINE if "pose" in self.parts else FINEST, known))
-        self.fill(seen)
-        if not self.ended():
-            yield self.evaluated()
+            problem = problem.with_cameras(self._cameras.moves)
+            poses = poses.with_cameras(problem)
+            poses = yield from self._follow(together(problem, poses, prepared.shown, JOINT, known), poses)
+        if finest:
+            stages = FINE if "pose" in prepared.parts else FINEST
+            poses = yield from self._follow(together(problem, poses, prepared.shown, stages, known), poses)
+        fitted = self._fitted(self._filled(poses))
+        if not self._tracker.ended():
+            yield self._tracker.evaluated(fitted)
+        return fitted
 
-    def find_object(self, frame: int) -> Iterator[Moment]:
-        """Where the object is, all else as given."""
-        free = self.rig.transform.turns_freely
-        unsure = self.placed or self.iou[self.used[frame]].mean() < MATCHED
-        turns = self.settings.turns if free and unsure else 0
-        return search_turns(self.search, frame, OBJECT, spread(turns))
+    def _find_object(self, poses: Poses, known: int | None) -> Generator[Progress, None, Poses]:
+        """Where the object is in the first frame, all else as given; the others begin there."""
+        part = self._problem.figure.slices["object"]
+        if known is not None or part.start == part.stop:
+            return poses
+        first = self._prepared.shown[0]
+        free = self._prepared.rig.transform.turns_freely
+        unsure = self._prepared.placed or self._tracker.iou[self._prepared.used[first]].mean() < MATCHED
+        turns = spread(self._settings.turns if free and unsure else 0)
+        poses = yield from self._follow(search_turns(self._problem, poses, first, OBJECT, turns), poses)
+        return poses.all_like(first)
 
-    def fill(self, seen: Sequence[int]) -> None:
-        """Frames that no view counts for are between those beside them."""
-        poses = self.search.poses
-        for column in range(poses.shape[1]):
-            poses[:, column] = np.interp(self.frames, np.take(self.frames, seen), poses[seen, column])
-        self.show(range(len(self.frames)))
+    def _find_shape(self, poses: Poses, known: int | None) -> Generator[Progress, None, Poses]:
+        """The object, and the shape keys, in one frame after the other."""
+        problem, shown = self._problem, self._prepared.shown
+        first = shown[0] if known is None else known
+        if known is None and self._prepared.parts != ("object",):  # else the search for the rotation has found it
+            poses = yield from self._follow(apart(problem, poses, [first], SHAPE), poses)
+        others = [k for k in shown if k != first]
+        return (yield from self._follow(onwards(problem, poses, first, others, SHAPE), poses))
 
-    # Cameras
+    def _find_poses(self, poses: Poses, known: int | None) -> Generator[Progress, None, Poses]:
+        """The bones in every frame, and again where frames match worse than those beside them."""
+        problem, shown = self._problem, self._prepared.shown
+        others = [k for k in shown if k != known]
+        if known is None:
+            tries = TRIES if len(others) <= FEW_FRAMES else 1
+            poses = yield from self._follow(apart(problem, poses, others, POSE, tries), poses)
+        else:
+            poses = yield from self._follow(onwards(problem, poses, known, others, POSE), poses)
+        if not self._tracker.ended():
+            yield self._tracker.evaluated(self._fitted(poses))
+        return (yield from self._follow(exchange(problem, poses, shown, POSE_NEAR, SWEEPS, known), poses))
 
-    def groups(self) -> Iterator[list[int]]:
-        """The views of each camera that moves by itself, those that count first."""
-        owner = _owners([view.camera for view in self.views])
-        for group in range(owner.max() + 1):
-            found = [i for i in self.movable if owner[i] == group]
-            if self.views[found[0]].weight > 0:
-                yield found
+    def _filled(self, poses: Poses) -> Poses:
+        """With poses of the frames that no view counts for: between those of the frames beside them."""
+        numbers, shown = self._prepared.frames, self._prepared.shown
+        at = np.take(numbers, shown)
+        columns = [np.interp(numbers, at, column[shown]) for column in poses.frames.T]
+        return replace(poses, frames=np.stack(columns, axis=1))
 
-    def moves(self, which: Sequence[int]) -> CameraMoves:
-        """How the cameras of these views move, in unit space."""
-        cameras = [self.search.unit.camera(self.bases[i]) for i in which]
-        return CameraMoves(
-            np.array([camera.world_to_camera for camera in cameras]),
-            _owners(cameras),
-            self.settings.camera_parts,
-            together=self.settings.cameras_together,
-            middle=np.zeros(3),
-        )
+    def _follow(self, search: Search, poses: Poses) -> Generator[Progress, None, Poses]:
+        return self._tracker.follow(search, poses, self._fitted)
 
-    def find_cameras(self, which: list[int]) -> Iterator[Progress]:
-        """The cameras of these views, the mesh staying as it is.
-
-        Cameras that may go anywhere and end badly are searched for from all sides, and move to what is clearly better.
-        """
-        yield from self.refine_cameras(which)
-        if self.ended():
-            return
-        counting = [i for i in which if self.views[i].weight > 0]
-        before, cameras = self.matched(counting), list(self.cameras)
-        if (
-            before >= SETTLED
-            or not self.settings.turns
-            or not {"location", "rotation"} <= set(self.settings.camera_parts)
-        ):
-            return
-        # Turned cameras around an object see what they would see of the object, turned the other way.
-        rig = rig_of(Mesh(self.rig.vertices(), self.rig.mesh.faces))
-        views = [replace(self.views[i], camera=cameras[i]) for i in counting]
-        middle = rig.transform.location
-        shown = nearest_point_to_rays(
-            [view.camera for view in views],
-            [np.sum(mask_bounds(view), axis=1)[::-1] / 2 for view in views],
-            near=middle,
-        )
-        rig = replace(rig, transform=replace(rig.transform, location=shown, free_scale=False))
-        self.search = self.begin_search(("object",), [views], rig)
-        mesh = self.search.level(OBJECT[0]).mesh
-        rated = facings(mesh, views, spread(FACINGS, np.pi), self.renderer, self.ended)
-        turns = [Rotation.from_matrix(facing.rotation) for facing in best_apart(rated, TRIED)]
-        ends: list[tuple[float, np.ndarray]] = []
-        yield from self.follow(search_turns(self.search, 0, OBJECT, turns, ends))
-        found = self.search.rig_at(self.search.poses[0]).transform.matrix()
-        rivals = self.rivals(ends, found)
-        found[:3, 3] -= found[:3, :3] @ middle
-        for i in which:
-            self.bases[i] = replace(cameras[i], world_to_camera=cameras[i].world_to_camera @ found)
-            self.cameras[i] = self.bases[i]
-        yield from self.refine_cameras(which)
-        if not clearly_better(self.matched(counting), before):
-            self.cameras = cameras
-            yield self.evaluated()
-        elif rivals:
-            self.journal.notes.append(
-                f"The camera of view '{self.views[counting[0]].name}' could as well look from another side, "
-                f"{min(rivals):.0f} degrees away: the mesh looks alike from there; a landmark would tell."
-            )
-
-    def rivals(self, ends: Sequence[tuple[float, np.ndarray]], found: np.ndarray) -> list[float]:
-        """Degrees between the rotation found (4, 4) and others whose ends cost about as much."""
-        least = min((cost for cost, _ in ends), default=np.inf)
-        others = [self.search.rig_at(pose).transform.matrix() for cost, pose in ends if cost < RIVAL * least]
-        angles = [angle_between(rotation_of(found), rotation_of(other)) for other in others]
-        return [float(np.degrees(angle)) for angle in angles if angle > APART]
-
-    def matched(self, which: Sequence[int]) -> float:
-        """Mean IoU of these views with their cameras as they are now."""
-        return mean_iou(self.measure(self.watched, set(self.frames))[list(which)], [self.views[i] for i in which])
-
-    def ended(self) -> bool:
-        """Whether the time is up, or the caller wants the end."""
-        self.late |= self.journal.left(self.max_seconds) <= 0
-        return self.late or self.journal.stopped()
-
-    def pause(self) -> None:
-        """Raises TimeUp where the search is to end before its next moment."""
-        if self.ended():
-            raise TimeUp
-
-    def refine_cameras(self, which: list[int]) -> Iterator[Progress]:
-        """The cameras of these views from where they are."""
-        seen = [replace(self.views[i], camera=self.bases[i]) for i in which if self.views[i].weight > 0]
-        self.search = self.begin_search((), [seen])
-        search, moves = self.search, self.moves(which)
-        search.move_cameras(moves)
-        found = []
-        for start in (search.shared, *aimed(moves, self.settings.camera_parts, search)):
-            search.shared = start
-            yield from self.follow(search.together([0], CAMERAS[:1]), which)
-            found.append((search.cost, search.shared))
-        _, search.shared = min(found, key=lambda pair: pair[0])
-        yield from self.follow(search.together([0], CAMERAS[1:]), which)
-        self.set_cameras(which)
-        if not self.ended():
-            yield self.evaluated()
-
-    def set_cameras(self, which: Sequence[int]) -> None:
-        """Where the cameras of these views, of which the search's moves are, are now."""
-        moves, unit = self.search.moves, self.search.unit
-        assert moves is not None
-        given = [self.bases[i] for i in which]
-        scales = [np.diag([unit.size, unit.size, 1.0]) if camera.orthographic else np.eye(3) for camera in given]
-        K = np.array([camera.K @ scale for camera, scale in zip(given, scales, strict=True)])
-        K, matrices = moves.moved(np.arange(len(which)), K, self.search.shared.reshape(-1, COUNT))
-        for i, camera, scale, intrinsics, matrix in zip(which, given, scales, K, matrices, strict=True):
-            matrix[:3, 3] = unit.size * matrix[:3, 3] - matrix[:3, :3] @ unit.centre
-            self.cameras[i] = replace(camera, K=intrinsics @ np.linalg.inv(scale), world_to_camera=matrix)
-
-    # Telling
-
-    def follow(self, moments: Iterator[Moment], cameras: Sequence[int] = ()) -> Iterator[Progress]:
-        """Take the steps, as long as there is time, and tell of some."""
-        if self.journal.stopped() or self.late:
-            return
-        try:
-            for frames, poses in moments:
-                self.step += 1
-                if self.journal.elapsed() - self.measured > MEASURE_SECONDS:
-                    yield self.evaluated()
-                elif self.journal.preview_due():
-                    yield self.preview(frames, poses, cameras)
-                elif self.journal.due():
-                    yield self.event()
-                if self.ended():
-                    return
-        except TimeUp:
-            return
-
-    def preview(self, frames: Sequence[int], poses: np.ndarray, cameras: Sequence[int]) -> Progress:
-        """The event of a moment in which some frames have these poses, and the cameras of some views moved."""
-        shown: dict[str, Any] = {}
-        if self.search.moves is not None:
-            self.set_cameras(cameras or self.movable)
-            shown["cameras"] = list(self.cameras)
-        if self.parts:
-            shown["rigs"] = {self.frames[k]: self.search.rig_at(pose) for k, pose in zip(frames, poses, strict=True)}
-        return self.event(**shown)
-
-    def show(self, frames: Iterable[int]) -> None:
-        """The rigs of these frames are what the search has found."""
-        for k in frames:
-            pose = self.search.poses[k]
-            if not np.array_equal(pose, self.shown[k]):
-                self.shown[k] = pose.copy()
-                self.rigs[self.frames[k]] = self.search.rig_at(pose)
-                self.changed.add(self.frames[k])
-        if self.search.moves is not None:
-            self.set_cameras(self.movable)
-
-    def evaluated(self) -> Progress:
-        """The event of this moment with the IoU of every view."""
-        if self.parts and self.step:
-            self.show(range(len(self.frames)))
-        if "cameras" in self.settings.optimize:
-            self.changed = set(self.frames)
-        self.iou = np.where(self.of(self.changed), self.measure(self.watched, self.changed), self.iou)
-        self.changed, self.measured = set(), self.journal.elapsed()
-        vertices = self.rigs[self.frames[0]].vertices()
-        rigs = dict(self.rigs) if self.parts and self.step else {}
-        cameras = list(self.cameras) if "cameras" in self.settings.optimize else None
-        return self.event(iou=self.iou, vertices=vertices, rigs=rigs, cameras=cameras)
-
-    def of(self, frames: set[int]) -> np.ndarray:
-        """(N,) which views are of these frames."""
-        return np.array([view.frame in frames for view in self.views])
-
-    def measure(self, views: Sequence[View], frames: set[int]) -> np.ndarray:
-        """(N,) IoU of the present state with each view of the frames; the views are the fit's own, maybe thinned."""
-        iou = np.zeros(len(views))
-        for f in frames:
-            rig, index = self.rigs[f], np.flatnonzero(self.of({f})).tolist()
-            seen = [_moved(views[i], self.views[i].camera, self.cameras[i]) for i in index]
-            iou[index] = evaluate(rig.vertices(), rig.mesh.faces, seen, self.renderer)
-        return iou
-
-    def event(self, **shown: Any) -> Progress:
-        """The event of this moment."""
-        cost = self.search.cost if self.step else np.inf
-        self.journal.steps = max(self.journal.steps, self.journal.before + self.step)
-        loss = {"squares": cost} if np.isfinite(cost) else {}
-        return self.journal.event(self.step, self.stage, loss, **shown)
-
-
-def closed(mesh: Mesh) -> bool:
-    """Whether every side of a face is met by exactly one face the other way round, and the normals point outwards.
-
-    Vertices at one place count as one, as they do in a fit.
-    """
-    place = np.unique(mesh.vertices, axis=0, return_inverse=True)[1].ravel()
-    sides = place[mesh.faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2)].astype(np.int64)
-    count = len(mesh.vertices)
-    forward, backward = np.sort(sides[:, 0] * count + sides[:, 1]), np.sort(sides[:, 1] * count + sides[:, 0])
-    if not np.array_equal(forward, backward) or (np.diff(forward) == 0).any():
-        return False
-    a, b, c = (mesh.vertices[mesh.faces[:, k]] - mesh.vertices.mean(axis=0) for k in range(3))
-    return float(np.einsum("ij,ij->i", a, np.cross(b, c)).sum()) > 0
-
-
-def rig_of(mesh: Mesh) -> Rig:
-    """A mesh alone as a rig whose object turns about the mesh's middle."""
-    used = mesh.vertices[np.unique(mesh.faces)]
-    middle = (used.min(axis=0) + used.max(axis=0)) / 2
-    free = (True, True, True)
-    transform = Transform(location=middle, free_location=free, free_rotation=free, free_scale=True)
-    return Rig(Mesh(mesh.vertices - middle, mesh.faces), transform)
-
-
-def _owners(cameras: Sequence[Camera]) -> np.ndarray:
-    """(N,) which camera each is; equal ones are one."""
-    numbers: dict[Camera, int] = {}
-    return np.array([numbers.setdefault(camera, len(numbers)) for camera in cameras])
-
-
-def _moved(view: View, given: Camera, camera: Camera) -> View:
-    """A view, maybe thinned, whose camera moved from the given one."""
-    into_view = view.camera.K @ np.linalg.inv(given.K)
-    return replace(view, camera=replace(view.camera, K=into_view @ camera.K, world_to_camera=camera.world_to_camera))
+    def _fitted(self, poses: Poses) -> Fitted:
+        """What poses mean for the views."""
+        prepared = self._prepared
+        rigs = {f: self._rig_at(pose.tobytes()) for f, pose in zip(prepared.frames, poses.frames, strict=True)}
+        fitted = Fitted(rigs, [view.camera for view in prepared.views])
+        return fitted.with_cameras(prepared.movable, self._cameras.at(poses.shared)) if poses.shared.size else fitted

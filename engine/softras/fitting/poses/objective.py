@@ -1,7 +1,7 @@
 """What a posed rig's silhouettes cost in a sequence of frames, and how that changes with its parameters.
 
 Half the sum of squares of: silhouettes minus masks, distances of landmarks, the way from a pose, and the change from
-frame to frame. See `levenberg.py` for who minimizes it.
+frame to frame. `solvers/levenberg.py` minimizes it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ...raster.sums import whole
 from ..observed.crops import Crops
 from ..observed.renderer import Renderer
 from ..observed.unit import UnitSpace
-from ..solvers.levenberg import Model, Parameters
+from ..solvers.chain import Model, Parameters
 from .landmarks import Arrays, Pins
 
 
@@ -58,7 +58,6 @@ class PoseObjective:
         prior: float = 0.0,
         smoothness: float = 0.0,
         camera_prior: float = 0.0,
-        pins: Sequence[Pins] = (),
         pause: Callable[[], None] = lambda: None,
     ) -> None:
         """Of `frames` that follow one another.
@@ -79,7 +78,6 @@ class PoseObjective:
         self.prior, self.smoothness = prior, smoothness
         self._camera_prior = np.zeros(0) if moves is None else camera_prior / moves.units.ravel() ** 2
         self.home = np.zeros(figure.count) if home is None else home
-        self.pins = list(pins) or [Pins.none()] * len(self.frames)
         device = self.frames[0].crops.masks.device
         self._faces = torch.as_tensor(faces, dtype=torch.int64, device=device)
         self._scales = [_pixel_scales(frame).to(device) for frame in self.frames]
@@ -91,20 +89,20 @@ class PoseObjective:
         self._seen: list[tuple[bytes, Any]] = [(b"", None)] * len(self.frames)
         self._rendered: list[tuple[bytes, Any]] = [(b"", None)] * len(self.frames)
 
-    def cost(self, x: Parameters) -> float:
-        """Half the sum of squares."""
+    def cost(self, x: Parameters, pins: Sequence[Pins] = ()) -> float:
+        """Half the sum of squares, with those of the pins of each frame, if there are any."""
         total = self._ways(x, None)
         for f, frame in enumerate(self.frames):
             self.pause()
             vertices, cameras = self.seen(f, x)
             total += 0.5 * float(whole(self._residuals(f, self.silhouettes(f, x)).double().square()))
-            if len(pins := self.pins[f]):
-                pinned = pins.residuals(_array(vertices), arrays(cameras), frame.crops.resolution)
+            if pins and len(pins[f]):
+                pinned = pins[f].residuals(_array(vertices), arrays(cameras), frame.crops.resolution)
                 total += 0.5 * float((pinned**2).sum())
         return total
 
-    def model(self, x: Parameters) -> Model:
-        """Cost, gradient and Gauss-Newton matrix."""
+    def model(self, x: Parameters, pins: Sequence[Pins] = ()) -> Model:
+        """Cost, gradient and Gauss-Newton matrix; pins as of `cost`."""
         model = Model.empty(len(self.frames), self.figure.count, len(x.shared))
         model.cost = self._ways(x, model)
         for f, frame in enumerate(self.frames):
@@ -134,15 +132,16 @@ class PoseObjective:
                 parts = torch.bincount(views, minlength=len(found.alpha)).tolist()
             for n, (part, rest) in enumerate(zip(rows.split(parts), picked.split(parts), strict=True)):
                 self._add(model, f, frame.cameras[n], part, rest)
-            if len(pins := self.pins[f]):
+            if pins and len(pins[f]):
                 scene = (_array(vertices), arrays(cameras), frame.crops.resolution)
-                pinned = pins.residuals(*scene)
+                pinned = pins[f].residuals(*scene)
                 d_K, d_matrix = (None if x is None else _array(x) for x in of_cameras)
-                pinned_rows = pins.rows(*scene, _array(d_vertices), d_K, d_matrix)
+                pinned_rows = pins[f].rows(*scene, _array(d_vertices), d_K, d_matrix)
                 model.cost += 0.5 * float((pinned**2).sum())
-                for n in np.unique(pins.views):
-                    part = torch.from_numpy(pinned_rows[pins.views == n]).flatten(0, 1)
-                    rest = torch.from_numpy(pinned[pins.views == n]).flatten()
+                for n in np.unique(pins[f].views):
+                    of_view = pins[f].views == n
+                    part = torch.from_numpy(pinned_rows[of_view]).flatten(0, 1)
+                    rest = torch.from_numpy(pinned[of_view]).flatten()
                     self._add(model, f, frame.cameras[n], part, rest)
         return model
 
@@ -196,16 +195,17 @@ class PoseObjective:
             weight = self.prior / units**2
             diagonal = np.einsum("fii->fi", model.blocks)
             diagonal += weight
-            model.gradient.frames += self.prior * away / units
+            gradient = model.gradient.frames
+            gradient += self.prior * away / units
             link = self.smoothness / units**2
             diagonal[1:] += link
             diagonal[:-1] += link
             model.links -= link
             slope = self.smoothness * change / units
-            model.gradient.frames[1:] += slope
-            model.gradient.frames[:-1] -= slope
+            gradient[1:] += slope
+            gradient[:-1] -= slope
             model.corner += np.diag(self._camera_prior)
-            model.gradient.shared += self._camera_prior * x.shared
+            model.gradient.shared[:] += self._camera_prior * x.shared
         squares = self.prior * (away**2).sum() + self.smoothness * (change**2).sum()
         return 0.5 * float(squares + (self._camera_prior * x.shared**2).sum())
 

@@ -1,7 +1,7 @@
-"""Fewer vertices for a rig: those that are one anyway, or that are too close together to matter at a resolution.
+"""Fewer vertices for a rig: vertices that always coincide become one, and those that a resolution cannot tell apart.
 
-Besides the time that they cost, soft silhouettes of faces smaller than their blur bloat: each adds its own share to the
-pixels outside.
+This saves time, and more: soft silhouettes of faces that are smaller than their blur are too fat, since each face adds
+its own share to the pixels outside.
 """
 
 from __future__ import annotations
@@ -16,15 +16,16 @@ from ...rig import Rig
 
 
 def simplified(rig: Rig, cell: float = 0.0, alone: Sequence[int] = ()) -> tuple[Rig, np.ndarray]:
-    """The rig with one vertex for each cell of space, and (V,) which of them each vertex became.
+    """The rig with one vertex for each cluster of its vertices, and (V,) the cluster of each vertex.
 
-    A vertex stands for all in its cell that move with the same bone (vertex clustering: Rossignac and Borrel 1993).
-    Faces that lose their area are left out; where none would be left, the rig comes back as it is.
+    Vertex clustering (Rossignac and Borrel 1993): vertices in one cell of a grid that follow the same bone most become
+    one, which is that nearest to their middle. Faces that lose their area are left out; where none would be left, the
+    rig comes back as it is.
 
     Args:
-        alone: vertices that no other one joins in a cell.
-        cell: side of a cell, relative to the longest side of the mesh; 0 for vertices that always are at one place
-            (files often have one for every corner).
+        cell: side of a cell, relative to the longest side of the mesh; 0 merges only vertices that coincide whatever
+            the pose, as in files that have one vertex for every corner of a face.
+        alone: vertices that are clusters of their own where the cell is not 0.
     """
     vertices, armature = rig.mesh.vertices, rig.armature
     weights = np.zeros((len(vertices), 0))
@@ -39,20 +40,22 @@ def simplified(rig: Rig, cell: float = 0.0, alone: Sequence[int] = ()) -> tuple[
         own = np.zeros(len(vertices))
         own[list(alone)] = 1 + np.arange(len(alone))
         marks = np.column_stack([np.floor(vertices / side), bone, own])
-    _, place = np.unique(marks, axis=0, return_inverse=True)
-    place = place.ravel()
-    faces = place[rig.mesh.faces]
+    _, clusters = np.unique(marks, axis=0, return_inverse=True)
+    clusters = clusters.ravel()
+    faces = clusters[rig.mesh.faces]
     kept = (faces != faces[:, [1, 2, 0]]).all(axis=1)
     if not kept.any():
         return rig, np.arange(len(vertices))
-    count = np.bincount(place)
-    middle = np.column_stack([np.bincount(place, vertices[:, k]) for k in range(3)]) / count[:, None]
-    away = np.linalg.norm(vertices - middle[place], axis=1)
-    order = np.lexsort((away, place))
-    chosen = order[np.searchsorted(place[order], np.arange(len(count)))]  # the one nearest to the middle of its cell
+    count = np.bincount(clusters)
+    middle = np.column_stack([np.bincount(clusters, vertices[:, k]) for k in range(3)]) / count[:, None]
+    away = np.linalg.norm(vertices - middle[clusters], axis=1)
+    order = np.lexsort((away, clusters))
+    chosen = order[
+        np.searchsorted(clusters[order], np.arange(len(count)))
+    ]  # of each cluster the vertex nearest to its middle
     if armature is not None:
         owners, bones = np.nonzero(weights[chosen])
         skin = weights[chosen][owners, bones]
         armature = replace(armature, skin_vertices=owners, skin_bones=bones, skin_weights=skin)
     keys = tuple(replace(key, offsets=key.offsets[chosen]) for key in rig.shape_keys)
-    return replace(rig, mesh=Mesh(vertices[chosen], faces[kept]), shape_keys=keys, armature=armature), place
+    return replace(rig, mesh=Mesh(vertices[chosen], faces[kept]), shape_keys=keys, armature=armature), clusters

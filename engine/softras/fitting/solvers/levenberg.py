@@ -1,248 +1,176 @@
-"""Levenberg-Marquardt for a chain of frames: each has parameters of its own, and all may share some.
+"""Levenberg-Marquardt: damped Gauss-Newton steps (Marquardt 1963) down a sum of squares, with bounds.
 
-The damped Gauss-Newton steps of Marquardt (1963), with bounds. Frames are coupled to their neighbours only, so the
-equations are solved by elimination along the chain: the cost is linear in the number of frames.
+Three parts: the step that a model of the sum of squares asks for (`_bounded`, from `chain.Model`), how far to go along
+it (`step`, `_lengthened`), and when to end and why (`descend`).
 
-Nothing here is left to a BLAS (see `raster/algebra.py`): products are numpy's own sums, einsum without `optimize`.
+Silhouettes sharper than a pixel bend the sum of squares ten times as much as what they are averaged over, so that
+Gauss-Newton steps are many times too short in the right direction: steps are lengthened while that helps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
+from enum import Enum
 
 import numpy as np
 
-from ...raster.algebra import Factor
+from .chain import Model, Parameters
 
-CAP = 0.6  # a step moves no parameter by more units than this
-ACCEPTED, REFUSED = 1 / 4, 5.0  # what the damping is multiplied by
-FARTHER, LONGEST = 4.0, 64.0  # a step is lengthened by at most the one at once, to at most the other
-LEAST = 1e-5  # damping; with less, so many tries would not shorten a capped step
-TRIES = 6  # steps of growing damping before a minimum is believed
+MAX_STEP = 0.6  # No step moves a parameter by more than this many of its units: there the model no longer holds.
+FIRST_DAMPING = 1e-2  # The diagonal of the first model is grown by this share of itself.
+LESS_DAMPING = 1 / 4  # The damping is multiplied by this after a step that lowered the cost,
+MORE_DAMPING = 5.0  # and by this after one that did not.
+MIN_DAMPING = 1e-5  # It never falls below this: with less, so many tries would not shorten a step of MAX_STEP.
+MAX_LENGTHENING = 4.0  # A step is made at most so many times longer than the one before,
+MAX_STRIDE = 64.0  # and at most so many times longer than the model asks for.
+MIN_LENGTHENING = 1.5  # It is not worth another cost where it would become less than so many times longer.
+MAX_TRIES = 6  # So many steps of growing damping may fail before a minimum is believed.
+SLOW = 1e-3  # A step is slow when it lowers the cost by less than this share of it.
+MAX_SLOW = 2  # So many slow steps in a row end a descent.
 
-
-@dataclass(eq=False)
-class Parameters:
-    """F frames with P parameters each, and C that they share."""
-
-    frames: np.ndarray  # (F, P)
-    shared: np.ndarray  # (C,)
-
-    def moved(self, step: Parameters) -> Parameters:
-        """The sum of both."""
-        return Parameters(self.frames + step.frames, self.shared + step.shared)
-
-    def times(self, factor: float) -> Parameters:
-        """All of them times a number."""
-        return Parameters(factor * self.frames, factor * self.shared)
-
-    def dot(self, other: Parameters) -> float:
-        """The sum of the products."""
-        return float((self.frames * other.frames).sum() + (self.shared * other.shared).sum())
+Cost = Callable[[Parameters], float]
 
 
-@dataclass(eq=False)
-class Model:
-    """What a sum of squares is near some parameters: cost + gradient . d + d . hessian d / 2.
+@dataclass(frozen=True, eq=False)
+class Limits:
+    """Where parameters may be, and their scale: vectors like that of the parameters.
 
     Attributes:
-        cost: half the sum of squares.
-        gradient: by frame (F, P) and of the shared parameters (C,).
-        blocks: (F, P, P) of a frame with itself.
-        links: (F - 1, P) diagonals of a frame with the next.
-        arrow: (F, P, C) of a frame with the shared parameters.
-        corner: (C, C) of the shared parameters with themselves.
+        lower, upper: bounds, infinite for none; a parameter whose bounds are equal does not move.
+        units: typical sizes.
     """
 
-    cost: float
-    gradient: Parameters
-    blocks: np.ndarray
-    links: np.ndarray
-    arrow: np.ndarray
-    corner: np.ndarray
-
-    @classmethod
-    def empty(cls, frames: int, count: int, shared: int) -> Model:
-        """Of no squares at all."""
-        return cls(
-            0.0,
-            Parameters(np.zeros((frames, count)), np.zeros(shared)),
-            np.zeros((frames, count, count)),
-            np.zeros((max(frames - 1, 0), count)),
-            np.zeros((frames, count, shared)),
-            np.zeros((shared, shared)),
-        )
-
-    def held(self, frames: np.ndarray, shared: np.ndarray) -> Model:
-        """The same where some parameters, given as bool (F, P) and (C,), do not move."""
-        out = Model(
-            self.cost,
-            Parameters(np.where(frames, 0, self.gradient.frames), np.where(shared, 0, self.gradient.shared)),
-            np.where(frames[:, :, None] | frames[:, None, :], 0, self.blocks),
-            np.where(frames[1:] | frames[:-1], 0, self.links),
-            np.where(frames[:, :, None] | shared, 0, self.arrow),
-            np.where(shared[:, None] | shared, 0, self.corner),
-        )
-        diagonal = np.einsum("fii->fi", out.blocks)
-        diagonal[frames] = 1
-        np.fill_diagonal(out.corner, np.where(shared, 1, np.diagonal(out.corner)))
-        return out
-
-    def times(self, step: Parameters) -> Parameters:
-        """The hessian times a step."""
-        frames = np.einsum("fpq,fq->fp", self.blocks, step.frames)
-        frames += np.einsum("fpc,c->fp", self.arrow, step.shared)
-        frames[:-1] += self.links * step.frames[1:]
-        frames[1:] += self.links * step.frames[:-1]
-        shared = np.einsum("fpc,fp->c", self.arrow, step.frames) + np.einsum("cd,d->c", self.corner, step.shared)
-        return Parameters(frames, shared)
-
-    def step(self, damping: float, units: Parameters) -> Parameters:
-        """The minimum of the model with its diagonal grown by `damping` of itself, and a little. (F, P) and (C,)."""
-        floor = 3e-7 * max(self.blocks.max(initial=0), self.corner.max(initial=0), 1e-300)
-        blocks, corner = self.blocks.copy(), self.corner.copy()
-        diagonal = np.einsum("fii->fi", blocks)
-        diagonal += damping * diagonal + floor / units.frames**2
-        np.fill_diagonal(corner, np.diagonal(corner) * (1 + damping) + floor / units.shared**2)
-        right = np.concatenate([self.arrow, self.gradient.frames[:, :, None]], axis=2)
-        solved = solve_chain(blocks, self.links, right)
-        inverse, minus = solved[:, :, :-1], -solved[:, :, -1]
-        if not len(corner):
-            return Parameters(minus, np.zeros(0))
-        left = corner - np.einsum("fpc,fpd->cd", self.arrow, inverse)
-        right = -self.gradient.shared - np.einsum("fpc,fp->c", self.arrow, minus)
-        shared = Factor(left).solve(right)
-        return Parameters(minus - np.einsum("fpc,c->fp", inverse, shared), shared)
+    lower: np.ndarray
+    upper: np.ndarray
+    units: np.ndarray
 
 
-def solve_chain(blocks: np.ndarray, links: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """(F, P, K) x with blocks[f] x[f] + links[f] x[f + 1] + links[f - 1] x[f - 1] = right[f].
+@dataclass(frozen=True, eq=False)
+class State:
+    """Where a descent is.
 
-    Block elimination of a symmetric positive definite block-tridiagonal matrix.
+    Attributes:
+        x: the parameters.
+        cost: there; infinite before the first step.
+        damping: of the next step.
+        stride: how many times longer than its model asks for the last step was taken.
+    """
+
+    x: Parameters
+    cost: float = np.inf
+    damping: float = FIRST_DAMPING
+    stride: float = 1.0
+
+
+class Ended(Enum):
+    """Why a descent is over."""
+
+    MINIMUM = "no step lowers the cost"
+    SLOW = "steps hardly lower the cost"
+    STEPS = "all steps are taken"
+
+
+def descend(
+    start: Parameters, squares: Callable[[Parameters], tuple[Model, Cost]], limits: Limits, steps: int
+) -> Generator[State, None, tuple[State, Ended]]:
+    """The states after every step, at most so many; returns the last one, and why it is the last.
 
     Args:
-        blocks: (F, P, P).
-        links: (F - 1, P) diagonals of the blocks beside them.
-        right: (F, P, K).
+        squares: the model near some parameters, and the function that gives the cost of others. It is asked before
+            every step, since what is minimized may change from step to step.
     """
-    factors: list[Factor] = []
-    rest: list[np.ndarray] = []
-    for f, block in enumerate(blocks):
-        now, matrix = right[f], block
-        if f and links[f - 1].any():
-            before = links[f - 1][:, None]
-            matrix = block - before * factors[-1].solve(np.diag(links[f - 1]))
-            now = now - before * factors[-1].solve(rest[-1])
-        factors.append(Factor(matrix))
-        rest.append(now)
-    out = np.empty_like(right)
-    for f in reversed(range(len(blocks))):
-        now = rest[f]
-        if f + 1 < len(blocks) and links[f].any():
-            now = now - links[f][:, None] * out[f + 1]
-        out[f] = factors[f].solve(now)
-    return out
+    state, slow = State(start), 0
+    for _ in range(steps):
+        model, cost = squares(state.x)
+        after = step(state, model, cost, limits)
+        if after is None:
+            return state, Ended.MINIMUM
+        slow = slow + 1 if after.cost > state.cost * (1 - SLOW) else 0
+        state = after
+        yield state
+        if slow >= MAX_SLOW:
+            return state, Ended.SLOW
+    return state, Ended.STEPS
 
 
-class LevenbergMarquardt:
-    """Minimizes a sum of squares step by step.
+def step(state: State, model: Model, cost: Cost, limits: Limits, *, max_stride: float = MAX_STRIDE) -> State | None:
+    """The state after one step; None where no step lowers the cost.
 
-    Silhouettes sharper than a pixel bend the sum of squares ten times as much as what they are averaged over, so that
-    Gauss-Newton steps are many times too short in the right direction: steps are lengthened while that helps.
-
-    Attributes:
-        parameters: the best so far.
-        cost: there; infinite before the first step.
+    Args:
+        model: near the parameters of the state.
+        cost: of any others.
+        max_stride: 1 for steps that are never lengthened.
     """
+    now, slope = state.x.vector, model.gradient.vector
+    low, high = limits.lower, limits.upper
+    held = ((now <= low) & (slope > 0)) | ((now >= high) & (slope < 0)) | (low == high)
+    damping, stride = state.damping, state.stride
+    for _ in range(MAX_TRIES):
+        try:
+            way = _bounded(state.x, model, held, damping, limits)
+        except np.linalg.LinAlgError:  # rounding left no curvature in some direction
+            damping = max(1e-4, damping * MORE_DAMPING)
+            continue
+        found = _along(state.x, way, stride, cost, limits)
+        if found.cost < model.cost:
+            found = _lengthened(state.x, way, found, model, cost, limits, max_stride)
+            return replace(found, damping=max(damping * LESS_DAMPING, MIN_DAMPING))
+        if stride > 1:
+            stride = max(1.0, stride / 4)
+        else:
+            damping *= MORE_DAMPING
+    return None
 
-    def __init__(
-        self, parameters: Parameters, lower: Parameters, upper: Parameters, units: Parameters, damping: float = 1e-2
-    ) -> None:
-        """lower, upper: bounds, infinite for none; units: typical sizes of the parameters."""
-        self.parameters, self.cost = parameters, np.inf
-        self._lower, self._upper, self._units, self._damping = lower, upper, units, damping
-        self._stride = 1.0
 
-    def step(self, model: Model, cost: Callable[[Parameters], float]) -> bool:
-        """One step; False when there is none that lowers the cost.
+def _along(x: Parameters, way: np.ndarray, stride: float, cost: Cost, limits: Limits) -> State:
+    """The state so many times along a way."""
+    trial = x.like(_within(x.vector + _capped(x, stride * way, limits), limits))
+    return State(trial, cost(trial), stride=stride)
 
-        Args:
-            model: of the present parameters.
-            cost: of any others.
-        """
-        self.cost = model.cost
-        now = self.parameters
-        held = [
-            ((x <= low) & (g > 0)) | ((x >= high) & (g < 0)) | (low == high)
-            for x, low, high, g in (
-                (now.frames, self._lower.frames, self._upper.frames, model.gradient.frames),
-                (now.shared, self._lower.shared, self._upper.shared, model.gradient.shared),
-            )
-        ]
-        for _ in range(TRIES):
-            try:
-                step = self._bounded(model, held)
-            except np.linalg.LinAlgError:  # rounding left no curvature in some direction
-                self._damping = max(1e-4, self._damping * REFUSED)
-                continue
-            trial, found = self._tried(step, self._stride, cost)
-            if found < self.cost:
-                self._lengthened(step, model.gradient.dot(step), trial, found, cost)
-                self._damping = max(self._damping * ACCEPTED, LEAST)
-                return True
-            if self._stride > 1:
-                self._stride = max(1.0, self._stride / 4)
-            else:
-                self._damping *= REFUSED
-        return False
 
-    def _tried(self, step: Parameters, stride: float, cost: Callable[[Parameters], float]) -> tuple[Parameters, float]:
-        """Where so many times the step leads to, and the cost there."""
-        trial = self._within(self.parameters.moved(self._capped(step.times(stride))))
-        return trial, cost(trial)
+def _lengthened(
+    x: Parameters, way: np.ndarray, found: State, model: Model, cost: Cost, limits: Limits, max_stride: float
+) -> State:
+    """The state found along a way, or where the parabola through both costs and the slope at x has its minimum."""
+    slope = _dot(model.gradient, way)
+    bend = (found.cost - model.cost - slope * found.stride) / found.stride**2
+    best = -slope / (2 * bend) if bend > 0 else np.inf
+    longer = min(best, MAX_LENGTHENING * found.stride, max_stride)
+    if longer > MIN_LENGTHENING * found.stride:
+        further = _along(x, way, longer, cost, limits)
+        if further.cost < found.cost:
+            found = further
+    return replace(found, stride=max(1.0, min(found.stride, best)))
 
-    def _lengthened(
-        self, step: Parameters, slope: float, trial: Parameters, found: float, cost: Callable[[Parameters], float]
-    ) -> None:
-        """Take the trial; or where the parabola through both costs, with the slope at the start, has its minimum."""
-        stride = self._stride
-        bend = (found - self.cost - slope * stride) / stride**2
-        best = -slope / (2 * bend) if bend > 0 else np.inf
-        longer = min(best, FARTHER * stride, LONGEST)
-        if longer > 1.5 * stride:
-            further, cheaper = self._tried(step, longer, cost)
-            if cheaper < found:
-                trial, found, stride = further, cheaper, longer
-        self.parameters, self.cost = trial, found
-        self._stride = max(1.0, min(stride, best))
 
-    def _bounded(self, model: Model, held: list[np.ndarray]) -> Parameters:
-        """A step; what it would take over a bound goes to the bound, and the rest makes the best of that."""
-        step = self._capped(model.held(*held).step(self._damping, self._units))
-        goal = self.parameters.moved(step)
-        kept = self._within(goal)
-        over = [goal.frames != kept.frames, goal.shared != kept.shared]
-        if not (over[0].any() or over[1].any()):
-            return step
-        now = self.parameters
-        fixed = Parameters(
-            np.where(over[0], kept.frames - now.frames, 0.0), np.where(over[1], kept.shared - now.shared, 0.0)
-        )
-        bend = model.times(fixed)
-        left = replace(model, gradient=model.gradient.moved(bend))
-        rest = left.held(held[0] | over[0], held[1] | over[1]).step(self._damping, self._units)
-        return self._capped(rest).moved(fixed)
+def _bounded(x: Parameters, model: Model, held: np.ndarray, damping: float, limits: Limits) -> np.ndarray:
+    """A step; what it would take over a bound goes to the bound, and the rest makes the best of that."""
+    way = _capped(x, model.held(held).minimum(damping, limits.units), limits)
+    goal = x.vector + way
+    kept = _within(goal, limits)
+    over = goal != kept
+    if not over.any():
+        return way
+    fixed = np.where(over, kept - x.vector, 0.0)
+    left = replace(model, gradient=x.like(model.gradient.vector + model.times(fixed)))
+    return _capped(x, left.held(held | over).minimum(damping, limits.units), limits) + fixed
 
-    def _capped(self, step: Parameters) -> Parameters:
-        """Each frame's step, and the shared one, shortened to CAP."""
-        frames = np.abs(step.frames / self._units.frames).max(axis=1, initial=0)
-        shared = np.abs(step.shared / self._units.shared).max(initial=0)
-        return Parameters(
-            step.frames * (CAP / np.maximum(frames, CAP))[:, None], step.shared * (CAP / max(shared, CAP))
-        )
 
-    def _within(self, x: Parameters) -> Parameters:
-        return Parameters(
-            x.frames.clip(self._lower.frames, self._upper.frames), x.shared.clip(self._lower.shared, self._upper.shared)
-        )
+def _capped(x: Parameters, way: np.ndarray, limits: Limits) -> np.ndarray:
+    """Each frame's part of a step, and the shared one, shortened to MAX_STEP."""
+    size = x.like(np.abs(way / limits.units))
+    frames = MAX_STEP / np.maximum(size.frames.max(axis=1, initial=0), MAX_STEP)
+    shared = MAX_STEP / max(size.shared.max(initial=0), MAX_STEP)
+    factor = Parameters.of(np.broadcast_to(frames[:, None], x.shape), np.full(size.shared.shape, shared))
+    return way * factor.vector
+
+
+def _within(vector: np.ndarray, limits: Limits) -> np.ndarray:
+    return vector.clip(limits.lower, limits.upper)
+
+
+def _dot(a: Parameters, b: np.ndarray) -> float:
+    """The sum of the products."""
+    products = a.like(a.vector * b)
+    return float(products.frames.sum() + products.shared.sum())

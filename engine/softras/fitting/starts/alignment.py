@@ -11,7 +11,7 @@ from scipy.spatial.transform import Rotation
 from ...mesh import Mesh
 from ...views import View, mean_iou
 from ..observed.renderer import Renderer
-from ..poses.fit import PoseFit
+from ..poses.fit import fit_poses
 from ..progress import FitResult, Journal, Progress
 from ..settings import Settings
 from .placement import MATCHED, PLACED, clearly_better, overlap
@@ -35,9 +35,8 @@ def aligned(
     counting = [view for view in views if view.weight > 0]
     all_seen = len(counting) <= MOST_VIEWS
     views = views if all_seen else most_apart(counting, MOST_VIEWS)
-    search = PoseFit(mesh, views, alone, renderer, journal, SHARE * journal.max_seconds, finest=False)
     started: float | None = None
-    for event in search.events():
+    for event in fit_poses(mesh, views, alone, renderer, journal, SHARE * journal.max_seconds, finest=False):
         if isinstance(event, FitResult):
             result = event
             continue
@@ -54,7 +53,7 @@ def aligned(
     if not clearly_better(mean_iou(result.iou, views), started):
         yield mesh
         return
-    journal.notes.append(_moved(search, result))
+    journal.notes.append(_moved(mesh, result))
     yield result.mesh
 
 
@@ -73,7 +72,7 @@ def most_apart(views: list[View], count: int) -> list[View]:
     return [views[k] for k in sorted(chosen)]
 
 
-def _moved(search: PoseFit, result: FitResult) -> str:
+def _moved(given: Mesh, result: FitResult) -> str:
     """What the user should know of it."""
     (rig,) = result.rigs.values()
     matrix = rig.transform.matrix()
@@ -81,7 +80,7 @@ def _moved(search: PoseFit, result: FitResult) -> str:
     turn = Rotation.from_matrix(matrix[:3, :3] / scale).as_rotvec()
     angle = float(np.linalg.norm(turn))
     axis = ", ".join(f"{x + 0.0:.2f}" for x in (turn / max(angle, 1e-12)).round(2))
-    used = search.given_vertices()[np.unique(result.mesh.faces)]
+    used = given.vertices[np.unique(result.mesh.faces)]
     way = np.linalg.norm(matrix[:3, 3] - (used.min(axis=0) + used.max(axis=0)) / 2)
     # Zero is added since rounding leaves negative zeros, which would be written with a sign.
     return (

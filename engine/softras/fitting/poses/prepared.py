@@ -1,0 +1,111 @@
+"""What a fit of few parameters begins with: the rig where it starts, and which views are of which frame."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ...deform.posed import PARTS
+from ...errors import InputError
+from ...geometry.topology import closed
+from ...mesh import Mesh
+from ...rig import Rig, rig_of
+from ...views import View
+from ..observed.renderer import Renderer
+from ..settings import Settings
+from ..starts.placement import check_cameras, moved_onto_masks, onto_masks
+from .problem import PoseProblem
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """Checked and made ready.
+
+    Attributes:
+        rig: the start; that of a mesh alone has an object that turns about the mesh's middle.
+        placed: whether it was moved onto the masks.
+        loose: (V,) bool, vertices of a mesh alone that are in no face, and stay.
+        views: all of them, in the order of the result.
+        frames: their frames, ascending.
+        used: for each frame the indices of the views that count in it.
+        parts: what of the rig is fitted.
+        cull: whether faces that are seen from behind are left out.
+    """
+
+    rig: Rig
+    placed: bool
+    loose: np.ndarray
+    views: Sequence[View]
+    frames: Sequence[int]
+    used: Sequence[Sequence[int]]
+    parts: tuple[str, ...]
+    cull: bool
+    settings: Settings
+    renderer: Renderer
+
+    @property
+    def shown(self) -> list[int]:
+        """Places in `frames` of those that views count for."""
+        return [k for k, views in enumerate(self.used) if views]
+
+    @property
+    def movable(self) -> list[int]:
+        """The indices of all views: first those that count, frame by frame, then the others."""
+        counting = [i for views in self.used for i in views]
+        return counting + [i for i in range(len(self.views)) if i not in set(counting)]
+
+    def problem(
+        self,
+        parts: Sequence[str],
+        frames: Sequence[Sequence[View]],
+        pause: Callable[[], None],
+        rig: Rig | None = None,
+    ) -> PoseProblem:
+        """What these parts of the rig, or of another, are in frames with these views; pause: see `PoseProblem`."""
+        return PoseProblem.of(
+            rig or self.rig,
+            parts,
+            frames,
+            weights=self.settings.term_weights(),
+            cull=self.cull,
+            renderer=self.renderer,
+            seed=self.settings.seed,
+            pause=pause,
+        )
+
+
+def prepare(
+    start: Mesh | Rig, views: Sequence[View], settings: Settings, renderer: Renderer
+) -> tuple[Prepared, list[str]]:
+    """Places the rig on the masks where it is not there yet; and the notes about that.
+
+    Raises InputError for a mesh without extent, and for a camera that sees nothing of it.
+    """
+    parts = tuple(part for part in PARTS if part in settings.optimize)
+    frames = sorted({view.frame for view in views})
+    used = [[i for i, view in enumerate(views) if view.frame == f and view.weight > 0] for f in frames]
+    rig = rig_of(start) if isinstance(start, Mesh) else start
+    loose = np.zeros(len(rig.mesh.vertices), dtype=bool)
+    if isinstance(start, Mesh):
+        loose[:] = True
+        loose[rig.mesh.faces] = False
+    mesh = Mesh(rig.vertices(), rig.mesh.faces)
+    if not np.ptp(mesh.vertices[np.unique(mesh.faces)], axis=0).any():
+        raise InputError("all faces of the mesh are at one point; give a mesh with some extent.")
+    free = all(rig.transform.free_location) and rig.transform.free_scale and "object" in parts
+    found, notes = None, []
+    if settings.place == "auto" and settings.known_frame is None and free:
+        first = [views[i] for i in next(filter(None, used))]  # in later frames the object may be elsewhere
+        found = onto_masks(mesh, first, renderer)
+    if found is not None:
+        scale, onto = found
+        moved = np.linalg.inv(rig.parent) @ onto @ rig.parent @ rig.transform.matrix()
+        transform = replace(rig.transform, location=moved[:3, 3], scale=rig.transform.scale * scale)
+        rig = replace(rig, transform=transform)
+        mesh = Mesh(rig.vertices(), rig.mesh.faces)
+        notes.append(moved_onto_masks(scale))
+    check_cameras(mesh, [view for view in views if view.weight > 0])
+    cull = closed(mesh.vertices, mesh.faces) if settings.cull is None else settings.cull
+    return Prepared(rig, found is not None, loose, views, frames, used, parts, cull, settings, renderer), notes

@@ -1,0 +1,233 @@
+"""What poses are searched for: a rig, what of it may change, and the views of every frame of a sequence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+
+from ...deform.cameras import CameraMoves
+from ...deform.posed import PosedRig
+from ...geometry.normals import face_areas
+from ...mesh import Mesh
+from ...rig import Rig
+from ...views import View
+from ..observed.crops import crop_views
+from ..observed.renderer import Renderer
+from ..observed.unit import UnitSpace
+from ..schedule import PoseStage
+from ..solvers.chain import Parameters
+from ..solvers.levenberg import Limits
+from .landmarks import Pins
+from .objective import FrameViews, PoseObjective, arrays
+from .pulls import Surface
+from .simplify import simplified
+
+CELL = 2.0  # Parts of a mesh that are smaller than this many crop pixels are merged at that resolution.
+MAX_FACE_RATIO = 0.7  # A merged mesh is used where it has at most this share of the faces; else it saves too little.
+MIN_AREA_RATIO = 0.5  # It is used where it keeps this share of the faces' area: what is thinner than a cell is lost.
+
+
+@dataclass(frozen=True, eq=False)
+class Level:
+    """The rig as detailed as a resolution shows it.
+
+    Attributes:
+        figure: float64, on the CPU.
+        mesh: in the world, as given.
+        clusters: (V,) the vertex of this mesh that stands for each vertex of the rig as given.
+        surface: points on the mesh.
+    """
+
+    figure: PosedRig
+    mesh: Mesh
+    clusters: np.ndarray
+    surface: Surface
+
+    @classmethod
+    def of(cls, rig: Rig, clusters: np.ndarray, optimize: Sequence[str]) -> Level:
+        """A level whose mesh is that of a rig."""
+        mesh = Mesh(rig.vertices(), rig.mesh.faces)
+        return cls(PosedRig(rig, optimize, dtype=torch.float64), mesh, clusters, Surface(mesh))
+
+
+@dataclass(frozen=True, eq=False)
+class PoseProblem:
+    """A rig in F frames, whose poses have P parameters each, and the cameras that see it.
+
+    Attributes:
+        given: the rig as given.
+        rig: the same with one vertex for all that are at one place whatever the pose.
+        optimize: the parts of the rig that may change (see `PosedRig`).
+        frames: the views of each frame. The search leaves out frames without any.
+        unit: the space in which cameras move and silhouettes are drawn.
+        weights: of the terms, by name.
+        cull: whether faces that are seen from behind are left out.
+        renderer: of the silhouettes.
+        random: chooses among the pixels that pull.
+        pause: called between the smallest parts of the work; what it raises ends the search.
+        moves: how the cameras of all views move, frame by frame, in unit space; None where they stay.
+        levels: those made so far, by the size of the cells in which vertices are merged.
+    """
+
+    given: Rig
+    rig: Rig
+    optimize: tuple[str, ...]
+    frames: Sequence[Sequence[View]]
+    unit: UnitSpace
+    weights: dict[str, float]
+    cull: bool
+    renderer: Renderer
+    random: np.random.Generator
+    pause: Callable[[], None] = lambda: None
+    moves: CameraMoves | None = None
+    levels: dict[float, Level] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        rig: Rig,
+        optimize: Sequence[str],
+        frames: Sequence[Sequence[View]],
+        *,
+        weights: dict[str, float],
+        cull: bool,
+        renderer: Renderer,
+        seed: int = 0,
+        pause: Callable[[], None] = lambda: None,
+    ) -> PoseProblem:
+        """Of a rig whose cameras stay. Raises InputError when nothing of the parts to optimize may change."""
+        merged, clusters = simplified(rig)
+        whole = Level.of(merged, clusters, optimize)
+        unit = UnitSpace.around(whole.mesh.vertices[np.unique(whole.mesh.faces)])
+        random = np.random.default_rng(seed)
+        return cls(
+            rig, merged, tuple(optimize), frames, unit, weights, cull, renderer, random, pause, levels={0.0: whole}
+        )
+
+    def with_cameras(self, moves: CameraMoves) -> PoseProblem:
+        """The same with cameras that move."""
+        return replace(self, moves=moves)
+
+    @property
+    def figure(self) -> PosedRig:
+        """The rig in all its detail."""
+        return self.levels[0.0].figure
+
+    @property
+    def mesh(self) -> Mesh:
+        """The rig's mesh in the world, as given."""
+        return self.levels[0.0].mesh
+
+    def world(self, pose: np.ndarray) -> np.ndarray:
+        """(V, 3) vertices of `mesh` in a pose (P,)."""
+        return self.figure.vertices(torch.as_tensor(pose, dtype=torch.float64)).cpu().numpy()
+
+    def rig_at(self, pose: np.ndarray) -> Rig:
+        """The rig as given, in a pose (P,)."""
+        moved = self.figure.rig(torch.as_tensor(pose, dtype=torch.float64))
+        armature = self.given.armature
+        if armature is not None:
+            assert moved.armature is not None
+            armature = replace(armature, bones=moved.armature.bones)
+        pairs = zip(self.given.shape_keys, moved.shape_keys, strict=True)
+        keys = tuple(replace(key, value=found.value) for key, found in pairs)
+        return replace(self.given, transform=moved.transform, armature=armature, shape_keys=keys)
+
+    def level(self, stage: PoseStage) -> Level:
+        """The rig at the resolution of a stage."""
+        cell = CELL / stage.resolution
+        if cell not in self.levels:
+            whole = self.levels[0.0]
+            marks = [landmark.vertex for views in self.frames for view in views for landmark in view.landmarks]
+            rig, clusters = simplified(self.rig, cell, alone=sorted({int(whole.clusters[mark]) for mark in marks}))
+            fewer = len(rig.mesh.faces) < MAX_FACE_RATIO * len(self.rig.mesh.faces)
+            there = _area(rig.mesh) > MIN_AREA_RATIO * _area(self.rig.mesh)
+            use = fewer and there
+            self.levels[cell] = Level.of(rig, clusters[whole.clusters], self.optimize) if use else whole
+        return self.levels[cell]
+
+    def objective(self, frames: Sequence[int], poses: np.ndarray, stage: PoseStage) -> tuple[PoseObjective, list[Pins]]:
+        """What a stage minimizes of some frames, whose crops are around the given poses (K, P); and their landmarks."""
+        level = self.level(stage)
+        first = np.cumsum([0, *map(len, self.frames)])  # of each frame's views among all
+        observed, landmarks = [], []
+        for f, pose in zip(frames, poses, strict=True):
+            self.pause()
+            views = self.frames[f]
+            crops = crop_views(views, self.world(pose), self.unit, stage.resolution, self.renderer.device)
+            weights = np.array([view.weight for view in views], dtype=float)
+            observed.append(FrameViews(crops, weights, first[f] + np.arange(len(views))))
+            landmarks.append(self._landmarks(views, observed[-1], level))
+        objective = PoseObjective(
+            level.figure,
+            level.mesh.faces,
+            self.unit,
+            observed,
+            renderer=self.renderer,
+            blur=stage.blur,
+            cull=self.cull,
+            prior=stage.prior * self.weights["prior"],
+            smoothness=self.weights["smoothness"] if len(frames) > 1 else 0.0,
+            camera_prior=self.weights["camera_prior"],
+            moves=self.moves,
+            pause=self.pause,
+        )
+        return objective, landmarks
+
+    def pulls(self, objective: PoseObjective, x: Parameters, stage: PoseStage) -> list[Pins]:
+        """Of every frame of an objective: what its masks have and its silhouettes lack pulls the nearest points."""
+        found = []
+        for k, frame in enumerate(objective.frames):
+            vertices, cameras = objective.seen(k, x)
+            found.append(
+                self.level(stage).surface.pulls(
+                    vertices.cpu().numpy().astype(np.float64),
+                    arrays(cameras),
+                    frame.crops.masks.cpu().numpy(),
+                    (objective.silhouettes(k, x) > 0.5).cpu().numpy(),
+                    stage.pull,
+                    self.random,
+                )
+            )
+        return found
+
+    def limits(self, poses: np.ndarray, shared: np.ndarray, held: np.ndarray | None = None) -> Limits:
+        """Where poses (K, P) and shared parameters may go; what is held, (K, P) bool, stays as in the poses."""
+        low, high = self.figure.bounds.T
+        low, high = np.tile(low, (len(poses), 1)), np.tile(high, (len(poses), 1))
+        if held is not None:
+            low[held] = high[held] = poses[held]
+        end, units = np.full(len(shared), np.inf), np.ones(len(shared))
+        if self.moves is not None:
+            end[self.moves.held.ravel()] = 0
+            units = self.moves.units.ravel()
+        own = np.tile(self.figure.units, (len(poses), 1))
+        pairs = ((low, -end), (high, end), (own, units))
+        return Limits(*(Parameters.of(frames, cameras).vector for frames, cameras in pairs))
+
+    def _landmarks(self, views: Sequence[View], observed: FrameViews, level: Level) -> Pins:
+        """The landmarks of a frame's views as pins in its crops."""
+        found = [(n, landmark) for n, view in enumerate(views) for landmark in view.landmarks]
+        if not found:
+            return Pins.none()
+        crops = observed.crops
+        given = crops.cameras["K"].cpu().numpy().astype(np.float64)
+        targets = []
+        for n, landmark in found:
+            into_crop = given[n] @ np.linalg.inv(self.unit.camera(views[n].camera).K)
+            targets.append((into_crop @ [*landmark.pixel, 1.0])[:2] / crops.resolution)
+        vertices = level.clusters[[landmark.vertex for _, landmark in found]]
+        return Pins(
+            np.array([n for n, _ in found]),
+            np.repeat(vertices[:, None], 3, axis=1),
+            np.tile([1.0, 0.0, 0.0], (len(found), 1)),
+            np.array(targets),
+            self.weights["landmarks"] * np.array([landmark.weight for _, landmark in found]),
+        )
+
+
+def _area(mesh: Mesh) -> float:
+    return float(face_areas(mesh.vertices, mesh.faces).numpy().sum())
