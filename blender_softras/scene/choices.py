@@ -8,13 +8,13 @@ from collections.abc import Iterator
 import bpy
 import numpy as np
 
-from ..access import pose_bones_of, skeleton_of
+from ..access import mesh_of, pose_bones_of, skeleton_of
 from ..engine.softras import InputError
 from ..props import SOFTRAS_PG_scene
 from .animation import driven
 from .channels import channel_of
 from .mesh import KEY_NAME
-from .target import Target, bind
+from .target import bind
 
 
 def choice_problem(choice: str, ob: bpy.types.Object | None) -> str:
@@ -57,14 +57,14 @@ def locks(settings: SOFTRAS_PG_scene, ob: bpy.types.Object) -> Iterator[str]:
         target = bind(ob, rigged=not {"object", "pose"}.isdisjoint(optimize))
     except InputError as error:
         yield f"{str(error)[:1].upper()}{str(error)[1:]}"
-        target = bind(ob, rigged=False)
     else:
         if "object" in optimize:
             yield from _of_object(target.mover)
         if "pose" in optimize and target.armature is not None:
-            yield _of_pose(target, target.armature)
-    if "shape_keys" in optimize and target.single.keys is not None:
-        yield _of_shape_keys(target.single.keys)
+            yield _of_pose(ob, target.armature)
+    keys = mesh_of(ob).shape_keys
+    if "shape_keys" in optimize and keys is not None:
+        yield _of_shape_keys(keys)
 
 
 def _has_armature(modifier: bpy.types.Modifier) -> bool:
@@ -93,13 +93,16 @@ def _locked_axes(name: str, locks: bpy.types.bpy_prop_array) -> Iterator[str]:
         yield name if len(locked) == 3 else f"{name} {' '.join(locked)}"
 
 
-def _of_pose(target: Target, armature: bpy.types.Object) -> str:
-    """Counts of the bones that carry a vertex group: one of their own, or that of a bone below them."""
+def _of_pose(ob: bpy.types.Object, armature: bpy.types.Object) -> str:
+    """How many bones turn and how many do not, of those that move vertices of the object.
+
+    Such a bone has a vertex group in the object, or a bone below it has one.
+    """
     turn = locked = limited = 0
     carrying: set[str] = set()
     pose_bones = pose_bones_of(armature)
     for bone in reversed(skeleton_of(armature).bones):  # parents come before their children
-        if bone.name not in carrying and not (bone.use_deform and bone.name in target.single.object.vertex_groups):
+        if bone.name not in carrying and not (bone.use_deform and bone.name in ob.vertex_groups):
             continue
         if bone.parent is not None:
             carrying.add(bone.parent.name)

@@ -83,6 +83,15 @@ def test_what_cannot_be_chosen_says_why(still: bpy.types.Object) -> None:
     assert "Nothing of the cameras is to be optimized" in problem()
 
 
+def test_an_armature_that_is_switched_off_has_no_line_in_the_panel(still: bpy.types.Object) -> None:
+    optimize("pose")
+    assert [line.partition(":")[0] for line in locks(still)] == ["Pose"]
+    still.modifiers["Armature"].show_viewport = False
+    assert locks(still) == []
+    with pytest.raises(ValueError, match="'Arm' has no Armature modifier, so it has no pose to fit"):
+        read_job(bpy.context.scene)
+
+
 def test_what_does_not_go_together(still: bpy.types.Object) -> None:
     settings = bpy.context.scene.softras
     settings.sequence = True
