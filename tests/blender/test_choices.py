@@ -36,18 +36,27 @@ def test_the_defaults_fit_vertices_of_one_frame(still: bpy.types.Object) -> None
     assert "camera_parts" not in job.settings
 
 
+# Run by the engine's Python: the names that the engine knows, a line for each table.
 TABLES = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from softras.fitting import schedule, settings
-print(*schedule.VARIABLES, *settings.CAMERA_PARTS)
+from softras.deform.mirror import AXES
+from softras.fitting.schedule import VARIABLES
+from softras.fitting.settings import CAMERA_PARTS, DEVICES
+for table in (VARIABLES, CAMERA_PARTS, DEVICES, AXES):
+    print(*table)
 """
 
 
-def test_the_boxes_are_what_the_engine_can_fit_in_its_order(installed: None, engine_python: str) -> None:
+def test_the_choices_are_what_the_engine_knows_in_its_order(preferences, engine_python: str) -> None:
     command = [engine_python, "-c", TABLES, str(ROOT / "engine")]
-    names = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-    assert [*part("props").VARIABLES, *part("props").CAMERA_PARTS] == names
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    variables, camera_parts, devices, axes = (tuple(line.split()) for line in lines)
+    assert part("props").VARIABLES == variables
+    assert part("props").CAMERA_PARTS == camera_parts
+    assert tuple(preferences.bl_rna.properties["device"].enum_items.keys()) == devices
+    symmetry = bpy.context.scene.softras.bl_rna.properties["symmetry"]
+    assert tuple(symmetry.enum_items.keys()) == ("NONE", *axes)
 
 
 def test_what_is_ticked_is_what_the_engine_is_asked_for(still: bpy.types.Object) -> None:
