@@ -52,8 +52,8 @@ def test_the_choices_are_what_the_engine_knows_in_its_order(preferences, engine_
     command = [engine_python, "-c", TABLES, str(ROOT / "engine")]
     lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     variables, camera_parts, devices, axes = (tuple(line.split()) for line in lines)
-    assert part("props").VARIABLES == variables
-    assert part("props").CAMERA_PARTS == camera_parts
+    assert variables == part("props").VARIABLES
+    assert camera_parts == part("props").CAMERA_PARTS
     assert tuple(preferences.bl_rna.properties["device"].enum_items.keys()) == devices
     symmetry = bpy.context.scene.softras.bl_rna.properties["symmetry"]
     assert tuple(symmetry.enum_items.keys()) == ("NONE", *axes)
