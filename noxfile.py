@@ -27,12 +27,13 @@ def tests(session: nox.Session) -> None:
 
 @nox.session(python="3.11")
 def lint(session: nox.Session) -> None:
-    """Lint, formatting and types."""
-    tools = ("ruff", "mypy", "fake-bpy-module-latest")
+    """Lint, formatting, types, and which way imports run."""
+    tools = ("ruff", "mypy", "import-linter", "fake-bpy-module-latest")
     session.install("-q", *PINNED, *tools, "numpy", "pillow", "pytest", "nox", "torch")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("mypy")
+    session.run("lint-imports", "--no-logo", env={"PYTHONPATH": os.pathsep.join(["engine", "."])})
 
 
 @nox.session(python=False)

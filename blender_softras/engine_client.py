@@ -17,7 +17,7 @@ from typing import Any
 
 from .engine.softras import InputError, job
 from .engine.softras.errors import one_line
-from .engine.softras.io.files import open_new
+from .engine.softras.files import open_new
 
 HELLO_SECONDS = 60.0  # a cold torch import from a slow disk takes a while
 SILENT_SECONDS = 8.0  # an engine that works says so every 2 seconds; one that does not is stopped or stuck

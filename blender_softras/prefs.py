@@ -14,7 +14,7 @@ import bpy
 from bpy.props import EnumProperty, StringProperty
 
 from .access import present
-from .engine.softras.io.files import is_file
+from .engine.softras.files import is_file
 from .engine_client import Engine, EngineError
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from . import prefs
 from .access import present
 from .engine.softras import InputError
 from .engine.softras.camera import Camera
-from .engine.softras.io.files import read_array, read_json
+from .engine.softras.files import read_array, read_json
 from .engine.softras.io.poses import load_poses
 from .engine.softras.job import RESULT
 from .engine.softras.rig import Rig

@@ -279,7 +279,7 @@ def _source(options: argparse.Namespace) -> str | None:
 
 
 def _check_writable(folder: Path) -> None:
-    from .io.files import make_folder, remove, write_bytes
+    from .files import make_folder, remove, write_bytes
 
     make_folder(folder)
     probe = f".softras-{os.getpid()}"

@@ -18,7 +18,7 @@ import numpy as np
 from .camera import camera_from_json, camera_to_json
 from .checks import flag
 from .errors import InputError, shown
-from .io.files import (
+from .files import (
     inside,
     is_file,
     make_folder,

@@ -17,7 +17,7 @@ import numpy as np
 
 from .camera import Camera
 from .errors import InputError
-from .io.files import inside, read_array, read_json, write_array, write_json
+from .files import inside, read_array, read_json, write_array, write_json
 from .io.poses import load_poses, save_poses
 from .job import BEST, BEST_FILES, RESULT, Job, finite, forget_results
 from .mesh import Mesh

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from . import __version__
 from .checks import whole
 from .errors import InputError, shown
-from .io.files import write_array
+from .files import write_array
 from .io.poses import save_poses
 from .job import MAX_LINE, PREVIEW, PREVIEW_POSES, PROTOCOL, Job, check_protocol, decode, encode, finite
 from .keeping import Keeper, ious

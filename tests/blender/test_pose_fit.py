@@ -32,7 +32,7 @@ import sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 import numpy as np
-from softras.io.files import read_json
+from softras.files import read_json
 from softras.camera import camera_from_json
 from softras.render.silhouette import hard_silhouettes
 folder = Path(sys.argv[2])

@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from softras import InputError, Mesh, View, load_textured_mesh
-from softras.io import files
-from softras.io.files import open_data, read_array, read_bytes, read_json, write_bytes, write_json
+from softras import InputError, Mesh, View, files, load_textured_mesh
+from softras.files import open_data, read_array, read_bytes, read_json, write_bytes, write_json
 from softras.io.meshes import load_mesh, save_mesh
 from softras.io.views import load_views, save_views
 from softras.job import Job

@@ -12,9 +12,9 @@ from fitting_scenes import ball, camera_around, hook, turned, views_of
 
 from softras import InputError, Mesh, fit
 from softras.deform.cameras import rotations
+from softras.fitting.alignment import MOST_VIEWS, most_apart
 from softras.fitting.observed.evaluate import evaluate
 from softras.fitting.observed.renderer import SOFT_ON_CPU
-from softras.fitting.starts.alignment import MOST_VIEWS, most_apart
 from softras.fitting.starts.placement import camera_inside, check_cameras, onto_masks, place
 
 HOOK = hook()

@@ -19,8 +19,8 @@ from guard import guarded
 from PIL import Image
 
 from softras import InputError, load_mesh, load_textured_mesh, load_views
+from softras.files import read_array
 from softras.io import polygons
-from softras.io.files import read_array
 from softras.io.images import load_colours, load_texture
 from softras.io.masks import load_mask
 

@@ -33,7 +33,7 @@ from softras import (
     load_views,
     save_mesh,
 )
-from softras.io.files import read_array
+from softras.files import read_array
 from softras.io.images import load_colours, load_image
 from softras.io.masks import load_mask
 from softras.io.rigs import load_rig, save_rig

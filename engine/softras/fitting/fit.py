@@ -14,6 +14,7 @@ from ..mesh import Mesh
 from ..raster.native import cuda
 from ..rig import Rig, carried_frame, rig_of
 from ..views import View, mean_iou
+from .alignment import aligned
 from .doubts import doubts, remarks
 from .observed.evaluate import evaluate, larger, thinned
 from .observed.observed_view import observed
@@ -21,7 +22,6 @@ from .observed.renderer import RENDERERS, Renderer
 from .poses.fit import fit_poses
 from .progress import FitResult, Journal, Progress
 from .settings import Settings
-from .starts.alignment import aligned
 from .starts.placement import PLACED
 from .vertices.fit import VertexFit
 

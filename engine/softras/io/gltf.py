@@ -13,9 +13,9 @@ from urllib.parse import unquote
 import numpy as np
 
 from ..errors import InputError, shown
+from ..files import inside, json_value, read_bytes
 from ..rotations import rotation_matrix
-from .files import inside, json_value, read_bytes
-from .text import decode
+from ..text import decode
 
 _MAGIC, _JSON, _BINARY = 0x46546C67, 0x4E4F534A, 0x004E4942
 _MOST_ZEROS = 3 * 10**6  # numbers of accessors that have no data of their own and take memory all the same

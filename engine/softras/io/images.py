@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 
 from ..errors import InputError
-from .files import open_data
+from ..files import open_data
 
 if TYPE_CHECKING:
     from PIL.Image import Image

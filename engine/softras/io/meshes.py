@@ -10,8 +10,8 @@ from typing import TypeGuard
 import numpy as np
 
 from ..errors import InputError
+from ..files import check_place, is_file, read_bytes, write_bytes
 from ..mesh import Mesh
-from .files import check_place, is_file, read_bytes, write_bytes
 from .gltf import read_gltf
 from .obj import check_like, obj_like, obj_text, read_obj
 from .off import off_text, read_off

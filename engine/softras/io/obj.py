@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError, shown
+from ..files import read_text
 from ..mesh import Mesh
-from .files import read_text
+from ..text import Decoded, lines, shortest
 from .polygons import triangles
-from .text import Decoded, lines, shortest
 
 
 def read_obj(path: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError, shown
+from ..files import read_text
 from ..mesh import Mesh
-from .files import read_text
+from ..text import lines, shortest
 from .polygons import triangles
-from .text import lines, shortest
 
 
 def read_off(path: Path) -> tuple[np.ndarray, np.ndarray]:

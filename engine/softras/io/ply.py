@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import InputError, shown
 from ..mesh import Mesh
-from .text import decode, lines
+from ..text import decode, lines
 
 _TYPES = {
     **{"char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4", "float": "f4"},

@@ -13,14 +13,14 @@ from typing import Any
 from ..camera import Camera, camera_from_json, camera_to_json
 from ..checks import whole
 from ..errors import InputError
+from ..files import read_json, write_json
 from ..rig import Rig, Transform
-from .files import read_json, write_json
 
 
 def save_poses(path: Path | str, rigs: Mapping[int, Rig], cameras: Sequence[Camera], *, lasting: bool = True) -> None:
     """Write the transforms and shape key values of a rig in some frames, and the cameras of all views, as JSON.
 
-    lasting: as of `softras.io.files.write_bytes`.
+    lasting: as of `softras.files.write_bytes`.
     """
     frames = {
         str(frame): {

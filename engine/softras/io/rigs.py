@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
+from ..files import inside, is_file, make_folder, read_array, read_json, remove, write_array, write_json
 from ..mesh import Mesh
 from ..rig import Armature, Bone, Rig, ShapeKey, Transform
-from .files import inside, is_file, make_folder, read_array, read_json, remove, write_array, write_json
 
 _FILE = "rig.json"
 _SKIN = ("skin_vertices", "skin_bones", "skin_weights")

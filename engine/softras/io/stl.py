@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError, shown
-from .files import read_bytes
-from .text import decode, lines
+from ..files import read_bytes
+from ..text import decode, lines
 
 _HEADER = 84  # bytes of a binary file before its triangles: a text, and their number
 _TRIANGLE = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("more", "<u2")])

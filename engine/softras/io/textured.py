@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError
+from ..files import inside, is_file, read_bytes, read_text
 from ..mesh import Mesh
-from .files import inside, is_file, read_bytes, read_text
 from .gltf import read_gltf
 from .images import load_texture
 from .meshes import load_mesh

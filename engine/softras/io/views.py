@@ -24,8 +24,8 @@ from ..checks import array, numbers, positive, text, whole
 from ..conventions.extrinsics import rigid
 from ..conventions.opencv import HALF_PIXEL
 from ..errors import InputError
+from ..files import inside, is_file, make_folder, path_from, photo_inside, read_json, write_json, write_png
 from ..views import Landmark, View
-from .files import inside, is_file, make_folder, path_from, photo_inside, read_json, write_json, write_png
 from .masks import MaskReading, load_mask, read_mask
 
 

@@ -19,8 +19,8 @@ import torch
 from PIL import Image
 
 from ..camera import Camera
+from ..files import make_folder, write_png, write_text
 from ..fitting.observed.evaluate import intersection_over_union
-from ..io.files import make_folder, write_png, write_text
 from ..io.images import load_colours
 from ..mesh import Mesh
 from ..render.silhouette import hard_silhouettes

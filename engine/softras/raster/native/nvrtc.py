@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from ...errors import InputError
-from ...io.files import inside, make_private_folder, read_bytes, write_bytes
+from ...files import inside, make_private_folder, read_bytes, write_bytes
 from . import cuda_structures
 
 SOURCE = "softras_cuda.cu"

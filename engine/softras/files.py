@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from ..errors import InputError, shown
+from .errors import InputError, shown
 from .text import Decoded, decode
 
 LARGEST = 1 << 31  # bytes of a file that is read as data: what is larger is no mesh, mask or array of a fit

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..errors import InputError
+from .errors import InputError
 
 _MARKS = {  # UTF-32's begins with UTF-16's
     codecs.BOM_UTF8: "utf-8",

@@ -8,13 +8,13 @@ from dataclasses import replace
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from ...mesh import Mesh
-from ...views import View, mean_iou
-from ..observed.renderer import Renderer
-from ..poses.fit import fit_poses
-from ..progress import FitResult, Journal, Progress
-from ..settings import Settings
-from .placement import MATCHED, PLACED, clearly_better, overlap
+from ..mesh import Mesh
+from ..views import View, mean_iou
+from .observed.renderer import Renderer
+from .poses.fit import fit_poses
+from .progress import FitResult, Journal, Progress
+from .settings import Settings
+from .starts.placement import MATCHED, PLACED, clearly_better, overlap
 
 SHARE = 0.25  # of max_seconds
 MOST_VIEWS = 8  # that the search for the object looks at: more say nothing new of a few numbers, and cost as much each
