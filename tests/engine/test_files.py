@@ -329,7 +329,8 @@ import resource, signal, sys
 import numpy as np
 from pathlib import Path
 from softras import InputError, Mesh
-from softras.io import files, meshes
+from softras import files
+from softras.io import meshes
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 folder, noise = Path(sys.argv[1]), np.random.default_rng(0).random((200, 3))
