@@ -97,7 +97,7 @@ class FitSession:
         except OSError as error:
             raise InputError(f"Blender's temporary folder cannot be written ({error.strerror}).") from None
         try:
-            job.save(self._folder)
+            job.save(self._folder, self_contained=False)  # the engine is on this machine too
             photos = [Path(view.photo) for view in job.views if view.photo is not None]
             self._photo_folders = sorted({str(photo.resolve().parent) for photo in photos})
             self._engine = prefs.start_engine(context)

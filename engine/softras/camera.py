@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import MISSING, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -125,13 +125,13 @@ def camera_to_json(camera: Camera) -> dict[str, Any]:
 
 
 def camera_from_json(value: Any) -> Camera:
-    """The camera that `camera_to_json` wrote."""
+    """The camera that `camera_to_json` wrote, or that was written by hand without what has a default."""
     if not isinstance(value, dict):
         raise InputError("a camera must be an object with K, world_to_camera, width, height, orthographic and near.")
-    try:
-        return Camera(**{name: value[name] for name in (field.name for field in fields(Camera))})
-    except KeyError as error:
-        raise InputError(f"a camera lacks {error}.") from error
+    for field in fields(Camera):
+        if field.name not in value and field.default is MISSING:
+            raise InputError(f"a camera lacks '{field.name}'.")
+    return Camera(**{field.name: value[field.name] for field in fields(Camera) if field.name in value})
 
 
 def check_rotation(name: str, R: np.ndarray, tolerance: float) -> None:

@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     warnings.formatwarning = lambda message, *where: f"softras: {message}\n"  # a sentence, no place in the source
     try:
-        return options.run(options)
+        return _run(options)
     except InputError as error:
         print(f"softras: {error}", file=sys.stderr)
         return BAD_INPUT
@@ -53,6 +53,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         traceback.print_exc()
         print(f"softras: an error that should not happen ({type(error).__name__}); please report it.", file=sys.stderr)
         return INTERNAL
+
+
+def _run(options: argparse.Namespace) -> int:
+    try:
+        return options.run(options)
+    except ImportError:
+        from .doctor import require
+
+        require()  # says what is missing
+        raise
 
 
 class _Stopped(Exception):
@@ -146,13 +156,7 @@ def _fit_until(stopped: list[int], options: argparse.Namespace) -> int:
         if folder:
             _check_writable(Path(folder))
 
-    try:
-        from .run import FitResult, run
-    except ImportError:
-        from .doctor import require
-
-        require()  # says what is missing
-        raise
+    from .run import FitResult, run
 
     if stopped:
         raise _Stopped(stopped[0])

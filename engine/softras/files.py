@@ -14,7 +14,9 @@ import math
 import os
 import secrets
 import stat
+import struct
 import warnings
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -176,13 +178,52 @@ def write_array(path: Path | str, array: np.ndarray, *, lasting: bool = True) ->
     write_bytes(path, buffer.getbuffer(), lasting=lasting)
 
 
+def link_or_copy(source: Path, target: Path) -> None:
+    """Let the regular file source be at target too: as a hard link, which takes no room, or as a copy.
+
+    A hard link needs both on one disk and the right to make it. A link or a file at target is replaced.
+    Raises InputError when source cannot be read or target cannot be written.
+    """
+    open_data(source).close()  # a pipe or a device is refused
+    check_place(target)
+    partial = target.with_name(f".softras-{secrets.token_hex(8)}.part")
+    try:
+        os.link(source.resolve(), partial)
+    except (OSError, NotImplementedError):  # another disk; a file system without links; another user's file
+        write_bytes(target, read_bytes(source))
+        return
+    try:
+        os.replace(partial, target)
+    except OSError as error:
+        raise write_error(target, error) from error
+    finally:
+        partial.unlink(missing_ok=True)  # os.replace leaves it where both names were the same file already
+
+
 def write_png(path: Path | str, pixels: np.ndarray) -> None:
-    """`write_bytes` of pixels, (H, W) or (H, W, 3) uint8, as PNG."""
+    """`write_bytes` of pixels, (H, W) or (H, W, 3) uint8, as PNG. Grey ones need no Pillow, which Blender lacks."""
+    if pixels.ndim == 2:
+        write_bytes(path, _grey_png(pixels))
+        return
     from PIL import Image  # loads in 30 ms: only who writes pictures pays
 
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG", compress_level=4)
     write_bytes(path, buffer.getbuffer())
+
+
+def _grey_png(pixels: np.ndarray) -> bytes:
+    """The PNG of (H, W) uint8 (W3C Recommendation "Portable Network Graphics", third edition): no filter, no gaps."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    height, width = pixels.shape
+    rows = np.zeros((height, width + 1), dtype=np.uint8)  # each begins with the number of its filter
+    rows[:, 1:] = pixels
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)  # 8 bits, grey
+    parts = chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(rows.data, 3)), chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
 def make_folder(path: Path | str) -> Path:

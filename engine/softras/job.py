@@ -9,31 +9,20 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .camera import camera_from_json, camera_to_json
 from .checks import flag
 from .errors import InputError, shown
-from .files import (
-    inside,
-    is_file,
-    make_folder,
-    path_from,
-    photo_inside,
-    read_array,
-    read_json,
-    remove,
-    write_array,
-    write_json,
-)
+from .files import inside, is_file, make_folder, read_array, read_json, remove, write_array, write_json
 from .io.rigs import load_rig, save_rig
+from .io.views import loaded, views_document, views_in
 from .mesh import Mesh
 from .rig import Rig
-from .views import Landmark, View
+from .views import View
 
 PROTOCOL = 1
 MAX_LINE = 1 << 20  # bytes of one message; arrays travel as files
@@ -47,8 +36,7 @@ class Job:
     """A fit as a document.
 
     Attributes:
-        views: what the mesh should look like. A photo is remembered by its path only: pictures show it where it exists
-            in the job's folder or in one that who loads the job allows.
+        views: what the mesh should look like.
         mesh: the start; None with a rig, and to reconstruct without one.
         lock: (V,) bool, True for vertices that must not move, or None.
         settings: keyword arguments of `softras.fit` (mode, optimize, seed, ...), JSON values only.
@@ -73,32 +61,19 @@ class Job:
             if self.lock.shape != (count,):
                 raise InputError(f"the lock mask has shape {self.lock.shape} but the mesh has {count} vertices.")
 
-    def save(self, folder: Path | str) -> None:
+    def save(self, folder: Path | str, *, self_contained: bool = True) -> None:
         """Write the job into folder (created if missing); job.json comes last, so a half-written job is none.
+
+        self_contained: put the photographs into the folder too (as hard links where the disk allows it, else as
+            copies), so that it can be copied to another machine. Otherwise a photograph is remembered by its path, and
+            reports show it where it lies in the folder or in one that is allowed when the job is loaded.
 
         Raises InputError when the folder cannot be written.
         """
         folder = make_folder(folder)
         remove(folder, "job.json")
         forget_results(folder)
-        make_folder(inside(folder, "masks"))
-        entries = []
-        for number, view in enumerate(self.views):
-            write_array(folder / _view_file("masks", number), np.rint(view.mask * 255).astype(np.uint8))
-            if view.ignore is not None:
-                make_folder(inside(folder, "ignore"))
-                write_array(folder / _view_file("ignore", number), view.ignore)
-            entries.append(
-                {
-                    "name": view.name,
-                    "weight": float(view.weight),
-                    "ignore": view.ignore is not None,
-                    "photo": None if view.photo is None else path_from(folder, view.photo),
-                    "frame": view.frame,
-                    "landmarks": [asdict(landmark) for landmark in view.landmarks],
-                    "camera": camera_to_json(view.camera),
-                }
-            )
+        views = views_document(folder, self.views, self_contained)
         if self.mesh is not None:
             write_array(folder / "vertices.npy", self.mesh.vertices)
             write_array(folder / "faces.npy", self.mesh.faces)
@@ -115,7 +90,7 @@ class Job:
                     "rig": self.rig is not None,
                     "lock": self.lock is not None,
                     "settings": self.settings,
-                    "views": entries,
+                    **views,
                 },
             )
         except (TypeError, ValueError) as error:
@@ -127,8 +102,8 @@ class Job:
     def load(cls, folder: Path | str, allow: Sequence[Path | str] = ()) -> Job:
         """Read and check the job in folder. Raises InputError naming what is missing or wrong.
 
-        allow: folders that photographs may lie in beside the job's own; one that lies elsewhere is not shown, with a
-            warning: a job from elsewhere must not read other files of this machine.
+        allow: folders that images may lie in beside the job's own. A photograph elsewhere is not shown, with a warning;
+            a mask elsewhere is an error: a job from elsewhere must not read other files of this machine.
         """
         folder = Path(folder)
         if not is_file(folder / "job.json"):
@@ -138,7 +113,7 @@ class Job:
         entries, settings = document.get("views"), document.get("settings", {})
         if not isinstance(entries, list) or not isinstance(settings, dict):
             raise InputError(f"{folder / 'job.json'} must hold a list 'views' and an object 'settings'.")
-        views = [_load_view(folder, number, entry, allow) for number, entry in enumerate(entries)]
+        views = loaded(views_in(document, folder / "job.json", {}, allow))
         mesh = lock = None
         if flag("mesh in job.json", document.get("mesh", False)):
             mesh = Mesh(
@@ -204,35 +179,3 @@ def check_protocol(protocol: object) -> None:
 def finite(value: float | None) -> float | None:
     """value, or None where JSON has no number for it."""
     return None if value is None or not math.isfinite(value) else float(value)
-
-
-def _view_file(kind: str, number: int) -> str:
-    # Files are numbered: a view's name is the user's text and never becomes a path.
-    return f"{kind}/{number:04d}.npy"
-
-
-def _load_view(folder: Path, number: int, entry: Any, allow: Sequence[Path | str]) -> View:
-    if not isinstance(entry, dict):
-        raise InputError(f"view {number} in {folder / 'job.json'} must be an object.")
-    name = str(entry.get("name", number))
-    try:
-        camera = camera_from_json(entry.get("camera"))
-        landmarks = _landmarks(entry.get("landmarks", []))
-    except InputError as error:
-        raise InputError(f"view '{name}': {error}") from error
-    size = (camera.height, camera.width)
-    mask = read_array(folder, _view_file("masks", number), size, "u", itemsize=1)
-    ignored = flag(f"ignore of view '{name}'", entry.get("ignore", False))
-    ignore = read_array(folder, _view_file("ignore", number), size, "b") if ignored else None
-    photo = photo_inside(folder, entry.get("photo"), allow)
-    mask = mask.astype(np.float32) / 255
-    return View(name, camera, mask, photo, entry.get("weight", 1.0), ignore, entry.get("frame", 0), landmarks)
-
-
-def _landmarks(entries: Any) -> tuple[Landmark, ...]:
-    if not isinstance(entries, list) or not all(isinstance(mark, dict) for mark in entries):
-        raise InputError("its landmarks must be a list of objects with a vertex, a pixel and a weight.")
-    try:
-        return tuple(Landmark(**mark) for mark in entries)
-    except TypeError as error:
-        raise InputError("a landmark of it needs a vertex, a pixel and a weight, and nothing else.") from error

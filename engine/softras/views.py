@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from .camera import Camera
 from .checks import numbers, positive, text, whole
 from .errors import InputError, shown
+
+IMAGES = ("mask", "ignore")  # the fields of a view that are arrays of pixels; all others are plain values
 
 
 @dataclass(frozen=True)
@@ -62,15 +66,9 @@ class View:
     landmarks: tuple[Landmark, ...] = ()
 
     def __post_init__(self) -> None:
-        text("the name of a view", self.name)
-        self.frame = whole(f"the frame of view '{self.name}'", self.frame, None)
-        self.weight = positive(f"the weight of view '{self.name}'", self.weight, zero=True)
-        if not isinstance(self.camera, Camera):
-            raise InputError(f"the camera of view '{self.name}' must be a softras.Camera, not {shown(self.camera)}.")
-        marks = self.landmarks
-        if not isinstance(marks, list | tuple) or not all(isinstance(mark, Landmark) for mark in marks):
-            raise InputError(f"the landmarks of view '{self.name}' must be a list of softras.Landmark.")
-        self.landmarks = tuple(marks)
+        plain = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in IMAGES}
+        for name, value in checked_values(plain).items():
+            setattr(self, name, value)
         try:
             self.mask = np.ascontiguousarray(self.mask, dtype=np.float32)
             self.ignore = None if self.ignore is None else np.ascontiguousarray(self.ignore, dtype=bool)
@@ -105,6 +103,28 @@ class View:
                 f"{255 * seen.min():.0f} of 255; the background must be black (0) in the channel that is read."
             )
         return None
+
+
+def checked_values(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Check the fields of a view that are no images; returns them, each in its own type.
+
+    A document is checked by this before any of its images is read. Fields that have a default may be missing.
+    """
+    values = dict(given)
+    name = text("the name of a view", values["name"])
+    values["frame"] = whole(f"the frame of view '{name}'", values.get("frame", 0), None)
+    values["weight"] = positive(f"the weight of view '{name}'", values.get("weight", 1.0), zero=True)
+    if not isinstance(values["camera"], Camera):
+        raise InputError(f"the camera of view '{name}' must be a softras.Camera, not {shown(values['camera'])}.")
+    landmarks = values.get("landmarks", ())
+    if not isinstance(landmarks, list | tuple) or not all(isinstance(mark, Landmark) for mark in landmarks):
+        raise InputError(f"the landmarks of view '{name}' must be a list of softras.Landmark.")
+    values["landmarks"] = tuple(landmarks)
+    photo = values.get("photo")
+    if not isinstance(photo, str | os.PathLike | None):
+        raise InputError(f"the photo of view '{name}' must be the path of a picture, not {shown(photo)}.")
+    values["photo"] = None if photo is None else Path(photo)
+    return values
 
 
 def mean_iou(iou: Sequence[float] | np.ndarray, views: Sequence[View]) -> float:

@@ -93,11 +93,11 @@ def test_a_folder_becomes_cameras_and_views(scene: bpy.types.Scene) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda entry: entry.update(width=entry["width"] + 1), "use an image of the camera's size"),
+        (lambda entry: entry["camera"].update(width=entry["camera"]["width"] + 1), "use an image of the camera's size"),
         (lambda entry: entry.update(mask="missing.png"), "missing.png cannot be read"),
         (lambda entry: entry.update(mask="cameras.json"), "cannot be read as an image"),
-        (lambda entry: entry["K"][0].__setitem__(0, 2 * entry["K"][0][0]), "resize its image so that fx = fy"),
-        (lambda entry: entry.pop("K"), "its camera lacks K"),
+        (lambda entry: entry["camera"]["K"][0].__setitem__(0, 9999), "resize its image so that fx = fy"),
+        (lambda entry: entry["camera"].pop("K"), "a camera lacks 'K'"),
         (lambda entry: entry.update(frame=2), "The folder shows several frames"),
         (lambda entry: entry.update(mask_label=1), "its mask is a map of labels"),
     ],

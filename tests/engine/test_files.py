@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from old_documents import make_old_job, make_old_views
 from PIL import Image
 
 from softras import InputError, Mesh, View, files, load_textured_mesh
@@ -65,9 +66,11 @@ def test_a_file_is_read_through_a_link_but_not_when_it_is_missing_or_too_large(t
 
 
 @POSIX
-@pytest.mark.parametrize("name", ["job.json", "vertices.npy", "masks/0000.npy"])
+@pytest.mark.parametrize("name", ["job.json", "vertices.npy", "masks/000.png", "masks/0000.npy"])
 def test_a_pipe_in_a_job_is_no_reason_to_wait(cube: Mesh, square_views: list[View], tmp_path: Path, name: str) -> None:
     Job(square_views, cube).save(tmp_path)
+    if name == "masks/0000.npy":
+        make_old_job(tmp_path)
     (tmp_path / name).unlink()
     os.mkfifo(tmp_path / name)
     with pytest.raises(InputError, match="not a regular file|not a job folder"):
@@ -87,23 +90,30 @@ def edit(path: Path, **entry: object) -> None:
 
 
 @POSIX
+@pytest.mark.parametrize("version", [1, 2])
 @pytest.mark.parametrize("way", ["absolute", "..", "link", "folder"])
 def test_images_of_a_views_folder_lie_in_it_or_where_the_user_allows(
-    square_views: list[View], tmp_path: Path, way: str
+    square_views: list[View], tmp_path: Path, way: str, version: int
 ) -> None:
     folder, outside = tmp_path / "views", tmp_path / "outside"
-    save_views(folder, square_views)
+
+    def save() -> None:
+        save_views(folder, square_views)
+        if version == 1:
+            make_old_views(folder)
+
+    save()
     secret = photograph(outside / "secret.png")
     (folder / "link.png").symlink_to(secret)
     (folder / "folder").symlink_to(outside)
     name = {"absolute": str(secret), "..": "../outside/secret.png", "link": "link.png", "folder": "folder/secret.png"}
-    edit(folder / "cameras.json", image=name[way])
+    edit(folder / "cameras.json", **{"image" if version == 1 else "photo": name[way]})
     with pytest.warns(UserWarning, match=r"are not shown, since they lie outside it; allow '.*outside' to see them"):
         assert load_views(folder)[0].photo is None
     photo = load_views(folder, allow=[outside])[0].photo
     assert photo is not None and photo.samefile(secret)
     for key in ("mask", "ignore"):
-        save_views(folder, square_views)
+        save()
         (outside / "mask.png").write_bytes((folder / "masks" / "000.png").read_bytes())
         (folder / "link.png").unlink(missing_ok=True)
         (folder / "link.png").symlink_to(outside / "mask.png")
@@ -175,7 +185,7 @@ def test_photographs_of_a_job_lie_in_it_or_where_the_user_allows(
 ) -> None:
     inner, outer = photograph(tmp_path / "job" / "0.png"), photograph(tmp_path / "photos" / "1.png")
     square_views[0].photo, square_views[1].photo = inner, outer
-    Job(square_views, cube).save(tmp_path / "job")
+    Job(square_views, cube).save(tmp_path / "job", self_contained=False)
     save_views(tmp_path / "job", square_views)
     moved = tmp_path / "moved"  # what lies in the folder moves with it
     (tmp_path / "job").rename(moved)
@@ -300,7 +310,7 @@ def test_names_of_files_may_be_of_any_bytes(
     save_views(folder / "views", square_views)
     mask, moved = folder / "views" / "masks" / "000.png", os.fsdecode(b"masks/\xe9.png")
     mask.rename(folder / "views" / moved)
-    edit(folder / "views" / "cameras.json", mask=moved, image=moved)
+    edit(folder / "views" / "cameras.json", mask=moved, photo=moved)
     save_mesh(folder / os.fsdecode(b"d\xe9but.obj"), cube)
     done = softras(
         *("fit", "--mesh", folder / os.fsdecode(b"d\xe9but.obj"), "--views", folder / "views", "--max-seconds", "0.1"),

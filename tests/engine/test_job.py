@@ -1,14 +1,20 @@
 """The job document: nothing is lost on the way, and nothing bad gets in."""
 
+import errno
 import json
 import os
 import pickle
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from old_documents import make_old_job
+from PIL import Image
 
-from softras import InputError, Landmark, Mesh, View
+from softras import InputError, Landmark, Mesh, View, load_views
+from softras.io.views import save_views
 from softras.job import MAX_LINE, Job, check_protocol, decode, encode
 
 
@@ -17,7 +23,7 @@ def job(cube: Mesh, square_views: list[View]) -> Job:
     square_views[1].weight = 0.25
     square_views[1].name = "a/b ../../ö\\c"
     square_views[2].ignore = np.eye(40, 48, dtype=bool)
-    square_views[0].mask[12, 16:32] = 100 / 255
+    square_views[0].mask[12, 16:32] = 100 * np.float32(1 / 255)  # as it is read from 8 bits
     square_views[2].frame, square_views[2].landmarks = 7, (Landmark(4, (-1.5, 20)), Landmark(0, (3, 4), 0.5))
     return Job(square_views, cube, np.arange(8) < 3, {"mode": "refine", "seed": 3, "optimize": ["object"]})
 
@@ -28,7 +34,18 @@ def folder(job: Job, tmp_path: Path) -> Path:
     return tmp_path / "job"
 
 
-def test_a_job_comes_back_as_it_was_saved(job: Job, folder: Path) -> None:
+@pytest.fixture
+def old_folder(folder: Path) -> Path:
+    """The same as version 1 had it, with its masks in .npy files."""
+    make_old_job(folder)
+    return folder
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_job_comes_back_as_it_was_saved(job: Job, folder: Path, version: int) -> None:
+    if version == 1:
+        make_old_job(folder)
+        assert {path.suffix for path in (folder / "masks").iterdir()} == {".npy"}
     loaded = Job.load(folder)
     assert loaded.settings == job.settings
     assert loaded.mesh is not None and loaded.mesh.faces.dtype == np.int32
@@ -50,9 +67,114 @@ def test_a_job_comes_back_as_it_was_saved(job: Job, folder: Path) -> None:
 def test_names_never_become_paths(folder: Path) -> None:
     assert {path.name for path in folder.rglob("*")} == {
         *("job.json", "vertices.npy", "faces.npy", "lock.npy", "masks", "ignore"),
-        *("0000.npy", "0001.npy", "0002.npy"),
+        *("000.png", "001.png", "002.png"),
     }
     assert list(folder.parent.iterdir()) == [folder]
+
+
+def test_views_of_a_folder_come_back_from_a_job_to_the_bit(square_views: list[View], tmp_path: Path) -> None:
+    """So a fit of the job is the fit of the views, soft edges and all."""
+    square_views[0].mask[:8, :32] = np.arange(256).reshape(8, 32) / 255
+    save_views(tmp_path / "views", square_views)
+    views = load_views(tmp_path / "views")
+    assert len(np.unique(views[0].mask)) == 256
+    Job(views).save(tmp_path / "job")
+    for got, want in zip(Job.load(tmp_path / "job").views, views, strict=True):
+        assert got.camera == want.camera
+        np.testing.assert_array_equal(got.mask, want.mask)
+
+
+def test_a_job_lists_views_as_a_views_folder_does(job: Job, folder: Path, tmp_path: Path) -> None:
+    save_views(tmp_path / "views", job.views)
+    lists = [json.loads((tmp_path / name).read_text()) for name in ("job/job.json", "views/cameras.json")]
+    assert lists[0]["version"] == lists[1]["version"] == 2
+    assert lists[0]["views"] == lists[1]["views"]
+
+
+def photographs(folder: Path, views: list[View]) -> list[Path]:
+    """A photograph for each view, of a colour that tells it from the others."""
+    folder.mkdir()
+    for number, view in enumerate(views):
+        view.photo = folder / f"Photo {number}.PNG"
+        Image.new("RGB", (48, 40), (number, 200, 100)).save(view.photo)
+    return [view.photo for view in views]
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_job_that_travels_has_its_photographs_inside(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    """Where the disk has hard links the photographs take no room of their own; everywhere they are whole."""
+    if not links:
+
+        def refuse(*arguments: object) -> None:
+            raise OSError(errno.EXDEV, "another disk")
+
+        monkeypatch.setattr(os, "link", refuse)
+    photos = photographs(tmp_path / "photos", job.views)
+    job.views[2].photo = photos[0]  # two views of one photograph
+    (tmp_path / "photos" / "link.png").symlink_to(photos[1])
+    job.views[1].photo = tmp_path / "photos" / "link.png"
+    job.save(tmp_path / "job")
+    stored = tmp_path / "job" / "photos"
+    assert {path.name for path in stored.iterdir()} == {"000.png", "001.png"}
+    assert not any(path.is_symlink() for path in stored.iterdir())
+    assert (stored / "000.png").samefile(photos[0]) == links
+    job.save(tmp_path / "job")  # again, over its own files
+    (tmp_path / "job").rename(tmp_path / "moved")
+    shutil.rmtree(tmp_path / "photos")
+    found = [view.photo for view in Job.load(tmp_path / "moved").views]
+    assert [photo.parent.name for photo in found] == ["photos"] * 3
+    assert [Image.open(photo).getpixel((0, 0))[0] for photo in found] == [0, 1, 0]
+
+
+def test_photographs_of_a_loaded_job_are_not_mixed_up_when_it_is_saved_again(job: Job, tmp_path: Path) -> None:
+    """Views in another order, and a new photograph: the new one must not take the file of another view's."""
+    photos = photographs(tmp_path / "photos", job.views)
+    job.save(tmp_path / "job")
+    first, second, third = Job.load(tmp_path / "job").views
+    third.photo = tmp_path / "new.png"
+    Image.new("RGB", (48, 40), (9, 200, 100)).save(third.photo)
+    Job([third, first, second], job.mesh).save(tmp_path / "job")
+    found = [view.photo for view in Job.load(tmp_path / "job").views]
+    assert [Image.open(photo).getpixel((0, 0))[0] for photo in found] == [9, 0, 1]
+    assert [Image.open(photo).getpixel((0, 0))[0] for photo in photos] == [0, 1, 2]  # hard links are not written to
+
+
+def test_a_photograph_that_is_gone_is_left_out_of_a_job(job: Job, tmp_path: Path) -> None:
+    job.views[0].photo = tmp_path / "gone.png"
+    job.save(tmp_path / "job")
+    assert Job.load(tmp_path / "job").views[0].photo is None
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes as POSIX has them")
+def test_photographs_are_files_and_are_written_nowhere_else(job: Job, tmp_path: Path) -> None:
+    photographs(tmp_path / "photos", job.views)
+    (tmp_path / "job").mkdir()
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "job" / "photos").symlink_to(tmp_path / "outside")
+    with pytest.raises(InputError, match="leads out of its folder"):
+        job.save(tmp_path / "job")
+    assert not list((tmp_path / "outside").iterdir()) and not (tmp_path / "job" / "job.json").exists()
+    os.mkfifo(tmp_path / "pipe.png")  # no file, as if there were none
+    job.views[0].photo = tmp_path / "pipe.png"
+    job.save(tmp_path / "other")
+    assert Job.load(tmp_path / "other").views[0].photo is None
+
+
+def test_a_job_runs_elsewhere_with_its_photographs_in_the_report(job: Job, tmp_path: Path, softras: Callable) -> None:
+    """The folder is copied to another place, and everything that it was made from is gone."""
+    photographs(tmp_path / "photos", job.views)
+    Job(job.views, job.mesh, settings={"optimize": ["object"]}).save(tmp_path / "job")
+    shutil.copytree(tmp_path / "job", tmp_path / "elsewhere" / "job")
+    shutil.rmtree(tmp_path / "job")
+    shutil.rmtree(tmp_path / "photos")
+    report = tmp_path / "elsewhere" / "report"
+    done = softras("fit", tmp_path / "elsewhere" / "job", "--report", report, "--max-seconds", "0.5")
+    assert done.returncode == 0 and "not shown" not in done.stderr, done.stderr
+    for number in range(3):
+        corner = np.asarray(Image.open(report / f"{number:03d}-outline.png"))[:4, :4]
+        assert (np.abs(corner.astype(int) - (number, 200, 100)) <= 2).all()
 
 
 def test_a_job_can_be_saved_over_an_older_one_with_its_result(job: Job, folder: Path) -> None:
@@ -83,20 +205,41 @@ def edit(folder: Path, change) -> None:
         (lambda d: d["views"][0].pop("camera"), "view 'along y': a camera must be an object"),
         (lambda d: d["views"][0]["camera"].pop("K"), "view 'along y': a camera lacks 'K'"),
         (lambda d: d["views"][0]["camera"].update(K=[[1, 2], [3]]), "view 'along y': camera K must hold numbers"),
+        (lambda d: d["views"][0].pop("mask"), "view 'along y' in"),
+        (lambda d: d.update(version=3), "is of version 3"),
         (
             lambda d: d["views"][0]["camera"].update(K=[[float("nan")] * 3] * 3),
             "camera K must hold finite numbers",
         ),
-        (lambda d: d["views"][0]["camera"].update(width=2000), "must hold an array of 40 x 2000, not 40 x 48"),
+        (lambda d: d["views"][0]["camera"].update(width=2000), "is 48 x 40 pixels but its camera has 2000 x 40"),
         (lambda d: d["views"][0].update(weight="heavy"), "weight of view 'along y'"),
         (lambda d: d["views"][0].update(weight=-1), "weight of view 'along y' must be a number of 0 or more"),
-        (lambda d: d["views"][0].update(ignore=True), "ignore/0000.npy: no such file"),
+        (lambda d: d["views"][0].update(ignore=True), "view 'along y': its ignore must be text"),
+        (lambda d: d["views"][0].update(ignore="ignore/000.png"), "ignore/000.png does not exist"),
     ],
 )
 def test_a_wrong_document_is_refused_in_one_sentence(folder: Path, change, sentence: str) -> None:
     edit(folder, change)
     with pytest.raises(InputError) as error:
         Job.load(folder)
+    assert sentence in str(error.value) and str(error.value).endswith(".") and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda d: d["views"].append(7), "view 3 in"),
+        (lambda d: d["views"][0].pop("camera"), "view 'along y': a camera must be an object"),
+        (lambda d: d["views"][0]["camera"].update(width=2000), "must hold an array of 40 x 2000, not 40 x 48"),
+        (lambda d: d["views"][0].update(weight=-1), "weight of view 'along y' must be a number of 0 or more"),
+        (lambda d: d["views"][0].update(ignore="yes"), "view 'along y': its ignore must be true or false"),
+        (lambda d: d["views"][0].update(ignore=True), "ignore/0000.npy: no such file"),
+    ],
+)
+def test_a_wrong_old_document_is_refused_in_one_sentence(old_folder: Path, change, sentence: str) -> None:
+    edit(old_folder, change)
+    with pytest.raises(InputError) as error:
+        Job.load(old_folder)
     assert sentence in str(error.value) and str(error.value).endswith(".") and "\n" not in str(error.value)
 
 
@@ -128,14 +271,31 @@ def write_archive(path: Path) -> None:
         (lambda f: write(f / "faces.npy", np.full((1, 3), 99)), "outside 0..7"),
         (lambda f: write(f / "faces.npy", np.zeros((4, 3))), "type float64"),
         (lambda f: write(f / "lock.npy", np.zeros(5, bool)), "the mesh has 8 vertices"),
-        (lambda f: write(f / "masks" / "0001.npy", np.zeros((2, 2), np.uint8)), "40 x 48, not 2 x 2"),
-        (lambda f: write(f / "masks" / "0001.npy", np.zeros((40, 48))), "type float64"),
+        (lambda f: Image.new("L", (2, 2)).save(f / "masks" / "001.png"), "is 2 x 2 pixels but its camera has 48 x 40"),
+        (lambda f: (f / "masks" / "001.png").write_bytes(b"garbage"), "cannot be read"),
+        (lambda f: (f / "masks" / "001.png").unlink(), "masks/001.png does not exist"),
     ],
 )  # fmt: skip
 def test_damaged_files_are_refused_in_one_sentence(folder: Path, damage, sentence: str) -> None:
     damage(folder)
     with pytest.raises(InputError) as error:
         Job.load(folder)
+    assert sentence in str(error.value) and str(error.value).endswith(".") and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("damage", "sentence"),
+    [
+        (lambda f: write(f / "masks" / "0001.npy", np.zeros((2, 2), np.uint8)), "40 x 48, not 2 x 2"),
+        (lambda f: write(f / "masks" / "0001.npy", np.zeros((40, 48))), "type float64"),
+        (lambda f: write(f / "masks" / "0001.npy", np.full((40, 48), None), allow_pickle=True), "damaged"),
+        (lambda f: (f / "masks" / "0001.npy").unlink(), "masks/0001.npy: no such file"),
+    ],
+)
+def test_damaged_files_of_an_old_job_are_refused_in_one_sentence(old_folder: Path, damage, sentence: str) -> None:
+    damage(old_folder)
+    with pytest.raises(InputError) as error:
+        Job.load(old_folder)
     assert sentence in str(error.value) and str(error.value).endswith(".") and "\n" not in str(error.value)
 
 
@@ -157,8 +317,11 @@ def test_a_header_that_promises_terabytes_takes_no_memory(folder: Path) -> None:
         Job.load(folder)
 
 
-@pytest.mark.parametrize("name", ["job.json", "vertices.npy", "masks/0000.npy", "masks"])
+@pytest.mark.parametrize("name", ["job.json", "vertices.npy", "masks/000.png", "masks", "old masks/0000.npy"])
 def test_links_that_lead_out_of_the_folder_are_refused(folder: Path, tmp_path: Path, name: str) -> None:
+    if name.startswith("old "):
+        make_old_job(folder)
+        name = name.removeprefix("old ")
     os.rename(folder / name, tmp_path / "elsewhere")
     (folder / name).symlink_to(tmp_path / "elsewhere")
     with pytest.raises(InputError, match="leads out of its folder"):

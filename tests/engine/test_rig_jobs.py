@@ -51,8 +51,8 @@ def job() -> Job:
     settings = {"optimize": ["pose", "cameras"], "cameras_together": True, "camera_parts": ["location"], "seed": 1}
     views = seen_from(shots(walk(2), cameras), 2 * off)
     views = [
-        replace(view, mask=np.rint(255 * view.mask).astype(np.float32) / 255) for view in views
-    ]  # as a job has them
+        replace(view, mask=np.rint(255 * view.mask) * np.float32(1 / 255)) for view in views
+    ]  # as they are read from 8 bits, to the bit
     return Job(views, rig=tube_rig(), settings=settings)
 
 

@@ -271,8 +271,10 @@ def test_a_cameras_json_is_loaded_or_refused(scratch: Path, data: st.DataObject)
         save_views(folder, some_views((Landmark(1, (5.0, 4.0), 0.5),)))
         shutil.copy(folder / "cameras.json", kept)
     document = json.loads(kept.read_text())
-    optional = ("orthographic", "image", "ignore", "frame", "weight", "mask_channel", "mask_threshold", "mask_invert")
-    more = tuple(("views", 0, name) for name in optional)
+    if data.draw(st.booleans()):
+        as_version_1(document)
+    optional = ("photo", "image", "ignore", "frame", "weight", "mask_channel", "mask_threshold", "mask_invert")
+    more = (("version",), ("views", 0, "orthographic"), *(("views", 0, name) for name in optional))
     (folder / "cameras.json").write_text(json.dumps(changed(document, data.draw(edits_of(document, more)))))
     refused_or(lambda: load_views(folder), scratch)
 
@@ -280,15 +282,29 @@ def test_a_cameras_json_is_loaded_or_refused(scratch: Path, data: st.DataObject)
 def test_rows_of_several_lengths_in_a_cameras_json(scratch: Path) -> None:
     save_views(scratch / "ragged", some_views())
     path = scratch / "ragged" / "cameras.json"
-    path.write_text(json.dumps(changed(json.loads(path.read_text()), [(("views", 1, "t", 0), [])])))
+    document = json.loads(path.read_text())
+    path.write_text(json.dumps(changed(document, [(("views", 1, "camera", "world_to_camera", 0), [])])))
+    assert "world_to_camera must hold numbers" in refused_or(lambda: load_views(path), scratch)
+    as_version_1(document)
+    path.write_text(json.dumps(changed(document, [(("views", 1, "t", 0), [])])))
     assert "its camera's t must hold numbers" in refused_or(lambda: load_views(path), scratch)
+
+
+def as_version_1(document: dict) -> None:
+    """Spread the cameras of a cameras.json over its views; they look another way than before."""
+    del document["version"]
+    for view in document["views"]:
+        view.update(view.pop("camera"), R=[[0, 0, -1], [0, 1, 0], [1, 0, 0]], t=[0, 0, 4])
 
 
 @fuzz
 @given(st.data())
 def test_arrays_of_a_job_are_read_or_refused(scratch: Path, data: st.DataObject) -> None:
     folder = scratch / "array job"
-    saved_job(folder, rig=some_rig())
+    document = saved_job(folder, rig=some_rig())
+    document["views"][0]["mask"] = "masks/0000.npy"
+    (folder / "job.json").write_text(json.dumps(document))
+    np.save(folder / "masks" / "0000.npy", np.eye(12, 16, dtype=np.uint8) * 255)
     names = ("masks/0000", "rig/vertices", "rig/faces", "rig/key_0000", "rig/skin_vertices", "rig/skin_weights")
     path = folder / f"{data.draw(st.sampled_from(names))}.npy"
     kept = path.read_bytes()

@@ -340,7 +340,10 @@ def test_views(tmp_path: Path) -> None:
     }
     Image.fromarray(mask // 255 * 0).save(tmp_path / "masks" / "i.png")
     label = {**view, "mask_label": 255, "mask_threshold": None}
-    documents = [{"views": [view, view]}, {"views": [label], "mask_invert": False}]
+    camera = {"K": view["K"], "world_to_camera": np.eye(4).tolist(), "width": 9, "height": 12, "orthographic": True}
+    today = {"name": "a", "mask": "masks/0.png", "photo": "masks/0.png", "camera": camera, "weight": 2, "frame": 1}
+    today |= {"ignore": "masks/i.png", "landmarks": view["landmarks"], "mask_channel": "grey"}
+    documents = [{"views": [view, view]}, {"views": [label], "mask_invert": False}, {"version": 2, "views": [today]}]
     files = [json.dumps(document, indent=i).encode() for i, document in enumerate(documents)]
 
     def read(data: bytes) -> None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 
 from ..errors import InputError
-from ..files import open_data
+from ..files import open_data, read_array
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -97,6 +97,8 @@ def read_pixels(
 ) -> np.ndarray:
     """The picture as it is stored, row 0 on top, upright: (H, W, C) uint8, or C = 1 or 2 of uint16, int32 or float32.
 
+    A .npy file is an array (H, W) of uint8, or of bool, which becomes 0 and 255: older jobs have their masks in these.
+
     Args:
         path: the file.
         data: its content, where it lies in another file, which is path then.
@@ -110,6 +112,9 @@ def read_pixels(
     from PIL import Image  # loads in 30 ms: only who reads images pays
 
     path = Path(path)
+    if data is None and path.suffix == ".npy":
+        array = read_array(path.parent, path.name, size[::-1] if size else (None, None), "ub", itemsize=1)
+        return (array * np.uint8(255) if array.dtype == bool else array)[..., None]
     if data is None and not os.path.exists(path):
         raise InputError(f"the image {path} does not exist.")
     try:

@@ -15,6 +15,10 @@ from mathutils import Matrix
 HERE = Path(__file__).parent
 COUNT, SIZE, DISTANCE, LENS, SENSOR = 12, 512, 4.8, 70.0, 36.0
 CENTRE = np.array([0.0, -0.19, 0.11])
+CONVENTION = (
+    "OpenCV axes (x right, y down, z forward); x_camera = world_to_camera x; pixel ~ K x_camera; "
+    "pixel (0, 0) is the top-left corner of the image, the first pixel's centre is (0.5, 0.5)"
+)
 
 
 def read_obj():
@@ -126,21 +130,22 @@ def main():
         save(alpha[..., 0], HERE / f"masks/{number:02d}.png")
         save(pixels[..., :3] * alpha + backdrop * (1 - alpha), HERE / f"photos/{number:02d}.jpg", quality=85)
         world_to_camera = np.linalg.inv(camera_to_world @ np.diag([1.0, -1.0, -1.0, 1.0]))
-        focal, middle = LENS / SENSOR * SIZE, (SIZE - 1) / 2  # pixel centres on integers
+        focal, middle = LENS / SENSOR * SIZE, SIZE / 2
         views.append(
             {
                 "name": f"{number:02d}",
                 "mask": f"masks/{number:02d}.png",
-                "image": f"photos/{number:02d}.jpg",
-                "K": [[focal, 0, middle], [0, focal, middle], [0, 0, 1]],
-                "R": world_to_camera[:3, :3].round(9).tolist(),
-                "t": world_to_camera[:3, 3].round(9).tolist(),
-                "width": SIZE,
-                "height": SIZE,
+                "photo": f"photos/{number:02d}.jpg",
+                "camera": {
+                    "K": [[focal, 0, middle], [0, focal, middle], [0, 0, 1]],
+                    "world_to_camera": world_to_camera.tolist(),
+                    "width": SIZE,
+                    "height": SIZE,
+                },
             }
         )
-    convention = "OpenCV axes (x right, y down, z forward); x_camera = R x + t; pixel centres on integers"
-    (HERE / "cameras.json").write_text(json.dumps({"convention": convention, "views": views}, indent=1) + "\n")
+    document = {"convention": CONVENTION, "version": 2, "views": views}
+    (HERE / "cameras.json").write_text(json.dumps(document, indent=1) + "\n")
 
 
 if __name__ == "__main__":
