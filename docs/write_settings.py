@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from softras.fitting.schedule import RECONSTRUCT, REFINE, Stage
-from softras.fitting.settings import POSE_WEIGHTS, WEIGHTS, Settings
+from softras.fitting.settings import POSE_WEIGHTS, Settings
+from softras.fitting.terms.table import TERMS
 from softras.knobs import knobs
 
 PAGE = Path(__file__).resolve().parent / "settings.md"
@@ -40,9 +41,9 @@ def plain(value: Any) -> str:
 def weights() -> str:
     """The default weight of every term, by mode."""
     rows = ["| term | refine | reconstruct |", "|---|---|---|"]
-    terms = dict.fromkeys([*WEIGHTS["refine"], *WEIGHTS["reconstruct"], *POSE_WEIGHTS])
-    for term in terms:
-        values = [(WEIGHTS[mode] | POSE_WEIGHTS).get(term, 0.0) for mode in ("refine", "reconstruct")]
+    modes = {mode: Settings.of(mode=mode).term_weights() for mode in ("refine", "reconstruct")}
+    for term in [name for name in (*TERMS, *POSE_WEIGHTS) if any(modes[mode][name] for mode in modes)]:
+        values = [modes[mode][term] for mode in modes]
         rows.append(f"| `{term}` | {values[0]:g} | {values[1]:g} |")
     return "\n".join(rows) + "\n"
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 from fitting_scenes import ball
 
-from softras.fitting.vertices import terms
+from softras.fitting.terms import silhouettes, surface
+from softras.fitting.terms.term import Drawn, Rest
 from softras.fitting.vertices.objective import Objective
 from softras.geometry.smoothness import cotangents, hinge_cosines
 from softras.geometry.topology import Topology
@@ -29,12 +30,12 @@ def test_silhouette_terms_are_their_formulas(random):
     a, t, k, masks = masks_and_alpha(random)
     both = (k * a * t).sum(dim=(1, 2))
     either = (k * (a + t - a * t)).sum(dim=(1, 2))
-    torch.testing.assert_close(terms.silhouette_iou_loss(a, masks), 1 - both / either)
+    torch.testing.assert_close(silhouettes.silhouette_iou_loss(a, masks), 1 - both / either)
     squared = (k * (a - t) ** 2).sum(dim=(1, 2)) / (k * t).sum(dim=(1, 2))
-    torch.testing.assert_close(terms.silhouette_squared(a, masks), squared)
+    torch.testing.assert_close(silhouettes.silhouette_squared(a, masks), squared)
 
 
-@pytest.mark.parametrize("term", [terms.silhouette_iou_loss, terms.silhouette_squared])
+@pytest.mark.parametrize("term", [silhouettes.silhouette_iou_loss, silhouettes.silhouette_squared])
 def test_silhouette_gradients(term, random):
     alpha, _, _, masks = masks_and_alpha(random)
     assert torch.autograd.gradcheck(lambda a: term(a, masks), (alpha,))
@@ -48,9 +49,9 @@ def test_a_perfect_silhouette_costs_nothing_and_unknown_pixels_do_not_count():
     masks = [torch.stack([mask * known, known])]
     alpha = mask.clone()
     alpha[:, 3] = 1  # wrong, but nobody knows
-    assert terms.silhouette_iou_loss(alpha[None], masks).item() == pytest.approx(0, abs=1e-6)
-    assert terms.silhouette_squared(alpha[None], masks).item() == 0
-    assert terms.silhouette_iou_loss(torch.zeros(1, 4, 4), masks).item() == 1
+    assert silhouettes.silhouette_iou_loss(alpha[None], masks).item() == pytest.approx(0, abs=1e-6)
+    assert silhouettes.silhouette_squared(alpha[None], masks).item() == 0
+    assert silhouettes.silhouette_iou_loss(torch.zeros(1, 4, 4), masks).item() == 1
 
 
 def test_creases_at_rest_are_free_and_folding_further_costs():
@@ -63,10 +64,17 @@ def test_creases_at_rest_are_free_and_folding_further_costs():
         return torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [0, np.cos(a), np.sin(a)]], dtype=torch.float64)
 
     rest = hinge_cosines(folded(90), topology)
-    assert terms.normal_consistency(folded(90), topology, rest).item() == pytest.approx(0, abs=1e-12)
-    assert terms.normal_consistency(folded(150), topology, rest) == 0
-    assert terms.normal_consistency(folded(45), topology, rest).item() == pytest.approx(0.5**0.5)
-    assert terms.normal_consistency(folded(45), topology).item() == pytest.approx(1 + 0.5**0.5)
+    assert surface.normal_consistency(folded(90), topology, rest).item() == pytest.approx(0, abs=1e-12)
+    assert surface.normal_consistency(folded(150), topology, rest) == 0
+    assert surface.normal_consistency(folded(45), topology, rest).item() == pytest.approx(0.5**0.5)
+    assert surface.normal_consistency(folded(45), topology).item() == pytest.approx(1 + 0.5**0.5)
+
+
+def losses(rest, faces, weights, keep_detail):
+    """The weighted terms of a mesh alone, as a function of its vertices."""
+    before = Rest(rest, Topology(faces), keep_detail=keep_detail)
+    objective = Objective(before, weights)
+    return lambda vertices: objective.terms(Drawn(before, vertices, alpha=None, crops=None, views=None, weights=None))
 
 
 @pytest.mark.parametrize("name", ["laplacian", "bilaplacian", "normal_consistency", "distortion", "edge_length"])
@@ -74,19 +82,19 @@ def test_creases_at_rest_are_free_and_folding_further_costs():
 def test_mesh_term_gradients(name, keep_detail, random):
     mesh = ball(1)
     rest = torch.as_tensor(mesh.vertices)
-    objective = Objective(rest, mesh.faces, {name: 1.0}, keep_detail=keep_detail)
+    terms = losses(rest, mesh.faces, {name: 1.0}, keep_detail)
     moved = (rest + 0.1 * torch.randn(rest.shape, generator=random, dtype=torch.float64)).requires_grad_()
-    assert torch.autograd.gradcheck(lambda v: objective.mesh(v)[name], (moved,))
-    assert objective.mesh(moved)[name] > 0
+    assert torch.autograd.gradcheck(lambda v: terms(v)[name], (moved,))
+    assert terms(moved)[name] > 0
 
 
 def test_a_refinement_does_not_smooth_what_is_not_moved():
     mesh = ball(1)
     bumpy = torch.as_tensor(mesh.vertices) + 0.1 * torch.randn(mesh.vertices.shape, dtype=torch.float64)
     weights = {"laplacian": 1.0, "bilaplacian": 1.0, "distortion": 1.0, "edge_length": 1.0}
-    kept = Objective(bumpy, mesh.faces, weights, keep_detail=True).mesh(bumpy)
+    kept = losses(bumpy, mesh.faces, weights, True)(bumpy)
     assert all(abs(value.item()) < 1e-20 for value in kept.values())
-    assert Objective(bumpy, mesh.faces, weights, keep_detail=False).mesh(bumpy)["laplacian"] > 0.001
+    assert losses(bumpy, mesh.faces, weights, False)(bumpy)["laplacian"] > 0.001
 
 
 def test_distortion_is_nothing_for_similar_faces_and_grows_with_shear():
@@ -95,13 +103,13 @@ def test_distortion_is_nothing_for_similar_faces_and_grows_with_shear():
     faces = torch.tensor([[0, 1, 2]])
     angles = cotangents(rest, faces)
     turn = torch.linalg.qr(torch.rand(3, 3, dtype=torch.float64)).Q
-    assert terms.distortion(3 * rest @ turn, faces, angles).item() == pytest.approx(0, abs=1e-20)
+    assert surface.distortion(3 * rest @ turn, faces, angles).item() == pytest.approx(0, abs=1e-20)
     for a in (1.5, 4.0, 0.1):
         q = (a + 1 / a) / 2
-        stretched = terms.distortion(rest * torch.tensor([a, 1, 1]), faces, angles)
+        stretched = surface.distortion(rest * torch.tensor([a, 1, 1]), faces, angles)
         assert stretched.item() == pytest.approx((q - 1) ** 2, rel=0.1 * q)
     flat = (rest * torch.tensor([1.0, 0, 1])).requires_grad_()
-    collapsed = terms.distortion(flat, faces, angles)
+    collapsed = surface.distortion(flat, faces, angles)
     collapsed.backward()
     assert 9000 < collapsed < 10000 and torch.isfinite(flat.grad).all()
 
@@ -110,6 +118,6 @@ def test_a_face_without_area_at_rest_never_costs():
     rest = torch.tensor([[0.0, 0, 0], [1, 0, 0], [3, 0, 0], [0, 0, 0]])
     faces = torch.tensor([[0, 1, 2], [0, 3, 0]])
     moved = torch.rand(4, 3, requires_grad=True)
-    cost = terms.distortion(moved, faces, cotangents(rest, faces))
+    cost = surface.distortion(moved, faces, cotangents(rest, faces))
     cost.backward()
     assert cost == 0 and not moved.grad.any()

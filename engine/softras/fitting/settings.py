@@ -15,16 +15,9 @@ from ..errors import InputError, shown
 from ..knobs import checked, described, knob, or_none, refuse_unknown
 from .observed.renderer import RENDERERS
 from .schedule import VARIABLES, Stage, default_schedule
+from .terms.table import TERMS
 
 MODES = ("refine", "reconstruct")
-TERMS = (
-    *("iou", "squared", "laplacian", "bilaplacian", "normal_consistency", "distortion", "edge_length"),
-    *("prior", "smoothness", "landmarks", "camera_prior"),
-)
-WEIGHTS = {
-    "refine": {"iou": 1.0, "squared": 0.2, "bilaplacian": 0.03, "normal_consistency": 1.5, "distortion": 0.035},
-    "reconstruct": {"iou": 1.0, "squared": 0.2, "bilaplacian": 0.2},
-}
 POSE_WEIGHTS = {"prior": 3e-3, "smoothness": 1e-4, "landmarks": 100.0, "camera_prior": 3e-3}
 MOST_VOXELS = 512  # along a side of the hull, which then has 134 million voxels
 MOST_TURNS = 10_000  # rotations; neighbours among so many are less than 10 degrees apart
@@ -35,7 +28,7 @@ DEVICES = ("auto", "cpu", "cuda")
 
 def _weights(name: str, value: Any) -> dict[str, float]:
     """Factors of terms, by name."""
-    given = mapping(name, value, TERMS)
+    given = mapping(name, value, (*TERMS, *POSE_WEIGHTS))
     return {term: positive(f"the weight of {term}", x, zero=True, most=MOST_WEIGHT) for term, x in given.items()}
 
 
@@ -190,7 +183,7 @@ class Settings:
 
     def term_weights(self) -> dict[str, float]:
         """The factor of every term."""
-        return WEIGHTS[self.mode] | POSE_WEIGHTS | self.weights
+        return {name: term.weights.get(self.mode, 0.0) for name, term in TERMS.items()} | POSE_WEIGHTS | self.weights
 
     def _check_together(self) -> None:
         """No setting is left without effect."""

@@ -16,7 +16,7 @@ from ...views import View
 from ..observed.crops import crop_views, mask_bounds
 from ..observed.renderer import Renderer
 from ..observed.unit import UnitSpace
-from ..vertices.terms import silhouette_iou_loss
+from ..terms.silhouettes import silhouette_iou_loss
 
 OVERLAP = 0.2  # mean IoU below which a mesh counts as not yet placed
 MATCHED = 0.85  # mean IoU from which on it counts as placed

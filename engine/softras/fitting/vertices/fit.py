@@ -22,6 +22,7 @@ from ..settings import Settings
 from ..solvers.smooth_adam import Adam
 from ..starts.hull import carve
 from ..starts.placement import check_cameras, moved_onto_masks, onto_masks
+from ..terms.term import Drawn
 from .remesh import remesh
 from .shape import Model
 
@@ -211,11 +212,11 @@ class VertexFit:
     ) -> dict[str, float]:
         """One step; returns the weighted value of each term."""
         vertices, blur = self.model.vertices(), _between(stage.blur, done)
-        alpha = crops.render(self.renderer, vertices, self.model.faces, batch, blur=blur, cull=self.cull)
+        rest = self.model.rest
+        alpha = crops.render(self.renderer, vertices, rest.faces, batch, blur=blur, cull=self.cull)
         weights = torch.tensor([self.views[i].weight for i in batch.tolist()], dtype=alpha.dtype, device=self.device)
-        objective = self.model.objective
-        terms = objective.silhouette(alpha, crops.masks_of(batch), weights)
-        terms |= objective.mesh(vertices, _between(stage.stiffness, done))
+        drawn = Drawn(rest, vertices, alpha, crops, batch, weights)
+        terms = self.model.objective.terms(drawn, _between(stage.stiffness, done))
         torch.stack(list(terms.values())).sum().backward()
         optimizer.step(_between(stage.rate, done))
         return {name: float(value.detach()) for name, value in terms.items()}

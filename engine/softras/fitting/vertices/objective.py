@@ -1,70 +1,35 @@
-"""The objective of a fit: the weighted sum of its terms for one topology."""
+"""What a fit of free vertices minimizes: the weighted sum of the losses of all terms for one mesh."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import NamedTuple
 
-import numpy as np
-import torch
 from torch import Tensor
 
-from ...geometry.smoothness import cotangents, edge_lengths, hinge_cosines
-from ...geometry.topology import Topology
-from . import terms
+from ..terms.table import TERMS
+from ..terms.term import Drawn, Loss, Rest
+
+
+class _Weighted(NamedTuple):
+    loss: Loss
+    weight: float
+    of_mesh: bool
 
 
 class Objective:
-    """Silhouette and mesh terms with their weights.
+    """The losses of the terms whose weights are not 0."""
 
-    In a refinement the smoothness terms see displacements, so that the artist's own creases cost nothing; in a
-    reconstruction, where the mesh is ours, they see the vertices themselves.
-    """
+    def __init__(self, rest: Rest, weights: dict[str, float]) -> None:
+        """rest: the mesh before the fit; weights: by name of the term."""
+        self._losses: dict[str, _Weighted] = {}
+        for name, term in TERMS.items():
+            weight = weights.get(name, 0.0)
+            if weight and term.loss is not None and (loss := term.loss(rest)) is not None:
+                self._losses[name] = _Weighted(loss, weight, term.of_mesh)
 
-    def __init__(
-        self,
-        rest: Tensor,
-        faces: np.ndarray,
-        weights: dict[str, float],
-        *,
-        keep_detail: bool,
-    ) -> None:
-        """rest: (V, 3) the mesh before the fit; weights: by name of the term."""
-        self.weights = {name: weight for name, weight in weights.items() if weight != 0}
-        self._rest, self._keep_detail = rest, keep_detail
-        self._topology = Topology(faces, rest.device)
-        self._faces = self._topology.faces
-        self._rest_cosines = hinge_cosines(rest, self._topology) if keep_detail else None
-        equilateral = torch.full((len(faces), 3), 3**-0.5, dtype=rest.dtype, device=rest.device)
-        self._cotangents = cotangents(rest, self._faces) if keep_detail else equilateral
-        lengths = edge_lengths(rest, self._topology.edges)
-        self.mean_edge = max(float(lengths.mean()), 1e-4) if len(lengths) else 1.0
-        self._lengths = (
-            lengths.clamp_min(0.1 * self.mean_edge) if keep_detail else torch.full_like(lengths, self.mean_edge)
-        )
-
-    def silhouette(self, alpha: Tensor, masks: Sequence[Tensor], view_weights: Tensor) -> dict[str, Tensor]:
-        """The silhouette terms times their weights, each the mean over the views by their weights (B,)."""
-        found = {}
-        for name, term in (("iou", terms.silhouette_iou_loss), ("squared", terms.silhouette_squared)):
-            if name in self.weights:
-                found[name] = (view_weights * term(alpha, masks)).sum() / len(view_weights)
-        return self._weighted(found)
-
-    def mesh(self, vertices: Tensor, stiffness: float = 1.0) -> dict[str, Tensor]:
-        """The mesh terms times their weights and the stiffness."""
-        moved = vertices - self._rest if self._keep_detail else vertices
-        found = {}
-        if "laplacian" in self.weights:
-            found["laplacian"] = terms.laplacian(moved, self._topology.laplacian, self.mean_edge)
-        if "bilaplacian" in self.weights:
-            found["bilaplacian"] = terms.bilaplacian(moved, self._topology.laplacian, self.mean_edge)
-        if "normal_consistency" in self.weights and len(self._topology.hinges):
-            found["normal_consistency"] = terms.normal_consistency(vertices, self._topology, self._rest_cosines)
-        if "distortion" in self.weights:
-            found["distortion"] = terms.distortion(vertices, self._faces, self._cotangents)
-        if "edge_length" in self.weights:
-            found["edge_length"] = terms.edge_length(vertices, self._topology, self._lengths)
-        return self._weighted(found, stiffness)
-
-    def _weighted(self, found: dict[str, Tensor], factor: float = 1.0) -> dict[str, Tensor]:
-        return {name: factor * self.weights[name] * value for name, value in found.items()}
+    def terms(self, drawn: Drawn, stiffness: float = 1.0) -> dict[str, Tensor]:
+        """Every loss times its weight, and those of the mesh alone times the stiffness too, by name."""
+        return {
+            name: (stiffness if of_mesh else 1.0) * weight * loss(drawn)
+            for name, (loss, weight, of_mesh) in self._losses.items()
+        }

@@ -1,0 +1,123 @@
+"""What the shape of a free mesh costs by itself: how rough, folded, sheared or stretched it has become.
+
+Lengths are in object sizes. Every term is a mean, so that its weight does not depend on the number of vertices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ...geometry.normals import corners
+from ...geometry.smoothness import cotangents, edge_lengths, hinge_cosines
+from ...geometry.topology import Topology
+from ...raster.sums import whole
+from .term import Loss, Rest, Term
+
+MAX_DISTORTION = 100.0  # The conformal energy of a face over its area counts as no more than this.
+EQUILATERAL = 3**-0.5  # cotangent of 60 degrees
+SHORTEST_AT_REST = 0.1  # mean edges; an edge that is shorter at rest counts as this long
+
+
+def laplacian(moved: Tensor, operator: Callable[[Tensor], Tensor], edge: float) -> Tensor:
+    """Mean squared distance of a vertex from the middle of its neighbours, in edge lengths.
+
+    mean |L x|^2 / edge^2 with the random-walk graph Laplacian L = I - D^-1 A (V, V) and x (V, 3): the vertices, or
+    their displacements, which keeps the mesh's own detail. Sorkine et al., "Laplacian surface editing", SGP 2004.
+    """
+    return _mean(operator(moved).square().sum(dim=1)) / edge**2
+
+
+def bilaplacian(moved: Tensor, operator: Callable[[Tensor], Tensor], edge: float) -> Tensor:
+    """Mean squared Laplacian of the Laplacian, in edge lengths: smooth bends cost little, noise costs much.
+
+    mean |L L x|^2 / edge^2; L and x as in `laplacian`. Kobbelt et al., "Interactive multi-resolution modeling",
+    SIGGRAPH 1998.
+    """
+    return _mean(operator(operator(moved)).square().sum(dim=1)) / edge**2
+
+
+def normal_consistency(vertices: Tensor, topology: Topology, rest: Tensor | None = None) -> Tensor:
+    """Mean of 1 - cos(angle between the normals) over the hinges; with `rest`, only what folds further costs.
+
+    Without rest, `softras.normal_consistency_loss`. With it mean max(0, cos(rest) - cos(angle)): the artist's creases
+    are free.
+
+    Args:
+        rest: (H,) cosines of the hinges at rest.
+    """
+    if rest is None:
+        return _mean(1 - hinge_cosines(vertices, topology))
+    return _mean((rest - hinge_cosines(vertices, topology)).clamp_min(0))
+
+
+def edge_length(vertices: Tensor, topology: Topology, lengths: Tensor) -> Tensor:
+    """Mean squared relative change of the edges' lengths.
+
+    mean ((|e| - l) / l)^2 over edges with wanted lengths l (E,). Wang et al., "Pixel2Mesh", ECCV 2018, has the same
+    with l = 0.
+    """
+    return _mean(((edge_lengths(vertices, topology.edges) - lengths) / lengths).square())
+
+
+def distortion(vertices: Tensor, faces: Tensor, cotangents: Tensor) -> Tensor:
+    """Mean of how much the faces are sheared: 0 where they keep their angles, up to 10^4 where one collapses.
+
+    mean (q - 1)^2 with q = s / A, where s = sum_i cot(theta_i) |e_i|^2 / 4 and A is the face's area: q is the conformal
+    energy of the map from the face at rest, 1 where it is a similarity and greater elsewhere (here: up to 100).
+    Hormann and Greiner, "MIPS: an efficient global parametrization method", 2000; Pinkall and Polthier, 1993.
+
+    Args:
+        cotangents: (F, 3) of the angles at rest, `softras.geometry.smoothness.cotangents`; edge i is the one from
+            corner i + 1 to i + 2.
+    """
+    a, b, c = corners(vertices, faces)
+    squares = torch.stack([(x - y).square().sum(dim=1) for x, y in ((c, b), (a, c), (b, a))], dim=1)
+    energy = (cotangents * squares).sum(dim=1) / 4
+    area = torch.linalg.cross(b - a, c - a).norm(dim=1) / 2
+    bounded = energy / (area + energy / MAX_DISTORTION).clamp_min(1e-15)
+    return _mean(torch.where(energy > 0, bounded - 1 / (1 + 1 / MAX_DISTORTION), 0).square())
+
+
+def _mean(values: Tensor) -> Tensor:
+    return whole(values) / len(values)
+
+
+def _laplacian(rest: Rest) -> Loss:
+    return lambda drawn: laplacian(drawn.moved, rest.topology.laplacian, rest.mean_edge)
+
+
+def _bilaplacian(rest: Rest) -> Loss:
+    return lambda drawn: bilaplacian(drawn.moved, rest.topology.laplacian, rest.mean_edge)
+
+
+def _normal_consistency(rest: Rest) -> Loss | None:
+    if not len(rest.topology.hinges):
+        return None
+    at_rest = hinge_cosines(rest.vertices, rest.topology) if rest.keep_detail else None
+    return lambda drawn: normal_consistency(drawn.vertices, rest.topology, at_rest)
+
+
+def _distortion(rest: Rest) -> Loss:
+    if rest.keep_detail:
+        angles = cotangents(rest.vertices, rest.faces)
+    else:
+        angles = torch.full((len(rest.faces), 3), EQUILATERAL, dtype=rest.vertices.dtype, device=rest.vertices.device)
+    return lambda drawn: distortion(drawn.vertices, rest.faces, angles)
+
+
+def _edge_length(rest: Rest) -> Loss:
+    if rest.keep_detail:
+        lengths = rest.edge_lengths.clamp_min(SHORTEST_AT_REST * rest.mean_edge)
+    else:
+        lengths = torch.full_like(rest.edge_lengths, rest.mean_edge)
+    return lambda drawn: edge_length(drawn.vertices, rest.topology, lengths)
+
+
+LAPLACIAN = Term(loss=_laplacian, of_mesh=True)
+BILAPLACIAN = Term({"refine": 0.03, "reconstruct": 0.2}, _bilaplacian, of_mesh=True)
+NORMAL_CONSISTENCY = Term({"refine": 1.5}, _normal_consistency, of_mesh=True)
+DISTORTION = Term({"refine": 0.035}, _distortion, of_mesh=True)
+EDGE_LENGTH = Term(loss=_edge_length, of_mesh=True)
