@@ -14,8 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from softras.raster.native import cuda, cuda_structures, driver, nvrtc
-from softras.raster.silhouettes import ops
+from softras.raster.native import backends, cuda, cuda_structures, driver, nvrtc
 
 HERE = Path(__file__).resolve().parent
 CSRC = HERE.parents[1] / "csrc"
@@ -25,7 +24,7 @@ FLAGS = (
 )
 
 
-_COMPUTE = ops.compute
+_COMPUTE = backends.compute
 
 
 class EmulatedGpu(cuda.Gpu):
@@ -85,15 +84,21 @@ def emulated(library: ctypes.CDLL, gpu: EmulatedGpu | None = None) -> Iterator[E
         patch.setattr(cuda, "WARPS", 1)
         patch.setattr(cuda, "gpu", lambda index: gpu)
         patch.setattr(cuda, "_index", lambda device: 0)
-        patch.setattr(ops, "compute", lambda name, *args, on_gpu=cuda, **_: getattr(on_gpu, name)(*args))
+        patch.setattr(backends, "compute", _on_the_emulator)
         yield gpu
+
+
+def _on_the_emulator(name: str, *args: object) -> object:
+    """A function of the CUDA backend, or of the CPU's where there are no kernels."""
+    renderer = name.partition("_")[0]
+    return getattr(backends.ON_GPU.get(renderer, backends.ON_CPU[renderer]), name)(*args)
 
 
 @contextmanager
 def native() -> Iterator[None]:
     """Within it, the rasterizer takes CPU tensors for what they are again."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ops, "compute", _COMPUTE)
+        patch.setattr(backends, "compute", _COMPUTE)
         yield
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from softras.raster.images import conorms, distributions, textures
 from softras.raster.images import ops as image_ops
-from softras.raster.silhouettes import ops
+from softras.raster.native import backends
 
 POWERS = {"hamacher": 0.4, "frank": 2.5, "yager": 1.6, "aczel_alsina": 1.4, "dombi": 1.3, "schweizer_sklar": -0.7}
 
@@ -45,10 +45,10 @@ class Picture:
         if self.mipmapped:
             given["texture"] = textures.mip_chain(given["texture"])
         scene = self.scene
-        computes = ops.computes
+        computes = backends.computes
         try:
             if defined:
-                ops.computes = lambda tensor: False
+                backends.computes = lambda *_: False
             return image_ops.images(
                 v,
                 scene.faces.to(v.device),
@@ -65,7 +65,7 @@ class Picture:
                 **self.settings,
             )
         finally:
-            ops.computes = computes
+            backends.computes = computes
 
 
 def picture_of(

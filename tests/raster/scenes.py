@@ -10,6 +10,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
+from softras.raster import arguments, scene
 from softras.raster.silhouettes import ops, reference
 
 
@@ -40,10 +41,13 @@ class Scene:
         return ops.silhouettes(v, self.faces.to(v.device), K, w, self.height, self.width, **modes)
 
     def define(self, inputs: list[Tensor]) -> Tensor:
+        return reference.silhouettes(self.packed(inputs), self.sigma)
+
+    def packed(self, inputs: list[Tensor]) -> scene.Scene:
+        """The tuple that operators draw, with such vertices, K and world_to_camera."""
         v, K, w = inputs
-        return reference.silhouettes(
-            v, self.faces, K, w, self.height, self.width, self.sigma, self.orthographic, self.near, self.cull
-        )
+        modes = self.orthographic, self.near, self.cull
+        return arguments.scene(v, self.faces.to(v.device), K, w, self.height, self.width, *modes)
 
     def settled(self, margin: float) -> Scene:
         """Without the faces of which rounding may decide how they count: about to be clipped, to be culled or to have

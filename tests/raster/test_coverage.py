@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from scenes import by_threads, same_bits, scenes
 
 import softras
-from softras.raster.coverage import ops, reference
+from softras.raster import arguments
+from softras.raster.coverage import reference
 from softras.raster.native import coverage_cpu as cpu
 from softras.raster.native.structures import Contour, Piece
 
@@ -52,12 +53,11 @@ def ball(subdivisions=2, dtype=torch.float32, views=1, size=48):
 def test_it_agrees_with_the_definition(scene):
     inputs = scene.inputs(torch.float64)
     vertices, K, world_to_camera = inputs
-    modes = scene.orthographic, scene.near, scene.cull
     found = softras.coverage(
         vertices, scene.faces, K, world_to_camera, scene.height, scene.width,
         orthographic=scene.orthographic, near=scene.near, cull=scene.cull,
     )  # fmt: skip
-    wanted = reference.coverage(vertices, scene.faces, K, world_to_camera, scene.height, scene.width, *modes)
+    wanted = reference.coverage(scene.packed(inputs))
     largest = max(1.0, float(extent_in_pixels(scene)))
     assert (found - wanted).abs().max() <= 10 * SHEAR * largest
 
@@ -74,11 +74,11 @@ def test_its_gradients_are_those_of_the_definition(scene, seed):
     none, and the sum of all differences is judged."""
     inputs = scene.inputs(torch.float64)
     vertices, K, world_to_camera = inputs
-    size, modes = (scene.height, scene.width), (scene.orthographic, scene.near, scene.cull)
+    size = scene.height, scene.width
     weights = torch.rand(len(K), *size, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-    keywords = dict(zip(("orthographic", "near", "cull"), modes, strict=True))
-    found = softras.coverage(vertices, scene.faces, K, world_to_camera, *size, **keywords)
-    wanted = reference.coverage(vertices, scene.faces, K, world_to_camera, *size, *modes)
+    modes = {"orthographic": scene.orthographic, "near": scene.near, "cull": scene.cull}
+    found = softras.coverage(vertices, scene.faces, K, world_to_camera, *size, **modes)
+    wanted = reference.coverage(scene.packed(inputs))
     ours = torch.autograd.grad((found * weights).sum(), inputs)
     theirs = torch.autograd.grad((wanted * weights).sum(), inputs)
     for mine, other in zip(ours, theirs, strict=True):
@@ -249,7 +249,7 @@ def test_nothing_covers_nothing(shape):
 
 def test_the_operator_passes_torchs_own_checks():
     vertices, faces, K, camera, height, width = ball(1, torch.float64, size=10)
-    args = ops._checked(vertices, faces, K, camera, height, width, None, 1e-3, False)
+    args = arguments.scene(vertices, faces, K, camera, height, width, None, 1e-3, False)
     args = tuple(
         x.clone().requires_grad_() if torch.is_tensor(x) and x.dtype == torch.float64 and x.dim() > 1 else x
         for x in args
@@ -308,9 +308,9 @@ def test_a_mesh_seen_from_inside_and_one_behind_the_camera():
 def test_memory_kept_for_the_backward_pass_is_given_back():
     """Without a gradient nothing is kept, and what is kept lies in tensors."""
     vertices, faces, K, camera, height, width = ball(2)
-    args = ops._checked(vertices, faces, K, camera, height, width, None, 1e-3, False)
-    alpha, kept = cpu.coverage(*args, keep=True)
-    assert cpu.coverage(*args, keep=False)[1] is None and torch.equal(alpha, cpu.coverage(*args, keep=False)[0])
+    scene = arguments.scene(vertices, faces, K, camera, height, width, None, 1e-3, False)
+    alpha, kept = cpu.coverage(scene, keep=True)
+    assert cpu.coverage(scene, keep=False)[1] is None and torch.equal(alpha, cpu.coverage(scene, keep=False)[0])
     contours, pieces = kept.counts.sum(0).tolist()
     assert len(kept.contours) == contours * ctypes.sizeof(Contour) and len(kept.pieces) == pieces * ctypes.sizeof(Piece)
 

@@ -19,8 +19,7 @@ from hypothesis import strategies as st
 from scenes import compare, scenes, small_scene
 
 from softras import doctor
-from softras.raster.native import cpu, cuda, cuda_structures, nvrtc
-from softras.raster.silhouettes import ops
+from softras.raster.native import backends, cpu, cuda, cuda_structures, nvrtc
 
 # ------------------------------------------------------------------------------------------------ compiling
 
@@ -362,9 +361,7 @@ def test_without_kernels_a_gpu_gets_the_cpus_results(broken, monkeypatch):
     seen = []
     monkeypatch.setattr(cpu, "silhouettes", lambda *args: seen.append(args) or NATIVE(*args))
     inputs = [x.detach() for x in scene.inputs(torch.float32)]
-    alpha = ops._by_copies(
-        cpu.silhouettes, inputs[0], scene.faces, *inputs[1:], 18, 24, 1e-2, scene.orthographic, scene.near, False
-    )
+    alpha = backends.by_copies("silhouettes", scene.packed(inputs), scene.sigma)
     assert seen and torch.equal(alpha[0], expected[0])
 
 

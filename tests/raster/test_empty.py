@@ -7,6 +7,7 @@ import torch
 
 import softras
 from softras.raster.native import cpu, structures
+from softras.raster.scene import Scene, Tangents
 
 K, POSE = torch.tensor([[[8.0, 0, 4], [0, 8, 4], [0, 0, 1]]]), torch.eye(4)[None]
 MESH = torch.tensor([[-1.0, -1, 4], [1, -1, 5], [0, 1, 4]]), torch.tensor([[0, 1, 2]])
@@ -102,12 +103,11 @@ def test_numbers_that_overflow_write_nowhere_else():
         for height, width in ((4, 1), (64, 64), (33, 7), (200, 3), (8, 8)):
             lens = torch.tensor([[[float(width), 0, width / 2], [0, float(height), height / 2], [0, 0, 1]]])
             for unit in (1.0, 1e30):
-                scene = unit * vertices, faces, lens, POSE
-                alpha, left = cpu.silhouettes(*scene, height, width, sigma, flat, near, False)
-                cpu.silhouettes_backward(torch.ones_like(alpha), left, *scene, sigma, flat, near, False)
+                scene = Scene(unit * vertices, faces, lens, POSE, height, width, flat, near, False)
+                alpha, left = cpu.silhouettes(scene, sigma)
+                cpu.silhouettes_backward(scene, sigma, left, torch.ones_like(alpha))
                 pixels = torch.arange(0, alpha.numel(), 3)
-                moves = torch.ones(5, 3, 7), None, None
-                cpu.silhouettes_jacobian(left, pixels, *scene, sigma, flat, near, False, 7, *moves)
+                cpu.silhouettes_jacobian(scene, sigma, left, pixels, Tangents(torch.ones(5, 3, 7), None, None))
 
 
 def test_the_structures_are_as_large_as_they_are_known_here():

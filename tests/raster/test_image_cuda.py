@@ -13,8 +13,7 @@ from test_cuda import FEW, compiler, spills
 from test_images import LOOKS, MODES, error, gradients
 
 from softras.raster.images import ops as image_ops
-from softras.raster.native import image_cuda, nvrtc
-from softras.raster.silhouettes import ops
+from softras.raster.native import backends, image_cuda, nvrtc
 
 __all__ = ["compiler"]  # the fixture
 
@@ -165,10 +164,11 @@ def test_an_attribute_that_does_not_exist_is_not_read(row, device):
 @pytest.mark.parametrize("look", ["attributes", "uv+lit"])
 def test_opcheck(look, device, monkeypatch):
     picture, calls = picture_of(scene_of(), look=look), []
-    compute = image_ops._compute_images
-    monkeypatch.setattr(image_ops, "_compute_images", lambda *args: calls.append(args) or compute(*args))
+    compute = backends.compute
+    monkeypatch.setattr(backends, "compute", lambda *args: calls.append(args) or compute(*args))
     picture.render(picture.inputs(torch.float64, device))
-    leaves = [x.detach().requires_grad_(x.is_floating_point()) if isinstance(x, torch.Tensor) else x for x in calls[0]]
+    args = image_ops.render.flat(*calls[0][1:])
+    leaves = [x.detach().requires_grad_(x.is_floating_point()) if isinstance(x, torch.Tensor) else x for x in args]
     torch.library.opcheck(torch.ops.softras.images.default, tuple(leaves))
 
 
@@ -177,11 +177,7 @@ def test_without_kernels_a_gpu_gets_the_cpus_results(monkeypatch):
     picture, seen = picture_of(scene_of()), []
     inputs = picture.inputs(torch.float32)
     expected = gradients(picture, inputs)
-    monkeypatch.setattr(
-        ops,
-        "compute",
-        lambda name, *args, on_cpu, **_: seen.append(name) or ops._by_copies(getattr(on_cpu, name), *args),
-    )
+    monkeypatch.setattr(backends, "compute", lambda name, *args: seen.append(name) or backends.by_copies(name, *args))
     got = gradients(picture, inputs)
     assert seen == ["images", "images_backward"]
     for a, b in zip((*expected[0], *expected[1]), (*got[0], *got[1]), strict=True):

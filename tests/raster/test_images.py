@@ -11,6 +11,7 @@ import softras
 from softras.raster.images import conorms, distributions
 from softras.raster.images import ops as image_ops
 from softras.raster.images.textures import mip_chain
+from softras.raster.native import backends
 
 QUICK = settings(max_examples=40, suppress_health_check=list(HealthCheck))
 LOOKS = ["attributes", "surface", "surface+lit", "uv", "uv+lit"]
@@ -112,11 +113,11 @@ def test_any_number_of_threads_gives_the_same_bits(picture):
 @pytest.mark.parametrize("look", ["attributes", "uv+lit"])
 def test_opcheck(look, monkeypatch):
     picture, calls = picture_of(small_scene(), look=look), []
-    op = image_ops._images
-    monkeypatch.setattr(image_ops, "_images", lambda *args: calls.append(args) or op(*args))
-    monkeypatch.setattr(image_ops.ops, "dispatches", lambda tensor: True)
+    compute = backends.compute
+    monkeypatch.setattr(backends, "compute", lambda *args: calls.append(args) or compute(*args))
     picture.render(picture.inputs(torch.float64))
-    leaves = [x.detach().requires_grad_(x.requires_grad) if isinstance(x, torch.Tensor) else x for x in calls[0]]
+    args = image_ops.render.flat(*calls[0][1:])
+    leaves = [x.detach().requires_grad_(x.requires_grad) if isinstance(x, torch.Tensor) else x for x in args]
     torch.library.opcheck(torch.ops.softras.images.default, tuple(leaves))
 
 

@@ -13,7 +13,8 @@ from torch.autograd import forward_ad
 
 import softras
 from softras.raster.native import cpu, cuda
-from softras.raster.silhouettes import reference
+from softras.raster.scene import Tangents
+from softras.raster.silhouettes import ops, reference
 
 QUICK = settings(max_examples=25, suppress_health_check=list(HealthCheck))
 NAMES = ("vertices", "K", "world_to_camera")
@@ -38,9 +39,8 @@ def jacobian(
 
 def define(scene: Scene, pixels: Tensor, moves: list[Tensor]) -> Tensor:
     """The definition's rows in float64."""
-    v, K, w = (x.detach() for x in scene.inputs(torch.float64))
-    args = (v, scene.faces, K, w, scene.height, scene.width, scene.sigma, scene.orthographic, scene.near, scene.cull)
-    return reference.silhouettes_jacobian(pixels, args, moves[0].shape[-1], [x.double() for x in moves])
+    packed = scene.packed([x.detach() for x in scene.inputs(torch.float64)])
+    return reference.silhouettes_jacobian(packed, scene.sigma, pixels, Tangents(*(x.double() for x in moves)))
 
 
 def unhidden(scene: Scene, moves: list[Tensor]) -> float:
@@ -190,10 +190,8 @@ def test_where_the_forward_pass_stopped_early_nothing_moves(device):
     scene = small_scene()
     scene.faces = scene.faces.repeat(40, 1)
     got = jacobian(scene, tangents(scene, 2), torch.float32, device, low=-1, high=2)
-    v, K, w = (x.detach() for x in scene.inputs(torch.float32, device))
-    modes = (scene.sigma, scene.orthographic.to(device), scene.near.to(device), False)
-    size = (scene.height, scene.width)
-    transmittance = torch.ops.softras.silhouettes(v, scene.faces.to(device), K, w, *size, *modes)[1]
+    packed = scene.packed([x.detach() for x in scene.inputs(torch.float32, device)])
+    transmittance = ops.render(packed, scene.sigma)[1]
     opaque = transmittance.flatten() <= 1e-8
     assert opaque.any() and (got.rows[opaque] == 0).all()
 
@@ -269,9 +267,8 @@ def test_opcheck(dtype, moving, device):
     scene = small_scene()
     moves = [d.to(device, dtype) if k in moving else None for k, d in enumerate(tangents(scene, 3))]
     got = jacobian(scene, moves, dtype, device)
-    v, K, w = (x.detach() for x in scene.inputs(dtype, device))
-    modes = (scene.sigma, scene.orthographic.to(device), scene.near.to(device), False)
-    args = ((1 - got.alpha), got.pixels, v, scene.faces.to(device), K, w, *modes, 3, *moves)
+    packed = scene.packed([x.detach() for x in scene.inputs(dtype, device)])
+    args = tuple(ops.render_jacobian.flat(packed, scene.sigma, 1 - got.alpha, got.pixels, Tangents(*moves)))
     tests = ("test_schema", "test_faketensor", "test_autograd_registration")
     if device == "cpu":
         tests += ("test_aot_dispatch_dynamic",)  # which wants the same bits from run to run
@@ -287,7 +284,7 @@ def test_on_a_gpu_many_views_go_in_parts(shared, library, monkeypatch):
     moves = tangents(scene, 3)
     expected = jacobian(scene, moves)
     with emulation.emulated(library):
-        monkeypatch.setattr(cuda.Scene, "parts", lambda *_: iter([slice(0, 2), slice(2, 4), slice(4, 5)]))
+        monkeypatch.setattr(cuda.Launcher, "parts", lambda *_: iter([slice(0, 2), slice(2, 4), slice(4, 5)]))
         got = jacobian(scene, moves)
     assert torch.equal(got.pixels, expected.pixels) and torch.allclose(got.rows, expected.rows, atol=1e-9)
 

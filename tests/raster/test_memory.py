@@ -58,7 +58,7 @@ def test_what_is_kept_has_a_limit():
     """A call that needs 400 MB leaves no more than 64 behind, and so do many of all sizes."""
     code = """
 import ctypes, torch
-from softras.raster import image_ops
+from softras.raster.images import ops as image_ops
 v = torch.tensor([[-9., -9, 2], [9, -9, 2], [0, 12, 2]]); f = torch.tensor([[0, 1, 2]])
 K = torch.tensor([[[256., 0, 256], [0, 256, 256], [0, 0, 1]]]); w = torch.eye(4)[None]
 def kept():
@@ -82,7 +82,8 @@ def grown_by(faces, draw):
     """Bytes that a process's memory grows by to draw so many faces that all cover a 512² image."""
     code = f"""
 import resource, torch
-from softras.raster import image_ops, ops
+from softras.raster.images import ops as image_ops
+from softras.raster.silhouettes import ops
 n = {faces}
 v = torch.rand(3 * n, 3) * 0.1 + torch.tensor([[-9., -9, 2], [9, -9, 2], [0, 12, 2]]).repeat(n, 1)
 f = torch.arange(3 * n).reshape(n, 3)

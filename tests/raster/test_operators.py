@@ -6,48 +6,44 @@ from image_scenes import picture_of
 from scenes import small_scene
 
 from softras.raster.coverage import ops as coverage_ops
-from softras.raster.images import ops as image_ops
-from softras.raster.silhouettes import jacobian
+from softras.raster.native import backends
+from softras.raster.silhouettes import ops as silhouette_ops
 
 SCENE = small_scene()
 OPS = torch.ops.softras
-assert jacobian and coverage_ops  # whose imports make their operators
+assert silhouette_ops and coverage_ops  # whose imports make their operators
 
 
 def silhouettes():
-    v, k, w = (x.detach() for x in SCENE.inputs(torch.float32))
-    modes = 1e-2, SCENE.orthographic, SCENE.near, False
-    args = v, SCENE.faces, k, w, SCENE.height, SCENE.width, *modes
+    scene = SCENE.packed([x.detach() for x in SCENE.inputs(torch.float32)])
+    args = *scene, 1e-2
     alpha, left = OPS.silhouettes(*args)
-    pixels, moves = torch.arange(0, alpha.numel(), 5), torch.ones(*v.shape, 3)
-    inputs = v, SCENE.faces, k, w, *modes
+    pixels, moves = torch.arange(0, alpha.numel(), 5), torch.ones(*scene.vertices.shape, 3)
     return {
         OPS.silhouettes: args,
-        OPS.silhouettes_backward: (torch.ones_like(alpha), left, *inputs),
-        OPS.silhouettes_jacobian: (left, pixels, *inputs, 3, moves, None, None),
+        OPS.silhouettes_backward: (*args, left, torch.ones_like(alpha)),
+        OPS.silhouettes_jacobian: (*args, left, pixels, moves, None, None),
     }
 
 
 def coverage():
-    v, k, w = (x.detach() for x in SCENE.inputs(torch.float32))
-    modes = SCENE.orthographic, SCENE.near, False
-    args = v, SCENE.faces, k, w, SCENE.height, SCENE.width, *modes
-    alpha = OPS.coverage(*args)
-    return {OPS.coverage: args, OPS.coverage_backward: (torch.ones_like(alpha), *args[:4], *modes)}
+    scene = SCENE.packed([x.detach() for x in SCENE.inputs(torch.float32)])
+    alpha = OPS.coverage(*scene)
+    return {OPS.coverage: scene, OPS.coverage_backward: (*scene, torch.ones_like(alpha))}
 
 
 def images(look):
     """The arguments of the operators as `images` gives them."""
-    calls, op = [], image_ops._images
+    calls, compute = [], backends.compute
     picture = picture_of(small_scene(), look=look)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(image_ops, "_images", lambda *args: calls.append(args) or op(*args))
-        patch.setattr(image_ops.ops, "dispatches", lambda tensor: True)
+        patch.setattr(backends, "compute", lambda *args: calls.append(args) or compute(*args))
         picture.render([x.detach() for x in picture.inputs(torch.float32)])
-    (args,) = calls
-    alpha, image, _, state, depth, weight = op(*args)
-    saved = torch.ones_like(alpha), torch.ones_like(image), image, state, depth, weight
-    return {OPS.images: args, OPS.images_backward: (*saved, *args[:4], *args[6:])}
+    ((_, scene, appearance),) = calls
+    args = [list(x) if isinstance(x, tuple) else x for x in (*scene, *appearance)]
+    alpha, image, _, state, depth, weight = OPS.images(*args)
+    saved = image, state, depth, weight, torch.ones_like(alpha), torch.ones_like(image)
+    return {OPS.images: args, OPS.images_backward: (*args, *saved)}
 
 
 def wrong(value):
@@ -67,10 +63,34 @@ def wrong(value):
 FREE = ("faces", "near", "pixels")  # there may be fewer of these, and near may be of another type
 
 
-@pytest.mark.parametrize("look", ["silhouettes", "coverage", "attributes", "surface+lit", "uv+lit"])
+LOOKS = ["silhouettes", "coverage", "attributes", "surface+lit", "uv+lit"]
+
+
+def calls_of(look):
+    """Every operator of a renderer with arguments that it takes."""
+    return {"silhouettes": silhouettes, "coverage": coverage}.get(look, lambda: images(look))()
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_operands_need_not_be_dense(look):
+    """Numbers with others between them in memory are read as the same numbers close together."""
+    for op, args in calls_of(look).items():
+        expected = op(*args)
+        got = op(*[apart(x) if isinstance(x, torch.Tensor) else x for x in args])
+        for one, other in zip(*[x if isinstance(x, tuple) else (x,) for x in (got, expected)], strict=True):
+            assert torch.equal(one, other), op
+
+
+def apart(tensor):
+    """The same numbers with others between them."""
+    wide = torch.ones(*tensor.shape, 2, dtype=tensor.dtype)
+    wide[..., 0] = tensor
+    return wide[..., 0]
+
+
+@pytest.mark.parametrize("look", LOOKS)
 def test_operands_that_do_not_fit_are_refused(look):
-    calls = {"silhouettes": silhouettes, "coverage": coverage}.get(look, lambda: images(look))()
-    for op, args in calls.items():
+    for op, args in calls_of(look).items():
         op(*args)
         for place, argument in enumerate(op.default._schema.arguments):
             value = args[place]

@@ -73,20 +73,8 @@ def test_gradcheck_with_vertices_of_each_view(where, device):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_opcheck(dtype, device):
     scene = small_scene()
-    vertices, K, matrix = scene.inputs(dtype, device)
-    args = (
-        vertices,
-        scene.faces.to(device),
-        K,
-        matrix,
-        scene.height,
-        scene.width,
-        scene.sigma,
-        scene.orthographic.to(device),
-        scene.near.to(device),
-        False,
-    )
-    torch.library.opcheck(torch.ops.softras.silhouettes.default, args)
+    args = ops.render.flat(scene.packed(scene.inputs(dtype, device)), scene.sigma)
+    torch.library.opcheck(torch.ops.softras.silhouettes.default, tuple(args))
 
 
 def test_torch_compile_gives_the_same(device):

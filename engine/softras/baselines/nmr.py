@@ -12,6 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..raster import arguments
 from .zbuffer import HardImages, zbuffer
 
 EPSILON = 1e-4  # NDC: a distance from an edge is longer by this, so that none is 0
@@ -47,16 +48,16 @@ def nmr(
     Raises:
         ValueError: as :func:`softras.images`.
     """
+    scene = arguments.scene(vertices, faces, K, world_to_camera, height, width, orthographic, near, False)
     if anti_aliasing:
-        finer = K * torch.tensor([2.0, 2.0, 1.0], dtype=K.dtype, device=K.device)[:, None]
-        found = nmr(
-            vertices, faces, finer, world_to_camera, 2 * height, 2 * width, attributes=attributes,
-            background=background, anti_aliasing=False, near=near, far=far, orthographic=orthographic,
-        )  # fmt: skip
-        return HardImages(*(x.unflatten(-1, (-1, 2)).unflatten(-3, (-1, 2)).mean((-1, -3)) for x in found))
-    seen = zbuffer(vertices, faces, K, world_to_camera, height, width, attributes, background, near, far, orthographic)
-    layers = _Pull.apply(seen.pixels, seen.layers, faces, seen.nearest)
-    return HardImages(layers[:, 0], layers[:, 1:])
+        finer = scene.K * torch.tensor([2.0, 2.0, 1.0], dtype=K.dtype, device=K.device)[:, None]
+        scene = scene._replace(K=finer, height=2 * scene.height, width=2 * scene.width)
+    buffer = zbuffer(scene, attributes, background, far)
+    layers = _Pull.apply(buffer.pixels, buffer.layers, faces, buffer.nearest)
+    found = HardImages(layers[:, 0], layers[:, 1:])
+    if not anti_aliasing:
+        return found
+    return HardImages(*(x.unflatten(-1, (-1, 2)).unflatten(-3, (-1, 2)).mean((-1, -3)) for x in found))
 
 
 class _Pull(torch.autograd.Function):

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..raster import arguments
 from ..raster.coverage.topology import EdgeTopology
 from .zbuffer import HardImages, ZBuffer, screen_barycentrics, zbuffer
 
@@ -37,18 +38,19 @@ def opendr(
 
     Arguments and errors as :func:`softras.baselines.nmr`.
     """
-    seen = zbuffer(vertices, faces, K, world_to_camera, height, width, attributes, background, near, far, orthographic)
+    scene = arguments.scene(vertices, faces, K, world_to_camera, height, width, orthographic, near, False)
+    buffer = zbuffer(scene, attributes, background, far)
     layers = []
     for n in range(len(K)):
         colours = None if attributes is None else attributes if attributes.dim() == 2 else attributes[n]
-        layers.append(_view(seen, n, vertices, faces, colours))
-    drawn = torch.stack(layers) if layers else seen.layers
+        layers.append(_view(buffer, n, colours))
+    drawn = torch.stack(layers) if layers else buffer.layers
     return HardImages(drawn[:, 0], drawn[:, 1:])
 
 
-def _view(seen: ZBuffer, n: int, vertices: Tensor, faces: Tensor, attributes: Tensor | None) -> Tensor:
+def _view(buffer: ZBuffer, n: int, attributes: Tensor | None) -> Tensor:
     """(1 + C, H, W) alpha and image of one view."""
-    pixels, layers, nearest = seen.pixels[n], seen.layers[n], seen.nearest[n]
+    faces, pixels, layers, nearest = buffer.scene.faces, buffer.pixels[n], buffer.layers[n], buffer.nearest[n]
     at = pixels.detach()
     # The three vertices that each pixel slides with, and their shares.
     rows, columns = (nearest >= 0).nonzero(as_tuple=True)
@@ -56,7 +58,7 @@ def _view(seen: ZBuffer, n: int, vertices: Tensor, faces: Tensor, attributes: Te
     centres = torch.stack([columns, rows], 1) + 0.5
     shares = screen_barycentrics(at[owners], centres.to(at.dtype))
     border = torch.zeros_like(nearest, dtype=torch.bool)
-    line = _silhouette_lines(seen, n, vertices, faces)
+    line = _silhouette_lines(buffer, n)
     if len(line[0]):
         y, x, start, end, t = line
         border[y, x] = True
@@ -77,9 +79,10 @@ def _put(layers: Tensor, y: Tensor, x: Tensor, values: Tensor) -> Tensor:
     return layers.flatten(1).index_copy(1, y * width + x, values).view(-1, height, width)
 
 
-def _silhouette_lines(seen: ZBuffer, n: int, vertices: Tensor, faces: Tensor) -> tuple[Tensor, ...]:
+def _silhouette_lines(buffer: ZBuffer, n: int) -> tuple[Tensor, ...]:
     """Pixels (rows, columns) under silhouette edges, each once; their edge's vertices; how far along it they lie."""
-    at, depth, nearest = seen.pixels[n].detach(), seen.depth[n], seen.nearest[n]
+    at, depth, nearest = buffer.pixels[n].detach(), buffer.depth[n], buffer.nearest[n]
+    vertices, faces = buffer.scene.vertices, buffer.scene.faces
     height, width = nearest.shape
     topology = EdgeTopology.of(faces.cpu(), (vertices if vertices.dim() == 2 else vertices[n]).cpu())
     a, b, c = at[faces.long()].unbind(1)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..raster.images.ops import images
+from ..raster.scene import Scene
 from ..raster.silhouettes import reference
 
 
@@ -19,35 +20,25 @@ class HardImages(NamedTuple):
 
 
 class ZBuffer(NamedTuple):
-    """The nearest faces of N views, and where the vertices are in them.
+    """The nearest faces of a scene's N views, and where the vertices are in them.
 
     pixels: (N, V, 2), differentiable to vertices and cameras; (0, 0) is the image's top left corner. depth: (N, V).
     nearest: (N, H, W) int, -1 for none. layers: (N, 1 + C, H, W) alpha and image, without a gradient to the geometry.
     """
 
+    scene: Scene
     pixels: Tensor
     depth: Tensor
     nearest: Tensor
     layers: Tensor
 
 
-def zbuffer(
-    vertices: Tensor,
-    faces: Tensor,
-    K: Tensor,
-    world_to_camera: Tensor,
-    height: int,
-    width: int,
-    attributes: Tensor | None,
-    background: float,
-    near: Tensor | float,
-    far: Tensor | float,
-    orthographic: Tensor | None,
-) -> ZBuffer:
-    """Arguments as in :func:`softras.images`; attributes (V, C) or (N, V, C) of the vertices, or None."""
+def zbuffer(scene: Scene, attributes: Tensor | None, background: float, far: Tensor | float) -> ZBuffer:
+    """The z-buffer of a scene. attributes: (V, C) or (N, V, C) of the vertices, or None; the rest as in `images`."""
+    vertices, K, world_to_camera = scene.vertices, scene.K, scene.world_to_camera
     rendering = images(
-        vertices.detach(), faces, K.detach(), world_to_camera.detach(), height, width,
-        attributes=attributes, background=background, near=near, far=far, orthographic=orthographic,
+        vertices.detach(), scene.faces, K.detach(), world_to_camera.detach(), scene.height, scene.width,
+        attributes=attributes, background=background, near=scene.near, far=far, orthographic=scene.orthographic,
         distance="hard", colour="hard", nearest=True,
     )  # fmt: skip
     nearest = rendering.nearest
@@ -55,10 +46,10 @@ def zbuffer(
     alpha = (nearest >= 0).to(vertices.dtype)
     sets = vertices.expand(len(K), *vertices.shape[-2:])
     camera = sets @ world_to_camera[:, :3, :3].transpose(1, 2) + world_to_camera[:, None, :3, 3]
-    flat = [bool(x) for x in orthographic] if orthographic is not None else [False] * len(K)
-    pixels = torch.stack([reference.project(camera[n], K[n], flat[n]) for n in range(len(K))])
+    orthographic = scene.orthographic.tolist()
+    pixels = torch.stack([reference.project(camera[n], K[n], orthographic[n]) for n in range(len(K))])
     layers = torch.cat([alpha[:, None], rendering.image], dim=1) if attributes is not None else alpha[:, None]
-    return ZBuffer(pixels, camera[..., 2].detach(), nearest.long(), layers)
+    return ZBuffer(scene, pixels, camera[..., 2].detach(), nearest.long(), layers)
 
 
 def screen_barycentrics(corners: Tensor, points: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from ..errors import InputError
 from ..mesh import Mesh
 from ..tensors import as_tensor
 from . import transforms
+from .scene import Scene, Tangents
 
 SIGMA = (1e-20, 1e10)  # between these no number of the kernels overflows, in float32 either
 LONGEST_SIDE = 1 << 20  # pixels; float32 counts them exactly, and the pixels in front of them
@@ -25,15 +26,14 @@ def scene(
     world_to_camera: Tensor,
     height: int,
     width: int,
-    sigma: float,
     orthographic: Tensor | bool | None,
     near: Tensor | float,
     cull: bool,
-) -> tuple:
-    """The arguments of `silhouettes` checked and with their defaults, as the operators take them."""
+) -> Scene:
+    """The arguments of a public function as a scene: checked, with their defaults, on the vertices' device."""
     n = mesh_in_cameras(vertices, faces, K, world_to_camera)
     height, width = (checks.whole(name, x, 1, LONGEST_SIDE) for name, x in (("height", height), ("width", width)))
-    sigma, cull = number("sigma", sigma, *SIGMA), checks.flag("cull", cull)
+    cull = checks.flag("cull", cull)
     device = vertices.device
     if orthographic is None or isinstance(orthographic, bool):
         orthographic = torch.full((n,), bool(orthographic), dtype=torch.bool, device=device)
@@ -42,18 +42,40 @@ def scene(
         raise InputError(f"orthographic must have shape ({n},), not {tuple(orthographic.shape)}")
     near = plane("near", near, n)
     check_near(near, orthographic)
-    return (
-        vertices,
-        faces,
-        K,
-        world_to_camera,
-        height,
-        width,
-        sigma,
-        orthographic.to(device, torch.bool),
-        near.to(device),
-        cull,
-    )
+    orthographic, near = orthographic.to(device, torch.bool), near.to(device)
+    return Scene(vertices, faces, K, world_to_camera, height, width, orthographic, near, cull)
+
+
+def tangents(scene: Scene, d_vertices: Any, d_K: Any, d_world_to_camera: Any) -> Tangents:
+    """The derivatives of a scene by P parameters, checked and detached."""
+    given = {"d_vertices": d_vertices, "d_K": d_K, "d_world_to_camera": d_world_to_camera}
+    found = Tangents(*(None if x is None else tensor(name, x).detach() for name, x in given.items()))
+    parameters = next((x.shape[-1] for x in found if x is not None and x.dim()), None)
+    if parameters is None:
+        raise InputError("give d_vertices, d_K or d_world_to_camera: without them nothing has a derivative")
+    moving = (scene.vertices, scene.K, scene.world_to_camera)
+    for name, value, of in zip(found._fields, found, moving, strict=True):
+        if value is None:
+            continue
+        if value.shape != (*of.shape, parameters):
+            expected = f"({', '.join(map(str, of.shape))}, {parameters})"
+            raise InputError(f"{name} must have shape {expected}, not {tuple(value.shape)}")
+        if value.dtype != of.dtype:
+            raise InputError(f"{name} is {value.dtype} but vertices are {of.dtype}")
+        if value.device != of.device:
+            raise InputError(f"{name} must be on the device of vertices")
+    return found
+
+
+def check_values(scene: Scene) -> None:
+    """Refuse what the native kernels refuse on their way: numbers that are not finite, and indices out of range."""
+    moving = {"vertices": scene.vertices, "K": scene.K, "world_to_camera": scene.world_to_camera}
+    for name, value in moving.items():
+        if not torch.isfinite(value).all():
+            raise ValueError(f"{name} holds NaN or infinite numbers")
+    faces, count = scene.faces, scene.vertices.shape[-2]
+    if faces.numel() and (int(faces.min()) < 0 or int(faces.max()) >= count):
+        raise ValueError(f"faces name vertices outside 0..{count - 1}")
 
 
 def number(name: str, value: Any, low: float, high: float, *, above: bool = False) -> float:
@@ -74,14 +96,14 @@ def plane(name: str, depth: Tensor | float, n: int) -> Tensor:
     depths = as_tensor(name, depth, torch.float64)
     if tuple(depths.shape) not in ((), (1,), (n,)):
         raise InputError(f"{name} must be one number or have shape ({n},), not {tuple(depths.shape)}")
-    if readable(depths) and not (depths.abs() <= checks.LARGEST).all():
+    if readable(depths) and not all(abs(x) <= checks.LARGEST for x in depths.reshape(-1).tolist()):
         raise InputError(f"{name} must be finite and at most {checks.LARGEST:g}")
     return depths.expand(n)
 
 
 def check_near(near: Tensor, orthographic: Tensor) -> None:
     """Refuse a perspective camera's near plane that is not in front of it, if that can be looked at."""
-    if readable(near) and not near.gt(0).all() and not (near.gt(0) | orthographic.cpu()).all():
+    if readable(near) and not all(x > 0 for x in near.tolist()) and not (near.gt(0) | orthographic.cpu()).all():
         raise InputError("near must be positive, unless a camera is orthographic")
 
 

@@ -11,7 +11,9 @@ from .. import checks
 from ..errors import InputError
 from . import arguments
 from .images import conorms, distributions, textures
+from .images.appearance import Appearance, Drawn
 from .images.modes import DISTANCES, Choices, Numbers
+from .scene import Scene
 
 
 def fitting(name: str, tensor: Tensor, shape: Sequence[int], like: Tensor, dtype: torch.dtype | None = None) -> None:
@@ -24,13 +26,6 @@ def fitting(name: str, tensor: Tensor, shape: Sequence[int], like: Tensor, dtype
         )
 
 
-def sized(name: str, tensor: Tensor, n: int) -> tuple[int, int]:
-    """H and W of a tensor (N, H, W)."""
-    if tensor.dim() != 3 or len(tensor) != n:
-        raise InputError(f"{name} must have shape ({n}, H, W), not {tuple(tensor.shape)}")
-    return tensor.shape[1], tensor.shape[2]
-
-
 def check_pixels(pixels: Tensor, count: int) -> None:
     """Places among so many pixels, ascending."""
     fitting("pixels", pixels, (pixels.numel(),), pixels, torch.int64)
@@ -40,72 +35,55 @@ def check_pixels(pixels: Tensor, count: int) -> None:
         raise InputError(f"pixels must ascend from 0 to at most {count - 1}")
 
 
-def check_images(
-    scene: tuple,
-    far: Tensor,
-    look: tuple[Tensor, Tensor, Tensor, Tensor, Tensor],
-    numbers: Sequence[float],
-    choices: Sequence[int],
-) -> None:
-    """scene: as `arguments.scene` gives it; look: attributes, their faces, background, texels and face levels."""
-    vertices, faces, K = scene[:3]
-    attributes, attribute_faces, background, texels, face_levels = look
-    if len(numbers) != len(Numbers._fields) or len(choices) != len(Choices._fields):
+def appearance(scene: Scene, given: Appearance) -> Appearance:
+    """The appearance checked, with its numbers and choices by name, of which PyTorch makes lists."""
+    if len(given.numbers) != len(Numbers._fields) or len(given.choices) != len(Choices._fields):
         raise InputError(
             f"numbers must be {len(Numbers._fields)} and choices {len(Choices._fields)}; see raster/images/modes.py"
         )
-    number, c, n = Numbers(*numbers), Choices(*choices), len(K)
-    for name, value in number._asdict().items():
-        least = {"gamma": 1e-7, "radius": 0.0}.get(name, -checks.LARGEST)
-        checks.number(name, value, least)
+    numbers, c, n = Numbers(*given.numbers), Choices(*given.choices), len(scene.K)
+    for name, value in numbers._asdict().items():
+        low, high = arguments.SIGMA if name == "sigma" else (-checks.LARGEST, checks.LARGEST)
+        checks.number(name, value, {"gamma": 1e-7, "radius": 0.0}.get(name, low), high)
     most = {
         "distance": len(DISTANCES) - 1,
         "distribution": len(distributions.DISTRIBUTIONS) - 1,
         "conorm": len(conorms.CONORMS) - 1,
-        "texture": 2,
+        "texture": textures.CHAIN,
         "wrap": len(textures.WRAPS) - 1,
     } | dict.fromkeys(("plain", "squared", "lit", "shared_texels", "wants_nearest", "wants_texels"), 1)
     for name, value in c._asdict().items():
         checks.whole(name, value, 0, most.get(name, 1 << 24))
-    fitting("far", far, (n,), vertices, torch.float64)
+    vertices, faces, attributes, texels = scene.vertices, scene.faces, given.attributes, given.texels
+    fitting("far", given.far, (n,), vertices, torch.float64)
     width = attributes.shape[-1] if attributes.dim() in (2, 3) else -1
-    used = (2 if c.texture == 2 else 0) + (c.texture_channels if c.lit else 0)
+    used = (2 if c.texture == textures.CHAIN else 0) + (c.texture_channels if c.lit else 0)
     shown = c.texture_channels if c.texture else 0
     if width < used or c.channels != shown + width - used or (c.lit and not c.texture):
         raise InputError(f"attributes of shape {tuple(attributes.shape)} do not make {c.channels} channels")
     per_view = () if attributes.dim() == 2 else (n,)
     fitting("attributes", attributes, (*per_view, attributes.shape[-2], width), vertices)
-    fitting("attribute_faces", attribute_faces, faces.shape, faces)
-    fitting("background", background, (n, c.channels), vertices)
-    if c.texture == 1:
+    fitting("attribute_faces", given.attribute_faces, faces.shape, faces)
+    fitting("background", given.background, (n, c.channels), vertices)
+    if c.texture == textures.SURFACE:
         of_view = () if c.shared_texels else (n,)
         fitting("texels", texels, (*of_view, len(faces), c.resolution**2, c.texture_channels), vertices)
-    if c.texture == 2:
+    elif c.texture == textures.CHAIN:
         textures.MipChain(texels, c.texture_height, c.texture_width, c.levels).check()
         fitting("texels", texels, (len(texels), c.texture_channels), vertices)
-        fitting("face_levels", face_levels, (n, len(faces)), vertices)
         if not c.shared_texels:
             raise InputError("a mip chain is shared by all views; shared_texels must be 1")
-    if not c.texture:
+    else:
         fitting("texels", texels, (0,), vertices)
-    if c.texture != 2:
-        fitting("face_levels", face_levels, (0,), vertices)
+    fitting("face_levels", given.face_levels, (n, len(faces)) if c.texture == textures.CHAIN else (0,), vertices)
+    return given._replace(numbers=numbers, choices=c)
 
 
-def check_saved(
-    scene: tuple,
-    grad_alpha: Tensor,
-    grad_image: Tensor,
-    image: Tensor,
-    state: Tensor,
-    depth: Tensor,
-    weight: Tensor,
-    choices: Sequence[int],
-) -> None:
+def check_drawn(scene: Scene, appearance: Appearance, drawn: Drawn, grad_alpha: Tensor, grad_image: Tensor) -> None:
     """What the forward pass of images left for the backward pass, and the gradients that come in."""
-    vertices, c, size = scene[0], Choices(*choices), depth.shape
-    for name, tensor in (("grad_alpha", grad_alpha), ("depth", depth), ("weight", weight)):
-        fitting(name, tensor, size, vertices)
-    fitting("state", state, size, vertices, vertices.dtype if c.plain else torch.float64)
-    for name, tensor in (("grad_image", grad_image), ("image", image)):
-        fitting(name, tensor, (size[0], c.channels, *size[1:]), vertices)
+    vertices, c, (n, height, width) = scene.vertices, appearance.choices, scene.size
+    for name, tensor in (("grad_alpha", grad_alpha), ("depth", drawn.depth), ("weight", drawn.weight)):
+        fitting(name, tensor, scene.size, vertices)
+    fitting("state", drawn.state, scene.size, vertices, vertices.dtype if c.plain else torch.float64)
+    for name, tensor in (("grad_image", grad_image), ("image", drawn.image)):
+        fitting(name, tensor, (n, c.channels, height, width), vertices)

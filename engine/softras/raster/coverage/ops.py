@@ -1,17 +1,15 @@
-"""Exact coverage as torch operators: `softras::coverage`, with autograd and fake kernels."""
+"""Exact coverage as operators of PyTorch: `softras::coverage` and its gradients, and its forward mode."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from .. import arguments, operands, transforms
-from ..native import coverage_cpu as cpu
-from ..silhouettes import ops
+from ..native import backends
+from ..operators import dispatches, operator
+from ..scene import Scene
 from ..silhouettes.jacobian import Jacobian
-from ..silhouettes.jacobian import _check as check_tangents
 from . import reference
 
 
@@ -47,14 +45,14 @@ def coverage(
     Raises:
         ValueError: as :func:`softras.silhouettes`.
     """
-    args = _checked(vertices, faces, K, world_to_camera, height, width, orthographic, near, cull)
-    if vertices.device.type == "cpu" and not cpu.cpu.available():
+    scene = arguments.scene(vertices, faces, K, world_to_camera, height, width, orthographic, near, cull)
+    if not backends.computes("coverage", vertices.device):
         transforms.refuse("rendering without the native library")
-        ops.check_values(vertices, faces, K, world_to_camera)
-        return reference.coverage(*args)
+        arguments.check_values(scene)
+        return reference.coverage(scene)
     if transforms.active():
-        return _Transformed.apply(*args)[0]
-    return _coverage(*args) if ops.dispatches(vertices) else _Eager.apply(*args)
+        return _Transformed.apply(*render.flat(scene))[0]
+    return render(scene) if dispatches(vertices) else _Eager.apply(*render.flat(scene))
 
 
 def coverage_jacobian(
@@ -82,29 +80,12 @@ def coverage_jacobian(
         ValueError: what `coverage` refuses, and derivatives of a wrong shape, dtype or device, or none at all.
     """
     transforms.refuse("softras.coverage_jacobian")
-    args = _checked(
-        vertices.detach(), faces, K.detach(), world_to_camera.detach(), height, width, orthographic, near, cull
-    )
-    tangents = [None if x is None else x.detach() for x in (d_vertices, d_K, d_world_to_camera)]
-    parameters = check_tangents(args, tangents)
-    alpha, kept = cpu.coverage(*_on_cpu(*args, True))
-    assert kept is not None
-    pixels, rows = cpu.coverage_jacobian(kept, *_on_cpu(*args, parameters, *tangents))
-    return Jacobian(*(x.to(vertices.device) for x in (alpha, pixels, rows)))
-
-
-def _checked(vertices, faces, K, world_to_camera, height, width, orthographic, near, cull) -> tuple:
-    v, f, k, w, h, wd, _, ortho, nears, culled = arguments.scene(
-        vertices, faces, K, world_to_camera, height, width, 1.0, orthographic, near, cull
-    )
-    return v, f, k, w, h, wd, ortho, nears, culled
-
-
-def _on_cpu(*inputs: Any) -> list[Any]:
-    """Copies on the CPU of what is elsewhere, without gradients."""
-    if inputs[0].device.type == "cpu" and not torch.is_grad_enabled():
-        return list(inputs)
-    return [x.detach().cpu() if isinstance(x, Tensor) else x for x in inputs]
+    arguments.mesh_in_cameras(vertices, faces, K, world_to_camera)
+    vertices, K, world_to_camera = vertices.detach(), K.detach(), world_to_camera.detach()
+    scene = arguments.scene(vertices, faces, K, world_to_camera, height, width, orthographic, near, cull)
+    tangents = arguments.tangents(scene, d_vertices, d_K, d_world_to_camera)
+    alpha, kept = backends.compute("coverage", scene, True)
+    return Jacobian(alpha, *backends.compute("coverage_jacobian", scene, kept, tangents))
 
 
 class _Eager(torch.autograd.Function):
@@ -112,19 +93,16 @@ class _Eager(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, *inputs):
-        keep = any(ctx.needs_input_grad)
-        alpha, ctx.kept = cpu.coverage(*_on_cpu(*inputs, keep))
-        vertices, faces, K, world_to_camera, _, _, orthographic, near, ctx.cull = inputs
-        ctx.save_for_backward(vertices, faces, K, world_to_camera, orthographic, near)
-        return alpha.to(vertices.device)
+        (scene,) = render.packed(inputs)
+        alpha, ctx.kept = backends.compute("coverage", scene, any(ctx.needs_input_grad))
+        render.save(ctx, inputs)
+        return alpha
 
     @staticmethod
     def backward(ctx, grad_alpha):
         if torch.is_grad_enabled() or transforms.active(grad_alpha):
-            return _gradients(ctx, grad_alpha)
-        grads = cpu.coverage_backward(grad_alpha.cpu(), ctx.kept, *_on_cpu(*ctx.saved_tensors, ctx.cull))
-        gv, gk, gw = (g.to(grad_alpha.device) for g in grads)
-        return gv, None, gk, gw, None, None, None, None, None
+            return _watched_gradients(ctx, grad_alpha)
+        return _gradients(ctx, lambda scene: backends.compute("coverage_backward", scene, ctx.kept, grad_alpha))
 
 
 class _Transformed(transforms.Transformable):
@@ -132,16 +110,17 @@ class _Transformed(transforms.Transformable):
 
     @staticmethod
     def forward(*inputs):
-        arguments.check_near(inputs[7], inputs[6])  # which under vmap had no one value before
-        return (_coverage(*inputs),)
+        (scene,) = render.packed(inputs)
+        arguments.check_near(scene.near, scene.orthographic)  # which under vmap had no one value before
+        return (render(scene),)
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        _save(ctx, inputs, output)
+        render.save(ctx, inputs)
 
     @staticmethod
     def backward(ctx, grad_alpha):
-        return _gradients(ctx, grad_alpha)
+        return _watched_gradients(ctx, grad_alpha)
 
     @staticmethod
     def jvp(ctx, *tangents):
@@ -149,77 +128,54 @@ class _Transformed(transforms.Transformable):
 
 
 class _Gradients(transforms.Derivative):
+    """The gradients where somebody may transform them or differentiate them again."""
+
     operator = "softras.coverage"
 
     @staticmethod
     def forward(*inputs):
-        return _coverage_backward(*inputs)
+        return render_backward(*render_backward.packed(inputs))
 
 
-def _gradients(ctx, grad_alpha):
-    """The gradients where somebody may transform them or differentiate them again."""
-    gv, gk, gw = _Gradients.apply(grad_alpha, *ctx.saved_tensors, ctx.cull)
-    return gv, None, gk, gw, None, None, None, None, None
+@operator("softras::coverage")
+def render(scene: Scene) -> Tensor:
+    """(N, H, W)."""
+    return backends.compute("coverage", arguments.scene(*scene), False)[0]
 
 
-@torch.library.custom_op("softras::coverage", mutates_args=())
-def _coverage(
-    vertices: Tensor,
-    faces: Tensor,
-    K: Tensor,
-    world_to_camera: Tensor,
-    height: int,
-    width: int,
-    orthographic: Tensor,
-    near: Tensor,
-    cull: bool,
-) -> Tensor:
-    inputs = _checked(vertices, faces, K, world_to_camera, height, width, orthographic, near, cull)
-    return cpu.coverage(*_on_cpu(*inputs, False))[0].to(vertices.device)
+@render.fake
+def _(scene):
+    return scene.vertices.new_empty(scene.size)
 
 
-@_coverage.register_fake
-def _(vertices, faces, K, world_to_camera, height, width, orthographic, near, cull):
-    return vertices.new_empty(K.shape[0], height, width)
+@operator("softras::coverage_backward")
+def render_backward(scene: Scene, grad_alpha: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients to vertices, K and world_to_camera."""
+    scene = arguments.scene(*scene)
+    operands.fitting("grad_alpha", grad_alpha, scene.size, scene.vertices)
+    _, kept = backends.compute("coverage", scene, True)
+    return backends.compute("coverage_backward", scene, kept, grad_alpha)
 
 
-@torch.library.custom_op("softras::coverage_backward", mutates_args=())
-def _coverage_backward(
-    grad_alpha: Tensor,
-    vertices: Tensor,
-    faces: Tensor,
-    K: Tensor,
-    world_to_camera: Tensor,
-    orthographic: Tensor,
-    near: Tensor,
-    cull: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    size = operands.sized("grad_alpha", grad_alpha, len(K))
-    inputs = _checked(vertices, faces, K, world_to_camera, *size, orthographic, near, cull)
-    operands.fitting("grad_alpha", grad_alpha, (len(K), *size), vertices)
-    _, kept = cpu.coverage(*_on_cpu(*inputs, True))
-    assert kept is not None
-    grads = cpu.coverage_backward(grad_alpha.detach().cpu(), kept, *_on_cpu(*inputs[:4], *inputs[6:]))
-    gv, gk, gw = (g.to(vertices.device) for g in grads)
-    return gv, gk, gw
+@render_backward.fake
+def _(scene, grad_alpha):
+    return scene.empty_gradients()
 
 
-@_coverage_backward.register_fake
-def _(grad_alpha, vertices, faces, K, world_to_camera, orthographic, near, cull):
-    return vertices.new_empty(vertices.shape), K.new_empty(K.shape), world_to_camera.new_empty(world_to_camera.shape)
+def _gradients(ctx, backward):
+    (scene,), _ = render.saved(ctx)
+    gv, gk, gw = backward(scene)
+    return render.gradients(vertices=gv, K=gk, world_to_camera=gw)
 
 
-_coverage_backward.register_autograd(transforms.refuse_twice("softras.coverage"))
-
-
-def _save(ctx, inputs, output) -> None:
-    vertices, faces, K, world_to_camera, _, _, orthographic, near, ctx.cull = inputs
-    ctx.save_for_backward(vertices, faces, K, world_to_camera, orthographic, near)
+@torch.compiler.disable  # which would take the frames that transforms left to Python for ones of plain tensors
+def _watched_gradients(ctx, grad_alpha):
+    return _gradients(ctx, lambda scene: _Gradients.apply(*render_backward.flat(scene, grad_alpha)))
 
 
 def _backward(ctx, grad_alpha):
-    gv, gk, gw = _coverage_backward(grad_alpha, *ctx.saved_tensors, ctx.cull)
-    return gv, None, gk, gw, None, None, None, None, None
+    return _gradients(ctx, lambda scene: render_backward(scene, grad_alpha))
 
 
-_coverage.register_autograd(_backward, setup_context=_save)
+render.differentiate(_backward, lambda ctx, inputs, output: render.save(ctx, inputs))
+render_backward.differentiate(transforms.refuse_twice("softras.coverage"))

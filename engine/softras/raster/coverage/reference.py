@@ -17,30 +17,19 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from ..scene import Scene
 from ..silhouettes.reference import clip_near, doubled_area, project
 
 
-def coverage(
-    vertices: Tensor,
-    faces: Tensor,
-    K: Tensor,
-    world_to_camera: Tensor,
-    height: int,
-    width: int,
-    orthographic: Tensor,
-    near: Tensor,
-    cull: bool,
-) -> Tensor:
-    """(N, H, W) the area of the silhouette in each pixel; shapes as in :func:`softras.coverage`."""
+def coverage(scene: Scene) -> Tensor:
+    """(N, H, W) the area of the silhouette in each pixel."""
     views = []
-    for n in range(K.shape[0]):
-        world = vertices if vertices.dim() == 2 else vertices[n]
-        camera = world @ world_to_camera[n, :3, :3].T + world_to_camera[n, :3, 3]
-        corners, _ = clip_near(camera[faces.long()], near[n])
-        polygons = project(corners, K[n], bool(orthographic[n]))
+    for n in range(scene.K.shape[0]):
+        corners, _ = clip_near(scene.in_camera(n)[scene.faces.long()], scene.near[n])
+        polygons = project(corners, scene.K[n], bool(scene.orthographic[n]))
         area2 = doubled_area(polygons)
-        views.append(areas(polygons[(area2 < 0) if cull else (area2 != 0)], height, width))
-    return torch.stack(views) if views else vertices.new_zeros(0, height, width)
+        views.append(areas(polygons[(area2 < 0) if scene.cull else (area2 != 0)], scene.height, scene.width))
+    return torch.stack(views) if views else scene.vertices.new_zeros(scene.size)
 
 
 def areas(polygons: Tensor, height: int, width: int) -> Tensor:
@@ -49,7 +38,7 @@ def areas(polygons: Tensor, height: int, width: int) -> Tensor:
     if not len(polygons):
         return total
     start, end = polygons.flatten(0, 1), polygons.roll(-1, 1).flatten(0, 1)
-    owner = torch.arange(len(polygons)).repeat_interleave(4)
+    owner = torch.arange(len(polygons), device=polygons.device).repeat_interleave(4)
     cuts = _heights(start.detach(), end.detach(), height)
     rows = []
     for row in range(height):
@@ -99,7 +88,7 @@ def _slab(start: Tensor, end: Tensor, owner: Tensor, top: Tensor, bottom: Tensor
 
 def _area_right_of(upper: Tensor, lower: Tensor, height: Tensor, width: int) -> Tensor:
     """(W,) for each column the area right of the line from (upper, 0) to (lower, height) in the column."""
-    column = torch.arange(width, dtype=upper.dtype)
+    column = torch.arange(width, dtype=upper.dtype, device=upper.device)
 
     def integral(x: Tensor) -> Tensor:  # of clamp(column + 1 - x, 0, 1) from -inf on, but for a linear part
         left, within = column - x, (column + 1 - x).clamp(0, 1)

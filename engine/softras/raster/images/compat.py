@@ -28,9 +28,12 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from ..scene import Scene
 from ..silhouettes import reference
+from . import textures
+from .appearance import Appearance
 from .modes import Modes
-from .reference import Appearance
+from .reference import stacked
 
 LEAST_AREA = 1e-10  # doubled, in NDC
 LEAST_SUM = 1e-5  # of clipped barycentrics
@@ -43,8 +46,8 @@ NEAR, FAR = 1.0, 100.0  # SoftRas's planes where none are given
 def check(modes: Modes, appearance: Appearance) -> None:
     """Raises ValueError for what SoftRas has not."""
     lacks = {
-        "UV textures": appearance.chain is not None,
-        "light beside a texture": appearance.lit,
+        "UV textures": appearance.choices.texture == textures.CHAIN,
+        "light beside a texture": bool(appearance.choices.lit),
         "unsquared distances": not modes.squared,
         f"distribution '{modes.distribution}'": modes.distribution != "logistic",
         "shift of the distribution": modes.shift != 0,
@@ -55,58 +58,37 @@ def check(modes: Modes, appearance: Appearance) -> None:
             raise ValueError(f"SoftRas has no {what}; leave it out, or softras_compat")
 
 
-def images(
-    vertices: Tensor,
-    faces: Tensor,
-    K: Tensor,
-    world_to_camera: Tensor,
-    height: int,
-    width: int,
-    appearance: Appearance,
-    background: Tensor,
-    modes: Modes,
-    colour: str,
-    orthographic: Tensor,
-    near: Tensor,
-    far: Tensor,
-    cull: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
+def images(scene: Scene, appearance: Appearance, modes: Modes, colour: str) -> tuple[Tensor, Tensor, Tensor]:
     """Alpha (N, H, W), images (N, C, H, W) and the nearest face that covers each pixel's centre (N, H, W), -1 for none.
 
-    Shapes as in :func:`softras.images`; background (N, C). With cull, a face is a back face if it shows its back in
-    space, also where K mirrors the picture, as that of SoftRas's own cameras does. Differentiable once.
+    With cull, a face is a back face if it shows its back in space, also where K mirrors the picture, as that of
+    SoftRas's own cameras does. Differentiable once.
     """
     check(modes, appearance)
-    alphas, pictures, ids = [], [], []
-    pixels = _ndc(reference.pixel_centres(height, width, vertices), height, width)
-    for n in range(K.shape[0]):
-        world = vertices if vertices.dim() == 2 else vertices[n]
-        camera = world @ world_to_camera[n, :3, :3].T + world_to_camera[n, :3, 3]
-        corners = camera[faces.long()]
-        xy = _ndc(reference.project(corners, K[n], bool(orthographic[n])), height, width)
+    faces, height, width = scene.faces, scene.height, scene.width
+    views = []
+    pixels = _ndc(reference.pixel_centres(height, width, scene.vertices), height, width)
+    for n in range(scene.K.shape[0]):
+        K = scene.K[n]
+        corners = scene.in_camera(n)[faces.long()]
+        xy = _ndc(reference.project(corners, K, bool(scene.orthographic[n])), height, width)
         view = _View(
             xy,
             corners[..., 2],
             _inverse(xy.detach()),
-            _area(xy.detach()) * torch.linalg.det(K[n, :2, :2].detach()) > 0,
+            _area(xy.detach()) * torch.linalg.det(K[:2, :2].detach()) > 0,
             appearance.of_view(n),
-            background[n],
             modes,
             colour == "hard",
-            float(near[n]),
-            float(far[n]),
-            cull,
+            float(scene.near[n]),
+            float(appearance.far[n]),
+            scene.cull,
         )
         blocks = pixels.split(max(1, reference.PAIRS // max(1, len(faces))))
         parts = [checkpoint(_render, view, block, use_reentrant=False) for block in blocks]
         alpha, image, nearest = (torch.cat(x) for x in zip(*parts, strict=True))
-        alphas.append(alpha.view(height, width))
-        pictures.append(image.T.reshape(-1, height, width))
-        ids.append(nearest.view(height, width))
-    if not alphas:
-        nothing = reference.nothing(vertices, K, world_to_camera, height, width)
-        return nothing, nothing[:, None].expand(-1, background.shape[-1], -1, -1), nothing.int()
-    return torch.stack(alphas), torch.stack(pictures), torch.stack(ids)
+        views.append((alpha.view(height, width), image.T.reshape(-1, height, width), nearest.view(height, width)))
+    return stacked(scene, appearance, views)
 
 
 def _ndc(pixels: Tensor, height: int, width: int) -> Tensor:
@@ -140,7 +122,6 @@ class _View:
     inverse: Tensor
     front: Tensor
     appearance: Appearance
-    background: Tensor
     modes: Modes
     hard: bool
     near: float
@@ -173,7 +154,7 @@ def _render(view: _View, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     first = torch.where(depth == least, first, depth.shape[1]).amin(1)
     nearest = torch.where(least[:, 0] < torch.inf, first, -1)
     if view.hard:
-        image = view.background.expand(len(pixels), -1)
+        image = view.appearance.background.expand(len(pixels), -1)
         hit = (nearest >= 0).nonzero()[:, 0]
         face = nearest[hit]
         image = image.index_put((hit,), view.appearance.shown(face, clipped[hit, face], z[hit, face], False))
@@ -187,7 +168,7 @@ def _render(view: _View, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     behind = z.new_tensor(modes.eps / modes.gamma).exp() * ((background - top) / modes.gamma).exp()
     faces = torch.arange(len(view.xy), device=z.device).expand_as(z)
     colours = (weight[..., None] * view.appearance.shown(faces, clipped, z, False)).sum(1)
-    image = (colours + behind * view.background) / (weight.sum(1, keepdim=True) + behind)
+    image = (colours + behind * view.appearance.background) / (weight.sum(1, keepdim=True) + behind)
     return alpha, image, nearest.int()
 
 
@@ -207,8 +188,8 @@ def _coverages(view: _View, pixels: Tensor, w: Tensor) -> _Coverage:
         within = ((w > 0) & (w < 1)).all(2)
         distance2 = _edge_distance(view.xy, w)
     signed = torch.where(within, distance2, -distance2) / view.modes.sigma
-    reach = view.modes.reach
-    low, high = view.xy.detach().amin(1) - reach, view.xy.detach().amax(1) + reach
+    radius = view.modes.radius
+    low, high = view.xy.detach().amin(1) - radius, view.xy.detach().amax(1) + radius
     boxed = ((pixels[:, None] >= low) & (pixels[:, None] <= high)).all(2)
     return _Coverage(torch.sigmoid(signed), boxed & (signed > view.modes.cutoff), inside)
 

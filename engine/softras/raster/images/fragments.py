@@ -13,8 +13,10 @@ from torch import Tensor
 
 from ...errors import InputError
 from .. import arguments, sums, transforms
+from ..scene import Scene
 from ..silhouettes import reference
-from .reference import Appearance, homogeneous_pixels
+from .appearance import Appearance
+from .reference import homogeneous_pixels
 
 
 class Fragments(NamedTuple):
@@ -73,23 +75,17 @@ def fragments_of(
     return Fragments(nearest, torch.stack(barycentrics), torch.stack(depth))
 
 
-def shade(
-    vertices: Tensor,
-    faces: Tensor,
-    K: Tensor,
-    world_to_camera: Tensor,
-    nearest: Tensor,
-    appearance: Appearance,
-    background: Tensor,
-    orthographic: Tensor,
-) -> Tensor:
-    """(N, C, H, W) what the nearest faces show at the pixels' centres; background (N, C) where there is none."""
-    at = fragments_of(vertices, faces, K, world_to_camera, nearest, orthographic)
+def shade(scene: Scene, nearest: Tensor, appearance: Appearance) -> Tensor:
+    """(N, C, H, W) what the nearest faces show at the pixels' centres, and the background where there is none."""
+    moving = scene.vertices, scene.faces, scene.K, scene.world_to_camera
+    at = fragments_of(*moving, nearest, scene.orthographic)
     images = []
     for n in range(len(nearest)):
-        look, seen = appearance.of_view(n), nearest[n] >= 0
+        view, seen = appearance.of_view(n), nearest[n] >= 0
         face = nearest[n][seen].long()
-        shown = look.shown(face, at.barycentrics[n][seen], at.depth[n][seen], bool(orthographic[n]))
-        image = sums.spread(background[n], 0, seen.numel()).unflatten(0, seen.shape).index_put((seen,), shown)
+        shown = view.shown(face, at.barycentrics[n][seen], at.depth[n][seen], bool(scene.orthographic[n]))
+        image = sums.spread(view.background, 0, seen.numel()).unflatten(0, seen.shape).index_put((seen,), shown)
         images.append(image.permute(2, 0, 1))
-    return torch.stack(images) if images else background.new_zeros(0, background.shape[1], *nearest.shape[1:])
+    if not images:
+        return appearance.background.new_zeros(0, appearance.background.shape[1], *nearest.shape[1:])
+    return torch.stack(images)

@@ -40,8 +40,8 @@ class Modes(NamedTuple):
     cutoff: float = -9.210240366975849
 
     @property
-    def reach(self) -> float:
-        """The distance outside a face, in NDC or barycentric, up to which it counts."""
+    def radius(self) -> float:
+        """The cut-off as a distance: how far outside a face, in NDC or in barycentrics, it still counts."""
         if self.distance == "hard" or self.cutoff >= 0:
             return 0.0
         return math.sqrt(-self.cutoff * self.sigma) if self.squared else -self.cutoff * self.sigma
@@ -50,6 +50,12 @@ class Modes(NamedTuple):
     def plain(self) -> bool:
         """Whether this is SoftRas's choice, which the backends do by SIMD."""
         return self[3:] == Modes()[3:]
+
+    @property
+    def numbers(self) -> Numbers:
+        """The numbers among them."""
+        found = (self.sigma, self.gamma, self.eps, self.shape, self.shift, self.power, self.cutoff, self.radius)
+        return Numbers(*map(float, found))
 
 
 class Numbers(NamedTuple):

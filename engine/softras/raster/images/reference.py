@@ -20,6 +20,7 @@ differences of depths enter the exponential, so no gamma is too small.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -27,106 +28,56 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from .. import sums
+from ..scene import Scene
 from ..silhouettes import reference
-from . import conorms, distributions, textures
+from . import conorms, distributions
+from .appearance import Appearance
 from .modes import Modes
 
 
-@dataclass(frozen=True, eq=False)
-class Appearance:
-    """What faces show.
+def images(scene: Scene, appearance: Appearance, modes: Modes) -> tuple[Tensor, Tensor, Tensor]:
+    """Alpha (N, H, W), images (N, C, H, W) and nearest faces (N, H, W).
 
-    attributes: (A, C) or (N, A, C), interpolated from the corners; rows named by attribute_faces (F, 3).
-    surface: (F, R^2, T) or (N, F, R^2, T) texels of each face, or None.
-    chain, levels, wrap: a UV texture, read at the first two attributes; levels (N, F) by `textures.face_levels`.
-    lit: the T attributes that follow multiply the texture's colours.
-    The image's channels: those of the texture, then the attributes that are left.
+    The nearest face is the first that covers the pixel's centre, -1 where none does.
     """
-
-    attributes: Tensor
-    attribute_faces: Tensor
-    surface: Tensor | None = None
-    chain: textures.MipChain | None = None
-    levels: Tensor | None = None
-    wrap: str = "repeat"
-    lit: bool = False
-
-    def of_view(self, n: int) -> Appearance:
-        """The same for one view: (A, C), (F, R^2, T), (F,)."""
-        attributes = self.attributes if self.attributes.dim() == 2 else self.attributes[n]
-        surface = self.surface if self.surface is None or self.surface.dim() == 3 else self.surface[n]
-        levels = None if self.levels is None else self.levels[n]
-        return Appearance(attributes, self.attribute_faces, surface, self.chain, levels, self.wrap, self.lit)
-
-    def shown(self, face: Tensor, barycentrics: Tensor, z: Tensor, orthographic: bool) -> Tensor:
-        """(..., C) what faces (...) show at barycentrics (..., 3) and depths (...); of one view."""
-        values = (barycentrics[..., None] * sums.rows(self.attributes, self.attribute_faces.long()[face])).sum(-2)
-        if self.surface is not None:
-            texels = textures.sample_surface_texture(self.surface, face, barycentrics)
-        elif self.chain is not None:
-            assert self.levels is not None
-            level = textures.pixel_level(sums.rows(self.levels, face), z, orthographic)
-            texels = textures.sample_chain(self.chain, values[..., :2], level, self.wrap)
-            values = values[..., 2:]
-        else:
-            return values
-        if self.lit:
-            channels = texels.shape[-1]
-            texels, values = texels * values[..., :channels], values[..., channels:]
-        return torch.cat([texels, values], -1)
-
-
-def images(
-    vertices: Tensor,
-    faces: Tensor,
-    K: Tensor,
-    world_to_camera: Tensor,
-    height: int,
-    width: int,
-    appearance: Appearance,
-    background: Tensor,
-    modes: Modes,
-    orthographic: Tensor,
-    near: Tensor,
-    far: Tensor,
-    cull: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Alpha (N, H, W), images (N, C, H, W) and the nearest face that covers each pixel's centre (N, H, W), -1 for none.
-
-    Shapes as in :func:`softras.images`; background (C,) or (N, C).
-    """
+    faces, height, width = scene.faces, scene.height, scene.width
     views = []
-    for n in range(K.shape[0]):
-        world = vertices if vertices.dim() == 2 else vertices[n]
-        camera = world @ world_to_camera[n, :3, :3].T + world_to_camera[n, :3, 3]
-        corners = camera[faces.long()]
-        clipped, face = reference.clip_near(corners, near[n])
-        polygons = reference.project(clipped, K[n], bool(orthographic[n]))
-        order = reference.visible(polygons, cull).nonzero()[:, 0]
+    for n in range(scene.K.shape[0]):
+        K, flat, near = scene.K[n], bool(scene.orthographic[n]), scene.near[n]
+        corners = scene.in_camera(n)[faces.long()]
+        clipped, face = reference.clip_near(corners, near)
+        polygons = reference.project(clipped, K, flat)
+        order = reference.visible(polygons, scene.cull).nonzero()[:, 0]
         order = order[face[order].argsort()]
         polygons, face = polygons[order], face[order]
         view = _View(
             polygons,
             face,
-            torch.linalg.inv(homogeneous_pixels(corners[face], K[n], bool(orthographic[n]))),
+            torch.linalg.inv(homogeneous_pixels(corners[face], K, flat)),
             corners[face, :, 2],
             appearance.of_view(n),
-            background if background.dim() == 1 else background[n],
             modes,
-            bool(orthographic[n]),
-            float(near[n]),
-            float(far[n]),
+            flat,
+            float(near),
+            float(appearance.far[n]),
             len(faces),
             min(height, width) / 2,
         )
-        pixels = reference.pixel_centres(height, width, vertices)
+        pixels = reference.pixel_centres(height, width, scene.vertices)
         step = max(1, reference.PAIRS // max(1, len(polygons)))
         blocks = [checkpoint(_render, view, block, use_reentrant=False) for block in pixels.split(step)]
         alpha, image, nearest = (torch.cat(x) for x in zip(*blocks, strict=True))
         views.append((alpha.view(height, width), image.T.reshape(-1, height, width), nearest.view(height, width)))
+    return stacked(scene, appearance, views)
+
+
+def stacked(
+    scene: Scene, appearance: Appearance, views: Sequence[tuple[Tensor, Tensor, Tensor]]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Alpha, image and nearest face of all views, of which there may be none."""
     if not views:
-        nothing = reference.nothing(vertices, K, world_to_camera, height, width)
-        return nothing, nothing[:, None].expand(-1, background.shape[-1], -1, -1), nothing.int()
+        nothing = reference.nothing(scene)
+        return nothing, nothing[:, None].expand(-1, appearance.background.shape[-1], -1, -1), nothing.int()
     alpha, image, nearest = (torch.stack(x) for x in zip(*views, strict=True))
     return alpha, image, nearest
 
@@ -149,7 +100,6 @@ class _View:
     inverse: Tensor
     depths: Tensor
     appearance: Appearance
-    background: Tensor
     modes: Modes
     orthographic: bool
     near: float
@@ -183,7 +133,7 @@ def _render(view: _View, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     log_weight = torch.where(counts & shown, log_weight, -torch.inf)
     weight = torch.cat([log_weight, log_weight.new_zeros(len(pixels), 1)], 1).softmax(1)
     shown_colours = view.appearance.shown(view.face.expand_as(z), barycentrics, z, view.orthographic)
-    colours = torch.cat([shown_colours, view.background.expand(len(pixels), 1, -1)], 1)
+    colours = torch.cat([shown_colours, view.appearance.background.expand(len(pixels), 1, -1)], 1)
     nearest = torch.where(inside, z.detach(), torch.inf)
     face = view.face.expand_as(nearest)
     first = torch.where(nearest == nearest.amin(1, keepdim=True), face, view.faces).amin(1) if len(view.face) else None

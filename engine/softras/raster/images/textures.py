@@ -17,6 +17,7 @@ from ... import checks
 from ...errors import InputError
 from .. import sums
 
+SURFACE, CHAIN = 1, 2  # the kinds of textures by number, as csrc/softras.h has them; 0 is none
 WRAPS = ("repeat", "clamp", "mirror")  # what lies outside 0..1: the image again, its border, its mirror image
 MOST_LEVELS = 16  # kMostLevels of csrc/softras_texture.h: down to 1 texel for a side of up to 65535
 FLAT = 128.0  # a face without area has this level where the pixel sees too much of the texture, minus it for too little
@@ -61,9 +62,9 @@ def sample_surface_texture(texture: Tensor, face: Tensor, barycentrics: Tensor) 
 
 
 def surface_resolution(texture: Tensor) -> int:
-    """R of a surface texture (F, R^2, C). Raises ValueError when it is none."""
-    resolution = round(texture.shape[1] ** 0.5) if texture.dim() == 3 else 0
-    if resolution < 1 or resolution**2 != texture.shape[1]:
+    """R of a surface texture (F, R^2, C) or (N, F, R^2, C). Raises InputError when it is none."""
+    resolution = round(texture.shape[-2] ** 0.5) if texture.dim() in (3, 4) else 0
+    if resolution < 1 or resolution**2 != texture.shape[-2]:
         raise InputError(f"a surface texture must have shape (F, R * R, C), not {tuple(texture.shape)}")
     return resolution
 

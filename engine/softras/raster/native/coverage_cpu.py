@@ -5,13 +5,14 @@ from __future__ import annotations
 import ctypes
 import functools
 import warnings
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..coverage.topology import KEPT, EdgeTopology, remembered, renewed
+from ..scene import Scene, Tangents, dense
 from . import cpu
 from .structures import Contour, CoverageCall, Piece
 
@@ -20,8 +21,9 @@ STALE_TOPOLOGY = 10
 BAND = 32  # rows
 
 
-class Kept(NamedTuple):
-    """What a forward pass leaves for the derivatives: the parts of the silhouette's outline in pixels."""
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """What a forward pass leaves for the derivatives: the parts of the silhouette's outline in pixels. On the CPU."""
 
     topology: EdgeTopology
     counts: Tensor  # (N, 2) int64: contour edges and pieces of each view
@@ -29,32 +31,20 @@ class Kept(NamedTuple):
     pieces: Tensor  # bytes
 
 
-def coverage(
-    vertices: Tensor,
-    faces: Tensor,
-    K: Tensor,
-    world_to_camera: Tensor,
-    height: int,
-    width: int,
-    orthographic: Tensor,
-    near: Tensor,
-    cull: bool,
-    keep: bool,
-) -> tuple[Tensor, Kept | None]:
-    """Alpha (N, H, W) and, with keep, what the derivatives need; arguments as in `ops.coverage`, checked there."""
-    views = K.shape[0]
-    alpha = vertices.new_empty(views, height, width)
+def coverage(scene: Scene, keep: bool) -> tuple[Tensor, Kept | None]:
+    """Alpha (N, H, W) and, with keep, what the derivatives need."""
+    views = scene.K.shape[0]
+    alpha = scene.vertices.new_empty(scene.size)
     counts, sampled = torch.empty(views, 2, dtype=torch.int64), (ctypes.c_int64 * views)()
-    faces, vertices = faces.contiguous(), vertices.contiguous()
-    scene = cpu.Scene(vertices, faces, K, world_to_camera, orthographic, near)
-    topology = remembered(faces, vertices)
+    scene = dense(scene)
+    topology = remembered(scene.faces, scene.vertices)
     while True:
-        call = _call(scene, topology, alpha, cull, FORWARD)
+        call = _call(scene, topology, alpha, FORWARD)
         call.keep, call.counts, call.sampled_bands = keep, counts.data_ptr(), ctypes.addressof(sampled)
-        status = cpu.status_of("coverage", vertices.dtype, call)
+        status = cpu.status_of("coverage", alpha.dtype, call)
         if status != STALE_TOPOLOGY:
             break
-        topology = renewed(faces, vertices, topology)
+        topology = renewed(scene.faces, scene.vertices, topology)
     cpu.check(status)
     if bands := sum(sampled):
         warnings.warn(
@@ -68,66 +58,39 @@ def coverage(
     contours, pieces = sum(view[0] for view in found), sum(view[1] for view in found)
     kept = Kept(topology, counts, _bytes(contours * ctypes.sizeof(Contour)), _bytes(pieces * ctypes.sizeof(Piece)))
     call.mode, call.contours, call.pieces = TAKE, kept.contours.data_ptr(), kept.pieces.data_ptr()
-    cpu.run("coverage", vertices.dtype, call)
+    cpu.run("coverage", alpha.dtype, call)
     return alpha, kept
 
 
-def coverage_backward(
-    grad_alpha: Tensor,
-    kept: Kept,
-    vertices: Tensor,
-    faces: Tensor,
-    K: Tensor,
-    world_to_camera: Tensor,
-    orthographic: Tensor,
-    near: Tensor,
-    cull: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
+def coverage_backward(scene: Scene, kept: Kept, grad_alpha: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients to vertices, K and world_to_camera."""
-    dense = torch.contiguous_format
-    grads = [torch.empty_like(x, memory_format=dense) for x in (vertices, K, world_to_camera)]
-    grad_alpha = grad_alpha.contiguous()
-    scene = cpu.Scene(vertices, faces, K, world_to_camera, orthographic, near)
-    call = _call(scene, kept.topology, grad_alpha, cull, BACKWARD, kept)
+    grads = scene.empty_gradients()
+    scene, grad_alpha = dense(scene), grad_alpha.contiguous()
+    call = _call(scene, kept.topology, grad_alpha, BACKWARD, kept)
     call.scene.grad_alpha = grad_alpha.data_ptr()
     call.scene.grad_positions, call.scene.grad_intrinsics, call.scene.grad_world_to_camera = (
         x.data_ptr() for x in grads
     )
-    cpu.run("coverage", vertices.dtype, call)
-    return grads[0], grads[1], grads[2]
+    cpu.run("coverage", grad_alpha.dtype, call)
+    return grads
 
 
-def coverage_jacobian(
-    kept: Kept,
-    vertices: Tensor,
-    faces: Tensor,
-    K: Tensor,
-    world_to_camera: Tensor,
-    height: int,
-    width: int,
-    orthographic: Tensor,
-    near: Tensor,
-    cull: bool,
-    parameters: int,
-    d_vertices: Tensor | None,
-    d_K: Tensor | None,
-    d_world_to_camera: Tensor | None,
-) -> tuple[Tensor, Tensor]:
+def coverage_jacobian(scene: Scene, kept: Kept, tangents: Tangents) -> tuple[Tensor, Tensor]:
     """Pixels (M,) that the outline passes through, ascending, and the rows (M, P) of their Jacobian."""
     pixel_in_view = kept.pieces.numpy().view(np.dtype(Piece))["pixel"].astype(np.int64)
     view = np.repeat(np.arange(len(kept.counts)), kept.counts[:, 1].numpy())
-    pixels, row_of_piece = np.unique(pixel_in_view + view * (height * width), return_inverse=True)
+    first_pixel = view * (scene.height * scene.width)
+    pixels, row_of_piece = np.unique(pixel_in_view + first_pixel, return_inverse=True)
     row_of_piece = np.ascontiguousarray(row_of_piece.ravel(), dtype=np.int32)
-    rows = vertices.new_empty(len(pixels), parameters)
-    scene = cpu.Scene(vertices, faces, K, world_to_camera, orthographic, near)
-    tangents = [None if x is None else x.contiguous() for x in (d_vertices, d_K, d_world_to_camera)]
-    call = _call(scene, kept.topology, vertices.new_empty(len(kept.counts), height, width), cull, JACOBIAN, kept)
-    call.parameters, call.row_count, call.row_of_piece = parameters, len(pixels), row_of_piece.ctypes.data
+    rows = scene.vertices.new_empty(len(pixels), tangents.parameters)
+    scene, tangents = dense(scene), dense(tangents)
+    call = _call(scene, kept.topology, scene.vertices.new_empty(scene.size), JACOBIAN, kept)
+    call.parameters, call.row_count, call.row_of_piece = tangents.parameters, len(pixels), row_of_piece.ctypes.data
     call.rows = rows.data_ptr()
     call.d_positions, call.d_intrinsics, call.d_world_to_camera = (
         None if x is None else x.data_ptr() for x in tangents
     )
-    cpu.run("coverage", vertices.dtype, call)
+    cpu.run("coverage", rows.dtype, call)
     return torch.from_numpy(pixels), rows
 
 
@@ -135,12 +98,10 @@ def _bytes(count: int) -> Tensor:
     return torch.empty(count, dtype=torch.uint8)
 
 
-def _call(
-    scene: cpu.Scene, topology: EdgeTopology, image: Tensor, cull: bool, mode: int, kept: Kept | None = None
-) -> CoverageCall:
+def _call(scene: Scene, topology: EdgeTopology, image: Tensor, mode: int, kept: Kept | None = None) -> CoverageCall:
     """The call for a mode; image: (N, H, W), the one to fill in the forward pass."""
     call = CoverageCall.from_buffer_copy(_topology_part(topology))
-    call.scene, call.mode = scene.call(1.0, cull, image, alpha=image), mode
+    call.scene, call.mode = cpu.call_of(scene, 1.0, image, alpha=image), mode
     if kept is not None:
         call.counts, call.contours = kept.counts.data_ptr(), kept.contours.data_ptr()
         call.pieces = kept.pieces.data_ptr()

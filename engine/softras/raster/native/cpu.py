@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..scene import Scene, Tangents, dense
 from . import structures
 from .structures import Call, JacobianCall
 
@@ -82,111 +83,75 @@ def description() -> str:
     return _load()[1]
 
 
-def silhouettes(
-    vertices: Tensor,
-    faces: Tensor,
-    K: Tensor,
-    world_to_camera: Tensor,
-    height: int,
-    width: int,
-    sigma: float,
-    orthographic: Tensor,
-    near: Tensor,
-    cull: bool,
-) -> tuple[Tensor, Tensor]:
-    """Alpha and transmittance; arguments as :func:`softras.raster.silhouettes.ops.silhouettes`, checked there."""
-    alpha = vertices.new_empty(K.shape[0], height, width)
+def silhouettes(scene: Scene, sigma: float) -> tuple[Tensor, Tensor]:
+    """Alpha and transmittance (N, H, W)."""
+    alpha = scene.vertices.new_empty(scene.size)
     transmittance = torch.empty_like(alpha)
-    scene = Scene(vertices, faces, K, world_to_camera, orthographic, near)
-    run("silhouettes", vertices.dtype, scene.call(sigma, cull, transmittance, alpha=alpha))
+    scene = dense(scene)
+    run("silhouettes", alpha.dtype, call_of(scene, sigma, transmittance, alpha=alpha))
     return alpha, transmittance
 
 
 def silhouettes_backward(
-    grad_alpha: Tensor,
-    transmittance: Tensor,
-    vertices: Tensor,
-    faces: Tensor,
-    K: Tensor,
-    world_to_camera: Tensor,
-    sigma: float,
-    orthographic: Tensor,
-    near: Tensor,
-    cull: bool,
+    scene: Scene, sigma: float, transmittance: Tensor, grad_alpha: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients to vertices, K and world_to_camera."""
-    dense = torch.contiguous_format
-    grads = [torch.empty_like(x, memory_format=dense) for x in (vertices, K, world_to_camera)]
-    scene, grad_alpha = Scene(vertices, faces, K, world_to_camera, orthographic, near), grad_alpha.contiguous()
-    run("silhouettes", vertices.dtype, scene.call(sigma, cull, transmittance, grad_alpha=grad_alpha, grads=grads))
-    return grads[0], grads[1], grads[2]
+    grads = scene.empty_gradients()
+    scene, transmittance, grad_alpha = dense(scene), transmittance.contiguous(), grad_alpha.contiguous()
+    run("silhouettes", grad_alpha.dtype, call_of(scene, sigma, transmittance, grad_alpha=grad_alpha, grads=grads))
+    return grads
 
 
 def silhouettes_jacobian(
-    transmittance: Tensor,
-    pixels: Tensor,
-    vertices: Tensor,
-    faces: Tensor,
-    K: Tensor,
-    world_to_camera: Tensor,
-    sigma: float,
-    orthographic: Tensor,
-    near: Tensor,
-    cull: bool,
-    parameters: int,
-    d_vertices: Tensor | None,
-    d_K: Tensor | None,
-    d_world_to_camera: Tensor | None,
+    scene: Scene, sigma: float, transmittance: Tensor, pixels: Tensor, tangents: Tangents
 ) -> Tensor:
-    """Rows of the Jacobian; arguments as :func:`softras.silhouettes_jacobian`, checked there."""
-    rows = vertices.new_empty(len(pixels), parameters)
+    """(M, P) rows of the Jacobian at M pixels."""
+    rows = scene.vertices.new_empty(len(pixels), tangents.parameters)
     if not rows.numel():
         return rows
-    scene = Scene(vertices, faces, K, world_to_camera, orthographic, near)
-    tangents = [None if x is None else x.contiguous() for x in (d_vertices, d_K, d_world_to_camera)]
-    pixels = pixels.contiguous()
+    scene, tangents = dense(scene), dense(tangents)
+    transmittance, pixels = transmittance.contiguous(), pixels.contiguous()
     pointers = [None if x is None else x.data_ptr() for x in (pixels, *tangents, rows)]
-    call = JacobianCall(scene.call(sigma, cull, transmittance), parameters, len(pixels), *pointers)
-    run("silhouettes_jacobian", vertices.dtype, call)
+    call = JacobianCall(call_of(scene, sigma, transmittance), tangents.parameters, len(pixels), *pointers)
+    run("silhouettes_jacobian", rows.dtype, call)
     return rows
 
 
-class Scene:
-    """The tensors of a call, dense; they must live while the library works."""
+def call_of(
+    scene: Scene,
+    sigma: float,
+    transmittance: Tensor,
+    alpha: Tensor | None = None,
+    grad_alpha: Tensor | None = None,
+    grads: Sequence[Tensor] = (),
+) -> Call:
+    """What the library is given: pointers into a dense scene and the other tensors, which must live as long.
 
-    def __init__(self, *inputs: Tensor) -> None:
-        self._inputs = [x.contiguous() for x in inputs]  # vertices, faces, K, world_to_camera, orthographic, near
-
-    def call(
-        self,
-        sigma: float,
-        cull: bool,
-        transmittance: Tensor,
-        alpha: Tensor | None = None,
-        grad_alpha: Tensor | None = None,
-        grads: Sequence[Tensor] = (),
-    ) -> Call:
-        """What the library is given."""
-        vertices, faces = self._inputs[:2]
-        views, height, width = transmittance.shape
-        return Call(
-            views,
-            vertices.shape[-2],
-            faces.shape[0],
-            height,
-            width,
-            torch.get_num_threads(),
-            vertices.dim() == 2,
-            faces.dtype == torch.int64,
-            cull,
-            grad_alpha is not None,
-            sigma,
-            *[x.data_ptr() for x in self._inputs],
-            None if alpha is None else alpha.data_ptr(),
-            transmittance.data_ptr(),
-            None if grad_alpha is None else grad_alpha.data_ptr(),
-            *[x.data_ptr() for x in grads],
-        )
+    grads: of vertices, K and world_to_camera.
+    """
+    return Call(
+        scene.K.shape[0],
+        scene.vertices.shape[-2],
+        scene.faces.shape[0],
+        scene.height,
+        scene.width,
+        torch.get_num_threads(),
+        scene.shared,
+        scene.faces.dtype == torch.int64,
+        scene.cull,
+        grad_alpha is not None,
+        sigma,
+        scene.vertices.data_ptr(),
+        scene.faces.data_ptr(),
+        scene.K.data_ptr(),
+        scene.world_to_camera.data_ptr(),
+        scene.orthographic.data_ptr(),
+        scene.near.data_ptr(),
+        None if alpha is None else alpha.data_ptr(),
+        transmittance.data_ptr(),
+        None if grad_alpha is None else grad_alpha.data_ptr(),
+        *[x.data_ptr() for x in grads],
+    )
 
 
 def run(function: str, dtype: torch.dtype, call: ctypes.Structure) -> None:

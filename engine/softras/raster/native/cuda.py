@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 import torch
 from torch import Tensor
 
+from ..scene import Scene, Tangents, dense
 from . import cpu, driver, nvrtc
 from .cuda_structures import CAMERA, CELL, THREADS, Call, JacobianCall
 
@@ -100,154 +101,94 @@ def available(device: torch.device) -> bool:
     return not failure(_index(device))
 
 
-def silhouettes(
-    vertices: Tensor,
-    faces: Tensor,
-    K: Tensor,
-    world_to_camera: Tensor,
-    height: int,
-    width: int,
-    sigma: float,
-    orthographic: Tensor,
-    near: Tensor,
-    cull: bool,
-) -> tuple[Tensor, Tensor]:
-    """Alpha and transmittance; arguments as :func:`softras.raster.silhouettes.ops.silhouettes`, checked there."""
-    scene = Scene(vertices, faces, K, world_to_camera, orthographic, near, sigma, cull, height, width)
-    alpha = scene.vertices.new_empty(scene.views, height, width)
+def silhouettes(scene: Scene, sigma: float) -> tuple[Tensor, Tensor]:
+    """Alpha and transmittance (N, H, W)."""
+    launcher = Launcher(scene, sigma)
+    alpha = scene.vertices.new_empty(scene.size)
     transmittance = torch.empty_like(alpha)
-    with scene.gpu.current():
-        status = torch.zeros(1, dtype=torch.int32, device=vertices.device)
+    with launcher.gpu.current():
+        status = torch.zeros(1, dtype=torch.int32, device=alpha.device)
         bad = None
-        for part in scene.parts(height * width):
-            count = part.stop - part.start
-            sums = torch.zeros(count, height, width, dtype=torch.int64, device=vertices.device)
+        for part in launcher.parts(scene.height * scene.width):
+            sums = torch.zeros_like(alpha[part], dtype=torch.int64)
             outputs = {"alpha": alpha[part], "transmittance": transmittance[part]}
-            call = scene.call(part, status=status, sums=sums, **outputs)
-            scene.launch("check", call, scene.checks())
-            if part.stop == scene.views and not scene.gpu.capturing():
-                bad = scene.gpu.read(status)  # what is drawn below need not be waited for
-            scene.launch("draw", call, *scene.face_blocks(count, call.splits))
-            scene.launch("finish", call, -(-sums.numel() // THREADS))
+            call = launcher.call(part, status=status, sums=sums, **outputs)
+            launcher.launch("check", call, launcher.checks())
+            if part.stop == len(alpha) and not launcher.gpu.capturing():
+                bad = launcher.gpu.read(status)  # what is drawn below need not be waited for
+            launcher.launch("draw", call, *launcher.face_blocks(call.views, call.splits))
+            launcher.launch("finish", call, -(-sums.numel() // THREADS))
         if bad is not None:
             refuse(bad())
     return alpha, transmittance
 
 
 def silhouettes_backward(
-    grad_alpha: Tensor,
-    transmittance: Tensor,
-    vertices: Tensor,
-    faces: Tensor,
-    K: Tensor,
-    world_to_camera: Tensor,
-    sigma: float,
-    orthographic: Tensor,
-    near: Tensor,
-    cull: bool,
+    scene: Scene, sigma: float, transmittance: Tensor, grad_alpha: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients to vertices, K and world_to_camera.
 
     Atomic additions in float64, so two runs may differ in the last bit; under
     torch.use_deterministic_algorithms(True) they do not, at some cost in time and memory.
     """
-    height, width = transmittance.shape[1:]
-    scene = Scene(vertices, faces, K, world_to_camera, orthographic, near, sigma, cull, height, width)
-    backward, grad_alpha = Backward(scene), grad_alpha.contiguous()
-    with scene.gpu.current():
-        for part in scene.parts(backward.numbers):
+    launcher = Launcher(scene, sigma)
+    backward = Backward(launcher)
+    transmittance, grad_alpha = transmittance.contiguous(), grad_alpha.contiguous()
+    with launcher.gpu.current():
+        for part in launcher.parts(backward.numbers):
             call = backward.call(part, transmittance=transmittance[part], grad_alpha=grad_alpha[part])
-            scene.launch("faces_backward", call, *scene.face_blocks(call.views, call.splits))
+            launcher.launch("faces_backward", call, *launcher.face_blocks(call.views, call.splits))
             backward.finish(call)
     return backward.grads
 
 
 def silhouettes_jacobian(
-    transmittance: Tensor,
-    pixels: Tensor,
-    vertices: Tensor,
-    faces: Tensor,
-    K: Tensor,
-    world_to_camera: Tensor,
-    sigma: float,
-    orthographic: Tensor,
-    near: Tensor,
-    cull: bool,
-    parameters: int,
-    d_vertices: Tensor | None,
-    d_K: Tensor | None,
-    d_world_to_camera: Tensor | None,
+    scene: Scene, sigma: float, transmittance: Tensor, pixels: Tensor, tangents: Tangents
 ) -> Tensor:
-    """Rows of the Jacobian. Atomic additions, so two runs may differ in the last bits."""
-    height, width = transmittance.shape[1:]
-    scene = Scene(vertices, faces, K, world_to_camera, orthographic, near, sigma, cull, height, width)
-    d_vertices, d_K, d_world_to_camera = (
-        None if x is None else x.contiguous() for x in (d_vertices, d_K, d_world_to_camera)
-    )
-    with scene.gpu.current():
-        rows = vertices.new_zeros(len(pixels), parameters)
+    """(M, P) rows of the Jacobian at M pixels. Atomic additions, so two runs may differ in the last bits."""
+    launcher, transmittance, tangents = Launcher(scene, sigma), transmittance.contiguous(), dense(tangents)
+    with launcher.gpu.current():
+        rows = transmittance.new_zeros(len(pixels), tangents.parameters)
         if not rows.numel():
             return rows
-        row_of = torch.full(transmittance.shape, -1, dtype=torch.int32, device=vertices.device)
-        row_of.view(-1)[pixels] = torch.arange(len(pixels), dtype=torch.int32, device=vertices.device)
-        for part in scene.parts(1):
-            moves = [
-                d_vertices if d_vertices is None or vertices.dim() == 2 else d_vertices[part],
-                None if d_K is None else d_K[part],
-                None if d_world_to_camera is None else d_world_to_camera[part],
-            ]
-            tensors = (row_of[part], *moves, rows)
-            pointers = [None if x is None else x.data_ptr() for x in tensors]
-            inner = scene.call(part, transmittance=transmittance[part])
-            call = JacobianCall(inner, parameters, *pointers)
-            scene.launch("jacobian", call, *scene.face_blocks(part.stop - part.start, inner.splits))
+        row_of = torch.full(transmittance.shape, -1, dtype=torch.int32, device=rows.device)
+        row_of.view(-1)[pixels] = torch.arange(len(pixels), dtype=torch.int32, device=rows.device)
+        for part in launcher.parts(1):
+            of_part = tangents.of_views(part, scene.shared)
+            pointers = [None if x is None else x.data_ptr() for x in (row_of[part], *of_part, rows)]
+            inner = launcher.call(part, transmittance=transmittance[part])
+            call = JacobianCall(inner, tangents.parameters, *pointers)
+            launcher.launch("jacobian", call, *launcher.face_blocks(inner.views, inner.splits))
     return rows
 
 
-class Scene:
-    """The inputs of a call, dense, and how to launch kernels on them."""
+class Launcher:
+    """A scene on a GPU, dense, and how kernels are launched on it."""
 
-    def __init__(
-        self,
-        vertices: Tensor,
-        faces: Tensor,
-        K: Tensor,
-        world_to_camera: Tensor,
-        orthographic: Tensor,
-        near: Tensor,
-        sigma: float,
-        cull: bool,
-        height: int,
-        width: int,
-    ) -> None:
-        inputs = (vertices, faces, K, world_to_camera, orthographic, near)
-        self.vertices, self.faces, self.K, self.world_to_camera, self.orthographic, self.near = (
-            x.contiguous() for x in inputs
-        )
-        self.views, self.sigma, self.cull, self.height, self.width = len(K), sigma, cull, height, width
-        self.gpu = gpu(_index(vertices.device))
+    def __init__(self, scene: Scene, sigma: float) -> None:
+        self.scene, self.sigma = dense(scene), sigma
+        self.gpu = gpu(_index(scene.vertices.device))
 
     def call(self, part: slice, **tensors: Tensor | None) -> Call:
         """The argument of the kernels for some of the views; `tensors` are of these views, and must stay alive."""
-        shared = self.vertices.dim() == 2
-        count = part.stop - part.start
+        scene, count = self.scene, part.stop - part.start
         call = Call(
             views=count,
-            vertices=self.vertices.shape[-2],
-            faces=len(self.faces),
-            height=self.height,
-            width=self.width,
-            shared_vertices=shared,
-            wide_indices=self.faces.dtype == torch.int64,
-            cull=self.cull,
+            vertices=scene.vertices.shape[-2],
+            faces=len(scene.faces),
+            height=scene.height,
+            width=scene.width,
+            shared_vertices=scene.shared,
+            wide_indices=scene.faces.dtype == torch.int64,
+            cull=scene.cull,
             splits=self._splits(count),
             sigma=self.sigma,
-            positions=(self.vertices if shared else self.vertices[part]).data_ptr(),
-            face_indices=self.faces.data_ptr(),
-            intrinsics=self.K[part].data_ptr(),
-            world_to_camera=self.world_to_camera[part].data_ptr(),
-            orthographic=self.orthographic[part].data_ptr(),
-            near_planes=self.near[part].data_ptr(),
+            positions=(scene.vertices if scene.shared else scene.vertices[part]).data_ptr(),
+            face_indices=scene.faces.data_ptr(),
+            intrinsics=scene.K[part].data_ptr(),
+            world_to_camera=scene.world_to_camera[part].data_ptr(),
+            orthographic=scene.orthographic[part].data_ptr(),
+            near_planes=scene.near[part].data_ptr(),
         )
         for name, tensor in tensors.items():
             setattr(call, name, None if tensor is None else tensor.data_ptr())
@@ -258,29 +199,30 @@ class Scene:
     ) -> None:
         """Queue a kernel of that part of softras_cuda.cu."""
         if x and y and z:
-            dtype = self.vertices.dtype
+            dtype = self.scene.vertices.dtype
             kernel = f"softras_{name}_{str(dtype).removeprefix('torch.')}"
             self.gpu.module(dtype, part).launch(kernel, (x, y, z), THREADS, self.gpu.stream(), call)
 
     def parts(self, numbers: int, most: int = WORK) -> Iterator[slice]:
         """The views in parts for which `numbers` a view fit into `most`; mostly one part."""
+        views = len(self.scene.K)
         step = min(max(1, most // max(1, numbers)), 65535)  # the most blocks of a grid in y and z
-        for start in range(0, self.views, step):
-            yield slice(start, min(start + step, self.views))
+        for start in range(0, views, step):
+            yield slice(start, min(start + step, views))
 
     def checks(self) -> int:
         """Blocks that look at the inputs."""
-        most = max(self.vertices.numel(), self.faces.numel(), 12 * self.views)
+        most = max(self.scene.vertices.numel(), self.scene.faces.numel(), 12 * len(self.scene.K))
         return min(-(-most // THREADS), 8 * self.gpu.processors)
 
     def face_blocks(self, count: int, splits: int) -> tuple[int, int, int]:
         """The grid of the kernels that give a warp 32 faces of a view."""
-        return -(-len(self.faces) // THREADS), splits, count
+        return -(-len(self.scene.faces) // THREADS), splits, count
 
     def _splits(self, count: int) -> int:
         """Warps that share the cells of the same faces, so that few faces fill the device too."""
-        warps = -(-len(self.faces) // 32) * count
-        cells = -(-self.height // CELL) * -(-self.width // CELL)
+        warps = -(-len(self.scene.faces) // 32) * count
+        cells = -(-self.scene.height // CELL) * -(-self.scene.width // CELL)
         return max(1, min(WARPS * self.gpu.processors // max(1, warps), cells, 65535))
 
 
@@ -290,24 +232,23 @@ class Backward:
     numbers: of 8 bytes, what it keeps for a view.
     """
 
-    def __init__(self, scene: Scene) -> None:
-        self.scene = scene
-        of = scene.vertices, scene.K, scene.world_to_camera
-        self.grads = torch.empty_like(of[0]), torch.empty_like(of[1]), torch.empty_like(of[2])
+    def __init__(self, launcher: Launcher) -> None:
+        self._launcher, scene = launcher, launcher.scene
+        self.grads = scene.empty_gradients()
         self._fixed = torch.are_deterministic_algorithms_enabled()
         self.numbers = 5 * scene.vertices.shape[-2] + (21 * len(scene.faces) if self._fixed else 0)
-        if scene.views == 0:
+        if not len(scene.K):
             self.grads[0].zero_()
 
     def call(self, part: slice, **tensors: Tensor | None) -> Call:
         """The argument of the kernels that add gradients of corners."""
-        grads, scene, count = self.grads, self.scene, part.stop - part.start
-        V, F, shared = scene.vertices.shape[-2], len(scene.faces), scene.vertices.dim() == 2
+        (of_vertices, of_K, of_pose), scene, count = self.grads, self._launcher.scene, part.stop - part.start
+        V, F = scene.vertices.shape[-2], len(scene.faces)
         zeros = torch.zeros(count * (5 * V + 6), dtype=torch.float64, device=scene.vertices.device)
         self._pixel, self._point, self._clipped = zeros.split([2 * count * V, 3 * count * V, 6 * count])
         self._corner = zeros.new_zeros(count, F, 21) if self._fixed else None
         self._partial = zeros.new_empty(count, min(-(-V // THREADS), PARTIALS), CAMERA)
-        call = scene.call(
+        call = self._launcher.call(
             part,
             **tensors,
             pixel_gradients=self._pixel,
@@ -315,23 +256,23 @@ class Backward:
             clipped_intrinsics=self._clipped,
             corner_gradients=self._corner,
             partial_gradients=self._partial,
-            grad_positions=grads[0] if shared else grads[0][part],
-            grad_intrinsics=grads[1][part],
-            grad_world_to_camera=grads[2][part],
+            grad_positions=of_vertices if scene.shared else of_vertices[part],
+            grad_intrinsics=of_K[part],
+            grad_world_to_camera=of_pose[part],
         )
-        call.partials, call.add = self._partial.shape[1], shared and part.start > 0
+        call.partials, call.add = self._partial.shape[1], scene.shared and part.start > 0
         if self._fixed:
             call.splits = 1
         return call
 
     def finish(self, call: Call) -> None:
         """From there to `grads`."""
-        scene, count, V = self.scene, call.views, call.vertices
+        launcher, count, V = self._launcher, call.views, call.vertices
         if self._corner is not None:
             pixel, point = self._pixel.view(count, V, 2), self._point.view(count, V, 3)
-            _add_corners(scene.faces, self._corner, pixel, point, self._clipped)
-        scene.launch("vertices_backward", call, call.partials, count)
-        scene.launch("sum_gradients", call, count + -(-3 * V * (1 if call.shared_vertices else count) // THREADS))
+            _add_corners(launcher.scene.faces, self._corner, pixel, point, self._clipped)
+        launcher.launch("vertices_backward", call, call.partials, count)
+        launcher.launch("sum_gradients", call, count + -(-3 * V * (1 if call.shared_vertices else count) // THREADS))
 
 
 def _add_corners(faces: Tensor, corner: Tensor, pixel: Tensor, point: Tensor, clipped: Tensor) -> None:

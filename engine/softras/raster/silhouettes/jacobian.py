@@ -1,18 +1,15 @@
-"""The forward mode of the rasterizer: rows of the Jacobian of soft silhouettes, `softras::silhouettes_jacobian`.
-
-Layers as in ops.py: this file checks and registers, `reference.py` defines, `cpu.py` and `cuda.py` compute.
-"""
+"""The forward mode of the rasterizer: soft silhouettes and the rows of their Jacobian by few parameters."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from ...checks import LARGEST
-from ...errors import InputError
-from .. import arguments, operands, transforms
+from .. import arguments, transforms
+from ..native import backends
+from ..operators import dispatches
 from . import ops, reference
 
 
@@ -67,81 +64,26 @@ def silhouettes_jacobian(
     """
     transforms.refuse("softras.silhouettes_jacobian")
     arguments.mesh_in_cameras(vertices, faces, K, world_to_camera)
-    scene = vertices.detach(), faces, K.detach(), world_to_camera.detach()
-    args = arguments.scene(*scene, height, width, sigma, orthographic, near, cull)
-    given = {"d_vertices": d_vertices, "d_K": d_K, "d_world_to_camera": d_world_to_camera}
-    tangents = [None if x is None else arguments.tensor(name, x).detach() for name, x in given.items()]
-    parameters = _check(args, tangents)
+    vertices, K, world_to_camera = vertices.detach(), K.detach(), world_to_camera.detach()
+    scene = arguments.scene(vertices, faces, K, world_to_camera, height, width, orthographic, near, cull)
+    sigma = arguments.number("sigma", sigma, *arguments.SIGMA)
+    tangents = arguments.tangents(scene, d_vertices, d_K, d_world_to_camera)
     low, high = (arguments.number(name, x, -LARGEST, LARGEST) for name, x in (("low", low), ("high", high)))
-    if not ops.computes(vertices):
-        ops.check_values(*args[:4])
-        alpha = reference.silhouettes(*args)
+    if not backends.computes("silhouettes", vertices.device):
+        arguments.check_values(scene)
+        alpha = reference.silhouettes(scene, sigma)
         pixels = _between(alpha, low, high)
-        return Jacobian(alpha, pixels, reference.silhouettes_jacobian(pixels, args, parameters, tangents))
-    dispatches = ops.dispatches(vertices)
-    render = torch.ops.softras.silhouettes if dispatches else lambda *x: ops.compute("silhouettes", *x)
-    differentiate = _silhouettes_jacobian if dispatches else lambda *x: ops.compute("silhouettes_jacobian", *x)
-    alpha, transmittance = render(*args)
+        return Jacobian(alpha, pixels, reference.silhouettes_jacobian(scene, sigma, pixels, tangents))
+    if dispatches(vertices):
+        alpha, transmittance = ops.render(scene, sigma)
+        pixels = _between(alpha, low, high)
+        return Jacobian(alpha, pixels, ops.render_jacobian(scene, sigma, transmittance, pixels, tangents))
+    alpha, transmittance = backends.compute("silhouettes", scene, sigma)
     pixels = _between(alpha, low, high)
-    rows = differentiate(transmittance, pixels, *args[:4], *args[6:], parameters, *tangents)
-    return Jacobian(alpha, pixels, rows)
+    return Jacobian(
+        alpha, pixels, backends.compute("silhouettes_jacobian", scene, sigma, transmittance, pixels, tangents)
+    )
 
 
 def _between(alpha: Tensor, low: float, high: float) -> Tensor:
     return ((alpha > low) & (alpha < high)).flatten().nonzero()[:, 0]
-
-
-def _check(args: tuple, tangents: list[Tensor | None]) -> int:
-    """The number of parameters."""
-    vertices, K, world_to_camera = args[0], args[2], args[3]
-    parameters = next((x.shape[-1] for x in tangents if x is not None and x.dim()), None)
-    if parameters is None:
-        raise InputError("give d_vertices, d_K or d_world_to_camera: without them nothing has a derivative")
-    for name, tensor, of in zip(
-        ("d_vertices", "d_K", "d_world_to_camera"), tangents, (vertices, K, world_to_camera), strict=True
-    ):
-        if tensor is None:
-            continue
-        if tensor.shape != (*of.shape, parameters):
-            expected = f"({', '.join(map(str, of.shape))}, {parameters})"
-            raise InputError(f"{name} must have shape {expected}, not {tuple(tensor.shape)}")
-        if tensor.dtype != vertices.dtype:
-            raise InputError(f"{name} is {tensor.dtype} but vertices are {vertices.dtype}")
-        if tensor.device != vertices.device:
-            raise InputError(f"{name} must be on the device of vertices")
-    return parameters
-
-
-@torch.library.custom_op("softras::silhouettes_jacobian", mutates_args=())
-def _silhouettes_jacobian(
-    transmittance: Tensor,
-    pixels: Tensor,
-    vertices: Tensor,
-    faces: Tensor,
-    K: Tensor,
-    world_to_camera: Tensor,
-    sigma: float,
-    orthographic: Tensor,
-    near: Tensor,
-    cull: bool,
-    parameters: int,
-    d_vertices: Tensor | None,
-    d_K: Tensor | None,
-    d_world_to_camera: Tensor | None,
-) -> Tensor:
-    size = operands.sized("transmittance", transmittance, len(K))
-    args = arguments.scene(vertices, faces, K, world_to_camera, *size, sigma, orthographic, near, cull)
-    operands.fitting("transmittance", transmittance, (len(K), *size), vertices)
-    operands.check_pixels(pixels, transmittance.numel())
-    tangents = (d_vertices, d_K, d_world_to_camera)
-    if _check(args, list(tangents)) != parameters:
-        raise InputError(f"the derivatives are not by {parameters} parameters")
-    scene = *args[:4], *args[6:]
-    return ops.compute("silhouettes_jacobian", transmittance, pixels, *scene, parameters, *tangents)
-
-
-@_silhouettes_jacobian.register_fake
-def _(
-    transmittance, pixels, vertices, faces, K, world_to_camera, sigma, orthographic, near, cull, parameters, *tangents
-):
-    return vertices.new_empty(pixels.shape[0], parameters)

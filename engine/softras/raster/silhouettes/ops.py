@@ -1,21 +1,20 @@
-"""The rasterizer as torch operators: `softras::silhouettes`, with autograd and fake kernels.
+"""Soft silhouettes as operators of PyTorch: `softras::silhouettes`, its gradients and its forward mode.
 
-Three thin layers: this file checks and registers, `reference.py` defines, `cpu.py` and `cuda.py` compute. Tensors on a
-GPU whose CUDA kernels do not start go through `cpu.py`. Where no native library loads either, `silhouettes` runs the
-definition itself.
+Three thin layers: this file checks and registers, `reference.py` is the definition, the backends in `raster/native`
+compute. Where no native library loads, `silhouettes` runs the definition itself.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from types import ModuleType
 
 import torch
 from torch import Tensor
 
 from .. import arguments, operands, transforms
-from ..native import cpu, cuda
+from ..native import backends
+from ..operators import dispatches, operator
+from ..scene import Scene, Tangents
 from . import reference
 
 
@@ -57,44 +56,17 @@ def silhouettes(
         ValueError: a wrong shape, dtype or device, a face index out of range, NaN or infinite input, a number out of
             range (sigma: 1e-20 to 1e10), or a sigma or near that asks for a gradient.
     """
-    args = arguments.scene(vertices, faces, K, world_to_camera, height, width, sigma, orthographic, near, cull)
-    if not computes(vertices):
+    scene = arguments.scene(vertices, faces, K, world_to_camera, height, width, orthographic, near, cull)
+    sigma = arguments.number("sigma", sigma, *arguments.SIGMA)
+    if not backends.computes("silhouettes", vertices.device):
         transforms.refuse("rendering without the native library")
-        check_values(vertices, faces, K, world_to_camera)
-        return reference.silhouettes(*args)
+        arguments.check_values(scene)
+        return reference.silhouettes(scene, sigma)
     if transforms.active():
-        return _Transformed.apply(*args)[0]
-    return _silhouettes(*args)[0] if dispatches(vertices) else _Eager.apply(*args)
-
-
-def computes(tensor: Tensor) -> bool:
-    """Whether a backend is there for the tensor; else the definition itself runs."""
-    return cpu.available() or _on_gpu(tensor)
-
-
-def dispatches(tensor: Tensor) -> bool:
-    """Whether torch's dispatcher must see the operator: in a compiler or tracer, or for tensors that are not plain."""
-    return arguments.traced() or type(tensor) not in (Tensor, torch.nn.Parameter)
-
-
-def _on_gpu(tensor: Tensor) -> bool:
-    return tensor.device.type == "cuda" and cuda.available(tensor.device)
-
-
-def compute(name: str, *args, on_cpu: ModuleType = cpu, on_gpu: ModuleType = cuda):
-    """The function of that name of the backend that the tensors are for."""
-    if args[0].device.type == "cpu":
-        return getattr(on_cpu, name)(*args)
-    return getattr(on_gpu, name)(*args) if _on_gpu(args[0]) else _by_copies(getattr(on_cpu, name), *args)
-
-
-def _by_copies(function: Callable, *args):
-    """A function of the CPU's backend on copies of the tensors."""
-    copies = [x.cpu() if isinstance(x, Tensor) else x for x in args]
-    results = function(*copies)
-    if isinstance(results, Tensor):
-        return results.to(args[0].device)
-    return tuple(x.to(args[0].device) for x in results)
+        return _Transformed.apply(*render.flat(scene, sigma))[0]
+    if dispatches(vertices):
+        return render(scene, sigma)[0]
+    return _Eager.apply(*render.flat(scene, sigma))
 
 
 class _Eager(torch.autograd.Function):
@@ -102,15 +74,15 @@ class _Eager(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, *inputs):
-        outputs = compute("silhouettes", *inputs)
-        _save(ctx, inputs, outputs)
-        return outputs[0]
+        alpha, transmittance = backends.compute("silhouettes", *render.packed(inputs))
+        render.save(ctx, inputs, transmittance)
+        return alpha
 
     @staticmethod
     def backward(ctx, grad_alpha):
-        watched = torch.is_grad_enabled() or transforms.active(grad_alpha)
-        gradients = _Gradients.apply if watched else functools.partial(compute, "silhouettes_backward")
-        return _gradients(ctx, grad_alpha, gradients)
+        if torch.is_grad_enabled() or transforms.active(grad_alpha):
+            return _watched_gradients(ctx, grad_alpha)
+        return _gradients(ctx, grad_alpha, functools.partial(backends.compute, "silhouettes_backward"))
 
 
 class _Transformed(transforms.Transformable):
@@ -118,24 +90,26 @@ class _Transformed(transforms.Transformable):
 
     @staticmethod
     def forward(*inputs):
-        arguments.check_near(inputs[8], inputs[7])  # which under vmap had no one value before
-        return _silhouettes(*inputs)
+        scene, sigma = render.packed(inputs)
+        arguments.check_near(scene.near, scene.orthographic)  # which under vmap had no one value before
+        return render(scene, sigma)
 
     @staticmethod
     def setup_context(ctx, inputs, output):
         ctx.mark_non_differentiable(output[1])
         _save(ctx, inputs, output)
-        ctx.save_for_forward(output[1], *inputs[:4], *inputs[7:9])
+        ctx.save_for_forward(*ctx.to_save)
 
     @staticmethod
     def backward(ctx, grad_alpha, _):
-        return _gradients(ctx, grad_alpha, _Gradients.apply)
+        return _watched_gradients(ctx, grad_alpha)
 
     @staticmethod
-    def jvp(ctx, d_vertices, _faces, d_K, d_world_to_camera, *_):
-        transmittance, vertices, faces, K, world_to_camera, orthographic, near = ctx.saved_tensors
-        scene = vertices, faces, K, world_to_camera, ctx.sigma, orthographic, near, ctx.cull
-        return *_Tangent.apply(transmittance, *scene, d_vertices, d_K, d_world_to_camera), None
+    def jvp(ctx, *tangents):
+        (scene, sigma), (transmittance,) = render.saved(ctx)
+        moves, _ = render.packed(tangents)
+        moves = Tangents(moves.vertices, moves.K, moves.world_to_camera)
+        return *_Tangent.apply(*render_jacobian.flat(scene, sigma, transmittance, None, moves)), None
 
 
 class _Gradients(transforms.Derivative):
@@ -145,7 +119,7 @@ class _Gradients(transforms.Derivative):
 
     @staticmethod
     def forward(*inputs):
-        return _silhouettes_backward(*inputs)
+        return render_backward(*render_backward.packed(inputs))
 
 
 class _Tangent(transforms.Derivative):
@@ -154,90 +128,74 @@ class _Tangent(transforms.Derivative):
     operator = "softras.silhouettes"
 
     @staticmethod
-    def forward(transmittance, *inputs):
-        from . import jacobian  # whose operator it is, and which imports this module
-
-        *scene, d_vertices, d_K, d_world_to_camera = inputs
-        tangents = [None if x is None else x[..., None] for x in (d_vertices, d_K, d_world_to_camera)]
+    def forward(*inputs):
+        scene, sigma, transmittance, _, moves = render_jacobian.packed(inputs)
+        by_one = Tangents(*(None if x is None else x[..., None] for x in moves))
         pixels = torch.arange(transmittance.numel(), device=transmittance.device)
-        rows = jacobian._silhouettes_jacobian(transmittance, pixels, *scene, 1, *tangents)
-        return (rows.view(transmittance.shape),)
+        return (render_jacobian(scene, sigma, transmittance, pixels, by_one).view(transmittance.shape),)
 
 
-@torch.library.custom_op("softras::silhouettes", mutates_args=())
-def _silhouettes(
-    vertices: Tensor,
-    faces: Tensor,
-    K: Tensor,
-    world_to_camera: Tensor,
-    height: int,
-    width: int,
-    sigma: float,
-    orthographic: Tensor,
-    near: Tensor,
-    cull: bool,
-) -> tuple[Tensor, Tensor]:
-    modes = sigma, orthographic, near, cull
-    return compute("silhouettes", *arguments.scene(vertices, faces, K, world_to_camera, height, width, *modes))
+@operator("softras::silhouettes")
+def render(scene: Scene, sigma: float) -> tuple[Tensor, Tensor]:
+    """Alpha and transmittance, (N, H, W)."""
+    return backends.compute("silhouettes", arguments.scene(*scene), arguments.number("sigma", sigma, *arguments.SIGMA))
 
 
-@_silhouettes.register_fake
-def _(vertices, faces, K, world_to_camera, height, width, sigma, orthographic, near, cull):
-    return vertices.new_empty(K.shape[0], height, width), vertices.new_empty(K.shape[0], height, width)
+@render.fake
+def _(scene, sigma):
+    return scene.vertices.new_empty(scene.size), scene.vertices.new_empty(scene.size)
 
 
-@torch.library.custom_op("softras::silhouettes_backward", mutates_args=())
-def _silhouettes_backward(
-    grad_alpha: Tensor,
-    transmittance: Tensor,
-    vertices: Tensor,
-    faces: Tensor,
-    K: Tensor,
-    world_to_camera: Tensor,
-    sigma: float,
-    orthographic: Tensor,
-    near: Tensor,
-    cull: bool,
+@operator("softras::silhouettes_backward")
+def render_backward(
+    scene: Scene, sigma: float, transmittance: Tensor, grad_alpha: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    size = operands.sized("transmittance", transmittance, len(K))
-    args = arguments.scene(vertices, faces, K, world_to_camera, *size, sigma, orthographic, near, cull)
-    for name, tensor in (("transmittance", transmittance), ("grad_alpha", grad_alpha)):
-        operands.fitting(name, tensor, (len(K), *size), vertices)
-    return compute("silhouettes_backward", grad_alpha, transmittance, *args[:4], *args[6:])
+    """Gradients to vertices, K and world_to_camera."""
+    scene, sigma = arguments.scene(*scene), arguments.number("sigma", sigma, *arguments.SIGMA)
+    operands.fitting("transmittance", transmittance, scene.size, scene.vertices)
+    operands.fitting("grad_alpha", grad_alpha, scene.size, scene.vertices)
+    return backends.compute("silhouettes_backward", scene, sigma, transmittance, grad_alpha)
 
 
-@_silhouettes_backward.register_fake
-def _(grad_alpha, transmittance, vertices, faces, K, world_to_camera, sigma, orthographic, near, cull):
-    return vertices.new_empty(vertices.shape), K.new_empty(K.shape), world_to_camera.new_empty(world_to_camera.shape)
+@render_backward.fake
+def _(scene, sigma, transmittance, grad_alpha):
+    return scene.empty_gradients()
 
 
-_silhouettes_backward.register_autograd(transforms.refuse_twice("softras.silhouettes"))
+@operator("softras::silhouettes_jacobian")
+def render_jacobian(scene: Scene, sigma: float, transmittance: Tensor, pixels: Tensor, tangents: Tangents) -> Tensor:
+    """(M, P) the derivatives of alpha at the M pixels, places in `alpha.flatten()`."""
+    scene, sigma = arguments.scene(*scene), arguments.number("sigma", sigma, *arguments.SIGMA)
+    operands.fitting("transmittance", transmittance, scene.size, scene.vertices)
+    operands.check_pixels(pixels, transmittance.numel())
+    return backends.compute(
+        "silhouettes_jacobian", scene, sigma, transmittance, pixels, arguments.tangents(scene, *tangents)
+    )
+
+
+@render_jacobian.fake
+def _(scene, sigma, transmittance, pixels, tangents):
+    return scene.vertices.new_empty(pixels.shape[0], tangents.parameters)
 
 
 def _save(ctx, inputs, output) -> None:
-    vertices, faces, K, world_to_camera, _, _, ctx.sigma, orthographic, near, ctx.cull = inputs
-    ctx.save_for_backward(output[1], vertices, faces, K, world_to_camera, orthographic, near)
+    render.save(ctx, inputs, output[1])
 
 
 def _gradients(ctx, grad_alpha, backward):
-    transmittance, vertices, faces, K, world_to_camera, orthographic, near = ctx.saved_tensors
-    gv, gk, gw = backward(
-        grad_alpha, transmittance, vertices, faces, K, world_to_camera, ctx.sigma, orthographic, near, ctx.cull
-    )
-    return gv, None, gk, gw, None, None, None, None, None, None
+    (scene, sigma), (transmittance,) = render.saved(ctx)
+    gv, gk, gw = backward(scene, sigma, transmittance, grad_alpha)
+    return render.gradients(vertices=gv, K=gk, world_to_camera=gw)
+
+
+@torch.compiler.disable  # which would take the frames that transforms left to Python for ones of plain tensors
+def _watched_gradients(ctx, grad_alpha):
+    return _gradients(ctx, grad_alpha, lambda *args: _Gradients.apply(*render_backward.flat(*args)))
 
 
 def _backward(ctx, grad_alpha, grad_transmittance):  # nobody is given the transmittance: no gradient comes from it
-    return _gradients(ctx, grad_alpha, _silhouettes_backward)
+    return _gradients(ctx, grad_alpha, render_backward)
 
 
-_silhouettes.register_autograd(_backward, setup_context=_save)
-
-
-def check_values(vertices: Tensor, faces: Tensor, K: Tensor, world_to_camera: Tensor) -> None:
-    """What the native kernel finds out on its way: finite inputs and face indices in range."""
-    for name, tensor in (("vertices", vertices), ("K", K), ("world_to_camera", world_to_camera)):
-        if not torch.isfinite(tensor).all():
-            raise ValueError(f"{name} holds NaN or infinite numbers")
-    if faces.numel() and (int(faces.min()) < 0 or int(faces.max()) >= vertices.shape[-2]):
-        raise ValueError(f"faces name vertices outside 0..{vertices.shape[-2] - 1}")
+render.differentiate(_backward, _save)
+render_backward.differentiate(transforms.refuse_twice("softras.silhouettes"))

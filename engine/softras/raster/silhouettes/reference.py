@@ -17,12 +17,13 @@ d^2 < CUTOFF sigma, that is D > 1e-4 (its `dist_eps`). Faces whose projection ha
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 from torch.utils.checkpoint import checkpoint
+
+from ..scene import Scene, Tangents
 
 CUTOFF = math.log(1 / 1e-4 - 1)  # in d^2 / sigma
 DEGENERATE = 1e-8  # a polygon with 2 area <= DEGENERATE * extent^2 has no area
@@ -30,47 +31,35 @@ SHORT = 1e-9  # an edge shorter than SHORT * extent is no edge (clipping makes s
 PAIRS = 1 << 20  # (face, pixel) pairs held at once
 
 
-def silhouettes(
-    vertices: Tensor,
-    faces: Tensor,
-    K: Tensor,
-    world_to_camera: Tensor,
-    height: int,
-    width: int,
-    sigma: float,
-    orthographic: Tensor,
-    near: Tensor,
-    cull: bool,
-) -> Tensor:
-    """Soft silhouettes of one mesh in N cameras. Shapes as in :func:`softras.raster.silhouettes.ops.silhouettes`."""
+def silhouettes(scene: Scene, sigma: float) -> Tensor:
+    """(N, H, W) soft silhouettes."""
     views = []
-    for n in range(K.shape[0]):
-        world = vertices if vertices.dim() == 2 else vertices[n]
-        camera = world @ world_to_camera[n, :3, :3].T + world_to_camera[n, :3, 3]
-        corners, _ = clip_near(camera[faces.long()], near[n])
-        polygons = project(corners, K[n], bool(orthographic[n]))
-        polygons = polygons[visible(polygons, cull)]
-        views.append(coverage(polygons, height, width, sigma * (min(height, width) / 2) ** 2))
-    return torch.stack(views) if views else nothing(vertices, K, world_to_camera, height, width)
+    for n in range(scene.K.shape[0]):
+        corners, _ = clip_near(scene.in_camera(n)[scene.faces.long()], scene.near[n])
+        polygons = project(corners, scene.K[n], bool(scene.orthographic[n]))
+        polygons = polygons[visible(polygons, scene.cull)]
+        in_pixels = sigma * (min(scene.height, scene.width) / 2) ** 2
+        views.append(coverage(polygons, scene.height, scene.width, in_pixels))
+    return torch.stack(views) if views else nothing(scene)
 
 
-def nothing(vertices: Tensor, K: Tensor, world_to_camera: Tensor, height: int, width: int) -> Tensor:
+def nothing(scene: Scene) -> Tensor:
     """(0, H, W) the pictures of no cameras, whose gradients are zero."""
-    return vertices.new_zeros(0, height, width) + 0 * (vertices.sum() + K.sum() + world_to_camera.sum())
+    of_all = scene.vertices.sum() + scene.K.sum() + scene.world_to_camera.sum()
+    return scene.vertices.new_zeros(scene.size) + 0 * of_all
 
 
-def silhouettes_jacobian(pixels: Tensor, args: tuple, parameters: int, tangents: Sequence[Tensor | None]) -> Tensor:
-    """(M, P) derivatives of alpha at `pixels`, by torch's forward mode, one parameter after another.
-
-    args: those of `silhouettes`; tangents: the derivatives (..., P) of vertices, K and world_to_camera, None for zero.
-    """
-    vertices, faces, K, world_to_camera, *modes = args
-    given = list(zip((vertices, K, world_to_camera), tangents, strict=True))
-    rows = vertices.new_zeros(len(pixels), parameters)
-    for p in range(parameters):
+def silhouettes_jacobian(scene: Scene, sigma: float, pixels: Tensor, tangents: Tangents) -> Tensor:
+    """(M, P) derivatives of alpha at M pixels, by torch's forward mode, one parameter after another."""
+    moving = (scene.vertices, scene.K, scene.world_to_camera)
+    rows = scene.vertices.new_zeros(len(pixels), tangents.parameters)
+    for p in range(tangents.parameters):
         with forward_ad.dual_level():
-            v, k, w = (x if d is None else forward_ad.make_dual(x, d[..., p].contiguous()) for x, d in given)
-            alpha = silhouettes(v, faces, k, w, *modes)
+            v, k, w = (
+                x if d is None else forward_ad.make_dual(x, d[..., p].contiguous())
+                for x, d in zip(moving, tangents, strict=True)
+            )
+            alpha = silhouettes(scene._replace(vertices=v, K=k, world_to_camera=w), sigma)
             column = forward_ad.unpack_dual(alpha).tangent
             if column is not None:  # else no face counts anywhere
                 rows[:, p] = column.flatten()[pixels]
