@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from .geometry.topology import Topology
     from .geometry.voxels import voxelize
     from .io.meshes import load_mesh, save_mesh
-    from .io.textured import TexturedMesh, load_textured_mesh
+    from .io.textured import TexturedMesh, load_texture, load_textured_mesh
     from .io.views import load_views
     from .raster.coverage.ops import coverage, coverage_jacobian
     from .raster.images.conorms import CONORMS
@@ -74,7 +74,7 @@ if TYPE_CHECKING:
     from .render.shading import Gloss, shade_faces, shade_pixels, shade_vertices
     from .render.silhouette import hard_silhouettes, render_silhouettes
     from .render.supersampling import supersampled
-    from .render.textures import load_texture, surface_texture_from_image, surface_texture_from_vertices
+    from .render.textures import surface_texture_from_image, surface_texture_from_vertices
 
 __version__ = "0.1.0"
 
@@ -129,7 +129,7 @@ _LAZY = {
     "laplacian_loss": ".geometry.smoothness",
     "laplacian_smoothing_loss": ".geometry.smoothness",
     "load_mesh": ".io.meshes",
-    "load_texture": ".render.textures",
+    "load_texture": ".io.textured",
     "load_textured_mesh": ".io.textured",
     "load_views": ".io.views",
     "look": ".render.cameras",

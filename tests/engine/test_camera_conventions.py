@@ -221,6 +221,16 @@ class TestSoftRas:
             np.testing.assert_allclose(camera.project(points), softras_pixels(xy, size), **CLOSE)
             np.testing.assert_allclose(camera.to_camera(points)[:, 2], x[:, 2], **CLOSE)
 
+    def test_poses_are_those_of_the_cameras_as_tensors(self) -> None:
+        random = np.random.default_rng(12)
+        for _ in range(RANDOM):
+            eye, target, up = random.normal(size=(3, 3)) * 10 ** random.uniform(-3, 3)
+            for camera, pose in (
+                (softras.camera_from_softras_look_at(eye, 8, at=target, up=up), softras.look_at(eye, target, up)),
+                (softras.camera_from_softras_look(eye, 8, direction=target, up=up), softras.look(eye, target, up)),
+            ):
+                np.testing.assert_allclose(camera.world_to_camera, pose.numpy(), rtol=1e-12, atol=1e-12)
+
     def test_points_of_projection_matrices(self) -> None:
         """Right- and left-handed ones, of any scale."""
         random = np.random.default_rng(11)
@@ -272,8 +282,14 @@ class TestSoftRas:
             softras.camera_to_softras(orthographic)
         with pytest.raises(InputError, match="SoftRas's images are square"):
             softras.camera_to_softras(perspective)
-        with pytest.raises(ValueError, match="give another up"):
+        with pytest.raises(InputError, match="give another up"):
             softras.camera_from_softras_look_at((0, 3, 0), 64)
+        with pytest.raises(InputError, match="up must not be zero"):
+            softras.camera_from_softras_look((0, 3, 0), 64, up=(0, 0, 0))
+        with pytest.raises(InputError, match="direction must not be zero"):
+            softras.camera_from_softras_look((0, 3, 0), 64, direction=(0, 0, 0))
+        with pytest.raises(InputError, match="eye and at must be different points"):
+            softras.camera_from_softras_look_at((0, 3, 0), 64, at=(0, 3, 0))
         for P in (np.zeros((3, 4)), np.ones((3, 4)), np.eye(3, 4)[[0, 1, 1]]):
             with pytest.raises(InputError, match="P is the matrix of no perspective camera"):
                 softras.camera_from_softras_projection(P, 64)

@@ -27,6 +27,7 @@ def modules_after(code: str) -> set[str]:
         "import softras.cli",
         "import softras.server",
         "from softras import camera_to_blender, camera_to_opencv, camera_to_opengl, camera_to_pytorch3d",
+        "from softras import camera_from_softras_look_at as look_at; look_at((0, 0, -3), 64)",
     ],
 )
 def test_importing_loads_neither_torch_nor_scipy(code: str) -> None:

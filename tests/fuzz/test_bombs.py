@@ -21,7 +21,7 @@ from PIL import Image
 from softras import InputError, load_mesh, load_textured_mesh, load_views
 from softras.files import read_array
 from softras.io import polygons
-from softras.io.images import load_colours, load_texture
+from softras.io.images import load_colours, read_texture
 from softras.io.masks import load_mask
 
 MANY = int(os.environ.get("SOFTRAS_FUZZ_EXAMPLES", "0")) > 1000
@@ -233,8 +233,8 @@ PICTURES = {
     "label": (lambda path: load_mask(path, label=0), LARGEST, 0, 8),
     "colours": (load_colours, LARGEST, 2, 8),
     "colours of 16 bits": (load_colours, LARGEST, 0, 16),
-    "texture": (load_texture, (8192, 8192), 6, 8),
-    "texture of 16 bits": (load_texture, (8192, 8192), 0, 16),
+    "texture": (read_texture, (8192, 8192), 6, 8),
+    "texture of 16 bits": (read_texture, (8192, 8192), 0, 16),
 }
 
 
@@ -253,7 +253,7 @@ def test_larger_pictures_are_refused_from_their_header(tmp_path: Path) -> None:
     Image.new("1", (65500, 65500 // 8)).save(buffer, "TIFF", compression="group4")
     (tmp_path / "a.tif").write_bytes(buffer.getvalue())
     for name in ("a.png", "a.tif"):
-        for read in (load_mask, load_colours, load_texture):
+        for read in (load_mask, load_colours, read_texture):
             with guarded(tmp_path, name), pytest.raises(InputError, match="megapixels|damaged"):
                 read(tmp_path / name)
             assert guard.last < 64 * MB

@@ -6,8 +6,9 @@ import torch
 from PIL import Image
 
 import softras
+from softras.io.textured import load_texture
 from softras.render.lights import unit
-from softras.render.textures import load_texture, surface_texture_from_image, surface_texture_from_vertices
+from softras.render.textures import surface_texture_from_image, surface_texture_from_vertices
 
 TETRAHEDRON = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]], dtype=torch.float64)
 FACES = torch.tensor([[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]])

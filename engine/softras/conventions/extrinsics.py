@@ -44,6 +44,29 @@ def rigid(R: np.ndarray, t: np.ndarray, name: str) -> np.ndarray:
     return matrix
 
 
+def looking(eye: np.ndarray, direction: np.ndarray, up: np.ndarray) -> np.ndarray:
+    """(4, 4) world_to_camera of a camera at `eye` that looks along `direction` of length 1, `up` being upwards.
+
+    The numbers of `softras.look`, which is for tensors. Raises InputError where `up` is zero or along the direction.
+    """
+    right = np.cross(direction, unit(up, "up must not be zero"))
+    if not np.sqrt((right**2).sum()) > 16 * np.finfo(np.float64).eps:  # what is left of the product is rounding
+        raise InputError("a camera looks along its up vector; give another up.")
+    right = unit(right, "")
+    matrix = np.eye(4)
+    matrix[:3, :3] = np.stack([right, np.cross(direction, right), direction])
+    matrix[:3, 3] = -matrix[:3, :3] @ eye
+    return matrix
+
+
+def unit(vector: np.ndarray, message: str) -> np.ndarray:
+    """The vector (3,) with length 1; InputError with that message where it has none."""
+    length = np.sqrt((vector**2).sum())
+    if not 0 < length < np.inf:
+        raise InputError(f"{message}.")
+    return vector / length
+
+
 def nearest_rotation(R: np.ndarray) -> np.ndarray:
     """(3, 3) the rotation nearest to a matrix that is nearly one (Procrustes); one that is exact stays as it is."""
     if np.abs(R @ R.T - np.eye(3)).max() < 1e-12:

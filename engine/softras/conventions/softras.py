@@ -10,14 +10,12 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike
 
 from ..camera import Camera
 from ..checks import number, positive
 from ..errors import InputError
-from ..render.cameras import look, look_at
-from .extrinsics import array, rigid, sides, triangular_and_rotation
+from .extrinsics import array, looking, rigid, sides, triangular_and_rotation, unit
 
 
 def camera_from_softras_look_at(
@@ -44,7 +42,8 @@ def camera_from_softras_look_at(
     Raises:
         ValueError: eye and at are one point, or the camera looks along `up`.
     """
-    matrix = look_at(*(torch.from_numpy(array(x, (3,), name)) for x, name in ((eye, "eye"), (at, "at"), (up, "up"))))
+    eye, at, up = (array(x, (3,), name) for x, name in ((eye, "eye"), (at, "at"), (up, "up")))
+    matrix = looking(eye, unit(at - eye, "eye and at must be different points"), up)
     return _mirrored(matrix, image_size, perspective, viewing_angle, viewing_scale, near)
 
 
@@ -60,8 +59,8 @@ def camera_from_softras_look(
     near: float = 1e-3,
 ) -> Camera:
     """A camera of SoftRas's camera_mode "look"; arguments as of `camera_from_softras_look_at`."""
-    given = ((eye, "eye"), (direction, "direction"), (up, "up"))
-    matrix = look(*(torch.from_numpy(array(x, (3,), name)) for x, name in given))
+    eye, direction, up = (array(x, (3,), name) for x, name in ((eye, "eye"), (direction, "direction"), (up, "up")))
+    matrix = looking(eye, unit(direction, "direction must not be zero"), up)
     return _mirrored(matrix, image_size, perspective, viewing_angle, viewing_scale, near)
 
 
@@ -104,14 +103,14 @@ def camera_to_softras(camera: Camera) -> tuple[np.ndarray, int]:
 
 
 def _mirrored(
-    world_to_camera: torch.Tensor, size: int, perspective: bool, angle: float, scale: float, near: float
+    world_to_camera: np.ndarray, size: int, perspective: bool, angle: float, scale: float, near: float
 ) -> Camera:
     size, _ = sides(size, size)
     angle = number("viewing_angle", angle, 0.0, 90.0, above=True)
     scale = positive("viewing_scale", scale)
     focal = size / 2 * (1 / math.tan(math.radians(angle)) if perspective else scale)
     K = np.array([[-focal, 0.0, size / 2], [0.0, focal, size / 2], [0.0, 0.0, 1.0]])
-    return Camera(K, world_to_camera.numpy(), size, size, orthographic=not perspective, near=near)
+    return Camera(K, world_to_camera, size, size, orthographic=not perspective, near=near)
 
 
 def _decomposed(P: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -51,7 +51,7 @@ def load_image(path: Path | str, data: bytes | None = None) -> np.ndarray:
     return unit(read_pixels(path, data=data), path)
 
 
-def load_texture(path: Path | str, data: bytes | None = None) -> np.ndarray:
+def read_texture(path: Path | str, data: bytes | None = None) -> np.ndarray:
     """(H, W, 3) float32 in 0..1: `load_image` without its alpha, of at most 67 megapixels."""
     pixels = np.ascontiguousarray(rgb(read_pixels(path, data=data, most=LARGEST_TEXTURE)))  # lets go of the alpha
     return unit(pixels, path)

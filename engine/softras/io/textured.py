@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,11 +13,14 @@ from ..errors import InputError
 from ..files import inside, is_file, read_bytes, read_text
 from ..mesh import Mesh
 from .gltf import read_gltf
-from .images import load_texture
+from .images import read_texture
 from .meshes import load_mesh
 from .obj import not_valid, obj_line, obj_statements, obj_words
 from .ply import read_ply
 from .polygons import triangulate
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(eq=False)
@@ -36,6 +40,16 @@ class TexturedMesh:
     uv_faces: np.ndarray | None = None
     texture: np.ndarray | None = None
     colors: np.ndarray | None = None
+
+
+def load_texture(path: Path | str) -> Tensor:
+    """(H, W, 3) float32 colours of an image file in 0..1 as they are stored, row 0 on top; alpha is left out.
+
+    Raises InputError when the file is missing or is no image.
+    """
+    import torch  # which the readers of meshes do without
+
+    return torch.from_numpy(read_texture(path))
 
 
 def load_textured_mesh(path: Path | str, allow: Sequence[Path | str] = ()) -> TexturedMesh:
@@ -105,7 +119,7 @@ def _from_obj(path: Path, mesh: Mesh, allow: Sequence[Path | str]) -> TexturedMe
         images = _obj_images(path, libraries, list(used), allow)
         if len(images) > 1:
             raise InputError(f"the faces of {path} use {len(images)} texture images; bake them into one.")
-        found.texture = load_texture(images[0]) if images else None
+        found.texture = read_texture(images[0]) if images else None
     if all(len(color) == 3 for color in colors):
         found.colors = _colours(path, np.array(colors, dtype=np.float64).reshape(-1, 3))
     return found
@@ -186,7 +200,7 @@ def _from_ply(path: Path, mesh: Mesh, allow: Sequence[Path | str]) -> TexturedMe
     if found.uv is not None and not np.isfinite(found.uv).all():
         raise InputError(f"{path} has texture coordinates that are NaN or infinite.")
     if found.uv is not None and file.image:
-        found.texture = load_texture(inside(path.parent, _slashes(file.image), allow))
+        found.texture = read_texture(inside(path.parent, _slashes(file.image), allow))
     colors = file.numbers("vertex", ("red", "green", "blue"))
     if colors is not None:
         kinds = file.kinds("vertex", ("red", "green", "blue"))
@@ -207,7 +221,7 @@ def _from_gltf(path: Path, mesh: Mesh, allow: Sequence[Path | str]) -> TexturedM
         found.uv_faces = found.uv_faces.astype(np.int32)
         if read.images > 1:
             raise InputError(f"the faces of {path} use {read.images} texture images; bake them into one.")
-        found.texture = None if read.image is None else load_texture(path, read.image)
+        found.texture = None if read.image is None else read_texture(path, read.image)
     if read.colors is not None:
         found.colors = np.zeros((len(mesh.vertices), 3), dtype=np.float32)
         found.colors[mesh.faces] = _colours(path, read.colors)[read.faces]

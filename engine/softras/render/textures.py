@@ -1,24 +1,12 @@
-"""Where textures come from: image files, and surface textures from images or from colours of vertices."""
+"""Surface textures from images or from colours of vertices."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import numpy as np
 import torch
 from torch import Tensor
 
-from ..io.images import load_image, rgb
 from ..raster import sums
 from ..raster.images.textures import mip_chain, sample_chain, texel_barycentrics
-
-
-def load_texture(path: Path | str) -> Tensor:
-    """(H, W, 3) float32 colours of an image file in 0..1 as they are stored, row 0 on top; alpha is left out.
-
-    Raises InputError when the file is missing or is no image.
-    """
-    return torch.from_numpy(np.ascontiguousarray(rgb(load_image(path))))
 
 
 def surface_texture_from_image(
