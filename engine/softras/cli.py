@@ -286,7 +286,7 @@ def _check_writable(folder: Path) -> None:
     from .files import make_folder, remove, write_bytes
 
     make_folder(folder)
-    probe = f".softras-{os.getpid()}"
+    probe = ".softras-probe"
     write_bytes(folder / probe, b"")
     remove(folder, probe)
 

@@ -28,6 +28,7 @@ from .text import Decoded, decode
 
 LARGEST = 1 << 31  # bytes of a file that is read as data: what is larger is no mesh, mask or array of a fit
 LARGEST_JSON = 1 << 26  # bytes
+_PARTIAL = ".softras-{}.part"  # the name of a file that is being written
 _LONGEST_HEADER = 10_000  # bytes of a .npy file before its numbers, as numpy has it
 MOST_VALUES = 4_000_000  # of a JSON document, which take up to 160 bytes each
 
@@ -116,7 +117,7 @@ def write_bytes(path: Path | str, data: bytes | memoryview, *, lasting: bool = T
     check_place(path)
     # Nobody can guess this name, and O_EXCL makes the file here or fails: a link that waits in its place, in a folder
     # that others may write to, would lead the data to another file of the user's. os.replace takes the place of a link.
-    partial = path.with_name(f".softras-{secrets.token_hex(8)}.part")
+    partial = path.with_name(_PARTIAL.format(secrets.token_hex(8)))
     try:
         try:
             with os.fdopen(os.open(partial, _NEW, 0o666), "wb") as file:
@@ -262,6 +263,11 @@ def remove(folder: Path, *names: str) -> None:
             (folder / name).unlink(missing_ok=True)
         except OSError as error:
             raise write_error(folder / name, error) from error
+
+
+def remove_partial(folder: Path) -> None:
+    """Remove what is left in folder of writes that were killed; nobody else may be writing there."""
+    remove(folder, *(path.name for path in folder.glob(_PARTIAL.format("*"))))
 
 
 def read_text(path: Path) -> Decoded:

@@ -17,7 +17,7 @@ import numpy as np
 
 from .camera import Camera
 from .errors import InputError
-from .files import inside, read_array, read_json, write_array, write_json
+from .files import inside, read_array, read_json, remove_partial, write_array, write_json
 from .io.poses import load_poses, save_poses
 from .job import BEST, BEST_FILES, RESULT, Job, finite, forget_results
 from .mesh import Mesh
@@ -64,6 +64,7 @@ class Keeper:
         self._stem = BEST[1]  # of the files that result.json names
         self._state: State | None = None
         self._files: dict[str, str] = {}
+        remove_partial(folder)
         if before is not None:  # its files stay until there is something better
             names = read_json(folder / RESULT)
             self._state = before

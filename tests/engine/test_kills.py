@@ -177,6 +177,19 @@ def test_every_moment_of_writing_leaves_a_whole_state(tmp_path: Path, cube, squa
     assert result(tmp_path) == kept, "after the answer the files are the client's"
 
 
+def test_what_killed_writes_have_left_is_removed_by_the_next_run(tmp_path: Path, cube, square_views) -> None:
+    job = Job(square_views, cube)
+    job.save(tmp_path)
+    Keeper(tmp_path, job)
+    before = None
+    for _ in range(2):  # anew, and resumed
+        (tmp_path / ".softras-0123456789abcdef.part").write_bytes(b"half")
+        (tmp_path / "mine.part").write_bytes(b"the user's")
+        Keeper(tmp_path, job, before)
+        assert [path.name for path in tmp_path.glob("*.part")] == ["mine.part"]
+        before = resumed(job, tmp_path)[1]
+
+
 def test_a_resumed_job_starts_where_the_state_is(tmp_path: Path, cube, square_views) -> None:
     moved = replace(square_views[0].camera, world_to_camera=np.diag([1.0, 1, 1, 1]))
     job = Job(square_views, cube, settings={"optimize": ["vertices", "cameras"]})
