@@ -48,12 +48,20 @@ class PlyFile:
         arrays = [array for array in found if isinstance(array, np.ndarray)]
         return np.column_stack(arrays) if len(arrays) == len(names) else None
 
-    def lists(self, element: str, *names: str) -> list[list] | None:
-        """A list for each row, by the first of the names that there is; None where there is none."""
-        found = [self.elements.get(element, {}).get(name) for name in names]
-        return next(
-            ([row for part in parts for row in part.tolist()] for parts in found if isinstance(parts, list)), None
-        )
+    def lists(self, element: str, *names: str) -> list[np.ndarray] | None:
+        """(rows, length) for rows whose lists have the same length, one after the other, by the first of the names that
+        there is; None where there is none."""
+        found = (self.elements.get(element, {}).get(name) for name in names)
+        return next((parts for parts in found if isinstance(parts, list)), None)
+
+    def polygons(self, path: Path) -> list[list[int]]:
+        """The corners of each face."""
+        parts = self.lists("face", "vertex_indices", "vertex_index") or []
+        if any(part.dtype.kind == "f" and (part != np.floor(part)).any() for part in parts):  # NaN too
+            raise InputError(f"{path} has a face with a corner that is no whole number; export it anew.")
+        if not all(np.isfinite(part).all() for part in parts):
+            raise InputError(f"{path} has a face with a vertex that does not exist.")
+        return [[int(index) for index in row] for part in parts for row in part.tolist()]
 
 
 def read_ply(path: Path, data: bytes) -> PlyFile:
@@ -159,10 +167,9 @@ def _row(body: bytes | memoryview, at: int, element: Element, order: str) -> np.
 def ply_mesh(path: Path, file: PlyFile) -> tuple[np.ndarray, list[list[int]]]:
     """(V, 3) float64 vertices, and the polygons."""
     vertices = file.numbers("vertex", ("x", "y", "z"))
-    polygons = file.lists("face", "vertex_indices", "vertex_index") or []
     if vertices is None:
         raise InputError(f"{path} has no vertices; export it anew.")
-    return vertices.astype(np.float64), polygons
+    return vertices.astype(np.float64), file.polygons(path)
 
 
 def ply_bytes(mesh: Mesh) -> bytes:

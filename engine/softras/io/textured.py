@@ -186,12 +186,12 @@ def _from_ply(path: Path, mesh: Mesh, allow: Sequence[Path | str]) -> TexturedMe
     """Texture coordinates of vertices, by one of the names in use, or of the corners of faces."""
     file = read_ply(path, read_bytes(path))
     found = TexturedMesh(mesh)
-    polygons = file.lists("face", "vertex_indices", "vertex_index") or []
-    corners = file.lists("face", "texcoord")
+    polygons = file.polygons(path)
+    corners = [row for part in file.lists("face", "texcoord") or [] for row in part.tolist()]
     for names in (("texture_u", "texture_v"), ("u", "v"), ("s", "t")):
         if found.uv is None and (uv := file.numbers("vertex", names)) is not None:
             found.uv, found.uv_faces = uv.astype(np.float64), mesh.faces
-    if corners is not None and [len(row) for row in corners] == [2 * len(polygon) for polygon in polygons]:
+    if corners and [len(row) for row in corners] == [2 * len(polygon) for polygon in polygons]:
         flat = np.concatenate([np.array(polygon, dtype=np.int64) for polygon in polygons])
         ends = np.cumsum([len(polygon) for polygon in polygons]).tolist()
         ranges = [range(end - len(polygon), end) for end, polygon in zip(ends, polygons, strict=True)]
