@@ -14,6 +14,7 @@ import bpy
 from ..access import lens_of, present
 from ..engine.softras import InputError, Mesh, View
 from ..engine.softras.job import Job
+from ..engine.softras.rig import PARTS
 from ..props import SOFTRAS_PG_scene, settings_of
 from .animation import keys_problem
 from .background import shown_elsewhere
@@ -26,8 +27,6 @@ from .rig import read_rig
 from .still import StillMesh, StillRig
 from .target import Target, find_target, parents_of
 from .views import Shot, check_item, enabled_views, read_shot
-
-OF_THE_RIG = frozenset({"object", "pose", "shape_keys"})  # the variables that the engine fits to a rig, not to a mesh
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ def read_job(scene: bpy.types.Scene, ob: bpy.types.Object | None, device: str) -
         check_item(item, scene)
     if "cameras" in optimize:
         _check_cameras(scene, settings)
-    rigged = not OF_THE_RIG.isdisjoint(optimize)
+    rigged = not set(PARTS).isdisjoint(optimize)
     target = find_target(ob, rigged=rigged)
     single = target.single
     rig = read_rig(target, optimize) if rigged else None

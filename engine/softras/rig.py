@@ -18,6 +18,7 @@ from .errors import InputError, shown
 from .mesh import Mesh
 from .rotations import ROTATION_MODES, rotation_matrix, rotation_numbers
 
+PARTS = ("object", "pose", "shape_keys")  # what of a rig a fit can move: the variables of that name
 INHERIT_SCALE = ("FULL", "FIX_SHEAR", "ALIGNED", "AVERAGE", "NONE", "NONE_LEGACY")
 LEAST_WEIGHT = 1e-4  # a vertex whose weights sum to no more than this stays: Blender's armature deformation
 

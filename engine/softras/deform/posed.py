@@ -11,12 +11,10 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..raster.algebra import product
-from ..rig import LOCKED, Rig, Transform
+from ..rig import LOCKED, PARTS, Rig, Transform
 from .shape_keys import ShapeKeys
 from .skeleton import Skeleton
 from .transforms import Transforms
-
-PARTS = ("object", "pose", "shape_keys")
 
 
 class PosedRig:

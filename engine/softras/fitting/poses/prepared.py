@@ -7,11 +7,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ...deform.posed import PARTS
 from ...errors import InputError
 from ...geometry.topology import closed
 from ...mesh import Mesh
-from ...rig import Rig, rig_of
+from ...rig import PARTS, Rig, rig_of
 from ...views import View
 from ..observed.renderer import Renderer
 from ..settings import Settings
