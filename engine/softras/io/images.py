@@ -118,7 +118,7 @@ def read_pixels(
     if data is None and not os.path.exists(path):
         raise InputError(f"the image {path} does not exist.")
     try:
-        with open_data(path) if data is None else io.BytesIO(data) as file, _QUIET.hold():
+        with _Bounded(path) if data is None else io.BytesIO(data) as file, _QUIET.hold():
             return _decode(file, path, size, exact, indices, most)
     except InputError:
         raise
@@ -133,6 +133,21 @@ def read_pixels(
         raise InputError(f"the image {path} does not fit into memory; make it smaller.") from error
     except Exception as error:  # decoders of damaged files raise whatever they stumble over
         raise InputError(f"the image {path} cannot be read: it is damaged; save it anew as PNG or JPEG.") from error
+
+
+class _Bounded(io.BufferedReader):
+    """A file of which a decoder gets no more than there is: of a buffered one, Python would take memory for as many
+    bytes as a damaged file asks for before it reads any.
+    """
+
+    def __init__(self, path: Path) -> None:
+        file = open_data(path)
+        self._size = os.fstat(file.fileno()).st_size
+        super().__init__(file.detach())  # type: ignore[attr-defined]
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        left = max(0, self._size - self.tell())
+        return super().read(left if size is None or size < 0 else min(size, left))
 
 
 def _decode(
