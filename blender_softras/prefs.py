@@ -110,7 +110,7 @@ def python_problem(context: bpy.types.Context) -> str | None:
     chosen = get(context).python
     path = Path(chosen) if chosen else default_python()
     if chosen and (chosen.startswith("//") or not path.is_absolute()):
-        # "//" is the .blend file's folder for Blender: whoever sends a .blend could send the program that runs.
+        # To Blender "//" is the folder of the .blend file: whoever sends such a file could send the program to run.
         return (
             f"The engine's Python '{chosen}' is a path relative to a folder; choose its whole path in Preferences > "
             "Add-ons > Softras."

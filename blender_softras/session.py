@@ -77,7 +77,7 @@ class FitSession:
         present(context.view_layer).update()  # the matrices of objects that a script has moved are old until then
         self._scene = present(context.scene)
         scene_job = read_job(self._scene, chosen_object(context), prefs.get(context).device)
-        job = scene_job.job  # is not kept: its masks are on disk soon, and take memory
+        job = scene_job.job  # is not kept: its masks take memory, and are written to disk below
         self._rig = job.rig
         start = job.rig.mesh if job.rig is not None else present(job.mesh)
         self._shots, self._frames = scene_job.shots, scene_job.frames
@@ -91,7 +91,7 @@ class FitSession:
         self._items = enabled_views(self._scene)
         self._request: int | None = None
         self._report = report
-        self._result: Result | None = None  # what can be taken back
+        self._result: Result | None = None  # writes into the scene; None once nothing can be taken back
         try:
             self._folder = Path(tempfile.mkdtemp(prefix="softras-", dir=bpy.app.tempdir or None))
         except OSError as error:
@@ -185,7 +185,7 @@ class FitSession:
         except EngineError as error:
             return self._go_on_without(error)
         if self._request is None and self._engine.hello is not None:
-            # Only a report shows photographs; the engine reads those that this scene names, and no others.
+            # Only a report shows photographs; the engine may read those that the scene names, and no others.
             fields = {"report": str(self._report), "allow": self._photo_folders} if self._report else {}
             self._request = self._engine.request("fit", job=str(self._folder), **fields)
         preview: dict[str, Any] = {}
@@ -260,7 +260,7 @@ class FitSession:
         """The mean IoU of each enabled view; NOT_MEASURED for a view without a frame."""
         values: list[list[float]] = [[] for _ in self._items]
         for shot, value in zip(self._shots, iou, strict=True):
-            if value is not None:  # of a view that is left out
+            if value is not None:  # None stands for a view that the engine has left out
                 values[shot.item].append(value)
         return [_mean(of_view) if of_view else NOT_MEASURED for of_view in values]
 
@@ -283,7 +283,7 @@ class FitSession:
         """(V, 3) vertices from a file in the job's folder; None without a name."""
         if name is None:
             return None
-        # Only the file's last part: the engine writes into the job's folder and nowhere else.
+        # Only the last part of the path counts: the engine writes into the job's folder and nowhere else.
         try:
             vertices = read_array(self._folder, Path(str(name)).name, (None, 3), "f")
         except InputError as error:

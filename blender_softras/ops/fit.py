@@ -84,7 +84,7 @@ class SOFTRAS_OT_fit(bpy.types.Operator):
                 self._session.ask_to_stop()
             elif event.type == "TIMER" and self._session.step():
                 self._show(context)
-        except Exception as error:  # whatever it is, the fit must not go on without being shown
+        except Exception as error:  # of any kind: the fit must not go on without being shown
             if self._session is session.current:
                 self._session.revert()
             self._clear(context)
@@ -120,7 +120,7 @@ class SOFTRAS_OT_fit(bpy.types.Operator):
         for note in fit.notes:
             self.report({"WARNING"}, note)
         self.report({"INFO"}, fit.summary)
-        if fit.failure:  # an error, so that a script that calls the operator hears of it; Ctrl-Z takes the result back
+        if fit.failure:  # reported as an error, which scripts get as an exception; Ctrl-Z takes the result back
             self._fail(fit.failure)
         redraw(context)
         return {"FINISHED"}

@@ -55,7 +55,7 @@ def write_keys(keys: Mapping[Channel, Mapping[int, np.ndarray]], *, replace: boo
     action gets one. Where its action already has keyframes of one of the channels, the new keyframes go into a copy of
     the action, and the action itself is kept with a fake user; with `replace` they go into the action.
     """
-    copies: dict[bpy.types.Action, bpy.types.Action] = {}  # IDs that share an action go on sharing one
+    copies: dict[bpy.types.Action, bpy.types.Action] = {}  # so that IDs that share an action share its copy, too
     for owner in dict.fromkeys(owner for owner, _ in keys):
         own = {path: values for (other, path), values in keys.items() if other == owner}
         bag = _bag(owner, set(own), replace, copies)
@@ -69,7 +69,7 @@ def write_keys(keys: Mapping[Channel, Mapping[int, np.ndarray]], *, replace: boo
 
 
 def _animation_of(owner: bpy.types.ID) -> bpy.types.AnimData | None:
-    return cast(Any, owner).animation_data  # every ID that can be animated has it; the stubs have it in those only
+    return cast(Any, owner).animation_data  # the stubs do not know it for an ID whose kind is open
 
 
 def _curves(user: bpy.types.AnimData | bpy.types.NlaStrip) -> Iterator[bpy.types.FCurve]:

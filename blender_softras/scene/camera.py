@@ -142,18 +142,16 @@ def fitting_problem(ob: bpy.types.Object, parts: Collection[str]) -> str | None:
             return f"camera '{name}' has delta transforms; apply or clear them, or disable its view."
         parent = parent_matrix(ob)[:3, :3]
         gram = parent.T @ parent
-        if (
-            np.abs(gram / (gram.trace() / 3) - np.eye(3)).max() > 1e-3
-        ):  # a camera that is turned in such a space is sheared
+        # In a space that is scaled unevenly, a camera that is turned is sheared.
+        if np.abs(gram / (gram.trace() / 3) - np.eye(3)).max() > 1e-3:
             return (
                 f"the parent of camera '{name}' is scaled unevenly; apply its scale, clear the parent, or disable its "
                 "view."
             )
     axes = np.array(ob.matrix_world, dtype=np.float64)[:3, :3]
     axes /= np.maximum(np.linalg.norm(axes, axis=0), 1e-300)
-    if (
-        np.abs(axes.T @ axes - np.eye(3)).max() > 1e-3
-    ):  # for the engine its pixels are skewed, which those of no Blender camera are
+    # To the engine a sheared camera has skewed pixels, which no camera without parents has in Blender.
+    if np.abs(axes.T @ axes - np.eye(3)).max() > 1e-3:
         return f"camera '{name}' is sheared by the scale of its parents; apply their scale, or disable its view."
     sensor = ("sensor_",) if "focal" in parts else ()  # its size decides what a focal length means
     properties = [name for part, names in _LENS_PROPERTIES.items() if part in parts for name in names]

@@ -215,9 +215,7 @@ class IntoShapeKey(_Vertices):
             ob.shape_key_add(name="Basis", from_mix=False)
         keys = self._keys
         key = keys.key_blocks.get(KEY_NAME)
-        self._original: tuple[np.ndarray, dict[str, Any]] | None = (
-            None  # positions and settings of a key that was there
-        )
+        self._original: tuple[np.ndarray, dict[str, Any]] | None = None  # the key's own positions and settings
         if key is None:
             # A new key starts at the basis: at full value it changes nothing yet.
             key = ob.shape_key_add(name=KEY_NAME, from_mix=False)

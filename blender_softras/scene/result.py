@@ -84,7 +84,7 @@ class IntoCameras:
     def keys(self, cameras: Sequence[Camera]) -> Keys:
         """The values of the channels, in all frames, of the cameras that move or have keyframes."""
         keys: Keys = defaultdict(dict)
-        latest: dict[bpy.types.Object, np.ndarray] = {}  # each camera's rotation in the frame before
+        latest: dict[bpy.types.Object, np.ndarray] = {}  # each camera's rotation in the previous frame
         for shot, camera in sorted(zip(self._shots, cameras, strict=True), key=lambda pair: pair[0].frame):
             channels = self._channels(shot, camera, latest.get(shot.camera))
             for (owner, path), value in channels.items():
@@ -192,7 +192,7 @@ def _differ(a: Camera, b: Camera) -> bool:
 
 
 def _continuous(rigs: Mapping[int, Rig]) -> dict[int, Rig]:
-    """The rigs by frame, with rotations whose numbers are close to those of the frame before.
+    """The rigs by frame, with rotations whose numbers are close to those of the previous frame.
 
     Several sets of numbers give the same rotation, and F-curves interpolate between the numbers.
     """
@@ -219,7 +219,7 @@ def _close(now: Transform, previous: Transform) -> Transform:
     """
     if now.mode != "QUATERNION" and not now.turns_freely:
         return now
-    if now.mode == "QUATERNION":  # only the sign, so that its length stays
+    if now.mode == "QUATERNION":  # only its sign changes, so that its length stays
         return replace(now, rotation=now.rotation * (1.0 if now.rotation @ previous.rotation >= 0 else -1.0))
     matrix = rotation_matrix(now.rotation, now.mode)
     return replace(now, rotation=rotation_numbers(matrix, now.mode, previous.rotation))

@@ -19,7 +19,7 @@ from .channels import Channel, channel_of, has_deltas, rotation_property
 from .mesh import KEY_NAME, key_offsets, key_positions, matrix_of, mesh_positions, read_mesh
 from .target import MeshObject, Target, parents_of
 
-_Moved = bpy.types.Object | bpy.types.PoseBone  # what has location, rotation and scale
+_Moved = bpy.types.Object | bpy.types.PoseBone  # what has a location, a rotation and a scale
 _ANGLELESS = ("QUATERNION", "AXIS_ANGLE")  # the rotation modes whose numbers are not angles about x, y and z
 _CHAINS = {"IK", "SPLINE_IK"}  # the constraints of a bone that move bones above it, too
 # The largest angle, in radians, to which a limit may let the middle Euler angle go: at 90 degrees the other two angles
@@ -278,7 +278,7 @@ def _read_pose(armature: bpy.types.Object, pose_bone: bpy.types.PoseBone, carrie
         if constraint.mute or not constraint.enabled or constraint.influence == 0:
             continue
         if not carries and constraint.type not in _CHAINS:
-            continue  # it moves nothing that is seen
+            continue  # it moves no vertices
         found = _read_limits(constraint, pose_bone.rotation_mode)
         if found is None or limits is not None:
             raise InputError(
@@ -287,12 +287,12 @@ def _read_pose(armature: bpy.types.Object, pose_bone: bpy.types.PoseBone, carrie
             )
         limits = found
     if not carries:
-        return Transform()  # not even a scale of zero matters
+        return Transform()  # its channels have no effect, not even a scale of zero
     if driven(armature, f"{pose_bone.path_from_id()}."):
         raise InputError("its pose is driven; remove or mute the drivers to fit it.")
     free_location = _unlocked(pose_bone.lock_location) if pose_bone.parent is None else LOCKED
     pose = _transform(pose_bone, free_location, _free_rotation(pose_bone), False, limits)
-    if pose_bone.bone.use_connect:  # Blender keeps these at their parents' tails, whatever their locations say
+    if pose_bone.bone.use_connect:  # Blender keeps such a bone at its parent's tail, whatever its location says
         pose = replace(pose, location=np.zeros(3))
     return pose
 
@@ -336,7 +336,8 @@ def _limited(rotation: np.ndarray, mode: str, limits: np.ndarray) -> tuple[np.nd
     limits = np.clip(limits, -np.pi, np.pi)
     limits[middle] = np.clip(limits[middle], -_MAX_MIDDLE_ANGLE, _MAX_MIDDLE_ANGLE)
     widest = np.abs(limits).max(axis=1)
-    rest = 1.5 * np.pi - widest[middle]  # is shared by the other two: evenly, or the narrower one keeps what it has
+    # The other two angles share what is left of 270 degrees: evenly, or so that the narrower one keeps its limits.
+    rest = 1.5 * np.pi - widest[middle]
     outer = max(rest / 2, rest - min(widest[first], widest[last]))
     limits[[first, last]] = np.clip(limits[[first, last]], -outer, outer)
     limits = np.column_stack([np.minimum(limits[:, 0], angles), np.maximum(limits[:, 1], angles)])
