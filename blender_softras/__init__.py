@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Softras for Blender: fit your own mesh to silhouettes in photographs. Registration only."""
 
-from . import panels, prefs, props
+from . import old_files, panels, prefs, props
 from .ops import command, engine, fit, landmarks, views
 
-_MODULES = (props, prefs, engine, views, landmarks, fit, panels, command)
+_MODULES = (props, old_files, prefs, engine, views, landmarks, fit, panels, command)
 
 
 def register() -> None:

@@ -42,8 +42,8 @@ class SOFTRAS_UL_views(bpy.types.UIList):
         else:
             body.label(text=item.camera.name, icon="CAMERA_DATA")
         iou = _iou_of(context, item)
-        if item.image is None:
-            body.label(text="no image", icon="ERROR")
+        if item.mask is None:
+            body.label(text="no mask", icon="ERROR")
         elif iou != NOT_MEASURED:
             body.label(text=f"{iou:.3f}")
         row.operator("softras.look_through", text="", icon="HIDE_OFF", emboss=False).index = index
@@ -187,12 +187,16 @@ class SOFTRAS_PT_views(_Panel):
         column.use_property_decorate = False
         column.prop(item, "camera")
         row = column.row(align=True)
-        row.template_ID(item, "image", open="image.open", text="Image")
+        row.template_ID(item, "mask", open="image.open", text="Mask")
         row.operator("softras.view_clip", text="", icon="TRACKER")
         column.prop(item, "channel")
-        column.prop(item, "threshold")
+        row = column.row(align=True, heading="Threshold")
+        row.prop(item, "use_threshold", text="")
+        value = row.row(align=True)
+        value.enabled = item.use_threshold
+        value.prop(item, "threshold", text="")
         column.prop(item, "invert")
-        if item.image is not None and item.image.source in MOVING:
+        if item.mask is not None and item.mask.source in MOVING:
             column.prop(item, "frame_start")
             column.prop(item, "frame_offset")
         column.prop(item, "weight")

@@ -78,30 +78,37 @@ class SOFTRAS_PG_landmark(bpy.types.PropertyGroup):
 
 
 class SOFTRAS_PG_view(bpy.types.PropertyGroup):
-    """A row of the Views list: a camera, and the image that holds the mask which the camera should see."""
+    """A row of the Views list: a camera, and the mask that it should see."""
 
     camera: PointerProperty(
         name="Camera",
-        description="The camera that took the image",
+        description="The camera that took the photograph",
         type=bpy.types.Object,
         poll=lambda self, candidate: candidate.type == "CAMERA",
     )
-    image: PointerProperty(
-        name="Image",
+    mask: PointerProperty(
+        name="Mask",
         description="The image that holds the mask. Its size is the size of the view; render settings play no part",
         type=bpy.types.Image,
     )
+    image: PointerProperty(type=bpy.types.Image, options={"HIDDEN"})  # the mask, in older files: see old_files.py
     channel: EnumProperty(
-        name="Mask",
+        name="Channel",
         description="Where in the image the mask is",
-        items=[
-            ("ALPHA", "Alpha", "The image's transparency"),
-            ("LUMINANCE", "Brightness", "Bright is the object"),
-            ("RED", "Red", "The red channel"),
-            ("GREEN", "Green", "The green channel"),
-            ("BLUE", "Blue", "The blue channel"),
+        items=[  # named as the engine names them; the numbers are in files
+            ("AUTO", "Auto", "The alpha of an image that is not opaque everywhere, else its grey", 5),
+            ("ALPHA", "Alpha", "The image's transparency", 0),
+            ("GREY", "Grey", "How bright the image is, of its colours as stored. Bright is the object", 1),
+            ("RED", "Red", "The red channel", 2),
+            ("GREEN", "Green", "The green channel", 3),
+            ("BLUE", "Blue", "The blue channel", 4),
         ],
-        default="ALPHA",
+        default="AUTO",
+    )
+    use_threshold: BoolProperty(
+        name="Use Threshold",
+        description="Make the mask hard: pixels above the threshold are the object, all others are not. Otherwise soft "
+        "edges are kept",
     )
     threshold: FloatProperty(
         name="Threshold",

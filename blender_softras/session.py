@@ -42,12 +42,12 @@ def problem(context: bpy.types.Context) -> str | None:
         return trouble
     views = enabled_views(scene)
     if not views:
-        return "There are no views; add a camera and its image to the Views list."
+        return "There are no views; add a camera and its mask to the Views list."
     for item in views:
         if item.camera is None:
             return "A view has no camera; choose one in the Views list, or disable the view."
-        if item.image is None:
-            return f"View '{item.camera.name}' has no image; choose one in the Views list, or disable the view."
+        if item.mask is None:
+            return f"View '{item.camera.name}' has no mask; choose its image in the Views list, or disable the view."
     return prefs.python_problem(context)
 
 

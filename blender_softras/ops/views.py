@@ -16,14 +16,12 @@ from ..engine.softras.io.views import ListedView, list_views
 from ..props import SOFTRAS_PG_view, settings_of
 from ..scene.background import background_clip, first_background, show_behind
 from ..scene.camera import camera_to_blender
-from ..scene.masks import image_of_clip, looks_like_photo, mask_channel
+from ..scene.masks import image_of_clip, looks_like_photo
 
 if TYPE_CHECKING:
     from bpy.stub_internal.rna_enums import OperatorReturnItems
 
 _COLLECTION = "Softras Views"
-# What a views folder calls the channels of masks, as the Views list has them.
-_CHANNELS = {"alpha": "ALPHA", "grey": "LUMINANCE", "red": "RED", "green": "GREEN", "blue": "BLUE"}
 
 
 class SOFTRAS_OT_view_add(bpy.types.Operator):
@@ -73,10 +71,10 @@ class SOFTRAS_OT_view_remove(bpy.types.Operator):
 
 
 class SOFTRAS_OT_view_clip(bpy.types.Operator):
-    """Take the image of the active view from a movie clip: its file, from the frame in which the clip begins"""
+    """Take the mask of the active view from a movie clip: its file, from the frame in which the clip begins"""
 
     bl_idname = "softras.view_clip"
-    bl_label = "Image from Movie Clip"
+    bl_label = "Mask from Movie Clip"
     bl_options = {"REGISTER", "UNDO"}
 
     clip: StringProperty(name="Movie Clip", options={"SKIP_SAVE"})
@@ -100,7 +98,7 @@ class SOFTRAS_OT_view_clip(bpy.types.Operator):
         present(self.layout).prop_search(self, "clip", bpy.data, "movieclips")
 
     def execute(self, context: bpy.types.Context) -> set[OperatorReturnItems]:
-        """Set image, channel, start frame and offset."""
+        """Set mask, start frame and offset."""
         settings = settings_of(context.scene)
         clip = bpy.data.movieclips.get(self.clip)
         try:
@@ -246,15 +244,12 @@ def _behind(camera: bpy.types.Object, scene: bpy.types.Scene) -> tuple[bpy.types
 
 
 def _show(item: SOFTRAS_PG_view, image: bpy.types.Image, frame_start: int, frame_offset: int) -> None:
-    item.image, item.frame_start, item.frame_offset = image, frame_start, frame_offset
-    item.channel = mask_channel(image)
+    item.mask, item.frame_start, item.frame_offset = image, frame_start, frame_offset
 
 
 def _warn_of_photos(operator: bpy.types.Operator, items: list[SOFTRAS_PG_view]) -> None:
     """Say so when images were taken as masks that look like the photographs themselves."""
-    photos = [
-        item.image.name for item in items if item.image is not None and looks_like_photo(item.image, item.channel)
-    ]
+    photos = [item.mask.name for item in items if item.mask is not None and looks_like_photo(item.mask)]
     if photos:
         more = f" and {len(photos) - 1} more" if len(photos) > 1 else ""
         operator.report(
@@ -275,12 +270,11 @@ def _add_view(scene: bpy.types.Scene, view: ListedView) -> bpy.types.Object:
         raise
     show_behind(camera, photo, (view.camera.width, view.camera.height), scene.render)
     item = settings_of(scene).views.add()
-    item.camera, item.image, item.weight = camera, mask, view.weight
-    how = view.reading
-    item.channel = mask_channel(mask) if how.channel == "auto" else _CHANNELS[how.channel]
-    item.invert = how.invert
-    if how.threshold is not None:
-        item.threshold = how.threshold
+    item.camera, item.mask, item.weight = camera, mask, view.weight
+    reading = view.reading
+    item.channel, item.invert = reading.channel.upper(), reading.invert
+    if reading.threshold is not None:
+        item.use_threshold, item.threshold = True, reading.threshold
     return camera
 
 

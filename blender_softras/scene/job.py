@@ -144,7 +144,7 @@ class _Frames:
         missing: dict[str, list[int]] = defaultdict(list)
         objects = {item.camera for item in self._items}.union(self._empties, still.objects if still else ())
         with ExitStack() as stack:
-            footage = [stack.enter_context(Footage(item.image)) for item in self._items]
+            footage = [stack.enter_context(Footage(item.mask)) for item in self._items]
             timeline = stack.enter_context(closing(moments(scene, objects, shapes=bool(still and still.shapes))))
             manager.progress_begin(0, len(frames_of(scene)))
             stack.callback(manager.progress_end)

@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Masks from Blender's images: stills, image sequences and movies."""
+"""Masks from Blender's images: stills, image sequences and movies.
+
+What the mask in an image is, the engine defines (softras/io/masks.py): Blender only decodes the image.
+"""
 
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, cast
@@ -13,9 +17,9 @@ import numpy as np
 
 from ..access import present
 from ..engine.softras import InputError
+from ..engine.softras.io.masks import MaskReading, auto_channel, mask_in
+from ..props import SOFTRAS_PG_view
 
-_CHANNELS = {"RED": 0, "GREEN": 1, "BLUE": 2, "ALPHA": 3}
-_LUMINANCE = np.array([0.2126, 0.7152, 0.0722], dtype=np.float32)  # Rec. 709
 MOVING = {"SEQUENCE", "MOVIE"}  # sources of images that have frames
 
 
@@ -27,6 +31,7 @@ class Footage:
 
     def __init__(self, image: bpy.types.Image) -> None:
         self._image = image
+        self._auto: str | None = None  # the channel that "auto" stands for
         self._copy: bpy.types.Image | None = None
         if image.source in MOVING:
             self._copy = _copy_without_colour_space(image)
@@ -43,27 +48,28 @@ class Footage:
             bpy.data.textures.remove(self._texture)
             bpy.data.images.remove(self._copy)
 
-    def mask(self, number: int, channel: str, threshold: float, invert: bool) -> np.ndarray | None:
-        """(H, W) float32, 1 where the channel is above the threshold (or, inverted, where it is not); row 0 on top.
+    def mask(self, number: int, reading: MaskReading) -> np.ndarray | None:
+        """(H, W) float32 in 0..1, 1 = object, row 0 on top: the mask in the numbered picture.
 
         Args:
             number: of the picture: 1 is the first of a movie; those of a sequence have theirs in their files' names.
                 A still image has one picture only.
-            channel: where in the image the mask is.
-            threshold: 0..1.
-            invert: swap object and background.
+            reading: where in the picture the mask is.
 
         None where the sequence or the movie has no such picture. Raises InputError when the image cannot be read.
         """
-        if channel == "ALPHA" and self._image.alpha_mode == "NONE":
-            raise InputError(
-                f"image '{self._image.name}' ignores its alpha; choose another mask channel or alpha mode."
-            )
-        values = self.read(number, channel)
-        return None if values is None else ((values > threshold) != invert).astype(np.float32)
+        name = f"image '{self._image.name}'"
+        if reading.channel == "alpha" and self._image.alpha_mode == "NONE":
+            raise InputError(f"{name} ignores its alpha; choose another mask channel or alpha mode.")
+        pixels = self.pixels(number)
+        if pixels is None:
+            return None
+        if reading.channel == "auto":
+            reading = replace(reading, channel=self._auto_channel(pixels))
+        return mask_in(pixels, reading, name)
 
-    def read(self, number: int, channel: str) -> np.ndarray | None:
-        """(H, W) float32 of a channel of the numbered picture, as stored in the file; None where there is none."""
+    def pixels(self, number: int) -> np.ndarray | None:
+        """(H, W, C) the numbered picture as its file stores it, or None where there is none: see `mask_in`."""
         image = self._image
         if self._copy is not None:
             if image.source == "MOVIE" and not 1 <= number <= self._copy.frame_duration:
@@ -74,8 +80,22 @@ class Footage:
             image = self._copy
             if not (image.channels and np.array(image.size).all()):
                 return None
-        pixels = _read_pixels(image)
-        return pixels[..., :3] @ _LUMINANCE if channel == "LUMINANCE" else pixels[..., _CHANNELS[channel]]
+        return _read_pixels(image)
+
+    def _auto_channel(self, pixels: np.ndarray) -> str:
+        """What "auto" stands for in every picture: what it stands for in that with which the image was opened.
+
+        A picture of a sequence that the object fills is opaque everywhere, and its mask is in its alpha all the same.
+        """
+        if self._auto is None:
+            first = None if self._copy is None else self.pixels(first_picture(self._image))
+            self._auto = auto_channel(pixels if first is None else first)
+        return self._auto
+
+
+def reading_of(item: SOFTRAS_PG_view) -> MaskReading:
+    """How the mask of a view is read from its image."""
+    return MaskReading(item.channel.lower(), item.threshold if item.use_threshold else None, item.invert)
 
 
 def first_picture(image: bpy.types.Image) -> int:
@@ -110,25 +130,17 @@ def file_of(image: bpy.types.Image, number: int) -> Path | None:
     return path if image.source in {"FILE", "SEQUENCE"} and path.is_file() else None
 
 
-def mask_channel(image: bpy.types.Image) -> str:
-    """Where the image's mask probably is: in its alpha if that says anything, else in its brightness."""
+def looks_like_photo(image: bpy.types.Image) -> bool:
+    """Whether the image is opaque, and much of it is neither dark nor bright, so that it can hardly be a mask."""
     try:
         with Footage(image) as footage:
-            alpha = footage.read(first_picture(image), "ALPHA")
-    except InputError:
-        alpha = None
-    if alpha is None:
-        return "ALPHA"  # the fit will say why it cannot be read
-    return "ALPHA" if image.alpha_mode != "NONE" and alpha.min() < 0.5 else "LUMINANCE"
-
-
-def looks_like_photo(image: bpy.types.Image, channel: str) -> bool:
-    """Whether much of the image is neither dark nor bright, where it is its brightness that is the mask."""
-    if channel != "LUMINANCE":
+            pixels = footage.pixels(first_picture(image))
+    except InputError:  # the fit will say why it cannot be read
         return False
-    with Footage(image) as footage:
-        brightness = footage.read(first_picture(image), channel)
-    return brightness is not None and bool(((brightness > 0.15) & (brightness < 0.85)).mean() > 0.2)
+    if pixels is None or auto_channel(pixels) != "grey":
+        return False
+    grey = mask_in(pixels, MaskReading("grey"), image.name)
+    return bool(((grey > 0.15) & (grey < 0.85)).mean() > 0.2)
 
 
 def _copy_without_colour_space(image: bpy.types.Image) -> bpy.types.Image:
@@ -145,7 +157,10 @@ def _digits(stem: str) -> re.Match[str] | None:
 
 
 def _read_pixels(image: bpy.types.Image) -> np.ndarray:
-    """(H, W, 4) float32 as stored in the file, whatever the image's colour space; the one place that flips rows."""
+    """(H, W, C) as stored in the file, whatever the image's colour space; the one place that flips rows.
+
+    uint8, or float32 from 0 to 1 where Blender has no bytes: of files of 16 bits and more.
+    """
     if image.source not in {"FILE", "GENERATED", *MOVING}:
         raise InputError(
             f"image '{image.name}' is a {image.source.lower()} image; choose a file, a sequence or a movie."
@@ -172,9 +187,14 @@ def _read_pixels(image: bpy.types.Image) -> np.ndarray:
             bpy.data.images.remove(raw)
     else:
         image.pixels.foreach_get(flat)
-    pixels = flat.reshape(height, width, channels)[::-1]
-    if channels == 4:
-        return pixels
-    full = np.ones((height, width, 4), dtype=np.float32)  # grey images have no alpha: it is 1
-    full[..., :3] = pixels[..., :3] if channels == 3 else pixels[..., :1]
-    return full
+    pixels = flat.reshape(height, width, channels)[::-1, :, _stored_channels(image)]
+    if image.is_float:
+        return np.nan_to_num(pixels.clip(0, 1), copy=False)  # what is brighter than white is white
+    return np.rint(pixels * 255).astype(np.uint8)
+
+
+def _stored_channels(image: bpy.types.Image) -> list[int]:
+    """Which of Blender's channels the file has: Blender shows every image as red, green, blue and alpha."""
+    count = image.depth // (32 if image.is_float else 8)
+    stored = {1: [0], 2: [0, 3], 3: [0, 1, 2]}.get(count, [0, 1, 2, 3])[: image.channels]
+    return [channel for channel in stored if channel < 3 or image.alpha_mode != "NONE"]

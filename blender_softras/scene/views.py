@@ -16,7 +16,7 @@ from .camera import camera_from_blender, parent_matrix
 from .frames import Evaluated
 from .landmarks import read_landmarks
 from .layer import is_enabled
-from .masks import MOVING, Footage, file_of
+from .masks import MOVING, Footage, file_of, reading_of
 
 
 @dataclass(frozen=True)
@@ -55,16 +55,16 @@ def check_item(item: SOFTRAS_PG_view, scene: bpy.types.Scene) -> None:
             f"camera '{name}' is disabled in this view layer, so Blender does not know where it is; "
             "enable it in the Outliner, or disable its view."
         )
-    if item.image is None:
-        raise InputError(f"view '{name}' has no image; choose one in the Views list, or disable the view.")
-    if settings_of(scene).sequence and item.image.source not in MOVING:
+    if item.mask is None:
+        raise InputError(f"view '{name}' has no mask; choose its image in the Views list, or disable the view.")
+    if settings_of(scene).sequence and item.mask.source not in MOVING:
         raise InputError(
-            f"the image of view '{name}' is a still image; make it an image sequence or a movie, or untick Sequence."
+            f"the mask of view '{name}' is a still image; make it an image sequence or a movie, or untick Sequence."
         )
 
 
 def picture_of(item: SOFTRAS_PG_view, frame: int) -> int:
-    """The number of the picture that a view's image shows in a frame of the scene, as Blender counts."""
+    """The number of the picture that holds a view's mask in a frame of the scene, as Blender counts."""
     return frame - item.frame_start + 1 + item.frame_offset
 
 
@@ -76,12 +76,12 @@ def read_shot(
     Raises InputError when the view cannot be used.
     """
     picture = picture_of(item, frame)
-    mask = footage.mask(picture, item.channel, item.threshold, item.invert)
-    if settings_of(scene).sequence and (mask is None or not mask.any()):
+    mask = footage.mask(picture, reading_of(item))
+    if settings_of(scene).sequence and (mask is None or not (mask > 0.5).any()):
         return None
     if mask is None:
         raise InputError(
-            f"image '{item.image.name}' has no picture {picture} to show in frame {frame}; go to another frame, or set "
+            f"image '{item.mask.name}' has no picture {picture} to show in frame {frame}; go to another frame, or set "
             f"the Start Frame of view '{item.camera.name}'."
         )
     height, width = mask.shape
@@ -89,7 +89,7 @@ def read_shot(
     camera = camera_from_blender(camera_object, width, height, scene.render)
     background = first_background(item.camera)
     if background is None:
-        photo = file_of(item.image, picture)
+        photo = file_of(item.mask, picture)
     else:
         user = background.image_user
         photo = file_of(present(background.image), frame - user.frame_start + 1 + user.frame_offset)

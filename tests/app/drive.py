@@ -194,7 +194,7 @@ def pose_steps() -> Steps:
     settings = bpy.context.scene.softras
     for number, item in enumerate(settings.views):
         shutil.copy(OUT / f"post{number}_0001.png", OUT / f"post{number}_0002.png")
-        item.image.source = "SEQUENCE"
+        item.mask.source = "SEQUENCE"
     settings.sequence, settings.frame_last = True, 2
     bpy.context.scene.frame_set(2)
     bpy.ops.ed.undo_push(message="Sequence made")

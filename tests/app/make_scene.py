@@ -59,7 +59,7 @@ def make_arm(folder: Path) -> bpy.types.Object:
         scene.camera, render.filepath = camera, str(folder / f"post{number}_0001.png")
         bpy.ops.render.render(write_still=True)
         item = scene.softras.views.add()
-        item.camera, item.image = camera, bpy.data.images.load(render.filepath)
+        item.camera, item.mask = camera, bpy.data.images.load(render.filepath)
     render.engine, render.resolution_x, render.resolution_y, render.film_transparent, scene.camera = before
     bone.rotation_quaternion = (1, 0, 0, 0)
     bpy.context.view_layer.objects.active = target

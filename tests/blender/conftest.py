@@ -98,7 +98,7 @@ def ball(scene: bpy.types.Scene) -> bpy.types.Object:
         bpy.context.view_layer.update()
         camera.location = camera.matrix_world.to_3x3() @ Vector((0, 0, 4))
         item = scene.softras.views.add()
-        item.camera, item.image = camera, disc_image(f"Disc {number}")
+        item.camera, item.mask = camera, disc_image(f"Disc {number}")
     bpy.ops.mesh.primitive_ico_sphere_add(subdivisions=3, radius=0.65)
     scene.softras.seconds = 2
     scene.softras.target = bpy.context.active_object
@@ -166,7 +166,7 @@ def arm(scene: bpy.types.Scene) -> bpy.types.Object:
 def give_images(scene: bpy.types.Scene) -> None:
     """Every view sees a disc."""
     for number, item in enumerate(scene.softras.views):
-        item.image = disc_image(f"Disc {number}")
+        item.mask = disc_image(f"Disc {number}")
 
 
 def give_sequences(scene: bpy.types.Scene, folder: Path, masks: dict[int, list[np.ndarray]]) -> None:
@@ -174,8 +174,8 @@ def give_sequences(scene: bpy.types.Scene, folder: Path, masks: dict[int, list[n
     for number, item in enumerate(scene.softras.views):
         for frame, of_views in masks.items():
             write_png(folder / f"view{number}_{frame:04d}.png", of_views[number])
-        item.image = bpy.data.images.load(str(folder / f"view{number}_{min(masks):04d}.png"))
-        item.image.source, item.channel = "SEQUENCE", "LUMINANCE"
+        item.mask = bpy.data.images.load(str(folder / f"view{number}_{min(masks):04d}.png"))
+        item.mask.source, item.channel = "SEQUENCE", "GREY"
     scene.softras.sequence = True
     scene.softras.frame_first, scene.softras.frame_last = min(masks), max(masks)
 
@@ -191,10 +191,13 @@ def write_png(path: Path, mask: np.ndarray) -> None:
     bpy.data.images.remove(image)
 
 
-def read_mask(image: bpy.types.Image, channel: str, threshold: float, invert: bool, number: int = 1) -> np.ndarray:
+def read_mask(
+    image: bpy.types.Image, channel: str = "auto", threshold: float | None = None, invert: bool = False, number: int = 1
+) -> np.ndarray:
     """(H, W) the mask that the extension reads from a picture of an image."""
+    reading = part("engine.softras.io.masks").MaskReading(channel, threshold, invert)
     with part("scene.masks").Footage(image) as footage:
-        return footage.mask(number, channel, threshold, invert)
+        return footage.mask(number, reading)
 
 
 def read_job(scene: bpy.types.Scene):
@@ -210,7 +213,7 @@ def read_views(scene: bpy.types.Scene) -> list:
     found = []
     for number, item in enumerate(views.enabled_views(scene)):
         views.check_item(item, scene)
-        with part("scene.masks").Footage(item.image) as footage:
+        with part("scene.masks").Footage(item.mask) as footage:
             for frame, seen in frames.moments(scene, [item.camera], shapes=False):
                 found.append(views.read_shot(scene, number, item, footage, frame, seen)[1])
     return found

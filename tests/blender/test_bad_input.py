@@ -45,8 +45,8 @@ def test_all_views_disabled(ball: bpy.types.Object) -> None:
 
 
 def test_view_without_image(ball: bpy.types.Object) -> None:
-    bpy.context.scene.softras.views[1].image = None
-    refused("View 'Camera 1' has no image")
+    bpy.context.scene.softras.views[1].mask = None
+    refused("View 'Camera 1' has no mask")
 
 
 def test_view_without_camera(ball: bpy.types.Object) -> None:
@@ -113,7 +113,7 @@ def test_panoramic_camera(ball: bpy.types.Object) -> None:
 
 def test_empty_masks(ball: bpy.types.Object) -> None:
     for view in bpy.context.scene.softras.views:
-        view.image = disc_image("Nothing", radius=0)
+        view.mask = disc_image("Nothing", radius=0)
     refused("mask of view 'Camera 0' is empty")
 
 
@@ -121,7 +121,7 @@ def test_empty_masks(ball: bpy.types.Object) -> None:
 def test_one_mask_that_tells_nothing_is_left_out_with_a_note(ball: bpy.types.Object, blank: str, words: str) -> None:
     scene = bpy.context.scene
     if blank == "empty":
-        scene.softras.views[0].image = disc_image("Nothing", radius=0)
+        scene.softras.views[0].mask = disc_image("Nothing", radius=0)
     else:
         scene.softras.views[0].channel = "RED"
     bpy.context.view_layer.update()
@@ -135,7 +135,7 @@ def test_missing_image_file(ball: bpy.types.Object, tmp_path: Path) -> None:
     image = disc_image("Gone")
     image.filepath_raw, image.file_format = str(tmp_path / "gone.png"), "PNG"
     image.save()
-    bpy.context.scene.softras.views[0].image = loaded = bpy.data.images.load(str(tmp_path / "gone.png"))
+    bpy.context.scene.softras.views[0].mask = loaded = bpy.data.images.load(str(tmp_path / "gone.png"))
     (tmp_path / "gone.png").unlink()
     loaded.reload()
     refused(f"cannot be read from {tmp_path / 'gone.png'}")
@@ -143,12 +143,12 @@ def test_missing_image_file(ball: bpy.types.Object, tmp_path: Path) -> None:
 
 def test_unreadable_image_file(ball: bpy.types.Object, tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("not a picture")
-    bpy.context.scene.softras.views[0].image = bpy.data.images.load(str(tmp_path / "text.png"))
+    bpy.context.scene.softras.views[0].mask = bpy.data.images.load(str(tmp_path / "text.png"))
     refused("Image 'text.png' cannot be read")
 
 
 def test_an_image_that_shows_nothing_in_this_frame(ball: bpy.types.Object) -> None:
-    image = bpy.context.scene.softras.views[0].image
+    image = bpy.context.scene.softras.views[0].mask
     image.source = "MOVIE"
     refused("has no picture 1 to show in frame 1; go to another frame, or set the Start Frame of view 'Camera 0'")
     image.source = "TILED"

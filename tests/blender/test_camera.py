@@ -75,7 +75,7 @@ def rendered_mask(scene: bpy.types.Scene, camera: bpy.types.Object, path: Path) 
     bpy.ops.render.render(write_still=True)
     image = bpy.data.images.load(str(path))
     try:
-        return read_mask(image, "ALPHA", 0.5, invert=False)
+        return read_mask(image, "alpha", 0.5)
     finally:
         bpy.data.images.remove(image)
 

@@ -250,7 +250,7 @@ def test_a_camera_with_images_of_two_sizes(still: bpy.types.Object) -> None:
     views[1].camera = views[0].camera
     optimize("cameras")
     read_job(scene)  # two masks of one photograph
-    views[1].image = disc_image("Smaller", 32, 24)
+    views[1].mask = disc_image("Smaller", 32, 24)
     with pytest.raises(ValueError, match="camera 'Camera 0' has two views whose images differ in size"):
         read_job(scene)
 

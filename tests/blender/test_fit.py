@@ -165,7 +165,7 @@ def test_a_background_image_elsewhere_than_the_fit_has_it_is_named(
 ) -> None:
     item = bpy.context.scene.softras.views[1]
     item.camera.data.show_background_images = True
-    item.camera.data.background_images.new().image = item.image  # 64 x 48 behind a frame of 1920 x 1080
+    item.camera.data.background_images.new().image = item.mask  # 64 x 48 behind a frame of 1920 x 1080
     fit()
     assert "background image of camera 'Camera 1' is not shown where the fit has it" in capfd.readouterr().out
 

@@ -84,8 +84,8 @@ def give_masks(scene: bpy.types.Scene, folder: Path, masks: np.ndarray) -> None:
     """Every view sees a still image: masks (N, H, W)."""
     for number, (item, mask) in enumerate(zip(scene.softras.views, masks, strict=True)):
         write_png(folder / f"mask{number}.png", mask)
-        item.image = bpy.data.images.load(str(folder / f"mask{number}.png"))
-        item.channel = "LUMINANCE"
+        item.mask = bpy.data.images.load(str(folder / f"mask{number}.png"))
+        item.channel = "GREY"
 
 
 def error(target: bpy.types.Object, truth: np.ndarray) -> float:

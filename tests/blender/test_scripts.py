@@ -18,7 +18,7 @@ from .conftest import ROOT, disc_image, is_smaller, part
 def blend(ball: bpy.types.Object, tmp_path: Path) -> Path:
     """A saved file that is ready to fit, its images packed."""
     for item in bpy.context.scene.softras.views:
-        item.image.pack()
+        item.mask.pack()
     ball.modifiers.new("Smooth", "SMOOTH").factor = 0
     path = tmp_path / "ball.blend"
     bpy.ops.wm.save_as_mainfile(filepath=str(path))
@@ -56,8 +56,8 @@ def test_command_refuses(blend: Path, capsys: pytest.CaptureFixture, arguments: 
 
 def test_command_hands_on_what_is_wrong_with_the_views(blend: Path, capsys: pytest.CaptureFixture) -> None:
     for view in bpy.context.scene.softras.views:
-        view.image = disc_image("Nothing", radius=0)
-        view.image.pack()
+        view.mask = disc_image("Nothing", radius=0)
+        view.mask.pack()
     bpy.ops.wm.save_mainfile()
     assert part("ops.command").main([str(blend)]) == 2
     assert "the mask of view 'Camera 0' is empty" in capsys.readouterr().out

@@ -124,7 +124,7 @@ def test_frames_without_a_mask_are_left_out_and_named(moving: bpy.types.Object, 
 def test_movies(moving: bpy.types.Object, movie: bpy.types.Image) -> None:
     scene = bpy.context.scene
     item = scene.softras.views[0]
-    item.image = movie
+    item.mask = movie
     item.frame_start = 2
     before = counts()
     job = read_job(scene)
@@ -135,7 +135,7 @@ def test_movies(moving: bpy.types.Object, movie: bpy.types.Image) -> None:
     assert [shown(read_job(scene))["Camera 0", 1]] == [4]
     # Not only by going forwards.
     for number in (3, 1, 4, 2):
-        assert np.nonzero(read_mask(movie, "LUMINANCE", 0.5, False, number))[1].min() == 4 * number
+        assert np.nonzero(read_mask(movie, "grey", 0.5, number=number))[1].min() == 4 * number
 
 
 @pytest.mark.parametrize("way", ["background", "active clip", "button"])
@@ -168,17 +168,19 @@ def test_a_movie_clip_that_is_gone(moving: bpy.types.Object, tmp_path: Path) -> 
     scene = bpy.context.scene
     clip = bpy.data.movieclips.load(str(tmp_path / "view0_0001.png"))
     clip.filepath = str(tmp_path / "gone.png")
-    before = scene.softras.views[0].image
+    before = scene.softras.views[0].mask
     with pytest.raises(RuntimeError, match="movie clip 'view0_0001.png' cannot be read from .*gone.png; check"):
         bpy.ops.softras.view_clip(clip=clip.name)
     with pytest.raises(RuntimeError, match="There is no movie clip 'other'"):
         bpy.ops.softras.view_clip(clip="other")
-    assert scene.softras.views[0].image == before
+    assert scene.softras.views[0].mask == before
 
 
-def test_the_masks_channel_is_guessed_from_the_first_picture(moving: bpy.types.Object, movie: bpy.types.Image) -> None:
+def test_a_sequence_and_a_movie_without_alpha_are_read_by_their_grey(
+    moving: bpy.types.Object, movie: bpy.types.Image
+) -> None:
     scene = bpy.context.scene
-    sequence = scene.softras.views[0].image
+    sequence = scene.softras.views[0].mask
     camera = scene.softras.views[0].camera
     for image in (sequence, movie):
         scene.softras.views.clear()
@@ -188,8 +190,30 @@ def test_the_masks_channel_is_guessed_from_the_first_picture(moving: bpy.types.O
         background.image_user.frame_start, background.image_user.frame_offset = 5, 2
         assert bpy.ops.softras.views_from_cameras() == {"FINISHED"}
         (item,) = scene.softras.views
-        assert item.channel == "LUMINANCE"
+        assert item.channel == "AUTO"
+        np.testing.assert_array_equal(read_mask(image) > 0.5, picture(1))
         assert (item.frame_start, item.frame_offset) == (5, 2)
+
+
+def test_the_alpha_of_a_sequence_counts_in_every_picture(scene: bpy.types.Scene, tmp_path: Path) -> None:
+    """The object fills the second picture, which is opaque everywhere then; its colours are no mask for all that."""
+    for number, alpha in ((1, np.eye(4)), (2, np.ones((4, 4)))):
+        image = bpy.data.images.new("Cut out", 4, 4, alpha=True)
+        pixels = np.full((4, 4, 4), 0.25, dtype=np.float32)
+        pixels[..., 3] = alpha[::-1]
+        image.pixels.foreach_set(pixels.ravel())
+        image.filepath_raw, image.file_format = str(tmp_path / f"cut_{number:04d}.png"), "PNG"
+        image.save()
+    image = bpy.data.images.load(str(tmp_path / "cut_0001.png"))
+    image.source = "SEQUENCE"
+    for number, wanted in ((2, np.ones((4, 4))), (1, np.eye(4)), (2, np.ones((4, 4)))):
+        np.testing.assert_array_equal(read_mask(image, number=number), wanted)
+
+
+def test_a_soft_picture_without_the_object_is_no_mask(moving: bpy.types.Object, tmp_path: Path) -> None:
+    """Films and JPEG files are never quite black."""
+    write_png(tmp_path / "view0_0003.png", np.full((24, 32), 0.02))
+    assert "View 'Camera 0' has no mask in frame 3." in read_job(bpy.context.scene).notes
 
 
 def test_cameras_move_with_time_and_edits_without_a_key_stay(moving: bpy.types.Object) -> None:
@@ -323,8 +347,8 @@ def test_the_known_pose_is_that_of_the_current_frame(moving: bpy.types.Object) -
 
 
 def test_still_images_are_no_sequence(moving: bpy.types.Object) -> None:
-    bpy.context.scene.softras.views[1].image.source = "FILE"
-    with pytest.raises(ValueError, match="the image of view 'Camera 1' is a still image; make it an image sequence"):
+    bpy.context.scene.softras.views[1].mask.source = "FILE"
+    with pytest.raises(ValueError, match="the mask of view 'Camera 1' is a still image; make it an image sequence"):
         read_job(bpy.context.scene)
 
 

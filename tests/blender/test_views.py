@@ -33,15 +33,34 @@ def gradient() -> np.ndarray:
     return pixels
 
 
-@pytest.mark.parametrize("channel", ["RED", "GREEN", "BLUE", "ALPHA", "LUMINANCE"])
+@pytest.mark.parametrize("channel", ["red", "green", "blue", "alpha", "grey"])
 @pytest.mark.parametrize("invert", [False, True])
-def test_every_channel_the_right_way_up(scene: bpy.types.Scene, channel: str, invert: bool) -> None:
+@pytest.mark.parametrize("float_buffer", [False, True])
+def test_every_channel_the_right_way_up(scene, channel: str, invert: bool, float_buffer: bool) -> None:
     pixels = gradient()
-    index = ["RED", "GREEN", "BLUE", "ALPHA"].index(channel) if channel != "LUMINANCE" else None
-    values = pixels[..., index] if index is not None else pixels[..., :3] @ (0.2126, 0.7152, 0.0722)
-    mask = read_mask(image_of(pixels), channel, 0.33, invert)
+    index = ["red", "green", "blue", "alpha"].index(channel) if channel != "grey" else None
+    values = pixels[..., index] if index is not None else pixels[..., :3] @ (0.299, 0.587, 0.114)
+    mask = read_mask(image_of(pixels, float_buffer), channel, 0.33, invert)
     np.testing.assert_array_equal(mask, (values > 0.33) != invert)
     assert mask.dtype == np.float32
+    soft = read_mask(image_of(pixels, float_buffer), channel, invert=invert)
+    np.testing.assert_allclose(soft, 1 - values if invert else values, atol=1e-6 if float_buffer else 0.51 / 255)
+
+
+def test_numbers_of_a_float_image_beyond_black_and_white_are_black_and_white(scene: bpy.types.Scene) -> None:
+    pixels = np.ones((1, 4, 4))
+    pixels[0, :, 0] = (-3, 0.25, 700, np.nan)
+    np.testing.assert_array_equal(read_mask(image_of(pixels, float_buffer=True), "red"), [[0, 0.25, 1, 0]])
+
+
+def test_an_image_whose_alpha_is_ignored_is_read_by_its_grey(scene: bpy.types.Scene) -> None:
+    for float_buffer in (False, True):
+        image = image_of(gradient(), float_buffer)
+        assert read_mask(image).max() == pytest.approx(19 / 20, abs=0.01)  # its alpha
+        image.alpha_mode = "NONE"
+        assert read_mask(image).max() == pytest.approx(0.8 * 0.299 + 0.75 * 0.587 + 0.25 * 0.114, abs=0.01)
+        with pytest.raises(ValueError, match="ignores its alpha; choose another mask channel or alpha mode"):
+            read_mask(image, "alpha")
 
 
 @pytest.mark.parametrize("depth", ["8", "16"])
@@ -62,18 +81,20 @@ def test_colour_space_plays_no_part_and_stays(scene: bpy.types.Scene, tmp_path: 
         (tmp_path / "grey.png").unlink()
     assert image.is_float == (depth == "16")
     count = len(bpy.data.images)
-    mask = read_mask(image, "LUMINANCE", 0.5, invert=False)
+    mask = read_mask(image, "grey", 0.5)
     np.testing.assert_array_equal(mask, [[0, 1], [1, 0]])
+    np.testing.assert_allclose(read_mask(image), [[0.4, 0.6], [0.6, 0.4]], atol=0.51 / 255)
     assert image.colorspace_settings.name == "sRGB"
     assert len(bpy.data.images) == count
 
 
 def test_grey_images_have_no_alpha(scene: bpy.types.Scene) -> None:
     image = bpy.data.images.load(str(SPOT / "masks" / "00.png"))
-    mask = read_mask(image, "LUMINANCE", 0.5, invert=False)
+    mask = read_mask(image, threshold=0.5)
     assert mask.shape == (image.size[1], image.size[0])
     assert 0.05 < mask.mean() < 0.95
-    assert read_mask(image, "ALPHA", 0.5, invert=False).all()
+    with pytest.raises(ValueError, match="image '00.png' has no alpha channel; choose another mask channel"):
+        read_mask(image, "alpha")
 
 
 def test_a_folder_becomes_cameras_and_views(scene: bpy.types.Scene) -> None:
@@ -122,8 +143,10 @@ def test_a_folder_says_how_its_masks_are_read(scene: bpy.types.Scene, tmp_path: 
     document["views"][1].update(mask_channel="grey", mask_invert=True)
     (tmp_path / "views" / "cameras.json").write_text(json.dumps(document))
     bpy.ops.softras.views_import(directory=str(tmp_path / "views"))
-    items = [(item.channel, item.threshold, item.invert) for item in scene.softras.views]
-    assert items[:3] == [("RED", 0.25, False), ("LUMINANCE", 0.25, True), ("RED", 0.25, False)]
+    items = [(item.channel, item.use_threshold, item.threshold, item.invert) for item in scene.softras.views]
+    assert items[:3] == [("RED", True, 0.25, False), ("GREY", True, 0.25, True), ("RED", True, 0.25, False)]
+    bpy.ops.softras.views_import(directory=str(SPOT))
+    assert (scene.softras.views[12].channel, scene.softras.views[12].use_threshold) == ("AUTO", False)
 
 
 def test_no_folder(scene: bpy.types.Scene, tmp_path: Path) -> None:
@@ -169,13 +192,17 @@ def test_masks_are_told_from_photographs(scene: bpy.types.Scene, capfd: pytest.C
     with_background("Cut out", image_of(gradient()))
     with_background("Mask", bpy.data.images.load(str(SPOT / "masks" / "00.png")))
     bpy.ops.softras.views_from_cameras()
-    assert [item.channel for item in scene.softras.views] == ["ALPHA", "LUMINANCE"]
+    cut_out, mask = (read_mask(item.mask, item.channel.lower()) for item in scene.softras.views)
+    np.testing.assert_allclose(cut_out, gradient()[..., 3], atol=0.51 / 255)
+    assert 0.05 < mask.mean() < 0.95
     assert "looks like a photograph" not in capfd.readouterr().out
     opaque = gradient()
     opaque[..., 3] = 1
     bpy.context.view_layer.objects.active = with_background("Photo", image_of(opaque))
     bpy.ops.softras.view_add()
-    assert scene.softras.views[2].channel == "LUMINANCE"
+    grey = opaque[..., :3] @ (0.299, 0.587, 0.114)
+    item = scene.softras.views[2]
+    np.testing.assert_allclose(read_mask(item.mask, item.channel.lower()), grey, atol=0.51 / 255)
     assert "looks like a photograph, not a mask" in capfd.readouterr().out
 
 
@@ -207,7 +234,24 @@ def test_backgrounds_of_imported_views_are_shown_where_the_fit_has_them(scene: b
     scene.render.resolution_x, scene.render.resolution_y = 900, 1100
     bpy.ops.softras.views_import(directory=str(SPOT))
     for item in scene.softras.views:
-        size = tuple(item.image.size)
+        size = tuple(item.mask.size)
         assert not part("scene.background").shown_elsewhere(item.camera, size, scene.render)
     scene.render.resolution_x = 1700
     assert part("scene.background").shown_elsewhere(item.camera, size, scene.render)
+
+
+def test_files_of_an_older_softras_are_brought_up_to_date(scene: bpy.types.Scene, tmp_path: Path) -> None:
+    """They have the mask of a view under the name image, and a threshold always; one that was chosen stays."""
+    image = bpy.data.images.load(str(SPOT / "masks" / "00.png"))
+    for threshold in (None, 0.25):
+        item = scene.softras.views.add()
+        item.image = image
+        if threshold is not None:
+            item.threshold = threshold
+    new = scene.softras.views.add()
+    new.mask, new.threshold = image, 0.75  # a value that is not used
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "old.blend"))
+    bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "old.blend"))
+    views = bpy.context.scene.softras.views
+    assert [item.mask.name for item in views] == ["00.png"] * 3 and all(item.image is None for item in views)
+    assert [(item.use_threshold, item.threshold) for item in views] == [(False, 0.5), (True, 0.25), (False, 0.75)]

@@ -70,17 +70,26 @@ def rgb(pixels: np.ndarray) -> np.ndarray:
     return pixels[..., :3] if pixels.shape[2] > 2 else pixels[..., :1].repeat(3, axis=2)
 
 
+def brightest(pixels: np.ndarray) -> int:
+    """The number that stands for white, and for opaque, in pixels as `read_pixels` has them."""
+    return 255 if pixels.dtype == np.uint8 else 1 if pixels.dtype.kind == "f" else 65535
+
+
 def unit(pixels: np.ndarray, path: Path | str) -> np.ndarray:
-    """float32 in 0..1 of pixels as `read_pixels` has them; InputError where their range cannot be told."""
+    """`to_unit` of the pixels of the image file path."""
+    return to_unit(pixels, f"the image {path}")
+
+
+def to_unit(pixels: np.ndarray, name: str) -> np.ndarray:
+    """float32 in 0..1 of pixels as `read_pixels` has them; InputError, by that name, where their range is unknown."""
     if pixels.dtype == np.uint8:
         return np.multiply(pixels, np.float32(1 / 255), dtype=np.float32)
-    low, high, least, most = (
-        (-1.0, 2.0, 0, 1) if pixels.dtype.kind == "f" else (0, 65535, 0, 65535)
-    )  # numbers of resampling may lie a little outside 0..1
+    most = brightest(pixels)
+    low, high = (-1.0, 2.0) if most == 1 else (0, most)  # numbers of resampling may lie a little outside 0..1
     if not (pixels.min() >= low and pixels.max() <= high):  # NaN too
         raise InputError(
-            f"the image {path} holds values from {pixels.min():g} to {pixels.max():g} where {least} to {most} "
-            "are possible; save it anew with 8 bits."
+            f"{name} holds values from {pixels.min():g} to {pixels.max():g} where 0 to {most} are possible; "
+            "save it anew with 8 bits."
         )
     found = np.multiply(pixels, np.float32(1 / most), dtype=np.float32, casting="same_kind")
     return found.clip(0, 1, out=found)

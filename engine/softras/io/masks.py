@@ -1,21 +1,24 @@
-"""Masks are read from image files."""
+"""What the mask in an image is: the one definition, of which the command line and Blender make use.
+
+A mask is where an image is not transparent; of an image that is opaque everywhere it is how bright the image is. Values
+are taken as the file stores them, in whatever colour space, and a soft edge is kept. `MaskReading` says otherwise.
+"""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from .. import checks
 from ..errors import InputError, shown
-from .images import ROWS, read_pixels, unit
+from .images import ROWS, brightest, read_pixels, rgb, to_unit
 
 CHANNELS = ("auto", "alpha", "grey", "red", "green", "blue")
 _COLOURS = ("red", "green", "blue")
-_LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601
+_LUMA = (0.299, 0.587, 0.114)  # of red, green and blue as stored: ITU-R Recommendation BT.601
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,8 @@ class MaskReading:
     """How a mask is read from an image; raises InputError for what cannot be.
 
     Attributes:
-        channel: where the mask is; "auto" takes alpha where the image is not opaque everywhere, else grey.
+        channel: where the mask is: "alpha", "red", "green", "blue", "grey" (of colours 0.299 R + 0.587 G + 0.114 B), or
+            "auto", which is alpha in an image that is not opaque everywhere, else grey.
         threshold: 0..1; above it is 1, else 0. None keeps soft edges.
         invert: swap object and background (of an alpha mask too).
         label: the object's value in a map of labels: a whole number as the file stores it (of a palette the index,
@@ -81,52 +85,71 @@ def load_mask(
 
 def read_mask(path: Path | str, reading: MaskReading, size: tuple[int, int] | None = None) -> np.ndarray:
     """`load_mask` with its arguments in one."""
-    path = Path(path)
+    labelled = reading.label is not None
+    by_index = labelled and reading.channel == "auto" and not isinstance(reading.label, str)
+    pixels = read_pixels(path, size=size, exact=labelled, indices=by_index)
+    return mask_in(pixels, reading, f"the image {path}")
+
+
+def mask_in(pixels: np.ndarray, reading: MaskReading, name: str) -> np.ndarray:
+    """The mask in the pixels of an image, (H, W) float32 in 0..1, 1 = object: the one definition for every door.
+
+    Args:
+        pixels: (H, W, C) as the file stores them, C = 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha: uint8, other
+            whole numbers from 0 to 65535, or floats from 0 to 1.
+        reading: where in the pixels the mask is.
+        name: how messages call the image.
+
+    Raises InputError when the image has no such channel or no such label.
+    """
     if reading.label is not None:
-        mask = _labelled(path, reading.label, reading.channel, size)
+        mask = _labelled(pixels, reading.label, reading.channel, name)
     else:
-        mask = _channel(read_pixels(path, size=size), reading.channel, path)
+        mask = _channel(pixels, auto_channel(pixels) if reading.channel == "auto" else reading.channel, name)
     if reading.threshold is not None:
         np.greater(mask, reading.threshold, out=mask)  # in place: the largest masks take half a gigabyte
     return np.subtract(1, mask, out=mask) if reading.invert else mask
 
 
-def _labelled(path: Path, label: Any, channel: str, size: tuple[int, int] | None) -> np.ndarray:
-    pixels = read_pixels(path, size=size, indices=channel == "auto" and not isinstance(label, str), exact=True)
+def auto_channel(pixels: np.ndarray) -> str:
+    """The channel that "auto" stands for: alpha in an image that is not opaque everywhere, else grey."""
+    has_alpha = pixels.shape[2] in (2, 4)
+    return "alpha" if has_alpha and pixels[..., -1].min() < brightest(pixels) else "grey"
+
+
+def _labelled(pixels: np.ndarray, label: int | str, channel: str, name: str) -> np.ndarray:
     if isinstance(label, str):
         if pixels.dtype != np.uint8:
-            raise InputError(f"the image {path} has no colours; give the label as a number.")
-        wanted = [int(label[i : i + 2], 16) for i in (1, 3, 5)]
-        colours = pixels[..., :3] if pixels.shape[2] > 2 else pixels[..., [0, 0, 0]]
-        return (colours == np.array(wanted, dtype=np.uint8)).all(axis=2).astype(np.float32)
-    place = _place(pixels, channel, path)
+            raise InputError(f"{name} has no colours; give the label as a number.")
+        colour = np.array([int(label[i : i + 2], 16) for i in (1, 3, 5)], dtype=np.uint8)
+        return (rgb(pixels) == colour).all(axis=2).astype(np.float32)
+    place = _place(pixels, channel, name)
     if place is None:
-        if pixels.shape[2] > 2 and not (pixels[..., :1] == pixels[..., 1:3]).all():
-            raise InputError(f"the image {path} has colours; give the label as one, such as #ff0000, or a channel too.")
+        if not (pixels[..., :1] == pixels[..., 1:3]).all():
+            raise InputError(f"{name} has colours; give the label as one, such as #ff0000, or a channel too.")
         place = 0
     return (pixels[..., place] == label).astype(np.float32)
 
 
-def _channel(pixels: np.ndarray, channel: str, path: Path) -> np.ndarray:
+def _channel(pixels: np.ndarray, channel: str, name: str) -> np.ndarray:
     """(H, W) float32 in 0..1."""
-    has_alpha = pixels.shape[2] in (2, 4)
-    opaque = channel != "auto" or not has_alpha or pixels[..., -1].min() == np.iinfo(pixels.dtype).max
-    place = _place(pixels, channel if opaque else "alpha", path)
+    place = _place(pixels, channel, name)
     if place is not None:
-        return unit(pixels[..., place], path)
+        return to_unit(pixels[..., place], name)
+    most = brightest(pixels)
     grey = np.zeros(pixels.shape[:2], dtype=np.float32)
     for top in range(0, len(grey), ROWS):
-        for i, part in enumerate(_LUMINANCE):
-            grey[top : top + ROWS] += pixels[top : top + ROWS, :, i] * np.float32(part / 255)
+        for i, weight in enumerate(_LUMA):
+            grey[top : top + ROWS] += pixels[top : top + ROWS, :, i] * np.float32(weight / most)
     return grey.clip(0, 1, out=grey)
 
 
-def _place(pixels: np.ndarray, channel: str, path: Path) -> int | None:
-    """Where in (H, W, C) the channel is; None for the grey of colours."""
+def _place(pixels: np.ndarray, channel: str, name: str) -> int | None:
+    """The number of the channel in (H, W, C); None for the grey of colours, which is none of them."""
     count = pixels.shape[2]
     if channel == "alpha":
         if count not in (2, 4):
-            raise InputError(f"the image {path} has no alpha channel; choose another mask channel.")
+            raise InputError(f"{name} has no alpha channel; choose another mask channel.")
         return count - 1
     if count < 3:
         return 0
