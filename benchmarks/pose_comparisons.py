@@ -28,11 +28,11 @@ from scipy.spatial.transform import Rotation
 import softras
 from softras import Mesh, Rig
 from softras.fitting.observed.evaluate import evaluate
-from softras.fitting.poses.landmarks import Pins
 from softras.fitting.poses.problem import PoseProblem
 from softras.fitting.schedule import FINE, FINEST, OBJECT, POSE, PoseStage
 from softras.fitting.solvers.chain import Model, Parameters
 from softras.fitting.solvers.levenberg import MAX_SLOW, MAX_STRIDE, SLOW, State, step
+from softras.fitting.terms.landmarks import Pinned
 from softras.rig import Transform
 
 MANY = 60  # evaluations a stage; there are five
@@ -44,22 +44,20 @@ class Stage:
 
     def __init__(self, problem: PoseProblem, stage: PoseStage, pose: np.ndarray) -> None:
         self.problem, self.stage = replace(problem, random=np.random.default_rng(0)), stage
-        self.objective, self.landmarks = self.problem.objective([0], pose[None], stage)
+        self.objective = self.problem.objective([0], pose[None], stage)
         self.figure, self.evaluations = problem.level(stage).figure, 0
 
-    def model(self, x: Parameters, pins: Sequence[Pins]) -> Model:
+    def model(self, x: Parameters, pulls: Sequence[Pinned]) -> Model:
         self.evaluations += 1
-        return self.objective.model(x, pins)
+        return self.objective.model(x, pulls)
 
-    def cost(self, x: Parameters, pins: Sequence[Pins]) -> float:
+    def cost(self, x: Parameters, pulls: Sequence[Pinned]) -> float:
         self.evaluations += 1
-        return self.objective.cost(x, pins)
+        return self.objective.cost(x, pulls)
 
-    def pins(self, x: Parameters) -> list[Pins]:
-        """Landmarks, and new pulls towards what nothing covers."""
-        if not self.stage.pull:
-            return self.landmarks
-        return [Pins.joined([self.landmarks[0], self.problem.pulls(self.objective, x, self.stage)[0]])]
+    def pulls(self, x: Parameters) -> Sequence[Pinned]:
+        """New pulls towards what nothing covers."""
+        return (self.problem.pulls(self.objective, x, self.stage),) if self.stage.pull else ()
 
 
 def alone(pose: np.ndarray) -> Parameters:
@@ -72,9 +70,9 @@ def levenberg(max_stride: float, stage: Stage, pose: np.ndarray, budget: int) ->
     state, limits = State(alone(pose)), stage.problem.limits(pose[None], np.zeros(0))
     slow = steps = 0
     while slow < MAX_SLOW and (stage.evaluations < budget if budget else steps < stage.stage.steps):
-        pins = stage.pins(state.x)
-        model = stage.model(state.x, pins)
-        after = step(state, model, partial(stage.cost, pins=pins), limits, max_stride=max_stride)
+        pulls = stage.pulls(state.x)
+        model = stage.model(state.x, pulls)
+        after = step(state, model, partial(stage.cost, pulls=pulls), limits, max_stride=max_stride)
         if after is None:
             break
         slow = slow + 1 if not budget and after.cost > state.cost * (1 - SLOW) else 0
@@ -87,7 +85,7 @@ def adam(rate: float, stage: Stage, pose: np.ndarray, budget: int) -> np.ndarray
     (low, high), units = stage.figure.bounds.T, stage.figure.units
     first, second = np.zeros_like(pose), np.zeros_like(pose)
     for t in range(budget):
-        slope = stage.model(alone(pose), stage.pins(alone(pose))).gradient.frames[0] * units
+        slope = stage.model(alone(pose), stage.pulls(alone(pose))).gradient.frames[0] * units
         first, second = 0.9 * first + 0.1 * slope, 0.999 * second + 0.001 * slope**2
         way = first / (1 - 0.9 ** (t + 1)) / (np.sqrt(second / (1 - 0.999 ** (t + 1))) + 1e-8)
         pose = (pose - rate * (1 - 0.9 * t / budget) * way * units).clip(low, high)
@@ -98,16 +96,16 @@ def lbfgs(stage: Stage, pose: np.ndarray, budget: int) -> np.ndarray:
     """L-BFGS-B, in units; begun anew with new pulls after every ten iterations."""
     units, turns = stage.figure.units, 10 if stage.stage.pull else budget
 
-    def value(x: np.ndarray, pins: Sequence[Pins]) -> tuple[float, np.ndarray]:
-        model = stage.model(alone(x * units), pins)
+    def value(x: np.ndarray, pulls: Sequence[Pinned]) -> tuple[float, np.ndarray]:
+        model = stage.model(alone(x * units), pulls)
         return model.cost, model.gradient.frames[0] * units
 
     while stage.evaluations < budget:
-        pins = stage.pins(alone(pose))
+        pulls = stage.pulls(alone(pose))
         options = {"maxfun": budget - stage.evaluations, "maxiter": turns, "ftol": 1e-9, "gtol": 1e-8}
         bounds = stage.figure.bounds / units[:, None]
         found = minimize(
-            partial(value, pins=pins), pose / units, jac=True, method="L-BFGS-B", bounds=bounds, options=options
+            partial(value, pulls=pulls), pose / units, jac=True, method="L-BFGS-B", bounds=bounds, options=options
         )
         pose = found.x * units
         if found.nit < turns:
@@ -139,7 +137,7 @@ def compare(
     error: Callable[[Rig], float],
 ) -> Iterator[Row]:
     """Every method, without and with pulls in the first stage; costs are the last stage's, in the truth's crops."""
-    judge, landmarks = problem.objective([0], truth[None], stages[-1])
+    judge = problem.objective([0], truth[None], stages[-1])
     for pull in (0.0, POSE[0].pull):
         budgets: list[int] = []
         for name, (method, budget) in METHODS.items():
@@ -152,9 +150,9 @@ def compare(
             budgets = budgets or counts
             rig = problem.rig_at(pose)
             iou = float(evaluate(rig.vertices(), rig.mesh.faces, problem.frames[0]).mean())
-            row = {"pulls": bool(pull), "method": name, "cost": judge.cost(alone(pose), landmarks), "iou": iou}
+            row = {"pulls": bool(pull), "method": name, "cost": judge.cost(alone(pose)), "iou": iou}
             row |= {"error": error(rig), "evaluations": sum(counts), "seconds": seconds}
-            yield {**row, "cost_of_truth": judge.cost(alone(truth), landmarks)}
+            yield {**row, "cost_of_truth": judge.cost(alone(truth))}
 
 
 def optimizers(few: bool) -> Iterator[Row]:

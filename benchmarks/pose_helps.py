@@ -17,7 +17,7 @@ from softras.fitting.observed.renderer import SOFT_ON_CPU
 from softras.fitting.poses.problem import PoseProblem
 from softras.fitting.poses.search import Poses, Search, apart
 from softras.fitting.schedule import FINE, POSE
-from softras.fitting.settings import POSE_WEIGHTS
+from softras.fitting.terms.table import default_weights
 from softras.geometry.topology import closed
 from softras.rig import Armature
 
@@ -52,7 +52,9 @@ def helps(few: bool) -> Iterator[Row]:
 def problem_of(rig: Rig, part: str, views: list[View], **weights: float) -> PoseProblem:
     """Of one frame, as a fit makes it."""
     cull = closed(rig.vertices(), rig.mesh.faces)
-    return PoseProblem.of(rig, (part,), [views], weights=POSE_WEIGHTS | weights, cull=cull, renderer=SOFT_ON_CPU)
+    return PoseProblem.of(
+        rig, (part,), [views], weights=default_weights("poses") | weights, cull=cull, renderer=SOFT_ON_CPU
+    )
 
 
 def found(search: Search) -> Poses:
@@ -150,7 +152,7 @@ class Fox:
         views = self.views(frame, cameras)
         marks = max((k for k in (1, 2) if f"landmarks in {k} view" in " ".join(helps)), default=0)
         views[:marks] = self.marked(frame, views[:marks])
-        prior = POSE_WEIGHTS["prior"] if "prior" in helps else 0.0
+        prior = default_weights("poses")["prior"] if "prior" in helps else 0.0
         problem = problem_of(self.given(helps), "pose", views, prior=prior)
         stages = [replace(stage, pull=stage.pull if "pulls" in helps else 0.0) for stage in (*POSE, *FINE)]
         poses = replace(Poses.start(problem), frames=self.parameters(problem, start, frame)[None])

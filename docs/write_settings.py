@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from softras.fitting.schedule import RECONSTRUCT, REFINE, Stage
-from softras.fitting.settings import POSE_WEIGHTS, Settings
+from softras.fitting.settings import Settings
 from softras.fitting.terms.table import TERMS
 from softras.knobs import knobs
 
@@ -39,12 +39,13 @@ def plain(value: Any) -> str:
 
 
 def weights() -> str:
-    """The default weight of every term, by mode."""
-    rows = ["| term | refine | reconstruct |", "|---|---|---|"]
-    modes = {mode: Settings.of(mode=mode).term_weights() for mode in ("refine", "reconstruct")}
-    for term in [name for name in (*TERMS, *POSE_WEIGHTS) if any(modes[mode][name] for mode in modes)]:
-        values = [modes[mode][term] for mode in modes]
-        rows.append(f"| `{term}` | {values[0]:g} | {values[1]:g} |")
+    """The default weight of every term in each kind of fit; none where it takes no part."""
+    rows = ["| term | vertices, refine | vertices, reconstruct | all else |", "|---|---|---|---|"]
+    for name, term in TERMS.items():
+        vertices, poses = term.loss is not None, term.residuals is not None or term.penalty is not None
+        part = {"refine": vertices, "reconstruct": vertices, "poses": poses}
+        values = [f"{term.weights.get(kind, 0.0):g}" if takes else "" for kind, takes in part.items()]
+        rows.append(f"| `{name}` | {' | '.join(values)} |")
     return "\n".join(rows) + "\n"
 
 
@@ -69,8 +70,7 @@ def page() -> str:
         + stages(REFINE)
         + "\nOf `reconstruct`:\n\n"
         + stages(RECONSTRUCT)
-        + "\n## Weights\n\n`weights` names terms of the objective; [fitting.md](fitting.md) has those of few parameters. "
-        + "Those not in this table have weight 0.\n\n"
+        + "\n## Weights\n\n`weights` names terms of the objective; [fitting.md](fitting.md) has those of few parameters.\n\n"
         + weights()
     )
 

@@ -16,13 +16,14 @@ from softras.fitting.poses.problem import PoseProblem
 from softras.fitting.poses.search import Poses, Search, apart
 from softras.fitting.schedule import POSE, PoseStage
 from softras.fitting.solvers.chain import Parameters
+from softras.fitting.terms.table import default_weights
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = Path(os.environ.get("SOFTRAS_DATA", ROOT.parent / "shared" / "data"))
 needs_fox = pytest.mark.skipif(not (DATA / "fox_walk").is_dir(), reason="fox_walk is not there")
 
 
-WEIGHTS = {"prior": 1e-3, "smoothness": 1e-4, "landmarks": 100.0, "camera_prior": 3e-3}
+WEIGHTS = default_weights("poses") | {"prior": 1e-3}
 
 
 @pytest.fixture(scope="module")
@@ -81,16 +82,16 @@ def test_the_gradient_is_that_of_the_cost(problem: PoseProblem, pull: float, cam
         problem = problem.with_cameras(moves)
     start = Poses.start(problem)
     shared = 0.01 * generator.normal(size=start.shared.shape)
-    objective, pins = problem.objective([0], start.frames, stage)
+    objective, pulls = problem.objective([0], start.frames, stage), ()
     at = Parameters.of(0.05 * generator.normal(size=start.frames.shape) * problem.figure.units, shared)
     if pull:
-        pins = problem.pulls(objective, at, stage)
-        assert len(pins[0])
-    slope = objective.model(at, pins).gradient.vector
+        pulls = (problem.pulls(objective, at, stage),)
+        assert len(pulls[0].pins[0])
+    slope = objective.model(at, pulls).gradient.vector
     direction = generator.normal(size=start.frames.shape) * problem.figure.units
     direction = np.append(direction, generator.normal(size=shared.shape))
     h = 1e-4
-    high, low = (objective.cost(at.like(at.vector + s * h * direction), pins) for s in (1, -1))
+    high, low = (objective.cost(at.like(at.vector + s * h * direction), pulls) for s in (1, -1))
     assert slope @ direction == pytest.approx((high - low) / (2 * h), rel=0.02, abs=0.005)
 
 

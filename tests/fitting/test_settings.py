@@ -17,7 +17,7 @@ from test_same_bits import digest
 
 from softras import FitResult, InputError, Mesh, fit
 from softras.fitting.schedule import Stage
-from softras.fitting.settings import CAMERA_PARTS, POSE_WEIGHTS, Settings
+from softras.fitting.settings import CAMERA_PARTS, Settings
 from softras.fitting.terms.table import TERMS
 from softras.knobs import knobs
 
@@ -103,11 +103,9 @@ def test_a_knob_of_remeshing_changes_the_end(stage):
     assert digest(carved()) != digest(carved(stage=stage))
 
 
-@pytest.mark.parametrize(
-    "term", [term for term in (*TERMS, *POSE_WEIGHTS) if term != "landmarks"]
-)  # which test_pose_fit.py has
+@pytest.mark.parametrize("term", [term for term in TERMS if term != "landmarks"])  # which test_pose_fit.py has
 def test_a_weight_changes_the_end(term):
-    run = walk if term in ("prior", "smoothness") else cameras if term == "camera_prior" else vertices
+    run = walk if term in ("prior", "smoothness", "silhouettes") else cameras if term == "camera_prior" else vertices
     assert digest(run()) != digest(run(weights={term: 0.4}))
 
 

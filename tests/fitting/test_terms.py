@@ -8,7 +8,7 @@ import torch
 from fitting_scenes import ball
 
 from softras.fitting.terms import silhouettes, surface
-from softras.fitting.terms.term import Drawn, Rest
+from softras.fitting.terms.free import Drawn, Rest
 from softras.fitting.vertices.objective import Objective
 from softras.geometry.smoothness import cotangents, hinge_cosines
 from softras.geometry.topology import Topology

@@ -15,10 +15,9 @@ from ..errors import InputError, shown
 from ..knobs import checked, described, knob, or_none, refuse_unknown
 from .observed.renderer import RENDERERS
 from .schedule import VARIABLES, Stage, default_schedule
-from .terms.table import TERMS
+from .terms.table import TERMS, default_weights
 
 MODES = ("refine", "reconstruct")
-POSE_WEIGHTS = {"prior": 3e-3, "smoothness": 1e-4, "landmarks": 100.0, "camera_prior": 3e-3}
 MOST_VOXELS = 512  # along a side of the hull, which then has 134 million voxels
 MOST_TURNS = 10_000  # rotations; neighbours among so many are less than 10 degrees apart
 MOST_WEIGHT = 1e9
@@ -28,7 +27,7 @@ DEVICES = ("auto", "cpu", "cuda")
 
 def _weights(name: str, value: Any) -> dict[str, float]:
     """Factors of terms, by name."""
-    given = mapping(name, value, (*TERMS, *POSE_WEIGHTS))
+    given = mapping(name, value, tuple(TERMS))
     return {term: positive(f"the weight of {term}", x, zero=True, most=MOST_WEIGHT) for term, x in given.items()}
 
 
@@ -181,9 +180,13 @@ class Settings:
         """The variables of few parameters: all but the vertices."""
         return tuple(name for name in self.optimize if name != "vertices")
 
-    def term_weights(self) -> dict[str, float]:
-        """The factor of every term."""
-        return {name: term.weights.get(self.mode, 0.0) for name, term in TERMS.items()} | POSE_WEIGHTS | self.weights
+    def vertex_weights(self) -> dict[str, float]:
+        """The factor of every term in a fit of free vertices."""
+        return default_weights(self.mode) | self.weights
+
+    def pose_weights(self) -> dict[str, float]:
+        """The factor of every term in a search for few parameters."""
+        return default_weights("poses") | self.weights
 
     def _check_together(self) -> None:
         """No setting is left without effect."""
@@ -199,9 +202,11 @@ class Settings:
             )
         if self.symmetry is not None and "vertices" not in self.optimize:
             raise InputError("symmetry is of free vertices; leave it out, or optimize vertices too.")
-        weights = self.term_weights()
+        weights = self.vertex_weights()
         if not (weights["iou"] or weights["squared"]):
             raise InputError("the weights of iou and squared are both 0, so no mask counts; give one of them a weight.")
+        if self.moves and not self.pose_weights()["silhouettes"]:
+            raise InputError("the weight of silhouettes is 0, so no mask counts; give it a weight.")
 
 
 Settings.__doc__ = f"{(Settings.__doc__ or '').rstrip()}\n{described(Settings)}\n"

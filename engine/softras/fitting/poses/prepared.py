@@ -67,7 +67,7 @@ class Prepared:
             rig or self.rig,
             parts,
             frames,
-            weights=self.settings.term_weights(),
+            weights=self.settings.pose_weights(),
             cull=self.cull,
             renderer=self.renderer,
             seed=self.settings.seed,

@@ -20,8 +20,9 @@ from ..observed.unit import UnitSpace
 from ..schedule import PoseStage
 from ..solvers.chain import Parameters
 from ..solvers.levenberg import Limits
-from .landmarks import Pins
-from .objective import FrameViews, PoseObjective, arrays
+from ..terms.landmarks import Pinned
+from ..terms.posed import Frames, FrameViews
+from .objective import PoseObjective
 from .pulls import Surface
 from .simplify import simplified
 
@@ -149,50 +150,45 @@ class PoseProblem:
             self.levels[cell] = Level.of(rig, clusters[whole.clusters], self.optimize) if use else whole
         return self.levels[cell]
 
-    def objective(self, frames: Sequence[int], poses: np.ndarray, stage: PoseStage) -> tuple[PoseObjective, list[Pins]]:
-        """What a stage minimizes of some frames, whose crops are around the given poses (K, P); and their landmarks."""
+    def objective(self, frames: Sequence[int], poses: np.ndarray, stage: PoseStage) -> PoseObjective:
+        """What a stage minimizes of some frames, whose crops are around the given poses (K, P)."""
         level = self.level(stage)
         first = np.cumsum([0, *map(len, self.frames)])  # of each frame's views among all
-        observed, landmarks = [], []
+        observed = []
         for f, pose in zip(frames, poses, strict=True):
             self.pause()
             views = self.frames[f]
             crops = crop_views(views, self.world(pose), self.unit, stage.resolution, self.renderer.device)
-            weights = np.array([view.weight for view in views], dtype=float)
-            observed.append(FrameViews(crops, weights, first[f] + np.arange(len(views))))
-            landmarks.append(self._landmarks(views, observed[-1], level))
-        objective = PoseObjective(
-            level.figure,
-            level.mesh.faces,
-            self.unit,
+            observed.append(FrameViews(views, crops, first[f] + np.arange(len(views))))
+        seen = Frames(
             observed,
-            renderer=self.renderer,
-            blur=stage.blur,
-            cull=self.cull,
-            prior=stage.prior * self.weights["prior"],
-            smoothness=self.weights["smoothness"] if len(frames) > 1 else 0.0,
-            camera_prior=self.weights["camera_prior"],
-            moves=self.moves,
-            pause=self.pause,
+            stage,
+            level.figure,
+            torch.as_tensor(level.mesh.faces, dtype=torch.int64, device=self.renderer.device),
+            level.clusters,
+            self.unit,
+            self.renderer,
+            self.cull,
+            self.moves,
         )
-        return objective, landmarks
+        return PoseObjective(seen, self.weights, pause=self.pause)
 
-    def pulls(self, objective: PoseObjective, x: Parameters, stage: PoseStage) -> list[Pins]:
+    def pulls(self, objective: PoseObjective, x: Parameters, stage: PoseStage) -> Pinned:
         """Of every frame of an objective: what its masks have and its silhouettes lack pulls the nearest points."""
         found = []
-        for k, frame in enumerate(objective.frames):
-            vertices, cameras = objective.seen(k, x)
+        for k in range(len(objective.frames.views)):
+            posed = objective.posed(k, x)
             found.append(
                 self.level(stage).surface.pulls(
-                    vertices.cpu().numpy().astype(np.float64),
-                    arrays(cameras),
-                    frame.crops.masks.cpu().numpy(),
-                    (objective.silhouettes(k, x) > 0.5).cpu().numpy(),
+                    posed.points,
+                    posed.camera_arrays,
+                    posed.views.crops.masks.cpu().numpy(),
+                    (posed.alpha > 0.5).cpu().numpy(),
                     stage.pull,
                     self.random,
                 )
             )
-        return found
+        return Pinned(found)
 
     def limits(self, poses: np.ndarray, shared: np.ndarray, held: np.ndarray | None = None) -> Limits:
         """Where poses (K, P) and shared parameters may go; what is held, (K, P) bool, stays as in the poses."""
@@ -207,26 +203,6 @@ class PoseProblem:
         own = np.tile(self.figure.units, (len(poses), 1))
         pairs = ((low, -end), (high, end), (own, units))
         return Limits(*(Parameters.of(frames, cameras).vector for frames, cameras in pairs))
-
-    def _landmarks(self, views: Sequence[View], observed: FrameViews, level: Level) -> Pins:
-        """The landmarks of a frame's views as pins in its crops."""
-        found = [(n, landmark) for n, view in enumerate(views) for landmark in view.landmarks]
-        if not found:
-            return Pins.none()
-        crops = observed.crops
-        given = crops.cameras["K"].cpu().numpy().astype(np.float64)
-        targets = []
-        for n, landmark in found:
-            into_crop = given[n] @ np.linalg.inv(self.unit.camera(views[n].camera).K)
-            targets.append((into_crop @ [*landmark.pixel, 1.0])[:2] / crops.resolution)
-        vertices = level.clusters[[landmark.vertex for _, landmark in found]]
-        return Pins(
-            np.array([n for n, _ in found]),
-            np.repeat(vertices[:, None], 3, axis=1),
-            np.tile([1.0, 0.0, 0.0], (len(found), 1)),
-            np.array(targets),
-            self.weights["landmarks"] * np.array([landmark.weight for _, landmark in found]),
-        )
 
 
 def _area(mesh: Mesh) -> float:

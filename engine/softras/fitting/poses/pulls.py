@@ -11,7 +11,8 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from ...mesh import Mesh
-from .landmarks import Arrays, Pins, seen
+from ..terms.landmarks import Pins, seen
+from ..terms.posed import Arrays
 
 POINTS = 200  # of the surface
 PIXELS = 30  # of a view, at most; others at each step

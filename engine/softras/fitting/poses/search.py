@@ -14,7 +14,6 @@ import numpy as np
 from ..schedule import PoseStage
 from ..solvers.chain import Model, Parameters
 from ..solvers.levenberg import Cost, Ended, State, descend
-from .landmarks import Pins
 from .problem import PoseProblem
 
 FEW_FRAMES = 3  # Up to so many frames, none is left out of a second search: nothing tells which would need it.
@@ -120,17 +119,14 @@ def minimize(
     Args:
         held: (K, P) bool, parameters that do not change.
     """
-    objective, landmarks = problem.objective(frames, start.frames, stage)
+    objective = problem.objective(frames, start.frames, stage)
 
     def squares(x: Parameters) -> tuple[Model, Cost]:
-        pins = landmarks
-        if stage.pull:
-            pulls = problem.pulls(objective, x, stage)
-            pins = [Pins.joined(pair) for pair in zip(landmarks, pulls, strict=True)]
-        return objective.model(x, pins), lambda trial: objective.cost(trial, pins)
+        pulls = (problem.pulls(objective, x, stage),) if stage.pull else ()
+        return objective.model(x, pulls), lambda trial: objective.cost(trial, pulls)
 
     state, ended = yield from descend(start, squares, problem.limits(start.frames, start.shared, held), stage.steps)
-    return Found(state.x, objective.cost(state.x, landmarks), ended)
+    return Found(state.x, objective.cost(state.x), ended)
 
 
 def through(
@@ -194,8 +190,8 @@ def onwards(
 ) -> Search:
     """Every frame from the pose of the one beside it, away from a known one."""
     x = poses.of([known])
-    objective, landmarks = problem.objective([known], x.frames, stages[-1])
-    poses = poses.settled(known, Found(x, objective.cost(x, landmarks)))
+    cost = problem.objective([known], x.frames, stages[-1]).cost(x)
+    poses = poses.settled(known, Found(x, cost))
     later = [f for f in frames if f > known]
     earlier = [f for f in reversed(frames) if f < known]
     for way in (later, earlier):

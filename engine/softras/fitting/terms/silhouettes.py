@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ...raster.algebra import root
 from ...raster.sums import whole
-from .term import Drawn, Loss, Rest, Term
+from .free import Drawn, Loss, Rest
+from .posed import Frames, FrameViews, Motion, Part, Posed, half_squares
+from .term import Term
 
 
 def silhouette_iou_loss(alpha: Tensor, masks: Sequence[Tensor]) -> Tensor:
@@ -91,3 +94,51 @@ def _mean_over_views(term: Callable[[Tensor, Sequence[Tensor]], Tensor]) -> Call
 
 IOU = Term({"refine": 1.0, "reconstruct": 1.0}, _mean_over_views(silhouette_iou_loss))
 SQUARED = Term({"refine": 0.2, "reconstruct": 0.2}, _mean_over_views(silhouette_squared))
+
+
+class MaskDifferences:
+    """1/2 sum w v / A (k a - k t)^2 over the pixels of every frame's views.
+
+    With silhouette a, mask t and knownness k of a pixel, all in 0..1, the area A of the view's mask, the share v of the
+    view in the weights of the frame's views, and the term's weight w.
+    """
+
+    def __init__(self, frames: Frames, weight: float) -> None:
+        self._scales = [_pixel_scales(views, weight).to(frames.faces.device) for views in frames.views]
+        self._targets = [
+            scale * views.crops.masks[:, 0] / views.crops.masks[:, 1].clamp_min(1e-6)
+            for scale, views in zip(self._scales, frames.views, strict=True)
+        ]
+
+    def cost(self, posed: Posed) -> float:
+        """As in `Residuals`."""
+        return half_squares(self._residuals(posed.index, posed.alpha))
+
+    def linear(self, posed: Posed, motion: Motion) -> tuple[float, Iterable[Part]]:
+        """As in `Residuals`: of the pixels that the outline passes through."""
+        found = motion.drawing
+        residuals = self._residuals(posed.index, found.alpha)
+        rows = found.rows * self._scales[posed.index].flatten()[found.pixels, None]
+        picked = residuals.flatten()[found.pixels]
+        counts = [len(rows)]
+        if posed.frames.moves is not None:  # then each view has a camera with columns of its own
+            views = found.pixels // found.alpha[0].numel()
+            counts = torch.bincount(views, minlength=len(found.alpha)).tolist()
+        parts = zip(rows.split(counts), picked.split(counts), range(len(counts)), strict=True)
+        return half_squares(residuals), (Part(*part) for part in parts)
+
+    def _residuals(self, frame: int, alpha: Tensor) -> Tensor:
+        """(N, S, S), zero where nothing is known."""
+        return self._scales[frame] * alpha - self._targets[frame]
+
+
+def _pixel_scales(views: FrameViews, weight: float) -> Tensor:
+    """(N, S, S) roots of what a squared difference counts at each pixel."""
+    masks = views.crops.masks
+    area = torch.stack([whole(mask) for mask in masks[:, 0]]).clamp_min(1e-6)
+    shares = weight * (views.weights / views.weights.sum())
+    shares = torch.as_tensor(shares, dtype=masks.dtype, device=masks.device)
+    return root(shares / area)[:, None, None] * masks[:, 1]
+
+
+SILHOUETTES = Term({"poses": 1.0}, residuals=MaskDifferences)

@@ -14,7 +14,8 @@ from ...geometry.normals import corners
 from ...geometry.smoothness import cotangents, edge_lengths, hinge_cosines
 from ...geometry.topology import Topology
 from ...raster.sums import whole
-from .term import Loss, Rest, Term
+from .free import Loss, Rest
+from .term import Term
 
 MAX_DISTORTION = 100.0  # The conformal energy of a face over its area counts as no more than this.
 EQUILATERAL = 3**-0.5  # cotangent of 60 degrees

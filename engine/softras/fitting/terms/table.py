@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import silhouettes, surface
+from . import landmarks, priors, silhouettes, surface
 from .term import Term
 
 TERMS: dict[str, Term] = {
@@ -13,4 +13,14 @@ TERMS: dict[str, Term] = {
     "normal_consistency": surface.NORMAL_CONSISTENCY,
     "distortion": surface.DISTORTION,
     "edge_length": surface.EDGE_LENGTH,
+    "prior": priors.PRIOR,
+    "smoothness": priors.SMOOTHNESS,
+    "camera_prior": priors.CAMERA_PRIOR,
+    "silhouettes": silhouettes.SILHOUETTES,
+    "landmarks": landmarks.LANDMARKS,
 }
+
+
+def default_weights(kind: str) -> dict[str, float]:
+    """The default factor of every term in a kind of fit: "refine", "reconstruct" or "poses"."""
+    return {name: term.weights.get(kind, 0.0) for name, term in TERMS.items()}

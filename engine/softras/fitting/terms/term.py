@@ -1,85 +1,32 @@
-"""What a term of the objective is, and what it is given to measure."""
+"""What a term of the objective is."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
 
-from torch import Tensor
-
-from ...geometry.smoothness import edge_lengths
-from ...geometry.topology import Topology
-from ..observed.crops import Crops
-
-SHORTEST_EDGE = 1e-4  # object sizes; the mean edge of a mesh counts as no shorter, for lengths are divided by it
-
-
-class Rest:
-    """The mesh before a fit of free vertices, in unit space: what a changed mesh is measured against.
-
-    Attributes:
-        vertices: (V, 3).
-        faces: (F, 3) int64.
-        topology: of the faces.
-        keep_detail: whether the shape is the artist's own, which costs nothing as it is (a refinement); otherwise it
-            is the fit's own, which is to be smooth (a reconstruction).
-        mean_edge: mean length of the edges.
-    """
-
-    def __init__(self, vertices: Tensor, topology: Topology, *, keep_detail: bool) -> None:
-        self.vertices, self.topology, self.keep_detail = vertices, topology, keep_detail
-        self.faces = topology.faces
-        self.edge_lengths = edge_lengths(vertices, topology.edges)
-        lengths = self.edge_lengths
-        self.mean_edge = max(float(lengths.mean()), SHORTEST_EDGE) if len(lengths) else 1.0
-
-
-@dataclass(frozen=True, eq=False)
-class Drawn:
-    """One step of free vertices: the mesh as it is, and as some of the views should show it.
-
-    Attributes:
-        rest: the mesh before the fit.
-        vertices: (V, 3) in unit space, differentiable.
-        alpha: (B, S, S) their silhouettes in B views.
-        crops: what all views show, S x S pixels each.
-        views: (B,) which of them those B are.
-        weights: (B,) of these views.
-    """
-
-    rest: Rest
-    vertices: Tensor
-    alpha: Tensor
-    crops: Crops
-    views: Tensor
-    weights: Tensor
-
-    @cached_property
-    def moved(self) -> Tensor:
-        """(V, 3) displacements of the vertices in a refinement; in a reconstruction the vertices themselves."""
-        return self.vertices - self.rest.vertices if self.rest.keep_detail else self.vertices
-
-    @cached_property
-    def masks(self) -> list[Tensor]:
-        """For each of the B views (2, S, S): the mask where it is known, and how much of the pixel is known."""
-        return self.crops.masks_of(self.views)
-
-
-Loss = Callable[[Drawn], Tensor]  # one number, differentiable
+from .free import Loss, Rest
+from .posed import Frames, Penalty, Residuals
 
 
 @dataclass(frozen=True)
 class Term:
     """One summand of what a fit minimizes, for one kind of fit or for both.
 
+    What makes a summand is called once for each mesh that a fit of free vertices begins with, or for each stage of a
+    search for few parameters, and returns None where nothing is there to be measured.
+
     Attributes:
-        weights: the default factor by mode, "refine" or "reconstruct"; 0 where a mode is missing.
-        loss: for free vertices: makes the term's function of a step, once for each mesh that a fit begins with; None
-            where this mesh has nothing to be measured.
-        of_mesh: whether the loss is of the mesh alone, so that the stiffness of a stage multiplies it.
+        weights: the default factor in each kind of fit: of free vertices, by mode, "refine" or "reconstruct", and of
+            few parameters, "poses"; 0 where one is missing.
+        loss: for free vertices: from the mesh to a differentiable function of a step, which its weight multiplies.
+        of_mesh: whether the loss is of the mesh alone, so that the stiffness of a stage multiplies it too.
+        residuals: for few parameters: from the frames and the weight to half a sum of squares in every frame.
+        penalty: for few parameters: from the same to a quadratic function of the parameters themselves.
     """
 
     weights: dict[str, float] = field(default_factory=dict)
     loss: Callable[[Rest], Loss | None] | None = None
     of_mesh: bool = False
+    residuals: Callable[[Frames, float], Residuals | None] | None = None
+    penalty: Callable[[Frames, float], Penalty | None] | None = None

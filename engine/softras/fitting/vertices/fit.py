@@ -22,7 +22,7 @@ from ..settings import Settings
 from ..solvers.smooth_adam import Adam
 from ..starts.hull import carve
 from ..starts.placement import check_cameras, moved_onto_masks, onto_masks
-from ..terms.term import Drawn
+from ..terms.free import Drawn
 from .remesh import remesh
 from .shape import Model
 
@@ -45,7 +45,7 @@ class VertexFit:
         self.start, self.views, self.lock = mesh, views, lock
         self.settings, self.renderer, self.journal = settings, renderer, journal
         self.device = renderer.device
-        self.weights = settings.term_weights()
+        self.weights = settings.vertex_weights()
         self.random = np.random.default_rng(settings.seed)
         self.batch = settings.batch
         journal.begin(sum(stage.steps for stage in settings.schedule))

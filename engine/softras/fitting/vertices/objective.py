@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from ..terms.free import Drawn, Loss, Rest
 from ..terms.table import TERMS
-from ..terms.term import Drawn, Loss, Rest
 
 
 class _Weighted(NamedTuple):

@@ -12,7 +12,7 @@ from ...mesh import Mesh
 from ..observed.unit import UnitSpace
 from ..schedule import Stage
 from ..solvers.smooth_adam import Adam, Preconditioner
-from ..terms.term import Rest
+from ..terms.free import Rest
 from .objective import Objective
 
 

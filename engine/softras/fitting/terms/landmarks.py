@@ -1,18 +1,20 @@
-"""Points of the mesh that a view should see at given places: landmarks, and what pulls limbs over a distance."""
+"""Points of the mesh that a view should see at given pixels: landmarks, and what pulls limbs over a distance."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
-Arrays = dict[str, np.ndarray]
+from .posed import Arrays, Frames, FrameViews, Motion, Part, Posed, array, arrays
+from .term import Term
 
 
 @dataclass(frozen=True, eq=False)
 class Pins:
-    """k points and their places.
+    """k points, and the pixels of one frame's views where they should be seen.
 
     Attributes:
         views: (k,) index of the view among those of the frame.
@@ -98,3 +100,67 @@ def seen(points: np.ndarray, world_to_camera: np.ndarray, orthographic: np.ndarr
     camera = (world_to_camera[..., :3, :3] @ points[:, :, None])[..., 0] + world_to_camera[..., :3, 3]
     depth = np.where(orthographic, 1.0, np.maximum(camera[:, 2], 1e-3))
     return np.concatenate([camera[:, :2] / depth[:, None], np.ones((len(points), 1))], axis=1), depth
+
+
+@dataclass(frozen=True, eq=False)
+class Pinned:
+    """Half the weighted squares of the distances of pins from their targets, in sides of the crops.
+
+    Attributes:
+        pins: of every frame.
+    """
+
+    pins: Sequence[Pins]
+
+    def cost(self, posed: Posed) -> float:
+        """As in `Residuals`."""
+        pins = self.pins[posed.index]
+        return 0.5 * float((pins.residuals(*_scene(posed)) ** 2).sum()) if len(pins) else 0.0
+
+    def linear(self, posed: Posed, motion: Motion) -> tuple[float, Iterable[Part]]:
+        """As in `Residuals`."""
+        pins = self.pins[posed.index]
+        if not len(pins):
+            return 0.0, ()
+        residuals = pins.residuals(*_scene(posed))
+        of_cameras = (None if x is None else array(x) for x in (motion.d_K, motion.d_world_to_camera))
+        rows = pins.rows(*_scene(posed), array(motion.d_vertices), *of_cameras)
+        parts = []
+        for view in np.unique(pins.views).tolist():
+            chosen = pins.views == view
+            own_rows, own = (torch.from_numpy(x[chosen]) for x in (rows, residuals))
+            parts.append(Part(own_rows.flatten(0, 1), own.flatten(), view))
+        return 0.5 * float((residuals**2).sum()), parts
+
+
+def _scene(posed: Posed) -> tuple[np.ndarray, Arrays, int]:
+    """What pins are measured in: vertices, cameras, and the side of the crops."""
+    return posed.points, posed.camera_arrays, posed.views.crops.resolution
+
+
+def _landmarks(frames: Frames, weight: float) -> Pinned | None:
+    pins = [_landmarks_of(views, frames, weight) for views in frames.views]
+    return Pinned(pins) if any(map(len, pins)) else None
+
+
+def _landmarks_of(seen_in: FrameViews, frames: Frames, weight: float) -> Pins:
+    """The landmarks of one frame's views as pins in its crops."""
+    found = [(n, landmark) for n, view in enumerate(seen_in.views) for landmark in view.landmarks]
+    if not found:
+        return Pins.none()
+    given = arrays(seen_in.crops.cameras)["K"]
+    targets = []
+    for n, landmark in found:
+        into_crop = given[n] @ np.linalg.inv(frames.unit.camera(seen_in.views[n].camera).K)
+        targets.append((into_crop @ [*landmark.pixel, 1.0])[:2] / seen_in.crops.resolution)
+    vertices = frames.clusters[[landmark.vertex for _, landmark in found]]
+    return Pins(
+        np.array([n for n, _ in found]),
+        np.repeat(vertices[:, None], 3, axis=1),
+        np.tile([1.0, 0.0, 0.0], (len(found), 1)),
+        np.array(targets),
+        weight * np.array([landmark.weight for _, landmark in found]),
+    )
+
+
+LANDMARKS = Term({"poses": 100.0}, residuals=_landmarks)
