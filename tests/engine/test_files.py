@@ -2,10 +2,13 @@
 
 import json
 import os
+import signal
 import socket
+import stat
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +23,23 @@ from softras.io.views import load_views, save_views
 from softras.job import Job
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="pipes, links and limits as POSIX has them")
+
+
+@pytest.fixture(autouse=True)
+def nothing_waits() -> Iterator[None]:
+    """A read of a pipe that waits for ever is a failure, and not the end of the run."""
+    if not hasattr(signal, "alarm"):
+        yield
+        return
+
+    def late(number: int, frame: object) -> None:
+        raise TimeoutError("a file was waited for")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(120)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
 
 
 def pipe(path: Path) -> None:
@@ -244,6 +264,48 @@ def test_folders_of_a_job_that_lead_outside_are_not_written_to(
     with pytest.raises(InputError, match="leads out of its folder"):
         Job(square_views, cube).save(tmp_path / "job")
     assert not list((tmp_path / "outside").iterdir())
+
+
+def test_a_reader_sees_a_whole_file_while_it_is_written_again(tmp_path: Path) -> None:
+    contents = [bytes([letter]) * 3_000_000 for letter in b"ab"]
+    write_bytes(tmp_path / "file", contents[0])
+    done = threading.Event()
+
+    def write() -> None:
+        for number in range(40):
+            write_bytes(tmp_path / "file", contents[number % 2], lasting=False)
+        done.set()
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    seen = set()
+    while not done.is_set():
+        seen.add(read_bytes(tmp_path / "file"))
+    thread.join()
+    assert seen <= set(contents)
+
+
+@POSIX
+@pytest.mark.parametrize("lasting", [True, False])
+def test_what_lasts_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lasting: bool
+) -> None:
+    """The order that survives a crash of the machine: the data, the name, the folder."""
+    told: list[str] = []
+    sync, replace = os.fsync, os.replace
+
+    def synced(descriptor: int) -> None:
+        told.append("folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else f"{os.fstat(descriptor).st_size} bytes")
+        sync(descriptor)
+
+    def replaced(source: Path, target: Path) -> None:
+        told.append("name")
+        replace(source, target)
+
+    monkeypatch.setattr(files.os, "fsync", synced)
+    monkeypatch.setattr(files.os, "replace", replaced)
+    write_bytes(tmp_path / "file", b"12345", lasting=lasting)
+    assert told == (["5 bytes", "name", "folder"] if lasting else ["name"])
 
 
 def test_nothing_is_left_of_a_write_that_failed(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from short_fits import ENDLESS, QUICK, QUICK_NEW
 
-from softras import Mesh, load_mesh, load_views
+from softras import FitResult, InputError, Mesh, load_mesh, load_views
 from softras.io.poses import load_poses
 from softras.job import BEST, BEST_FILES, Job, forget_results
 from softras.keeping import Keeper, resumed
@@ -133,11 +133,32 @@ def test_resume_needs_a_job_folder_and_a_state_of_it(softras, tmp_path: Path, sp
         assert done.returncode == 2 and "does not belong to this job; run it without --resume." in done.stderr, done
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"faces": "faces.npy"},
+        {"poses": "other_poses.json"},
+        {"rig_vertices": "vertices.npy"},
+        {"iou": [0.5, 0.5]},
+        {"iou": [0.5, 0.5, 1.5]},
+        {"step": "3"},
+    ],
+)
+def test_a_result_that_names_other_files_or_views_is_not_resumed(tmp_path: Path, cube, square_views, wrong) -> None:
+    job = Job(square_views, cube)
+    job.save(tmp_path)
+    Keeper(tmp_path, job).take(Told(cube.vertices * 0.9, [0.5] * 3, 3))
+    assert resumed(job, tmp_path)[1].step == 3
+    (tmp_path / "result.json").write_text(json.dumps({**result(tmp_path), **wrong}))
+    with pytest.raises(InputError, match="does not belong to this job"):
+        resumed(job, tmp_path)
+
+
 class Told:
     """What a keeper takes of a progress event."""
 
-    def __init__(self, vertices: np.ndarray, iou: list[float], step: int, **shown: object) -> None:
-        self.vertices, self.iou, self.step = vertices, np.array(iou), step
+    def __init__(self, vertices: np.ndarray, iou: list[float] | None, step: int, **shown: object) -> None:
+        self.vertices, self.iou, self.step = vertices, None if iou is None else np.array(iou), step
         self.faces = shown.get("faces")
         self.rigs, self.cameras = shown.get("rigs", {}), shown.get("cameras")
 
@@ -175,6 +196,82 @@ def test_every_moment_of_writing_leaves_a_whole_state(tmp_path: Path, cube, squa
     assert kept["vertices"] == "best.npy" and set(found) == set(range(6)) and not list(tmp_path.glob("best_b*"))
     keeper.take(Told(vertices, [1, 1, 1], 9, faces=faces))
     assert result(tmp_path) == kept, "after the answer the files are the client's"
+
+
+def test_only_what_is_better_takes_the_place_of_the_best(tmp_path: Path, cube, square_views) -> None:
+    """By the views' weights; what was not measured is no better than the start."""
+    square_views[0].weight = 4
+    job = Job(square_views, cube)
+    job.save(tmp_path)
+    keeper = Keeper(tmp_path, job)
+    for step, (iou, kept) in enumerate(
+        [([0.5, 0.5, 0.5], True), ([0.4, 0.8, 0.5], False), ([0.6, 0.4, 0.3], True), ([0.6, 0.4, 0.3], False)]
+    ):
+        keeper.take(Told(cube.vertices * (2 + step), iou, step + 1))
+        assert (result(tmp_path)["step"] == step + 1) is kept
+    keeper.take(Told(cube.vertices, None, 9))
+    assert result(tmp_path)["step"] == 3 and result(tmp_path)["iou"] == [0.6, 0.4, 0.3]
+    np.testing.assert_array_equal(np.load(tmp_path / result(tmp_path)["vertices"]), cube.vertices * 4)
+
+
+def test_what_was_found_before_stays_the_result_of_a_run_that_finds_nothing_better(
+    tmp_path: Path, cube, square_views
+) -> None:
+    job = Job(square_views, cube)
+    job.save(tmp_path)
+    Keeper(tmp_path, job).take(Told(cube.vertices * 0.9, [0.9, 0.9, 0.9], 7))
+    again, before = resumed(job, tmp_path)
+    keeper = Keeper(tmp_path, again, before)
+    keeper.take(Told(cube.vertices * 2, [0.2, 0.2, 0.2], 1))
+    worse = FitResult(Mesh(cube.vertices * 2, cube.faces), np.full(3, 0.2), [], "finished", 1.0, [])
+    found = keeper.keep_result(worse)
+    kept = keeper.close("finished", found.notes)
+    np.testing.assert_array_equal(found.mesh.vertices, cube.vertices * 0.9)
+    np.testing.assert_array_equal(np.load(tmp_path / kept["vertices"]), cube.vertices * 0.9)
+    assert kept["iou"] == [0.9] * 3 and kept["vertices"] == "best.npy"
+    assert kept["notes"] == ["Nothing better was found than what the fit had found before, which is the result."]
+
+
+@posix
+def test_a_second_signal_ends_a_fit_that_does_not_stop(job: Path) -> None:
+    """The first one waits for the step that runs, here for ever; the result on the disk is whole all the same."""
+    hangs = (
+        "import sys, time, softras.run\n"
+        "from softras.cli import main\n"
+        "really = softras.run.run\n"
+        "def run(job, stop):\n"
+        "    for number, event in enumerate(really(job, stop=stop)):\n"
+        "        yield event\n"
+        "        while stop():\n"
+        "            print('waits', flush=True); time.sleep(0.05)\n"
+        "softras.run.run = run\n"
+        "sys.exit(main(['fit', sys.argv[1]]))\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", hangs, str(job)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    wait_for(job, 1, process)
+    process.send_signal(signal.SIGTERM)
+    assert process.stdout.readline() == b"waits\n"
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=30)
+    assert process.returncode == -signal.SIGTERM and result(job)["status"] == "running"
+    assert np.load(job / result(job)["vertices"]).shape == (2930, 3)
+
+
+@posix
+def test_a_signal_that_is_ignored_stays_ignored(job: Path) -> None:
+    """As Ctrl-C of a command that a script has put into the background."""
+    ignores = (
+        "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"
+    )
+    command = [sys.executable, "-c", ignores, *SOFTRAS, "fit", str(job)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    wait_for(job, 1, process)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    assert process.poll() is None and result(job)["status"] == "running"
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM and result(job)["status"] == "cancelled"
 
 
 def test_what_killed_writes_have_left_is_removed_by_the_next_run(tmp_path: Path, cube, square_views) -> None:

@@ -401,6 +401,10 @@ MORE_GLTF = (("nodes", 0, "matrix"), ("nodes", 1, "children"), ("meshes", 0, "pr
 
 @fuzz
 @given(edits_of(gltf(), MORE_GLTF))
+@example([(("nodes", 0, "rotation", 0), 1e200)])
+@example([(("nodes", 0, "scale", 0), 1e308), (("nodes", 1, "matrix", 0), 1e308)])
+@example([(("nodes", 0, "rotation"), [0, 0, 0, 0])])
+@example([(("accessors", 0, "byteOffset"), 2**63)])
 def test_a_gltf_is_read_or_refused(scratch: Path, edits: list) -> None:
     path = scratch / "a.gltf"
     path.write_text(json.dumps(changed(gltf(), edits)))

@@ -55,7 +55,8 @@ def read_gltf(path: Path, allow: Sequence[Path | str], *, image: bool = False) -
     """
     data = read_bytes(path)
     try:
-        return _Reader(path, allow, data).mesh(image)
+        with np.errstate(all="ignore"):  # coordinates that become NaN or infinite are refused with the others
+            return _Reader(path, allow, data).mesh(image)
     except InputError:
         raise
     except RecursionError as error:
