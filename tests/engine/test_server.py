@@ -324,12 +324,13 @@ time.sleep(60)
 
 @pytest.mark.skipif(os.name == "nt", reason="signals are POSIX")
 @pytest.mark.parametrize("pipe", ["closed", "held"])
-def test_the_engine_dies_with_a_killed_parent(long_job: Path, pipe: str) -> None:
-    """Also when another child of the parent holds the engine's stdin open."""
-    request = json.dumps({"type": "fit", "id": 1, "protocol": 1, "job": str(long_job)}).encode() + b"\n"
+@pytest.mark.parametrize("busy", [True, False])
+def test_the_engine_dies_with_a_killed_parent(long_job: Path, pipe: str, busy: bool) -> None:
+    """Also when another child of the parent holds the engine's stdin open, and when it has nothing to say."""
+    request = json.dumps({"type": "fit" if busy else "nothing", "id": 1, "protocol": 1, "job": str(long_job)})
     command = [sys.executable, "-c", PARENT, pipe, *SERVE]
     parent = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    parent.stdin.write(request)
+    parent.stdin.write(request.encode() + b"\n")
     parent.stdin.flush()
     engine, sibling = map(int, parent.stdout.readline().split())
     assert running(engine)
