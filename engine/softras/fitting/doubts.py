@@ -17,6 +17,7 @@ GREYS, BETWEEN = 128, 0.25  # levels of 256, and share of pixels between black a
 ENOUGH = 4  # views of one moment; of fewer nothing tells which is wrong
 MOST = 40  # views of one moment that are compared with one another
 VOXELS, CELLS, TOLERANCE = 64, 64, 2  # a side of the coarse hull and of its masks; cells a mask may be wrong by
+BLOCKS = CELLS // 2  # a side of the masks in blocks of 2 x 2 cells, by which voxels are compared with them
 AGREED = 0.85  # covered share of every mask, that counts as agreement
 BETTER = 0.5  # of the share that is not covered: what is left at most where the odd view is left out
 POOR = 0.9  # mean IoU below which a fit is clearly worse than what masks of one object allow
@@ -90,37 +91,27 @@ def odd_one(views: Sequence[View], ended: Callable[[], bool] = lambda: False) ->
     low, high = first_bounds(views)
     axes = [np.linspace(low[k], high[k], VOXELS) for k in range(3)]
     points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
-    sides = CELLS // 2
-    inside = np.empty((len(views), len(points)), bool)
-    places = np.empty((len(views), len(points)), np.int32)
+    misses = np.zeros(len(points), np.int8)
+    inside: list[np.ndarray] = []
+    places: list[np.ndarray] = []
     wanted = []
-    for n, view in enumerate(views):
+    for view in views:
         if ended():
             return None
-        x0, y0, x1, y1 = box = crop_box(view)
-        mean, known = resample(view, box, CELLS)
-        shown = binary_dilation(mean > 0.5, iterations=TOLERANCE) | (known < 0.5)
-        pixels = view.camera.project(points)
-        seen = (view.camera.to_camera(points)[:, 2] > view.camera.near) & np.isfinite(pixels).all(axis=1)
-        image = np.array([view.camera.width, view.camera.height])
-        seen &= (pixels > 0).all(axis=1) & (pixels < image).all(axis=1)
-        scaled = (np.where(seen[:, None], pixels, 0) - [x0, y0]) / [x1 - x0, y1 - y0]
-        within = seen & (scaled >= 0).all(axis=1) & (scaled < 1).all(axis=1)
-        column, row = np.where(within[:, None], scaled * CELLS, 0).astype(np.int32).T
-        inside[n] = ~seen | (within & shown[row, column])  # what a view does not see it does not carve
-        places[n] = np.where(within, row // 2 * sides + column // 2, sides * sides)
-        coarse = (mean * known).reshape(sides, 2, sides, 2).mean(axis=(1, 3))
-        wanted.append(np.flatnonzero(coarse > 0.75))
-    misses = (~inside).sum(axis=0)
-    few = np.flatnonzero(misses <= 1)  # others are in no hull, whichever view is left out
-    inside, places, misses = inside[:, few], places[:, few], misses[few]
+        keeps, blocks, shown = _carved(view, points)
+        misses += ~keeps
+        inside, places, wanted = [*inside, keeps], [*places, blocks], [*wanted, shown]
+        few = np.flatnonzero(misses <= 1)  # others are in no hull, whichever view is left out
+        if len(few) < len(misses):
+            points, misses = points[few], misses[few]
+            inside, places = [row[few] for row in inside], [row[few] for row in places]
 
     def covered(hull: np.ndarray) -> np.ndarray:
         """(N,) share of each mask that the image of these voxels covers."""
         shares = np.ones(len(views))
         for n, cells in enumerate(wanted):
-            hit = np.zeros(sides * sides + 1, bool)
-            hit[places[n, hull]] = True
+            hit = np.zeros(BLOCKS * BLOCKS + 1, bool)
+            hit[places[n][hull]] = True
             if len(cells):
                 shares[n] = hit[cells].mean()
         return shares
@@ -136,6 +127,30 @@ def odd_one(views: Sequence[View], ended: Callable[[], bool] = lambda: False) ->
     best = int(without.argmax())
     clear = 1 - without[best] < BETTER * (1 - np.delete(without, best).max())
     return best if without[best] >= AGREED and clear else None
+
+
+def _carved(view: View, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What a view says of world points (P, 3), the centres of voxels.
+
+    Returns:
+        (P,) whether the view keeps the point: its mask shows it there, or the view does not see it;
+        (P,) the block of the mask that the point is in, BLOCKS * BLOCKS where it is in none; and
+        the blocks that the mask fills.
+    """
+    x0, y0, x1, y1 = box = crop_box(view)
+    mean, known = resample(view, box, CELLS)
+    shown = binary_dilation(mean > 0.5, iterations=TOLERANCE) | (known < 0.5)
+    filled = (mean * known).reshape(BLOCKS, 2, BLOCKS, 2).mean(axis=(1, 3)) > 0.75
+    x, y = view.camera.project(points).T
+    depth = points @ view.camera.world_to_camera[2, :3] + view.camera.world_to_camera[2, 3]
+    seen = (depth > view.camera.near) & np.isfinite(x) & np.isfinite(y)
+    seen &= (x > 0) & (x < view.camera.width) & (y > 0) & (y < view.camera.height)
+    # Of what is not seen the place is not used; it is made one, since not every number can become a whole one.
+    column, row = (np.where(seen, x, 0) - x0) / (x1 - x0) * CELLS, (np.where(seen, y, 0) - y0) / (y1 - y0) * CELLS
+    within = seen & (column >= 0) & (column < CELLS) & (row >= 0) & (row < CELLS)
+    column, row = (np.where(within, cell, 0).astype(np.int32) for cell in (column, row))
+    blocks = np.where(within, row // 2 * BLOCKS + column // 2, BLOCKS * BLOCKS)
+    return ~seen | (within & shown[row, column]), blocks, np.flatnonzero(filled)
 
 
 def _of_mask(view: View) -> str | None:
