@@ -94,7 +94,7 @@ def odd_one(views: Sequence[View], ended: Callable[[], bool] = lambda: False) ->
     misses = np.zeros(len(points), np.int8)
     inside: list[np.ndarray] = []
     places: list[np.ndarray] = []
-    wanted = []
+    wanted: list[np.ndarray] = []
     for view in views:
         if ended():
             return None
@@ -145,10 +145,9 @@ def _carved(view: View, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.
     depth = points @ view.camera.world_to_camera[2, :3] + view.camera.world_to_camera[2, 3]
     seen = (depth > view.camera.near) & np.isfinite(x) & np.isfinite(y)
     seen &= (x > 0) & (x < view.camera.width) & (y > 0) & (y < view.camera.height)
-    # Of what is not seen the place is not used; it is made one, since not every number can become a whole one.
-    column, row = (np.where(seen, x, 0) - x0) / (x1 - x0) * CELLS, (np.where(seen, y, 0) - y0) / (y1 - y0) * CELLS
-    within = seen & (column >= 0) & (column < CELLS) & (row >= 0) & (row < CELLS)
-    column, row = (np.where(within, cell, 0).astype(np.int32) for cell in (column, row))
+    x, y = (np.where(seen, x, 0) - x0) / (x1 - x0) * CELLS, (np.where(seen, y, 0) - y0) / (y1 - y0) * CELLS
+    within = seen & (x >= 0) & (x < CELLS) & (y >= 0) & (y < CELLS)
+    column, row = (np.where(within, cell, 0).astype(np.int32) for cell in (x, y))
     blocks = np.where(within, row // 2 * BLOCKS + column // 2, BLOCKS * BLOCKS)
     return ~seen | (within & shown[row, column]), blocks, np.flatnonzero(filled)
 
