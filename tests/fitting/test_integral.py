@@ -6,14 +6,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from fitting_scenes import camera_around
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from softras import View
+from softras import InputError, View
 from softras.fitting.observed.integral import BAND, IntegralImage
-from softras.fitting.observed.observed_view import images_of, observed
+from softras.fitting.observed.observation import observe
+from softras.fitting.observed.observed_view import ObservedView, images_of
+from softras.fitting.observed.unit import UnitSpace
 
 
 def overlaps(start: float, end: float, cells: int, size: int) -> np.ndarray:
@@ -67,9 +70,9 @@ def view(tmp_path) -> View:
 
 
 def test_a_copy_with_another_camera_remembers_and_one_with_another_mask_does_not(view):
-    first = observed(view)
+    first = ObservedView.of(view)
     moved = replace(first, camera=replace(first.camera, near=0.5))
-    assert images_of(moved) is images_of(first) and observed(first) is first
+    assert images_of(moved) is images_of(first) and ObservedView.of(first) is first
     inverted = replace(first, mask=1 - first.mask)
     box = (-3.0, 2.0, 40.0, 45.0)
     mean, known = images_of(inverted).mean_mask(box, 9)
@@ -83,6 +86,11 @@ def test_photographs_are_averaged_over_the_same_boxes_whatever_their_size(view):
     colours = images_of(view).mean_photo((10.0, 5.0, 30.0, 25.0), 10)
     expected = photo[10:50, 20:60].reshape(10, 4, 10, 4, 3).mean(axis=(1, 3))
     np.testing.assert_allclose(np.moveaxis(colours, 0, -1), expected, atol=1e-9)
+    seen = observe([view], np.zeros((1, 3)), UnitSpace(np.zeros(3), 1.0), 48, torch.device("cpu"))
+    (box,) = seen.boxes
+    np.testing.assert_allclose(seen.photos[0], images_of(view).mean_photo(box, 48), atol=1e-6)
+    with pytest.raises(InputError, match="view 'v' has no photograph"):
+        _ = replace(seen, views=[replace(view, photo=None)]).photos
     beyond = images_of(view).mean_photo((-20.0, 0.0, 20.0, 40.0), 2)
     assert not beyond[:, :, 0].any()  # outside the photograph
     np.testing.assert_allclose(beyond[:, 0, 1], photo[:40, :40].mean(axis=(0, 1)), atol=1e-9)

@@ -74,7 +74,9 @@ def losses(rest, faces, weights, keep_detail):
     """The weighted terms of a mesh alone, as a function of its vertices."""
     before = Rest(rest, Topology(faces), keep_detail=keep_detail)
     objective = Objective(before, weights)
-    return lambda vertices: objective.terms(Drawn(before, vertices, alpha=None, crops=None, views=None, weights=None))
+    return lambda vertices: objective.terms(
+        Drawn(before, vertices, alpha=None, observation=None, views=None, weights=None)
+    )
 
 
 @pytest.mark.parametrize("name", ["laplacian", "bilaplacian", "normal_consistency", "distortion", "edge_length"])

@@ -8,7 +8,8 @@ import numpy as np
 from scipy.ndimage import binary_dilation
 
 from ..views import View
-from .observed.crops import crop_box, resample
+from .observed.observation import crop_box
+from .observed.observed_view import images_of
 from .observed.evaluate import thinned
 from .starts.hull import first_bounds
 
@@ -138,7 +139,7 @@ def _carved(view: View, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.
         the blocks that the mask fills.
     """
     x0, y0, x1, y1 = box = crop_box(view)
-    mean, known = resample(view, box, CELLS)
+    mean, known = images_of(view).mean_mask(box, CELLS)
     shown = binary_dilation(mean > 0.5, iterations=TOLERANCE) | (known < 0.5)
     filled = (mean * known).reshape(BLOCKS, 2, BLOCKS, 2).mean(axis=(1, 3)) > 0.75
     x, y = view.camera.project(points).T

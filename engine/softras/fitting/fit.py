@@ -17,7 +17,7 @@ from ..views import View, mean_iou
 from .alignment import aligned
 from .doubts import doubts, remarks
 from .observed.evaluate import evaluate, larger, thinned
-from .observed.observed_view import observed
+from .observed.observed_view import ObservedView
 from .observed.renderer import RENDERERS, Renderer
 from .poses.fit import fit_poses
 from .progress import FitResult, Journal, Progress
@@ -77,7 +77,7 @@ def _told(
     """The events of the fit to the views whose masks tell something, with what the user should know of it."""
     device = _device(settings.device)
     renderer = RENDERERS[settings.renderer](device)
-    views = [observed(view) for view in views]
+    views = [ObservedView.of(view) for view in views]
     journal.notes += doubts(views, cameras_known="cameras" not in settings.optimize, ended=lambda: journal.left() <= 0)
     views = [replace(view, weight=0.0) if view.weight > 0 and view.blank() else view for view in views]
     known = _iou_of_the_start(start, views, renderer, journal)

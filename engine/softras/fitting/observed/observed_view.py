@@ -31,13 +31,13 @@ class ViewImages:
         return self.mask is view.mask and self.ignore is view.ignore and self.photo == view.photo
 
     @cached_property
-    def bounds(self) -> tuple[tuple[int, int], tuple[int, int]]:
-        """First and last + 1 row, and column, of the mask's object; of the image where the mask shows none."""
+    def bounds(self) -> np.ndarray:
+        """(2, 2) low and high (x, y) of the pixels that the mask shows the object in; of all where it shows none."""
         inside = self.mask > 0.5 if self.ignore is None else (self.mask > 0.5) & ~self.ignore
         rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
         if not len(rows):
-            return (0, self.mask.shape[0]), (0, self.mask.shape[1])
-        return (int(rows[0]), int(rows[-1]) + 1), (int(columns[0]), int(columns[-1]) + 1)
+            return np.array([[0.0, 0.0], self.mask.shape[::-1]])
+        return np.array([[columns[0], rows[0]], [columns[-1] + 1.0, rows[-1] + 1.0]])
 
     def mean_mask(self, box: Box, cells: int) -> tuple[np.ndarray, np.ndarray]:
         """The mask in a box, averaged over the area of cells x cells.
@@ -101,17 +101,17 @@ class ObservedView(View):
             super().__post_init__()
             self.images = ViewImages(self.mask, self.ignore, self.photo)
 
+    @classmethod
+    def of(cls, view: View) -> ObservedView:
+        """The same view, made to be looked at again and again."""
+        if isinstance(view, ObservedView):
+            return view
+        known = {field.name: getattr(view, field.name) for field in fields(View)}
+        return cls(**known, images=ViewImages(view.mask, view.ignore, view.photo))
+
 
 def images_of(view: View) -> ViewImages:
     """The images of a view; those of an `ObservedView` know what was computed from them before."""
     if isinstance(view, ObservedView) and view.images is not None:
         return view.images
     return ViewImages(view.mask, view.ignore, view.photo)
-
-
-def observed(view: View) -> View:
-    """The view of a fit, made to be looked at again and again."""
-    if isinstance(view, ObservedView):
-        return view
-    known = {field.name: getattr(view, field.name) for field in fields(View)}
-    return ObservedView(**known, images=ViewImages(view.mask, view.ignore, view.photo))

@@ -11,7 +11,7 @@ from scipy.spatial.transform import Rotation
 from ...mesh import Mesh
 from ...rig import rig_of
 from ...views import View
-from ..observed.crops import mask_bounds
+from ..observed.observed_view import images_of
 from ..progress import Progress
 from ..schedule import CAMERAS, OBJECT
 from ..starts.facing import best_apart, facings
@@ -98,7 +98,7 @@ def _turn_about_object(
     rig = rig_of(Mesh(prepared.rig.vertices(), prepared.rig.mesh.faces))
     middle = rig.transform.location
     shown = nearest_point_to_rays(
-        [view.camera for view in views], [np.sum(mask_bounds(view), axis=1)[::-1] / 2 for view in views], near=middle
+        [view.camera for view in views], [images_of(view).bounds.mean(axis=0) for view in views], near=middle
     )
     rig = replace(rig, transform=replace(rig.transform, location=shown, free_scale=False))
     problem = prepared.problem(("object",), [views], tracker.pause, rig)

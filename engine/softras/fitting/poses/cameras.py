@@ -9,7 +9,8 @@ import numpy as np
 
 from ...camera import Camera
 from ...deform.cameras import COUNT, CameraMoves
-from ..observed.crops import mask_bounds, visible_pixels
+from ..observed.observation import visible_pixels
+from ..observed.observed_view import images_of
 from ..observed.unit import UnitSpace
 from ..settings import Settings
 from ..starts.placement import pixel_ray
@@ -84,8 +85,7 @@ def aimed(moves: CameraMoves, parts: Sequence[str], problem: PoseProblem) -> lis
     pixels = visible_pixels(camera, problem.mesh.vertices)
     if moves.together or not len(pixels) or not {"rotation", "location"} & set(parts):
         return []
-    rows, columns = mask_bounds(view)
-    wanted = np.array([sum(columns), sum(rows)]) / 2
+    wanted = images_of(view).bounds.mean(axis=0)
     present = (pixels.min(axis=0) + pixels.max(axis=0)) / 2
     into_camera = camera.world_to_camera[:3, :3]
     now, then = (into_camera @ pixel_ray(camera, pixel)[1] for pixel in (present, wanted))

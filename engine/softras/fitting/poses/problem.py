@@ -14,7 +14,7 @@ from ...geometry.normals import face_areas
 from ...mesh import Mesh
 from ...rig import Rig
 from ...views import View
-from ..observed.crops import crop_views
+from ..observed.observation import observe
 from ..observed.renderer import Renderer
 from ..observed.unit import UnitSpace
 from ..schedule import PoseStage
@@ -158,8 +158,8 @@ class PoseProblem:
         for f, pose in zip(frames, poses, strict=True):
             self.pause()
             views = self.frames[f]
-            crops = crop_views(views, self.world(pose), self.unit, stage.resolution, self.renderer.device)
-            observed.append(FrameViews(views, crops, first[f] + np.arange(len(views))))
+            observation = observe(views, self.world(pose), self.unit, stage.resolution, self.renderer.device)
+            observed.append(FrameViews(views, observation, first[f] + np.arange(len(views))))
         seen = Frames(
             observed,
             stage,
@@ -182,7 +182,7 @@ class PoseProblem:
                 self.level(stage).surface.pulls(
                     posed.points,
                     posed.camera_arrays,
-                    posed.views.crops.masks.cpu().numpy(),
+                    posed.views.observation.masks.cpu().numpy(),
                     (posed.alpha > 0.5).cpu().numpy(),
                     stage.pull,
                     self.random,

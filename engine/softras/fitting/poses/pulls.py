@@ -47,7 +47,7 @@ class Surface:
         Args:
             vertices: (V, 3).
             cameras: as in `Pins.residuals`.
-            masks: (N, 2, S, S) as in `Crops`.
+            masks: (N, 2, S, S) as in `Observation`.
             silhouettes: (N, S, S) bool.
             weight: of a view's squared distances, for a mask that is not covered at all.
         """

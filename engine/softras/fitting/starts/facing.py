@@ -12,7 +12,8 @@ from scipy.spatial.transform import Rotation
 from ...mesh import Mesh
 from ...render.silhouette import camera_tensors
 from ...views import View
-from ..observed.crops import mask_bounds, resample, visible_pixels
+from ..observed.observation import visible_pixels
+from ..observed.observed_view import Box, images_of
 from ..observed.renderer import Renderer
 from ..observed.unit import UnitSpace
 
@@ -57,7 +58,7 @@ def facings(
     vertices = torch.as_tensor(unit.to_unit(mesh.vertices), dtype=torch.float32, device=device)
     targets = []
     for view in views:
-        mean, known = resample(view, _square(*_bounds(view)), SIZE)
+        mean, known = images_of(view).mean_mask(_square(*images_of(view).bounds), SIZE)
         targets.append(torch.as_tensor(np.stack([mean, known]), dtype=torch.float32, device=device))
     rated: list[Facing] = []
     weights = np.array([view.weight for view in views])
@@ -107,12 +108,7 @@ def rotation_of(matrix: np.ndarray) -> np.ndarray:
     return matrix[:3, :3] / np.cbrt(np.linalg.det(matrix[:3, :3]))
 
 
-def _bounds(view: View) -> tuple[np.ndarray, np.ndarray]:
-    rows, columns = mask_bounds(view)
-    return np.array([columns[0], rows[0]], float), np.array([columns[1], rows[1]], float)
-
-
-def _square(low: np.ndarray, high: np.ndarray) -> tuple[float, float, float, float]:
+def _square(low: np.ndarray, high: np.ndarray) -> Box:
     """x0, y0, x1, y1 around the middle of a box."""
     centre, half = (low + high) / 2, max(float((high - low).max()), 1e-6) / 2 * MARGIN
     return (*(centre - half), *(centre + half))

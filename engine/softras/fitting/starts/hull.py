@@ -13,7 +13,8 @@ from ...errors import InputError
 from ...mesh import Mesh
 from ...raster.algebra import product
 from ...views import View
-from ..observed.crops import crop_box, mask_bounds, resample
+from ..observed.observation import crop_box
+from ..observed.observed_view import Box, images_of
 from .placement import nearest_point_to_rays, wanted_size
 
 MASK = 384  # pixels a side of the resampled masks, at most
@@ -61,14 +62,14 @@ class _Outline:
     """Signed pixel distances to a mask's outline in its crop, and what is needed to look them up."""
 
     view: View
-    box: tuple[float, float, float, float]
+    box: Box
     distance: torch.Tensor  # (1, 1, S, S), positive inside or unknown
 
     @classmethod
     def of(cls, view: View) -> _Outline:
         box = crop_box(view)
         cells = min(MASK, int(np.ceil(2 * (box[2] - box[0]))))
-        mask, known = resample(view, box, cells)
+        mask, known = images_of(view).mean_mask(box, cells)
         background = (known > 0.5) & (mask <= 0.5)
         inside = scipy.ndimage.distance_transform_edt(~background)
         outside = scipy.ndimage.distance_transform_edt(background)
@@ -96,10 +97,7 @@ class _Outline:
 
 def first_bounds(views: Sequence[View]) -> tuple[np.ndarray, np.ndarray]:
     """Corners (3,) of a cube that holds what the masks show, generously."""
-    boxes = []
-    for view in views:
-        rows, columns = mask_bounds(view)
-        boxes.append(np.array([[columns[0], rows[0]], [columns[1], rows[1]]], dtype=float))
+    boxes = [images_of(view).bounds for view in views]
     cameras = [view.camera for view in views]
     middle = nearest_point_to_rays(cameras, [box.mean(axis=0) for box in boxes], near=np.zeros(3))
     half = 1.2 * max(wanted_size(camera, middle, box) for camera, box in zip(cameras, boxes, strict=True))

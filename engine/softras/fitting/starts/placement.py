@@ -13,7 +13,8 @@ from ...camera import Camera
 from ...errors import InputError
 from ...mesh import Mesh
 from ...views import View
-from ..observed.crops import crop_views, mask_bounds
+from ..observed.observation import observe
+from ..observed.observed_view import images_of
 from ..observed.renderer import Renderer
 from ..observed.unit import UnitSpace
 from ..terms.silhouettes import silhouette_iou_loss
@@ -39,12 +40,12 @@ def overlap(mesh: Mesh, views: Sequence[View], renderer: Renderer) -> float:
     """
     unit = UnitSpace.around(mesh.vertices)
     device = renderer.device
-    crops = crop_views(views, mesh.vertices, unit, 128, device)
+    observation = observe(views, mesh.vertices, unit, 128, device)
     vertices = torch.as_tensor(unit.to_unit(mesh.vertices), dtype=torch.float32, device=device)
     faces = torch.as_tensor(mesh.faces, dtype=torch.int64, device=device)
     everything = torch.arange(len(views), device=device)
-    alpha = crops.render(renderer, vertices, faces, everything, blur=BLUR, cull=False)
-    iou = 1 - silhouette_iou_loss(alpha, crops.masks_of(everything)).cpu().numpy()
+    alpha = observation.render(renderer, vertices, faces, everything, blur=BLUR, cull=False)
+    iou = 1 - silhouette_iou_loss(alpha, observation.masks_of(everything)).cpu().numpy()
     outside = np.array([not camera_inside(view.camera, mesh) for view in views])
     return float(iou[outside].mean()) if 2 * outside.sum() > len(views) else 0.0
 
@@ -188,8 +189,7 @@ def pixel_ray(camera: Camera, pixel: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 def _bounds(view: View) -> tuple[np.ndarray, np.ndarray]:
     """(2, 2) low and high (x, y) of the mask, and which of these four sides lie inside the image."""
-    rows, columns = mask_bounds(view)
-    box = np.array([[columns[0], rows[0]], [columns[1], rows[1]]], dtype=float)
+    box = images_of(view).bounds
     image = np.array([view.camera.width, view.camera.height])
     return box, np.stack([box[0] > 0, box[1] < image])
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...geometry.smoothness import edge_lengths
 from ...geometry.topology import Topology
-from ..observed.crops import Crops
+from ..observed.observation import Observation
 
 SHORTEST_EDGE = 1e-4  # object sizes; the mean edge of a mesh counts as no shorter, for lengths are divided by it
 
@@ -43,7 +43,7 @@ class Drawn:
         rest: the mesh before the fit.
         vertices: (V, 3) in unit space, differentiable.
         alpha: (B, S, S) their silhouettes in B views.
-        crops: what all views show, S x S pixels each.
+        observation: what all views show, S x S pixels each.
         views: (B,) which of them those B are.
         weights: (B,) of these views.
     """
@@ -51,7 +51,7 @@ class Drawn:
     rest: Rest
     vertices: Tensor
     alpha: Tensor
-    crops: Crops
+    observation: Observation
     views: Tensor
     weights: Tensor
 
@@ -63,7 +63,7 @@ class Drawn:
     @cached_property
     def masks(self) -> list[Tensor]:
         """For each of the B views (2, S, S): the mask where it is known, and how much of the pixel is known."""
-        return self.crops.masks_of(self.views)
+        return self.observation.masks_of(self.views)
 
 
 Loss = Callable[[Drawn], Tensor]  # one number, differentiable

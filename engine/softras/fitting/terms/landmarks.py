@@ -135,7 +135,7 @@ class Pinned:
 
 def _scene(posed: Posed) -> tuple[np.ndarray, Arrays, int]:
     """What pins are measured in: vertices, cameras, and the side of the crops."""
-    return posed.points, posed.camera_arrays, posed.views.crops.resolution
+    return posed.points, posed.camera_arrays, posed.views.observation.resolution
 
 
 def _landmarks(frames: Frames, weight: float) -> Pinned | None:
@@ -148,11 +148,11 @@ def _landmarks_of(seen_in: FrameViews, frames: Frames, weight: float) -> Pins:
     found = [(n, landmark) for n, view in enumerate(seen_in.views) for landmark in view.landmarks]
     if not found:
         return Pins.none()
-    given = arrays(seen_in.crops.cameras)["K"]
+    given = arrays(seen_in.observation.cameras)["K"]
     targets = []
     for n, landmark in found:
         into_crop = given[n] @ np.linalg.inv(frames.unit.camera(seen_in.views[n].camera).K)
-        targets.append((into_crop @ [*landmark.pixel, 1.0])[:2] / seen_in.crops.resolution)
+        targets.append((into_crop @ [*landmark.pixel, 1.0])[:2] / seen_in.observation.resolution)
     vertices = frames.clusters[[landmark.vertex for _, landmark in found]]
     return Pins(
         np.array([n for n, _ in found]),

@@ -16,7 +16,7 @@ from ...deform.posed import PosedRig
 from ...raster.silhouettes.jacobian import Jacobian
 from ...raster.sums import whole
 from ...views import View
-from ..observed.crops import Crops
+from ..observed.observation import Observation
 from ..observed.renderer import Cameras, Renderer
 from ..observed.unit import UnitSpace
 from ..schedule import PoseStage
@@ -31,12 +31,12 @@ class FrameViews:
 
     Attributes:
         views: N of them.
-        crops: what they show.
+        observation: what they show.
         cameras: (N,) index of each view's camera among all cameras.
     """
 
     views: Sequence[View]
-    crops: Crops
+    observation: Observation
     cameras: np.ndarray
 
     @property
@@ -95,7 +95,7 @@ class Posed:
         with torch.no_grad():
             world = frames.figure.vertices(self.pose)
         self.vertices = frames.tensor((world.cpu().numpy() - frames.unit.centre) / frames.unit.size)
-        self.cameras: Cameras = self.views.crops.cameras
+        self.cameras: Cameras = self.views.observation.cameras
         if frames.moves is not None:
             K, matrix = frames.moves.moved(self.views.cameras, arrays(self.cameras)["K"], self.camera_blocks)
             self.cameras = {**self.cameras, "K": frames.tensor(K), "world_to_camera": frames.tensor(matrix)}
@@ -104,7 +104,7 @@ class Posed:
     def alpha(self) -> Tensor:
         """(N, S, S) silhouettes in the crops."""
         frames = self.frames
-        size, blur = self.views.crops.size, frames.stage.blur
+        size, blur = self.views.observation.size, frames.stage.blur
         with torch.no_grad():
             return frames.renderer.alpha(self.vertices, frames.faces, self.cameras, size, blur=blur, cull=frames.cull)
 
@@ -136,7 +136,7 @@ class Motion:
         self.d_K: Tensor | None = None
         self.d_world_to_camera: Tensor | None = None
         if frames.moves is not None:
-            given = arrays(posed.views.crops.cameras)["K"]
+            given = arrays(posed.views.observation.cameras)["K"]
             of_cameras = frames.moves.derivatives(posed.views.cameras, given, posed.camera_blocks)
             pad, own = torch.nn.functional.pad, frames.figure.count
             self.d_K, self.d_world_to_camera = (pad(frames.tensor(x), (own, 0)) for x in of_cameras)
@@ -150,7 +150,7 @@ class Motion:
             posed.vertices,
             frames.faces,
             posed.cameras,
-            posed.views.crops.size,
+            posed.views.observation.size,
             d_vertices=self.d_vertices,
             d_K=self.d_K,
             d_world_to_camera=self.d_world_to_camera,

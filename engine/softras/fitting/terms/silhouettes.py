@@ -106,7 +106,7 @@ class MaskDifferences:
     def __init__(self, frames: Frames, weight: float) -> None:
         self._scales = [_pixel_scales(views, weight).to(frames.faces.device) for views in frames.views]
         self._targets = [
-            scale * views.crops.masks[:, 0] / views.crops.masks[:, 1].clamp_min(1e-6)
+            scale * views.observation.masks[:, 0] / views.observation.masks[:, 1].clamp_min(1e-6)
             for scale, views in zip(self._scales, frames.views, strict=True)
         ]
 
@@ -134,7 +134,7 @@ class MaskDifferences:
 
 def _pixel_scales(views: FrameViews, weight: float) -> Tensor:
     """(N, S, S) roots of what a squared difference counts at each pixel."""
-    masks = views.crops.masks
+    masks = views.observation.masks
     area = torch.stack([whole(mask) for mask in masks[:, 0]]).clamp_min(1e-6)
     shares = weight * (views.weights / views.weights.sum())
     shares = torch.as_tensor(shares, dtype=masks.dtype, device=masks.device)

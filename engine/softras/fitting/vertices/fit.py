@@ -12,8 +12,8 @@ from ...deform import find_partners
 from ...errors import InputError
 from ...mesh import Mesh
 from ...views import View, mean_iou
-from ..observed.crops import FINEST, Crops, crop_box, crop_views
 from ..observed.evaluate import evaluate, larger, thinned
+from ..observed.observation import MAX_ENLARGEMENT, Observation, crop_box, observe
 from ..observed.renderer import Renderer
 from ..observed.unit import UnitSpace
 from ..progress import FitResult, Journal, Progress
@@ -138,7 +138,7 @@ class VertexFit:
         started, deadline = time.perf_counter(), self.deadline(number)
         if stage.edge is not None:
             self.remesh(stage.edge)
-        crops = crop_views(self.views, self.model.world_vertices(), self.unit, stage.resolution, self.device)
+        observation = observe(self.views, self.model.world_vertices(), self.unit, stage.resolution, self.device)
         optimizer = self.model.optimizer(stage, self.settings.preconditioned)
         batches = self.batches()
         first, done, pace, best, waited = self.step, 0.0, 1.0, 0.0, 0
@@ -150,7 +150,7 @@ class VertexFit:
                 next_remesh += stage.remesh_every
                 self.remesh(stage.edge)
                 optimizer = self.model.optimizer(stage, self.settings.preconditioned)
-            loss = self.step_within_memory(stage, crops, optimizer, next(batches), done)
+            loss = self.step_within_memory(stage, observation, optimizer, next(batches), done)
             done += pace / stage.steps
             if deadline is not None:
                 spent = (time.perf_counter() - started) / max(1e-9, deadline - started)
@@ -173,7 +173,7 @@ class VertexFit:
         """When the stage must end: it has its share of what is left of max_seconds, by steps and their rough cost."""
         if self.settings.max_seconds is None:
             return None
-        finest = max(box[2] - box[0] for box in map(crop_box, self.views)) * FINEST
+        finest = max(box[2] - box[0] for box in map(crop_box, self.views)) * MAX_ENLARGEMENT
         costs = [s.steps * (100 + min(s.resolution, finest)) for s in self.settings.schedule[number:]]
         left = max(0.0, self.journal.left())
         return time.perf_counter() + left * costs[0] / sum(costs)
@@ -188,12 +188,12 @@ class VertexFit:
                 yield torch.as_tensor(part, device=self.device)
 
     def step_within_memory(
-        self, stage: Stage, crops: Crops, optimizer: Adam, batch: torch.Tensor, done: float
+        self, stage: Stage, observation: Observation, optimizer: Adam, batch: torch.Tensor, done: float
     ) -> dict[str, float]:
         """One step; where the GPU has not enough memory for its views, of half of them, from then on."""
         while True:
             try:
-                return self.take_step(stage, crops, optimizer, batch, done)
+                return self.take_step(stage, observation, optimizer, batch, done)
             except torch.cuda.OutOfMemoryError as error:
                 if len(batch) == 1:
                     raise InputError(
@@ -208,14 +208,14 @@ class VertexFit:
             optimizer.forget()
 
     def take_step(
-        self, stage: Stage, crops: Crops, optimizer: Adam, batch: torch.Tensor, done: float
+        self, stage: Stage, observation: Observation, optimizer: Adam, batch: torch.Tensor, done: float
     ) -> dict[str, float]:
         """One step; returns the weighted value of each term."""
         vertices, blur = self.model.vertices(), _between(stage.blur, done)
         rest = self.model.rest
-        alpha = crops.render(self.renderer, vertices, rest.faces, batch, blur=blur, cull=self.cull)
+        alpha = observation.render(self.renderer, vertices, rest.faces, batch, blur=blur, cull=self.cull)
         weights = torch.tensor([self.views[i].weight for i in batch.tolist()], dtype=alpha.dtype, device=self.device)
-        drawn = Drawn(rest, vertices, alpha, crops, batch, weights)
+        drawn = Drawn(rest, vertices, alpha, observation, batch, weights)
         terms = self.model.objective.terms(drawn, _between(stage.stiffness, done))
         torch.stack(list(terms.values())).sum().backward()
         optimizer.step(_between(stage.rate, done))

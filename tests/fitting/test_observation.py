@@ -1,4 +1,4 @@
-"""Crops, unit space, evaluation and the carved hull."""
+"""Observations, unit space, evaluation and the carved hull."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import torch
 from fitting_scenes import ball, camera_around, views_of
 
 from softras import InputError, Mesh, View
-from softras.fitting.observed.crops import crop_box, crop_views, resample
 from softras.fitting.observed.evaluate import evaluate
+from softras.fitting.observed.observation import crop_box, observe
+from softras.fitting.observed.observed_view import images_of
 from softras.fitting.observed.renderer import SOFT_ON_CPU
 from softras.fitting.observed.unit import UnitSpace
 from softras.fitting.starts.hull import carve
@@ -26,7 +27,7 @@ def test_resampling_is_the_mean_over_area_and_knows_what_it_does_not_know():
     view = View("v", camera_around(np.zeros(3), 5, 0, 1, 30), np.zeros((30, 30)) + np.pad(mask, ((0, 10), (0, 0))))
     view.ignore = np.pad(ignore, ((0, 10), (0, 0)))
     box = (-3.3, 2.4, 12.7, 18.4)
-    mean, known = resample(view, box, 8)
+    mean, known = images_of(view).mean_mask(box, 8)
     fine = 40  # brute force: many points a cell
     at = (np.arange(8 * fine) + 0.5) / (8 * fine) * 16
     x, y = np.floor(box[0] + at).astype(int), np.floor(box[1] + at).astype(int)
@@ -42,10 +43,12 @@ def test_resampling_is_the_mean_over_area_and_knows_what_it_does_not_know():
 def test_a_crop_shows_the_mesh_where_its_mask_shows_it(cow, orthographic):
     views = views_of(cow, 4, 160, orthographic=orthographic)
     unit = UnitSpace(np.array([0.3, -0.2, 0.1]), 1.7)
-    crops = crop_views(views, cow.vertices, unit, 128, CPU)
+    observation = observe(views, cow.vertices, unit, 128, CPU)
     vertices = torch.as_tensor(unit.to_unit(cow.vertices)).float()
-    alpha = crops.render(SOFT_ON_CPU, vertices, torch.as_tensor(cow.faces), torch.arange(4), blur=0.02, cull=False)
-    target = crops.masks[:, 0]
+    alpha = observation.render(
+        SOFT_ON_CPU, vertices, torch.as_tensor(cow.faces), torch.arange(4), blur=0.02, cull=False
+    )
+    target = observation.masks[:, 0]
     iou = (alpha * target).sum(dim=(1, 2)) / torch.maximum(alpha, target).sum(dim=(1, 2))
     assert (iou > 0.96).all()  # a mask of 160 pixels against a render of its crop: half a pixel off gives 0.93
     mean_shift = ((alpha - target) * torch.linspace(-1, 1, 128)).sum(dim=(1, 2)) / target.sum(dim=(1, 2))
