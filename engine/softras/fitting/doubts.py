@@ -8,9 +8,9 @@ import numpy as np
 from scipy.ndimage import binary_dilation
 
 from ..views import View
+from .observed.evaluate import thinned
 from .observed.observation import crop_box
 from .observed.observed_view import images_of
-from .observed.evaluate import thinned
 from .starts.hull import first_bounds
 
 BORDER = 0.6  # share of the image's border that an object seldom covers

@@ -15,15 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from PIL import Image
 
 from ..camera import Camera
 from ..files import make_folder, write_png, write_text
-from ..fitting.observed.evaluate import intersection_over_union
+from ..fitting.observed.evaluate import covered, intersection_over_union
 from ..io.images import load_colours
 from ..mesh import Mesh
-from ..render.silhouette import hard_silhouettes
 from ..rig import Rig
 from ..views import View
 from .page import Card, page
@@ -113,9 +111,9 @@ class _Pictures:
 def _draw(view: View, start: Mesh | None, fitted: Mesh, camera: Camera, size: int) -> _Pictures:
     """camera: the view's after the fit."""
     mask = view.mask > 0.5
-    covered = _silhouette(fitted, camera)
+    shown = _silhouette(fitted, camera)
     before = None if start is None else _silhouette(start, view.camera)
-    window = _window(mask | covered, before, view.camera, size)
+    window = _window(mask | shown, before, view.camera, size)
     picture = _background(view, window)
     if start is not None:
         picture = _stroke(
@@ -124,14 +122,14 @@ def _draw(view: View, start: Mesh | None, fitted: Mesh, camera: Camera, size: in
     picture = _stroke(picture, _silhouette(fitted, window.camera(camera, OVERSAMPLING)), FIT_COLOUR, size / 160)
     return _Pictures(
         outline=picture.round().astype(np.uint8),
-        error=_error_map(mask, covered, view.ignore, window),
+        error=_error_map(mask, shown, view.ignore, window),
         start_iou=None if before is None else intersection_over_union(before, view),
     )
 
 
 def _silhouette(mesh: Mesh, camera: Camera) -> np.ndarray:
     """(H, W) bool."""
-    return hard_silhouettes(torch.from_numpy(mesh.vertices), torch.from_numpy(mesh.faces), [camera])[0].numpy()
+    return covered(mesh.vertices, mesh.faces, [camera])[0]
 
 
 def _window(shown: np.ndarray, before: np.ndarray | None, camera: Camera, size: int) -> _Window:
@@ -166,28 +164,28 @@ def _background(view: View, window: _Window) -> np.ndarray:
     return _enlarge(shades.round().astype(np.uint8), window).astype(np.float32)
 
 
-def _stroke(picture: np.ndarray, covered: np.ndarray, colour: tuple[int, int, int], width: float) -> np.ndarray:
+def _stroke(picture: np.ndarray, silhouette: np.ndarray, colour: tuple[int, int, int], width: float) -> np.ndarray:
     """Draw the border of an oversampled silhouette as a line of width pixels with a dark rim, antialiased."""
     for thickness, paint, strength in ((width + 1.5, (0, 0, 0), 0.4), (width, colour, 1.0)):
-        line = _border(covered, round(thickness * OVERSAMPLING)) * strength
+        line = _border(silhouette, round(thickness * OVERSAMPLING)) * strength
         picture = picture + (np.array(paint, np.float32) - picture) * line[..., None]
     return picture
 
 
-def _border(covered: np.ndarray, thickness: int) -> np.ndarray:
+def _border(silhouette: np.ndarray, thickness: int) -> np.ndarray:
     """(h, w) 0..1: how much of each pixel lies within thickness samples of the silhouette's border."""
     from scipy.ndimage import maximum_filter, minimum_filter
 
     size = max(2, thickness)
-    samples = covered.astype(np.uint8)
+    samples = silhouette.astype(np.uint8)
     line = maximum_filter(samples, size) != minimum_filter(samples, size)
     height, width = (n // OVERSAMPLING for n in line.shape)
     return line.reshape(height, OVERSAMPLING, width, OVERSAMPLING).mean(axis=(1, 3), dtype=np.float32)
 
 
-def _error_map(mask: np.ndarray, covered: np.ndarray, ignore: np.ndarray | None, window: _Window) -> np.ndarray:
+def _error_map(mask: np.ndarray, silhouette: np.ndarray, ignore: np.ndarray | None, window: _Window) -> np.ndarray:
     colours = np.array([EMPTY_COLOUR, MISSING_COLOUR, EXCESS_COLOUR, AGREE_COLOUR, IGNORE_COLOUR], np.uint8)
-    kind = mask.astype(np.uint8) + 2 * covered.astype(np.uint8)
+    kind = mask.astype(np.uint8) + 2 * silhouette.astype(np.uint8)
     if ignore is not None:
         kind[ignore] = 4
     return _enlarge(colours[window.cut(kind)], window)

@@ -8,13 +8,14 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from ...camera import Camera
 from ...render.silhouette import camera_tensors
 from ...views import View
 from .renderer import SOFT_ON_CPU, Renderer
 from .unit import UnitSpace
 
-PIXELS = 1 << 24  # rendered at once
-ENOUGH = 1 << 20  # pixels of a view that tell how a fit goes
+PIXELS_AT_ONCE = 1 << 24  # So many pixels are rendered in one call at most; memory grows with them.
+ENOUGH_PIXELS = 1 << 20  # So many pixels of a view tell how a fit goes.
 
 
 def evaluate(
@@ -30,22 +31,29 @@ def evaluate(
         faces: (F, 3).
         renderer: of the silhouette.
     """
-    unit = UnitSpace.around(np.asarray(vertices))  # float32 would not do for a model far from the world's origin
-    points = torch.as_tensor(unit.to_unit(np.asarray(vertices)), dtype=torch.float32, device=renderer.device)
-    triangles = torch.as_tensor(np.asarray(faces), dtype=torch.int64, device=renderer.device)
     sizes: dict[tuple[int, int], list[int]] = {}
     for i, view in enumerate(views):
         sizes.setdefault(view.mask.shape, []).append(i)
     iou = np.zeros(len(views))
     for (height, width), members in sizes.items():
-        many = max(1, PIXELS // (height * width))
+        many = max(1, PIXELS_AT_ONCE // (height * width))
         for start in range(0, len(members), many):
             part = members[start : start + many]
-            cameras = camera_tensors([unit.camera(views[i].camera) for i in part], torch.float32, renderer.device)
-            silhouettes = renderer.hard(points, triangles, cameras, (height, width)).cpu().numpy()
+            silhouettes = covered(vertices, faces, [views[i].camera for i in part], renderer)
             for i, silhouette in zip(part, silhouettes, strict=True):
                 iou[i] = intersection_over_union(silhouette, views[i])
     return iou
+
+
+def covered(
+    vertices: np.ndarray, faces: np.ndarray, cameras: Sequence[Camera], renderer: Renderer = SOFT_ON_CPU
+) -> np.ndarray:
+    """(N, H, W) bool hard silhouettes of a mesh in N cameras of one image size; arguments as of `evaluate`."""
+    unit = UnitSpace.around(np.asarray(vertices))  # float32 would not do for a model far from the world's origin
+    points = torch.as_tensor(unit.to_unit(np.asarray(vertices)), dtype=torch.float32, device=renderer.device)
+    triangles = torch.as_tensor(np.asarray(faces), dtype=torch.int64, device=renderer.device)
+    tensors = camera_tensors([unit.camera(camera) for camera in cameras], torch.float32, renderer.device)
+    return renderer.hard(points, triangles, tensors, (cameras[0].height, cameras[0].width)).cpu().numpy()
 
 
 def thinned(view: View) -> View:
@@ -55,8 +63,8 @@ def thinned(view: View) -> View:
     would be lost stays as it is.
     """
     height, width = view.mask.shape
-    step = int(np.ceil(np.sqrt(height * width / ENOUGH))) // 2 * 2 + 1
-    if height * width <= ENOUGH or step > min(height, width):
+    step = int(np.ceil(np.sqrt(height * width / ENOUGH_PIXELS))) // 2 * 2 + 1
+    if height * width <= ENOUGH_PIXELS or step > min(height, width):
         return view
     part = np.s_[step // 2 : height // step * step : step, step // 2 : width // step * step : step]
     mask, ignore = view.mask[part], None if view.ignore is None else view.ignore[part]
