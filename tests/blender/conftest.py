@@ -68,9 +68,11 @@ def part(name: str) -> ModuleType:
 
 @pytest.fixture
 def scene(installed: None):
-    """An empty file's scene."""
+    """An empty file's scene; a fit that the test leaves running, because it fails, is reverted."""
     bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=False)
-    return bpy.context.scene
+    yield bpy.context.scene
+    if part("session").current is not None:
+        part("session").current.revert()
 
 
 def disc_image(name: str, width: int = 64, height: int = 48, radius: float = 0.5) -> bpy.types.Image:
