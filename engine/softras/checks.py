@@ -108,9 +108,11 @@ def array(name: str, value: Any, shape: Sequence[int | None]) -> np.ndarray:
     if found.ndim != len(shape) or any(n is not None and n != m for n, m in zip(shape, found.shape, strict=True)):
         wanted = ", ".join("any" if n is None else str(n) for n in shape)
         raise InputError(f"{name} must have shape ({wanted}), not {found.shape}.")
+    with np.errstate(over="ignore"):  # of long double
+        found = found.astype(np.float64)  # of half precision LARGEST would be infinite
     if not (np.abs(found) <= LARGEST).all():
         raise InputError(f"{name} must hold finite numbers of at most {LARGEST:g}, no NaN and no infinite ones.")
-    return found.astype(np.float64)
+    return found
 
 
 def _holds_flag(value: Any) -> bool:

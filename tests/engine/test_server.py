@@ -278,6 +278,41 @@ def test_a_fit_that_hangs_has_no_heartbeat_and_is_given_up_with_its_process(long
     assert client.ended_within(10) and client.process.returncode == 3
 
 
+TALKING = """
+import sys, threading, time
+import softras.run
+from softras.cli import main
+really = softras.run.run
+def run(job, stop):
+    for event in really(job, stop=lambda: False):
+        yield event
+        if stop():
+            break
+    end = time.monotonic() + 1.5  # as a step that takes long, longer than a cancel waits
+    while time.monotonic() < end:
+        time.sleep(0.02)
+        yield event
+    raise RuntimeError("too late to be told")
+softras.run.run = run
+sys.exit(main(["serve"]))
+"""
+
+
+def test_nothing_is_said_of_a_fit_that_is_answered(long_job: Path) -> None:
+    """Neither how it goes on nor how it fails."""
+    client = Client((sys.executable, "-c", TALKING))
+    client.until("hello")
+    client.fit(1, long_job)
+    client.until("progress")
+    client.send({"type": "cancel", "id": 2, "of": 1})
+    assert client.until("result")["status"] == "cancelled"
+    with pytest.raises(queue.Empty):
+        client.next(4)
+    assert b"too late to be told" in client.log, "it went on and failed"
+    client.process.stdin.close()
+    assert client.ended_within(5)
+
+
 def test_a_fit_that_works_has_a_heartbeat(engine: Client, long_job: Path) -> None:
     engine.fit(1, long_job)
     deadline = time.monotonic() + 60

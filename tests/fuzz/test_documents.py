@@ -323,6 +323,13 @@ def test_arrays_of_a_job_are_read_or_refused(scratch: Path, data: st.DataObject)
         path.write_bytes(kept)
 
 
+@pytest.mark.parametrize("dtype", ["f2", "f4", "g"])
+def test_numbers_of_any_precision_are_checked_without_a_warning(scratch: Path, dtype: str) -> None:
+    saved_job(scratch / "precision", rig=some_rig())
+    np.save(scratch / "precision" / "rig" / "skin_weights.npy", np.ones(4, dtype))
+    assert refused_or(lambda: Job.load(scratch / "precision").start.vertices(), scratch).shape == (4, 3)
+
+
 def kept_result(folder: Path) -> dict:
     """The result.json of a fit of two views, a mesh and their cameras, which was killed."""
     kept = folder / "kept result.json"
