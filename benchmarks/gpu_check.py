@@ -303,9 +303,9 @@ def run_tests(seconds: float) -> str:
     """The rasterizer's tests on the device, in a process of their own; the last line of what they say."""
     if missing := [name for name in ("pytest", "hypothesis") if importlib.util.find_spec(name) is None]:
         return f"left out, {' and '.join(missing)} not installed"
-    files = ["test_silhouettes.py", "test_jacobian.py", "test_cuda.py::test_a_gpu_agrees_with_the_definition"]
+    files = ["silhouettes", "native/test_cuda.py::test_a_gpu_agrees_with_the_definition"]
     files += [
-        f"test_image_cuda.py::test_{name}"
+        f"native/test_image_cuda.py::test_{name}"
         for name in ("what_faces_show", "the_modes", "more_attributes_than_a_walk_takes")
     ]
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-k", "cuda and not emulated"]

@@ -26,7 +26,13 @@ from build import FLAGS, SOURCES, X86, compile_libraries, this_machine
 ROOT = SOURCES.parent
 RASTER = ROOT / "tests" / "raster"
 LIBRARY = "softras-linux-x86_64.so"
-TESTS = ("test_coverage.py", "test_jacobian.py", "test_algebra.py", "test_threads.py", "test_empty.py")
+TESTS = (
+    "coverage/test_coverage.py",
+    "silhouettes/test_jacobian.py",
+    "test_algebra.py",
+    "test_threads.py",
+    "test_empty.py",
+)
 NOT_NATIVE = "not emulated and not missing_barrier"  # tests of the CUDA kernels, which the library is no part of
 
 

@@ -1,19 +1,16 @@
 import ctypes
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
+import emulation
 import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).parent))
+from softras.raster.native import cuda, nvrtc
 
 
 @pytest.fixture(scope="session")
 def library(tmp_path_factory) -> ctypes.CDLL:
     """The emulated CUDA driver."""
-    import emulation
-
     return emulation.build(tmp_path_factory.mktemp("emulator"))
 
 
@@ -27,15 +24,23 @@ def where(request) -> str:
 def device(request, where) -> Iterator[str]:
     """The device of a test's tensors; skips without a GPU where one is asked for, fails if the kernels do not run."""
     if where == "emulated":
-        import emulation
-
         with emulation.emulated(request.getfixturevalue("library")):
             yield "cpu"  # whose tensors pass for a GPU's now
         return
     if where == "cuda":
         if not torch.cuda.is_available():
             pytest.skip("no GPU here")
-        from softras.raster.native import cuda
-
         assert cuda.available(torch.device("cuda")), cuda.failure(torch.cuda.current_device())
     yield where
+
+
+@pytest.fixture
+def compiler(tmp_path, monkeypatch):
+    """NVRTC on the sources of the checkout, with a cache of its own."""
+    for variable in ("XDG_CACHE_HOME", "LOCALAPPDATA"):
+        monkeypatch.setenv(variable, str(tmp_path))
+    monkeypatch.setattr(nvrtc, "SOURCES", emulation.CSRC)
+    try:
+        nvrtc.version()
+    except nvrtc.CompileError:
+        pytest.skip("no NVRTC here: pip install nvidia-cuda-nvrtc")

@@ -60,7 +60,9 @@ def build(folder: Path, changed: dict[str, str] | None = None) -> ctypes.CDLL:
     library = folder / "emulated_driver.so"
     command = [sys.executable, "-m", "ziglang", "c++", *FLAGS.split(), "-shared", "-fPIC", f"-I{folder}"]
     environment = {**os.environ, "ZIG_LOCAL_CACHE_DIR": str(folder / "zig")}
-    subprocess.run([*command, str(HERE / "emulated_driver.cpp"), "-o", str(library)], check=True, env=environment)
+    subprocess.run(
+        [*command, str(HERE / "native" / "emulated_driver.cpp"), "-o", str(library)], check=True, env=environment
+    )
     return driver.declared(ctypes.PyDLL(str(library)))  # one call at a time: the emulator has one GPU
 
 
@@ -105,3 +107,14 @@ def native() -> Iterator[None]:
 def set_seed(library: ctypes.CDLL, seed: int) -> None:
     """Choose the schedule of the emulated threads."""
     ctypes.c_uint64.in_dll(library, "emulator_seed").value = seed
+
+
+def spills(log: str) -> dict[str, int]:
+    """Bytes that each kernel spills, from the assembler's log."""
+    found, kernel = {}, ""
+    for line in log.splitlines():
+        if match := re.search(r"Compiling entry function '(\w+)'", line):
+            kernel = match[1]
+        elif match := re.search(r"(\d+) bytes spill stores, (\d+) bytes spill loads", line):
+            found[kernel] = found.get(kernel, 0) + int(match[1]) + int(match[2])
+    return found

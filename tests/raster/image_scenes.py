@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +16,20 @@ from softras.raster.images import ops as image_ops
 from softras.raster.native import backends
 
 POWERS = {"hamacher": 0.4, "frank": 2.5, "yager": 1.6, "aczel_alsina": 1.4, "dombi": 1.3, "schweizer_sklar": -0.7}
+APPEARANCES = ["attributes", "surface", "surface+lit", "uv", "uv+lit"]  # what faces show, with light or without
+MODES = [
+    *(
+        {"distance": distance, "squared": squared}
+        for distance in ("euclidean", "barycentric")
+        for squared in (True, False)
+    ),
+    {"distance": "hard"},
+    {"colour": "hard"},
+    {"gamma": 3.0},
+    {"cull": True},
+    *({"aggregation": name, "power": POWERS.get(name)} for name in conorms.CONORMS),
+    *({"distribution": name} for name in distributions.DISTRIBUTIONS),
+]
 
 
 @dataclass
@@ -69,15 +84,15 @@ class Picture:
 
 
 def picture_of(
-    scene: Scene, seed: int = 0, *, look: str = "attributes", shared: bool = True, **settings: Any
+    scene: Scene, seed: int = 0, *, appearance: str = "attributes", shared: bool = True, **settings: Any
 ) -> Picture:
-    """The scene with random attributes and texture. look: attributes, surface or uv, with +lit for light."""
+    """The scene with random attributes and texture. appearance: attributes, surface or uv, with +lit for light."""
     g = torch.Generator().manual_seed(seed)
 
     def rand(*shape: int) -> Tensor:
         return torch.rand(*shape, generator=g, dtype=torch.float64).float().double()
 
-    kind, lit = look.partition("+")[::2]
+    kind, lit = appearance.partition("+")[::2]
     F, N = len(scene.faces), len(scene.K)
     rows, channels = 7, {"attributes": 4, "surface": 1, "uv": 3}[kind] + (3 if lit else 0)
     attributes = rand(rows, channels) if shared else rand(N, rows, channels)
@@ -108,6 +123,28 @@ def pictures(draw, **limits: Any) -> Picture:
         settings["distribution"] = draw(st.sampled_from(list(distributions.DISTRIBUTIONS)))
         settings["aggregation"] = draw(st.sampled_from(list(conorms.CONORMS)))
         settings["power"] = POWERS.get(settings["aggregation"])
-    look = draw(st.sampled_from(["attributes", "surface", "surface+lit", "uv", "uv+lit"]))
+    appearance = draw(st.sampled_from(APPEARANCES))
     settings["wrap"] = draw(st.sampled_from(textures.WRAPS))
-    return picture_of(scene, draw(st.integers(0, 2**31)), look=look, shared=draw(st.booleans()), **settings)
+    return picture_of(scene, draw(st.integers(0, 2**31)), appearance=appearance, shared=draw(st.booleans()), **settings)
+
+
+def upstream(rendering: image_ops.Rendering) -> list[Tensor]:
+    """The same random gradients for alpha and image, whatever the precision."""
+    g = torch.Generator().manual_seed(0)
+    return [torch.randn(x.shape, generator=g, dtype=torch.float64) for x in rendering[:2]]
+
+
+def gradients(
+    picture: Picture, inputs: list[Tensor], *, defined: bool = False
+) -> tuple[image_ops.Rendering, Sequence[Tensor]]:
+    """What is rendered, and the gradients of a sum of alpha and image with those random weights."""
+    got = picture.render(inputs, defined=defined)
+    loss = sum((x * g.to(x)).sum() for x, g in zip(got[:2], upstream(got), strict=True))
+    if not loss.requires_grad:
+        return got, [torch.zeros_like(x) for x in inputs]
+    return got, torch.autograd.grad(loss, inputs, allow_unused=True, materialize_grads=True)
+
+
+def error(a: Tensor, b: Tensor) -> float:
+    """The greatest difference, relative to the greatest number."""
+    return float((a.double() - b).abs().max() / b.abs().max().clamp_min(1e-12)) if a.numel() else 0.0

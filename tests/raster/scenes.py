@@ -7,11 +7,19 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
 from softras.raster import arguments, scene
 from softras.raster.silhouettes import ops, reference
+
+# Examples for tests on the emulator, which takes its time: as few as find something, and none is made simpler.
+FEW = settings(
+    max_examples=25,
+    suppress_health_check=list(HealthCheck),
+    phases=[Phase.explicit, Phase.generate],
+)
 
 
 @dataclass

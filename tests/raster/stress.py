@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from image_scenes import POWERS, Picture, picture_of
+from image_scenes import APPEARANCES, POWERS, Picture, picture_of
 from scenes import by_threads, random_scene, same_bits
 from torch import Tensor
 
@@ -35,11 +35,10 @@ KNIFE_EDGES = 0.02  # of the pixels, where rounding decided and none of the trie
 LIMITED = ("value", "gradient")
 COLUMNS = ("exact value", "exact gradient", "rounded value", "rounded gradient")  # the worst, in the table
 
-LOOKS = ("attributes", "surface", "surface+lit", "uv", "uv+lit")
 MODES: dict[str, dict[str, Any]] = {
-    "silhouette": {"look": None},
-    "silhouette, culled": {"look": None, "cull": True},
-    **{look: {"look": look} for look in LOOKS},
+    "silhouette": {"appearance": None},
+    "silhouette, culled": {"appearance": None, "cull": True},
+    **{appearance: {"appearance": appearance} for appearance in APPEARANCES},
     "culled": {"cull": True},
     "gamma 1e-6": {"gamma": 1e-6},
     "colour hard": {"colour": "hard"},
@@ -57,7 +56,7 @@ MODES: dict[str, dict[str, Any]] = {
     "compat, sum": {"softras_compat": True, "aggregation": "sum"},
     "compat, alpha hard": {"softras_compat": True, "aggregation": "hard"},
     "compat, colour hard": {"softras_compat": True, "colour": "hard"},
-    "compat, surface": {"softras_compat": True, "look": "surface", "cull": True},
+    "compat, surface": {"softras_compat": True, "appearance": "surface", "cull": True},
 }
 
 
@@ -91,7 +90,7 @@ def picture(number: int, *, settled: bool = False) -> Picture:
     if settings.pop("mixed", False):
         settings["aggregation"] = r.choice(list(conorms.CONORMS))
         settings |= {"power": POWERS.get(settings["aggregation"]), "shift": r.uniform(-1, 1)}
-        settings |= {"distribution": r.choice(list(distributions.DISTRIBUTIONS)), "look": r.choice(LOOKS)}
+        settings |= {"distribution": r.choice(list(distributions.DISTRIBUTIONS)), "appearance": r.choice(APPEARANCES)}
         settings |= {"distance": r.choice(["euclidean", "barycentric"]), "squared": r.random() < 0.5}
     scene = random_scene(
         number,
@@ -104,11 +103,11 @@ def picture(number: int, *, settled: bool = False) -> Picture:
         index=r.choice([torch.int32, torch.int64]),
     )
     scene = scene.settled(1e-6) if settled else scene
-    look = settings.pop("look", "attributes")
-    if look is None:
+    appearance = settings.pop("appearance", "attributes")
+    if appearance is None:
         leaves = {"vertices": scene.vertices, "K": scene.K, "world_to_camera": scene.world_to_camera}
         return Picture(scene, leaves, scene.faces)
-    return picture_of(scene, number, look=look, shared=r.random() < 0.5, **settings)
+    return picture_of(scene, number, appearance=appearance, shared=r.random() < 0.5, **settings)
 
 
 def large(number: int) -> bool:

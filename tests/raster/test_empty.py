@@ -49,21 +49,21 @@ def test_silhouettes(name):
 
 
 @pytest.mark.parametrize("settings", [{}, {"aggregation": "max"}, {"colour": "hard"}, {"softras_compat": True}])
-@pytest.mark.parametrize("look", ["attributes", "surface", "uv"])
+@pytest.mark.parametrize("appearance", ["attributes", "surface", "uv"])
 @pytest.mark.parametrize("name", WITHOUT)
-def test_images(name, look, settings):
+def test_images(name, appearance, settings):
     scene, leaves = leaves_of(WITHOUT[name])
-    if settings.get("softras_compat") and look == "uv":
+    if settings.get("softras_compat") and appearance == "uv":
         pytest.skip("SoftRas has no UV textures")
     V, F = scene[0].shape[-2], len(scene[1])
-    attributes = torch.rand(V, 3 if look == "attributes" else 2).requires_grad_()
+    attributes = torch.rand(V, 3 if appearance == "attributes" else 2).requires_grad_()
     texture = {
         "attributes": None,
         "surface": torch.rand(F, 4, 3).requires_grad_(),
         "uv": torch.rand(5, 4, 3).requires_grad_(),
-    }[look]
+    }[appearance]
     leaves += [attributes] if texture is None else [attributes, texture]
-    chain = softras.mip_chain(texture) if look == "uv" else texture
+    chain = softras.mip_chain(texture) if appearance == "uv" else texture
     got = softras.images(*scene, 8, 9, attributes=attributes, texture=chain, background=0.5, nearest=True, **settings)
     n = len(scene[2])
     assert got.alpha.shape == got.nearest.shape == (n, 8, 9) and (got.alpha == 0).all()

@@ -32,10 +32,10 @@ def coverage():
     return {OPS.coverage: scene, OPS.coverage_backward: (*scene, torch.ones_like(alpha))}
 
 
-def images(look):
+def images(appearance):
     """The arguments of the operators as `images` gives them."""
     calls, compute = [], backends.compute
-    picture = picture_of(small_scene(), look=look)
+    picture = picture_of(small_scene(), appearance=appearance)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(backends, "compute", lambda *args: calls.append(args) or compute(*args))
         picture.render([x.detach() for x in picture.inputs(torch.float32)])
@@ -63,18 +63,18 @@ def wrong(value):
 FREE = ("faces", "near", "pixels")  # there may be fewer of these, and near may be of another type
 
 
-LOOKS = ["silhouettes", "coverage", "attributes", "surface+lit", "uv+lit"]
+APPEARANCES = ["silhouettes", "coverage", "attributes", "surface+lit", "uv+lit"]
 
 
-def calls_of(look):
+def calls_of(appearance):
     """Every operator of a renderer with arguments that it takes."""
-    return {"silhouettes": silhouettes, "coverage": coverage}.get(look, lambda: images(look))()
+    return {"silhouettes": silhouettes, "coverage": coverage}.get(appearance, lambda: images(appearance))()
 
 
-@pytest.mark.parametrize("look", LOOKS)
-def test_operands_need_not_be_dense(look):
+@pytest.mark.parametrize("appearance", APPEARANCES)
+def test_operands_need_not_be_dense(appearance):
     """Numbers with others between them in memory are read as the same numbers close together."""
-    for op, args in calls_of(look).items():
+    for op, args in calls_of(appearance).items():
         expected = op(*args)
         got = op(*[apart(x) if isinstance(x, torch.Tensor) else x for x in args])
         for one, other in zip(*[x if isinstance(x, tuple) else (x,) for x in (got, expected)], strict=True):
@@ -88,9 +88,9 @@ def apart(tensor):
     return wide[..., 0]
 
 
-@pytest.mark.parametrize("look", LOOKS)
-def test_operands_that_do_not_fit_are_refused(look):
-    for op, args in calls_of(look).items():
+@pytest.mark.parametrize("appearance", APPEARANCES)
+def test_operands_that_do_not_fit_are_refused(appearance):
+    for op, args in calls_of(appearance).items():
         op(*args)
         for place, argument in enumerate(op.default._schema.arguments):
             value = args[place]

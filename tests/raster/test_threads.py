@@ -4,9 +4,8 @@ tensors of more than 32768 numbers."""
 import pytest
 import torch
 from hypothesis import settings
-from image_scenes import picture_of
+from image_scenes import gradients, picture_of
 from scenes import Scene, by_threads, same_bits
-from test_images import gradients
 
 import softras
 from softras.raster import sums
@@ -38,10 +37,11 @@ def sheet(columns=120, rows=100, size=(230, 190), views=2):
 
 
 @pytest.mark.parametrize(
-    ("look", "colour"), [("surface+lit", "softmax"), ("uv", "softmax"), ("attributes", "hard"), ("uv+lit", "hard")]
+    ("appearance", "colour"),
+    [("surface+lit", "softmax"), ("uv", "softmax"), ("attributes", "hard"), ("uv+lit", "hard")],
 )
-def test_images(look, colour):
-    picture = picture_of(sheet(), look=look, gamma=1e-3, far=30.0, colour=colour)
+def test_images(appearance, colour):
+    picture = picture_of(sheet(), appearance=appearance, gamma=1e-3, far=30.0, colour=colour)
 
     def run():
         got, grads = gradients(picture, picture.inputs(torch.float32))

@@ -359,7 +359,7 @@ def test_the_worst_heap_ends():
 
 
 def test_the_pages_snippet_runs(monkeypatch):
-    root = Path(__file__).resolve().parents[2]
+    root = Path(__file__).resolve().parents[3]
     monkeypatch.chdir(root)
     (code,) = re.findall(r"```python\n(.*?)```", (root / "docs" / "coverage.md").read_text(), re.DOTALL)
     names = {}

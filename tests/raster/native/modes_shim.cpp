@@ -1,4 +1,4 @@
-// The header of the modes behind plain C functions, for tests/raster/test_modes_header.py.
+// The header of the modes behind plain C functions, for tests/raster/native/test_modes_header.py.
 #define SOFTRAS_ISA shim
 #include "softras_modes.h"
 

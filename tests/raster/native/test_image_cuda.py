@@ -4,18 +4,14 @@ import ctypes
 
 import pytest
 import torch
-from emulation import EmulatedGpu, emulated, native, set_seed
+from emulation import EmulatedGpu, emulated, native, set_seed, spills
 from hypothesis import given
 from hypothesis import strategies as st
-from image_scenes import picture_of, pictures
-from scenes import small_scene
-from test_cuda import FEW, compiler, spills
-from test_images import LOOKS, MODES, error, gradients
+from image_scenes import APPEARANCES, MODES, error, gradients, picture_of, pictures
+from scenes import FEW, small_scene
 
 from softras.raster.images import ops as image_ops
 from softras.raster.native import backends, image_cuda, nvrtc
-
-__all__ = ["compiler"]  # the fixture
 
 
 @pytest.fixture(params=["cuda", "emulated"])
@@ -51,10 +47,10 @@ def compare(picture, device, dtype=torch.float64, image=1e-9, gradient=1e-7):
         assert error(a.cpu(), b) <= gradient, name
 
 
-@pytest.mark.parametrize("look", LOOKS)
+@pytest.mark.parametrize("appearance", APPEARANCES)
 @pytest.mark.parametrize("modes", [{}, {"aggregation": "einstein", "distribution": "gaussian"}], ids=["plain", "other"])
-def test_what_faces_show(look, modes, device):
-    picture = picture_of(scene_of(), 3, look=look, shared=look != "surface+lit", **modes)
+def test_what_faces_show(appearance, modes, device):
+    picture = picture_of(scene_of(), 3, appearance=appearance, shared=appearance != "surface+lit", **modes)
     compare(picture, device)
     compare(picture, device, torch.float32, 1e-5, 2e-4)
 
@@ -97,10 +93,10 @@ def test_more_attributes_than_a_walk_takes(device):
     compare(picture, device)
 
 
-@pytest.mark.parametrize("look", ["attributes", "uv+lit"])
-def test_the_image_is_the_same_in_any_order(library, look):
+@pytest.mark.parametrize("appearance", ["attributes", "uv+lit"])
+def test_the_image_is_the_same_in_any_order(library, appearance):
     """Bits of everything that comes forward; gradients but for rounding."""
-    picture, runs = picture_of(scene_of(), 3, look=look), []
+    picture, runs = picture_of(scene_of(), 3, appearance=appearance), []
     for seed, processors in ((1, 1), (2, 1), (3, 5), (4, 1000)):
         set_seed(library, seed)
         with emulated(library, EmulatedGpu(processors)):
@@ -122,13 +118,13 @@ def test_deterministic_gradients_have_the_same_bits_in_any_order(library, gpu):
     assert all(torch.equal(a, b) for run in runs for a, b in zip(run, runs[0], strict=True))
 
 
-@pytest.mark.parametrize("look", ["attributes", "surface+lit"])
+@pytest.mark.parametrize("appearance", ["attributes", "surface+lit"])
 @pytest.mark.parametrize("shared", [True, False])
-def test_many_views_are_drawn_in_parts(look, shared, gpu, monkeypatch):
+def test_many_views_are_drawn_in_parts(appearance, shared, gpu, monkeypatch):
     scene = small_scene(views=5)
     if not shared:
         scene.vertices = scene.vertices * torch.linspace(0.8, 1.2, 5, dtype=torch.float64)[:, None, None]
-    picture = picture_of(scene, look=look, shared=shared)
+    picture = picture_of(scene, appearance=appearance, shared=shared)
     whole = gradients(picture, picture.inputs(torch.float64))
     monkeypatch.setattr(image_cuda, "WORK", 1000)  # two views backward, one forward
     parts = gradients(picture, picture.inputs(torch.float64))
@@ -147,7 +143,7 @@ def test_many_views_are_drawn_in_parts(look, shared, gpu, monkeypatch):
     ],
 )
 def test_numbers_that_are_none_are_refused(leaf, message, device):
-    picture = picture_of(scene_of(), look="surface+lit")
+    picture = picture_of(scene_of(), appearance="surface+lit")
     picture.leaves[leaf].view(-1)[1] = torch.nan
     with pytest.raises(ValueError, match=message):
         picture.render(picture.inputs(torch.float32, device))
@@ -161,9 +157,9 @@ def test_an_attribute_that_does_not_exist_is_not_read(row, device):
         picture.render(picture.inputs(torch.float32, device))
 
 
-@pytest.mark.parametrize("look", ["attributes", "uv+lit"])
-def test_opcheck(look, device, monkeypatch):
-    picture, calls = picture_of(scene_of(), look=look), []
+@pytest.mark.parametrize("appearance", ["attributes", "uv+lit"])
+def test_opcheck(appearance, device, monkeypatch):
+    picture, calls = picture_of(scene_of(), appearance=appearance), []
     compute = backends.compute
     monkeypatch.setattr(backends, "compute", lambda *args: calls.append(args) or compute(*args))
     picture.render(picture.inputs(torch.float64, device))

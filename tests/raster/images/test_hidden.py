@@ -4,9 +4,8 @@ import math
 
 import pytest
 import torch
-from image_scenes import picture_of
+from image_scenes import error, gradients, picture_of
 from scenes import Scene, by_threads, same_bits
-from test_images import error, gradients
 
 HEIGHT, WIDTH = 43, 61
 LENS = torch.tensor([[[50.0, 0, WIDTH / 2], [0, 50, HEIGHT / 2], [0, 0, 1]]], dtype=torch.float64)

@@ -309,8 +309,8 @@ def test_cameras_colours_and_texels_have_gradients():
     faces = torch.arange(12).view(4, 3)
 
     def image(v, k, w, attributes, texture, background):
-        look = {"attributes": attributes, "texture": texture, "background": background}
-        return image_ops.images(v, faces, k, w, 6, 7, sigma=1e-2, gamma=1e-2, softras_compat=True, **look).image
+        appearance = {"attributes": attributes, "texture": texture, "background": background}
+        return image_ops.images(v, faces, k, w, 6, 7, sigma=1e-2, gamma=1e-2, softras_compat=True, **appearance).image
 
     for leaf in leaves:
         leaf.requires_grad_()
@@ -319,7 +319,7 @@ def test_cameras_colours_and_texels_have_gradients():
     got.square().sum().backward()
     assert all(torch.isfinite(x.grad).all() and x.grad.abs().max() > 0 for x in leaves)
     seen = [x.detach() for x in leaves[:3]]
-    assert torch.autograd.gradcheck(lambda *look: image(*seen, *look), leaves[3:])
+    assert torch.autograd.gradcheck(lambda *appearance: image(*seen, *appearance), leaves[3:])
 
 
 def test_no_faces_and_blocks(monkeypatch):

@@ -4,37 +4,16 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from image_scenes import POWERS, picture_of, pictures
+from image_scenes import APPEARANCES, MODES, error, gradients, picture_of, pictures
 from scenes import by_threads, same_bits, small_scene
 
 import softras
-from softras.raster.images import conorms, distributions
 from softras.raster.images import ops as image_ops
 from softras.raster.images.textures import mip_chain
 from softras.raster.native import backends
 
 QUICK = settings(max_examples=40, suppress_health_check=list(HealthCheck))
-LOOKS = ["attributes", "surface", "surface+lit", "uv", "uv+lit"]
 SMALL = {"faces": st.integers(1, 40), "sizes": st.tuples(st.integers(1, 50), st.integers(1, 40))}
-
-
-def upstream(rendering):
-    """The same random gradients for alpha and image, whatever the precision."""
-    g = torch.Generator().manual_seed(0)
-    return [torch.randn(x.shape, generator=g, dtype=torch.float64) for x in rendering[:2]]
-
-
-def gradients(picture, inputs, *, defined=False):
-    got = picture.render(inputs, defined=defined)
-    loss = sum((x * g.to(x)).sum() for x, g in zip(got[:2], upstream(got), strict=True))
-    if not loss.requires_grad:
-        return got, [torch.zeros_like(x) for x in inputs]
-    return got, torch.autograd.grad(loss, inputs, allow_unused=True, materialize_grads=True)
-
-
-def error(a, b):
-    """The greatest difference, relative to the greatest number."""
-    return float((a.double() - b).abs().max() / b.abs().max().clamp_min(1e-12)) if a.numel() else 0.0
 
 
 @QUICK
@@ -52,27 +31,12 @@ def test_it_agrees_with_the_definition(picture):
         assert error(a, b) <= 1e-6, name
 
 
-@pytest.mark.parametrize("look", LOOKS)
+@pytest.mark.parametrize("appearance", APPEARANCES)
 @pytest.mark.parametrize("seed", range(2))
-def test_gradcheck_of_what_faces_show(look, seed):
-    picture = picture_of(small_scene(seed), seed, look=look)
+def test_gradcheck_of_what_faces_show(appearance, seed):
+    picture = picture_of(small_scene(seed), seed, appearance=appearance)
     picture.scene.height, picture.scene.width = 9, 12
     assert torch.autograd.gradcheck(lambda *x: picture.render(list(x))[:2], picture.inputs(torch.float64))
-
-
-MODES = [
-    *(
-        {"distance": distance, "squared": squared}
-        for distance in ("euclidean", "barycentric")
-        for squared in (True, False)
-    ),
-    {"distance": "hard"},
-    {"colour": "hard"},
-    {"gamma": 3.0},
-    {"cull": True},
-    *({"aggregation": name, "power": POWERS.get(name)} for name in conorms.CONORMS),
-    *({"distribution": name} for name in distributions.DISTRIBUTIONS),
-]
 
 
 @pytest.mark.parametrize("modes", MODES, ids=lambda modes: "-".join(str(x) for x in modes.values()))
@@ -86,10 +50,10 @@ def test_gradcheck_of_the_modes(modes):
     assert torch.autograd.gradcheck(lambda *x: picture.render(list(x))[:2], picture.inputs(torch.float64), atol=2e-5)
 
 
-@pytest.mark.parametrize("look", LOOKS)
+@pytest.mark.parametrize("appearance", APPEARANCES)
 @pytest.mark.parametrize("modes", [{}, {"aggregation": "einstein", "distribution": "gaussian"}], ids=["plain", "other"])
-def test_float32(look, modes):
-    picture = picture_of(small_scene(1), 1, look=look, **modes)
+def test_float32(appearance, modes):
+    picture = picture_of(small_scene(1), 1, appearance=appearance, **modes)
     exact, theirs = gradients(picture, picture.inputs(torch.float64))
     got, ours = gradients(picture, picture.inputs(torch.float32))
     assert got.image.dtype == torch.float32
@@ -110,9 +74,9 @@ def test_any_number_of_threads_gives_the_same_bits(picture):
     assert all(same_bits(first, other) for other in others)
 
 
-@pytest.mark.parametrize("look", ["attributes", "uv+lit"])
-def test_opcheck(look, monkeypatch):
-    picture, calls = picture_of(small_scene(), look=look), []
+@pytest.mark.parametrize("appearance", ["attributes", "uv+lit"])
+def test_opcheck(appearance, monkeypatch):
+    picture, calls = picture_of(small_scene(), appearance=appearance), []
     compute = backends.compute
     monkeypatch.setattr(backends, "compute", lambda *args: calls.append(args) or compute(*args))
     picture.render(picture.inputs(torch.float64))

@@ -9,9 +9,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from image_scenes import picture_of
+from image_scenes import gradients, picture_of
 from scenes import random_scene, same_bits
-from test_images import gradients
 
 SIZES = [(90, 300), (260, 270), (140, 500), (33, 410), (512, 300), (61, 77)]
 

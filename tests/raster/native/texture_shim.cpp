@@ -1,4 +1,4 @@
-// The texture header behind plain C functions, for tests/raster/test_texture_header.py.
+// The texture header behind plain C functions, for tests/raster/native/test_texture_header.py.
 #define SOFTRAS_ISA shim
 #include "softras_texture.h"
 

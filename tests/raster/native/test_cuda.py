@@ -13,38 +13,15 @@ import sys
 import emulation
 import pytest
 import torch
-from emulation import EmulatedGpu, emulated, set_seed
-from hypothesis import HealthCheck, Phase, assume, given, settings
+from emulation import EmulatedGpu, emulated, set_seed, spills
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from scenes import compare, scenes, small_scene
+from scenes import FEW, compare, scenes, small_scene
 
 from softras import doctor
 from softras.raster.native import backends, cpu, cuda, cuda_structures, nvrtc
 
 # ------------------------------------------------------------------------------------------------ compiling
-
-
-@pytest.fixture
-def compiler(tmp_path, monkeypatch):
-    """NVRTC on the sources of the checkout, with a cache of its own."""
-    for variable in ("XDG_CACHE_HOME", "LOCALAPPDATA"):
-        monkeypatch.setenv(variable, str(tmp_path))
-    monkeypatch.setattr(nvrtc, "SOURCES", emulation.CSRC)
-    try:
-        nvrtc.version()
-    except nvrtc.CompileError:
-        pytest.skip("no NVRTC here: pip install nvidia-cuda-nvrtc")
-
-
-def spills(log: str) -> dict[str, int]:
-    """Bytes that each kernel spills, from the assembler's log."""
-    found, kernel = {}, ""
-    for line in log.splitlines():
-        if match := re.search(r"Compiling entry function '(\w+)'", line):
-            kernel = match[1]
-        elif match := re.search(r"(\d+) bytes spill stores, (\d+) bytes spill loads", line):
-            found[kernel] = found.get(kernel, 0) + int(match[1]) + int(match[2])
-    return found
 
 
 @pytest.mark.parametrize("architecture", [75, 80, 86, 89, 90, 100, 120])
@@ -177,12 +154,6 @@ def test_the_extension_holds_the_sources():
 
 
 # ------------------------------------------------------------------------------------------------ computing
-
-FEW = settings(
-    max_examples=25,
-    suppress_health_check=list(HealthCheck),
-    phases=[Phase.explicit, Phase.generate],  # shrinking takes too long
-)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from softras.raster.images import textures
 from softras.raster.native import nvrtc
 
 HERE = Path(__file__).resolve().parent
-CSRC = HERE.parents[1] / "csrc"
+CSRC = HERE.parents[2] / "csrc"
 FLAGS = (
     "-std=c++17 -O2 -ffp-contract=fast -fno-exceptions -fno-rtti -fno-sanitize=all -Wall -Wextra -Werror "
     "-shared -fPIC -nostdlib++"

@@ -18,7 +18,7 @@ from softras.raster.images import conorms, distributions
 from softras.raster.native import nvrtc
 
 HERE = Path(__file__).resolve().parent
-CSRC = HERE.parents[1] / "csrc"
+CSRC = HERE.parents[2] / "csrc"
 FLAGS = "-std=c++17 -O2 -ffp-contract=fast -fno-exceptions -fno-rtti -Wall -Wextra -Werror -shared -fPIC -nostdlib++"
 NAMES = {torch.float32: "float", torch.float64: "double"}
 OPTIONS = [{}, {"shift": 0.75}]
