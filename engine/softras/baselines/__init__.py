@@ -1,7 +1,7 @@
-"""Renderers to compare with: hard images with the gradients that others gave them.
+"""Other differentiable renderers to compare with: hard images with gradients as their authors defined them.
 
-`nmr.py`: Kato et al., Neural 3D Mesh Renderer, CVPR 2018. `opendr.py`: Loper and Black, OpenDR, ECCV 2014. Both stand
-on `zbuffer.py`, the nearest face at each pixel's centre. Plain torch, written for clarity and for comparison.
+`nmr.py`: Kato et al., Neural 3D Mesh Renderer, CVPR 2018. `opendr.py`: Loper and Black, OpenDR, ECCV 2014. Both begin
+with `zbuffer.py`, the nearest face at each pixel's centre. Plain torch, written for clarity, not for speed.
 """
 
 from .nmr import nmr

@@ -1,10 +1,11 @@
-"""The Neural 3D Mesh Renderer: a hard image whose gradient pretends that faces move over to other pixels.
+"""The Neural 3D Mesh Renderer: a hard image whose gradient comes from moving edges over to other pixels.
 
-Kato, Ushiku and Harada, CVPR 2018, as their public kernels compute it. Along every line of pixels that an edge of a
-face crosses, each pixel outside is asked what the loss would gain if it took the colour just inside the edge, and each
-pixel of the face what it would gain from the colour just outside. A gain pulls or pushes the edge, the more the nearer
-it is; a loss does nothing. So the gradient is not linear in that of the loss, reaches to the image's border, and is
-tens of times longer than the true one. docs/gradients.md compares it.
+Kato, Ushiku and Harada, CVPR 2018, as their public kernels compute it. Every row and column of pixels that an edge of a
+face crosses is treated alone. For each pixel outside the face, the loss is compared with what it would be if the pixel
+had the colour just inside the edge; for each pixel of the face, with what it would be with the colour just outside.
+Where the loss would fall, the edge is pulled towards the pixel, the more the nearer it is; where the loss would rise,
+nothing happens. So the gradient is not linear in the gradient of the loss, pixels up to the image's border contribute,
+and it is tens of times longer than the true gradient. docs/gradients.md compares it with others.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from torch import Tensor
 from ..raster import arguments
 from .zbuffer import HardImages, zbuffer
 
-EPSILON = 1e-4  # NDC: a distance from an edge is longer by this, so that none is 0
-ENTRIES = 1 << 22  # pairs of an edge's crossing and a pixel that are held at once
+EPSILON = 1e-4  # NDC; added to every distance from an edge, so that none is 0
+ENTRIES = 1 << 22  # pairs of a crossing and a pixel of its column that are in memory at the same time
 
 
 def nmr(
@@ -36,17 +37,17 @@ def nmr(
 ) -> HardImages:
     """Alpha and image with the gradients of the Neural 3D Mesh Renderer.
 
-    Faces are seen from both sides (its `fill_back`). Gradients to the geometry go through the vertices' pixels;
-    attributes have those of the hard image.
+    Faces show both sides (its `fill_back`). Gradients to vertices and cameras go through the vertices' pixels;
+    attributes have the gradients of the hard image.
 
     Args:
-        vertices, faces, K, world_to_camera, height, width, orthographic: as for :func:`softras.silhouettes`.
+        vertices, faces, K, world_to_camera, height, width, orthographic: as for `softras.silhouettes`.
         attributes: (V, C) or (N, V, C) of the vertices, or None.
-        anti_aliasing: drawn at twice the size and averaged, as is its default.
+        anti_aliasing: draw at twice the size and take the mean of 2 x 2 pixels, as its default is.
         near, far: scene units.
 
     Raises:
-        ValueError: as :func:`softras.images`.
+        ValueError: as `softras.images`.
     """
     scene = arguments.scene(vertices, faces, K, world_to_camera, height, width, orthographic, near, False)
     if anti_aliasing:
@@ -61,7 +62,7 @@ def nmr(
 
 
 class _Pull(torch.autograd.Function):
-    """The layers as they are, with a gradient to the vertices' pixels."""
+    """The layers unchanged, with a gradient to the vertices' pixels."""
 
     @staticmethod
     def forward(ctx, pixels: Tensor, layers: Tensor, faces: Tensor, nearest: Tensor) -> Tensor:
@@ -74,23 +75,25 @@ class _Pull(torch.autograd.Function):
         found = torch.zeros_like(pixels)
         for n in range(len(pixels)):
             for axis in range(2):
-                image, upstream, seen = layers[n], gradient[n], nearest[n]
+                image, upstream, face = layers[n], gradient[n], nearest[n]
                 points = pixels[n] - 0.5
                 if axis == 1:  # x, along rows
-                    image, upstream, seen = (x.transpose(-1, -2) for x in (image, upstream, seen))
+                    image, upstream, face = (x.transpose(-1, -2) for x in (image, upstream, face))
                     points = points.flip(1)
-                size = min(seen.shape)
-                found[n, :, 1 - axis] = _gradient_along_columns(points, faces.long(), image, upstream, seen, size)
+                size = min(face.shape)
+                found[n, :, 1 - axis] = _gradient_along_columns(points, faces.long(), image, upstream, face, size)
         return found, gradient, None, None
 
 
 def _gradient_along_columns(
     points: Tensor, faces: Tensor, image: Tensor, upstream: Tensor, nearest: Tensor, size: int
 ) -> Tensor:
-    """(V,) the gradient of the vertices' y, in pixels.
+    """(V,) the gradient to the y of the vertices, in pixels.
 
     Args:
-        points: (V, 2) with pixel centres on whole numbers. image, upstream: (C, H, W). nearest: (H, W).
+        points: (V, 2) the vertices in pixels, with pixel centres at whole numbers.
+        image, upstream: (C, H, W) the image and the gradient to it.
+        nearest: (H, W) the nearest faces.
         size: the shorter side of the image, which spans 2 in NDC.
     """
     height, width = nearest.shape
@@ -99,7 +102,9 @@ def _gradient_along_columns(
     (x0, y0), (x1, y1) = points[start].unbind(1), points[end].unbind(1)
     crossing = y0 + (column - x0) / (x1 - x0) * (y1 - y0)
     beside = y0 + (points[third, 0] - x0) / (x1 - x0) * (y1 - y0)
-    inwards = torch.where(points[third, 1] > beside, 1, -1)  # along the column, from the edge into the face
+    inwards = torch.where(
+        points[third, 1] > beside, 1, -1
+    )  # the direction along the column from the edge into the face
     inside = torch.where(inwards > 0, crossing.ceil(), crossing.floor()).long()
     outside = inside - inwards
     kept = (inside >= 0) & (inside < height) & (outside >= 0) & (outside < height) & (points[third, 1] != beside)
@@ -115,16 +120,15 @@ def _gradient_along_columns(
         change = torch.where((outwards | own) & (change > 0), change, 0)
         way = (rows - crossing[part, None]) * (x1 - x0)[part, None]
         for vertex, lever in ((start, (x1[part] - column[part])[:, None]), (end, (column[part] - x0[part])[:, None])):
-            move = (
-                way / torch.where(lever == 0, 1, lever) * (2 / size)
-            )  # of this vertex alone, for the edge to be there
+            # How far this vertex alone must move, in NDC, for the edge to cross the column at the pixel.
+            move = way / torch.where(lever == 0, 1, lever) * (2 / size)
             move = move + EPSILON * torch.where(move < 0, -1, 1)
             result.index_add_(0, vertex[part], torch.where(lever == 0, 0, -change / move).sum(1) * (2 / size))
     return result
 
 
 def _crossings(points: Tensor, faces: Tensor, width: int) -> tuple[Tensor, ...]:
-    """Of every column of pixels that an edge crosses: its face, the edge's vertices, the third one, and the column."""
+    """For every crossing of an edge and a column of pixels: face, the edge's two vertices, the third vertex, column."""
     face = torch.arange(len(faces), device=points.device).repeat(3)
     start, end, third = (torch.cat([faces[:, (k + j) % 3] for k in range(3)]) for j in range(3))
     low, high = points[start, 0].minimum(points[end, 0]), points[start, 0].maximum(points[end, 0])

@@ -1,10 +1,10 @@
-"""OpenDR: a hard image whose pixels move with the surface under them, by the image's own differences.
+"""OpenDR: a hard image whose gradient comes from the differences between neighbouring pixels.
 
-Loper and Black, ECCV 2014. A covered pixel's colour is taken to slide along with its face: its derivative is minus the
-image's gradient times the barycentric coordinate of each vertex. On the outline, where the image jumps, silhouette
-edges are drawn one pixel wide over the image, which grows it by about half a pixel, and the jump across them is their
-gradient. It is linear in the loss's gradient; nothing is felt two pixels away from the outline. docs/gradients.md
-compares it.
+Loper and Black, ECCV 2014. The colour of a covered pixel is taken to slide along with its face: its derivative by a
+vertex is minus the slope of the image times the barycentric coordinate of that vertex. The outline, where the image
+jumps, is drawn over the image as silhouette edges one pixel wide, which enlarges the shape by about half a pixel; the
+jump across such an edge is its slope. The gradient is linear in the gradient of the loss, and pixels two or more away
+from the outline do not move it. docs/gradients.md compares it with others.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ..raster import arguments
 from ..raster.coverage.topology import EdgeTopology
 from .zbuffer import HardImages, ZBuffer, screen_barycentrics, zbuffer
 
-NEARER = 1e-3  # relative: how much an edge may lie behind what is seen and still be drawn
+TOLERANCE = 1e-3  # relative to its depth: so far behind the nearest face may an edge lie and still be drawn
 
 
 def opendr(
@@ -36,7 +36,7 @@ def opendr(
 ) -> HardImages:
     """Alpha and image with the gradients of OpenDR, silhouette edges drawn over them (its `overdraw`).
 
-    Arguments and errors as :func:`softras.baselines.nmr`.
+    Arguments and errors as `softras.baselines.nmr`.
     """
     scene = arguments.scene(vertices, faces, K, world_to_camera, height, width, orthographic, near, False)
     buffer = zbuffer(scene, attributes, background, far)
@@ -52,7 +52,7 @@ def _view(buffer: ZBuffer, n: int, attributes: Tensor | None) -> Tensor:
     """(1 + C, H, W) alpha and image of one view."""
     faces, pixels, layers, nearest = buffer.scene.faces, buffer.pixels[n], buffer.layers[n], buffer.nearest[n]
     at = pixels.detach()
-    # The three vertices that each pixel slides with, and their shares.
+    # The three vertices with which each pixel slides, and their barycentric coordinates.
     rows, columns = (nearest >= 0).nonzero(as_tuple=True)
     owners = faces[nearest[rows, columns]].long()
     centres = torch.stack([columns, rows], 1) + 0.5
@@ -74,13 +74,13 @@ def _view(buffer: ZBuffer, n: int, attributes: Tensor | None) -> Tensor:
 
 
 def _put(layers: Tensor, y: Tensor, x: Tensor, values: Tensor) -> Tensor:
-    """The layers with other values at some pixels."""
+    """The layers with new values at some pixels."""
     height, width = layers.shape[1:]
     return layers.flatten(1).index_copy(1, y * width + x, values).view(-1, height, width)
 
 
 def _silhouette_lines(buffer: ZBuffer, n: int) -> tuple[Tensor, ...]:
-    """Pixels (rows, columns) under silhouette edges, each once; their edge's vertices; how far along it they lie."""
+    """The pixels under silhouette edges, each once: row, column, the edge's two vertices, and the position along it."""
     at, depth, nearest = buffer.pixels[n].detach(), buffer.depth[n], buffer.nearest[n]
     vertices, faces = buffer.scene.vertices, buffer.scene.faces
     height, width = nearest.shape
@@ -104,9 +104,9 @@ def _silhouette_lines(buffer: ZBuffer, n: int) -> tuple[Tensor, ...]:
     x, y, t, start, end, edge = (v[inside] for v in (x, y, t, start, end, edge))
     z = 1 / ((1 - t) / depth[start] + t / depth[end])
     face = nearest[y, x]
-    behind = depth[faces[face.clamp(min=0)].long()].amin(1)  # not in front of the nearest corner of what is seen there
-    visible = (face < 0) | (z <= behind * (1 + NEARER)) | _touches(faces, face, start, end)
-    order = torch.argsort(z[visible])  # of several the nearest
+    behind = depth[faces[face.clamp(min=0)].long()].amin(1)  # the depth of the nearest corner of that face
+    visible = (face < 0) | (z <= behind * (1 + TOLERANCE)) | _touches(faces, face, start, end)
+    order = torch.argsort(z[visible])  # of several edges at a pixel the nearest is drawn
     x, y, t, start, end = (v[visible][order] for v in (x, y, t, start, end))
     _, first = np.unique((y * width + x).cpu().numpy(), return_index=True)
     keep = torch.as_tensor(first, device=at.device)
@@ -114,13 +114,13 @@ def _silhouette_lines(buffer: ZBuffer, n: int) -> tuple[Tensor, ...]:
 
 
 def _touches(faces: Tensor, face: Tensor, start: Tensor, end: Tensor) -> Tensor:
-    """Whether an edge is one of the face's."""
+    """Whether an edge belongs to a face."""
     corners = faces[face.clamp(min=0)].long()
     return (corners == start[:, None]).any(1) & (corners == end[:, None]).any(1)
 
 
 class _Slide(torch.autograd.Function):
-    """The layers as they are, with a gradient to the vertices' pixels: dI / d(pixel of k) = -w_k (I_x, I_y)."""
+    """The layers unchanged, with a gradient to the vertices' pixels: dI / d(pixel of k) = -w_k (I_x, I_y)."""
 
     @staticmethod
     def forward(
@@ -148,11 +148,11 @@ class _Slide(torch.autograd.Function):
 
 
 def differences(layers: Tensor, border: Tensor, dim: int) -> Tensor:
-    """(C, H, W) the image's slope along a dimension.
+    """(C, H, W) the slope of the image along a dimension.
 
-    On the border (H, W) twice the central difference, since one pixel of a line stands for a step of two. Elsewhere the
-    mean of the differences to both neighbours that are not on it, or the one that is not; at the image's edge the
-    one-sided difference.
+    border: (H, W) bool, the pixels of silhouette edges. There the slope is twice the central difference, since the
+    jump extends over two pixels. Elsewhere it is the mean of the differences to the neighbours that are not on the
+    border, or the difference to the one that is not; at the edge of the image it is the one-sided difference.
     """
     size = layers.shape[dim]
     ahead, back = torch.zeros_like(layers), torch.zeros_like(layers)

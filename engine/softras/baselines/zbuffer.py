@@ -13,17 +13,19 @@ from ..raster.silhouettes import reference
 
 
 class HardImages(NamedTuple):
-    """alpha (N, H, W), 1 where a face is seen; image (N, C, H, W), C = 0 without attributes."""
+    """alpha: (N, H, W), 1 where a face covers the pixel's centre. image: (N, C, H, W), C = 0 without attributes."""
 
     alpha: Tensor
     image: Tensor
 
 
 class ZBuffer(NamedTuple):
-    """The nearest faces of a scene's N views, and where the vertices are in them.
+    """The nearest faces in the N views of a scene, and the projected vertices.
 
-    pixels: (N, V, 2), differentiable to vertices and cameras; (0, 0) is the image's top left corner. depth: (N, V).
-    nearest: (N, H, W) int, -1 for none. layers: (N, 1 + C, H, W) alpha and image, without a gradient to the geometry.
+    pixels: (N, V, 2) of the vertices, differentiable with respect to vertices and cameras.
+    depth: (N, V) of the vertices.
+    nearest: (N, H, W) int, the nearest face at each pixel's centre, -1 for none.
+    layers: (N, 1 + C, H, W) alpha and image, without a gradient to the geometry.
     """
 
     scene: Scene

@@ -1,9 +1,9 @@
-"""Products of matrices and equations solved, in an order that the sizes alone decide: csrc/softras_algebra.cpp.
+"""Linear algebra in an order that depends on sizes alone: products of matrices, and equations (softras_algebra.cpp).
 
-A BLAS or LAPACK gives other last bits with other threads, another place in memory or another setting of its own, and so
-does torch for roots, sines and exponentials, which a library beside the BLAS computes. A search takes one way or
-another for a last bit, so that what it computes goes through here. On a GPU, and where something is to be recorded or
-transformed, torch computes.
+The last bits of a BLAS or LAPACK change with the number of threads, the alignment of memory and its own settings; so do
+PyTorch's square roots, sines and exponentials, which come from the vector library beside the BLAS. The last bit decides
+between two almost equal candidates of a search, so whatever a search computes goes through this module. On a GPU, and
+where autograd, a transform or a compiler is recording, PyTorch computes.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from .native.structures import ProductCall, SolveCall, SparseCall
 
 
 def product(a: Tensor, b: Tensor) -> Tensor:
-    """(..., M, N) a @ b for a (..., M, K) and b (..., K, N), with at most two dimensions before them."""
+    """(..., M, N) the product a @ b of a (..., M, K) and b (..., K, N) with at most two batch dimensions."""
     if not plain(a, b):
         return a @ b
     if not cpu.available():
         return torch.from_numpy(np.einsum("...ik,...kj->...ij", a.numpy(), b.numpy()))
-    before = a.shape[:-2] if a.shape[:-2] == b.shape[:-2] else torch.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-    batch = (1, 1, *before)
+    given = a.shape[:-2] if a.shape[:-2] == b.shape[:-2] else torch.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    batch = (1, 1, *given)
     rows, depth, columns = a.shape[-2], a.shape[-1], b.shape[-1]
     out = a.new_empty(*batch[2:], rows, columns)
     b = b if b.stride(-1) == 1 or columns == 1 else b.contiguous()
@@ -70,10 +70,10 @@ def sparse_product(starts: Tensor, indices: Tensor, values: Tensor, dense: Tenso
 
 
 class Factor:
-    """A symmetric positive definite matrix, ready for equations to be solved with it."""
+    """The Cholesky factor of a symmetric positive definite matrix, with which equations are solved."""
 
     def __init__(self, matrix: np.ndarray) -> None:
-        """matrix: (N, N) float64. Raises LinAlgError where it is not positive definite to rounding."""
+        """Factor a matrix (N, N) of float64. Raises LinAlgError if rounding leaves it not positive definite."""
         self._upper = np.array(matrix, dtype=np.float64, order="C")
         if not cpu.available():
             self._upper = np.linalg.cholesky(matrix).T.copy()
@@ -81,7 +81,7 @@ class Factor:
             raise np.linalg.LinAlgError("the matrix is not positive definite")
 
     def solve(self, right: np.ndarray) -> np.ndarray:
-        """(N,) or (N, K) x with matrix @ x = right."""
+        """The solution x, (N,) or (N, K), of matrix @ x = right."""
         out = np.array(right, dtype=np.float64, order="C")
         if not cpu.available():
             return np.linalg.solve(self._upper, np.linalg.solve(self._upper.T, out))
@@ -91,28 +91,28 @@ class Factor:
     def _run(self, function: str, right: np.ndarray | None) -> int:
         size = len(self._upper)
         columns = 0 if right is None else right.size // max(1, size)
-        place = None if right is None else right.ctypes.data
-        return cpu.status_of(function, torch.float64, SolveCall(size, columns, self._upper.ctypes.data, place))
+        pointer = None if right is None else right.ctypes.data
+        return cpu.status_of(function, torch.float64, SolveCall(size, columns, self._upper.ctypes.data, pointer))
 
 
 def cosine_and_sine(angles: Tensor) -> tuple[Tensor, Tensor]:
-    """Both, of angles in radians."""
+    """The cosines and the sines of angles in radians."""
     turns = torch.polar(torch.ones_like(angles), angles)
     return turns.real, turns.imag
 
 
 def exponential(x: Tensor) -> Tensor:
-    """e to the power of x."""
+    """The exponential function."""
     return (x * (1 / math.log(2))).exp2()
 
 
 def root(x: Tensor) -> Tensor:
-    """The square root of numbers of at least zero; of zero itself zero."""
+    """The square roots of numbers that are zero or positive."""
     return 1 / x.rsqrt()
 
 
 def plain(*tensors: Tensor) -> bool:
-    """Whether these are numbers on the CPU, of which nothing is recorded, transformed or compiled."""
+    """Whether all tensors are on the CPU, of floats, and not being recorded, transformed or compiled."""
     return not (torch.compiler.is_compiling() or transforms.active(*tensors)) and all(
         type(x) in (Tensor, torch.nn.Parameter)
         and x.device.type == "cpu"
@@ -123,7 +123,7 @@ def plain(*tensors: Tensor) -> bool:
 
 
 def _steps(x: Tensor, sizes: tuple[int, ...]) -> tuple[int, int]:
-    """Strides of the two dimensions before the matrices; zero where all share one."""
+    """The strides of the two batch dimensions in front of the matrices; zero where all share one matrix."""
     found = [0, 0]
     for k in range(1, min(x.dim() - 2, 2) + 1):
         found[-k] = x.stride(-2 - k) if x.shape[-2 - k] > 1 else 0

@@ -1,4 +1,4 @@
-"""What the rasterizer's functions accept: numbers by `softras.checks`, tensors by their shapes and types."""
+"""Checks of what callers give to the rasterizer's public functions: numbers, tensors, and whole scenes."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from ..tensors import as_tensor
 from . import transforms
 from .scene import Scene, Tangents
 
-SIGMA = (1e-20, 1e10)  # between these no number of the kernels overflows, in float32 either
-LONGEST_SIDE = 1 << 20  # pixels; float32 counts them exactly, and the pixels in front of them
-NEAR = 1e-3  # scene units
+SIGMA = (1e-20, 1e10)  # the range of the blur, in squared NDC, in which no number of the kernels overflows in float32
+LONGEST_SIDE = 1 << 20  # the largest height and width, in pixels; float32 counts so many exactly, and halves of them
+NEAR = 1e-3  # the default depth of the near plane, in scene units
 
 
 def scene(
@@ -30,7 +30,7 @@ def scene(
     near: Tensor | float,
     cull: bool,
 ) -> Scene:
-    """The arguments of a public function as a scene: checked, with their defaults, on the vertices' device."""
+    """Check the arguments that all renderers share and put them into a scene, on the device of the vertices."""
     n = mesh_in_cameras(vertices, faces, K, world_to_camera)
     height, width = (checks.whole(name, x, 1, LONGEST_SIDE) for name, x in (("height", height), ("width", width)))
     cull = checks.flag("cull", cull)
@@ -47,7 +47,7 @@ def scene(
 
 
 def tangents(scene: Scene, d_vertices: Any, d_K: Any, d_world_to_camera: Any) -> Tangents:
-    """The derivatives of a scene by P parameters, checked and detached."""
+    """Check the derivatives of a scene with respect to P parameters; what is returned is detached from autograd."""
     given = {"d_vertices": d_vertices, "d_K": d_K, "d_world_to_camera": d_world_to_camera}
     found = Tangents(*(None if x is None else tensor(name, x).detach() for name, x in given.items()))
     parameters = next((x.shape[-1] for x in found if x is not None and x.dim()), None)
@@ -68,7 +68,10 @@ def tangents(scene: Scene, d_vertices: Any, d_K: Any, d_world_to_camera: Any) ->
 
 
 def check_values(scene: Scene) -> None:
-    """Refuse what the native kernels refuse on their way: numbers that are not finite, and indices out of range."""
+    """Raise ValueError for numbers that are not finite and for vertex indices out of range.
+
+    The native kernels find both while they draw, so that only what is drawn without them needs this check.
+    """
     moving = {"vertices": scene.vertices, "K": scene.K, "world_to_camera": scene.world_to_camera}
     for name, value in moving.items():
         if not torch.isfinite(value).all():
@@ -79,7 +82,10 @@ def check_values(scene: Scene) -> None:
 
 
 def number(name: str, value: Any, low: float, high: float, *, above: bool = False) -> float:
-    """One number in a range, also of a tensor of one, which must not ask for a gradient: there is none."""
+    """Check one number, which may be a tensor of one element, for the range from low to high.
+
+    Settings have no gradient, so a tensor that asks for one is refused.
+    """
     if isinstance(value, Tensor):
         _ask_no_gradient(name, value)
         if value.numel() != 1:
@@ -90,7 +96,7 @@ def number(name: str, value: Any, low: float, high: float, *, above: bool = Fals
 
 
 def plane(name: str, depth: Tensor | float, n: int) -> Tensor:
-    """(n,) float64: the depths of n cameras' near or far planes, from as many or one."""
+    """Check the depths of the near or the far planes of n cameras: n numbers, or one for all. Returns (n,) float64."""
     if isinstance(depth, Tensor):
         _ask_no_gradient(name, depth)
     depths = as_tensor(name, depth, torch.float64)
@@ -102,19 +108,19 @@ def plane(name: str, depth: Tensor | float, n: int) -> Tensor:
 
 
 def check_near(near: Tensor, orthographic: Tensor) -> None:
-    """Refuse a perspective camera's near plane that is not in front of it, if that can be looked at."""
+    """Refuse a perspective camera whose near plane is not in front of it, if the values can be read."""
     if readable(near) and not all(x > 0 for x in near.tolist()) and not (near.gt(0) | orthographic.cpu()).all():
         raise InputError("near must be positive, unless a camera is orthographic")
 
 
 def check_far(near: Tensor, far: Tensor) -> None:
-    """Refuse a far plane that is not behind the near one, if that can be looked at."""
+    """Refuse a far plane that is not behind the near plane, if the values can be read."""
     if readable(near) and readable(far) and not far.gt(near).all():
         raise InputError("far must be finite and greater than near; give the depths between which the mesh lies")
 
 
 def tensor(name: str, value: Any) -> Tensor:
-    """The tensor that it is."""
+    """Check that a value is a tensor, and return it."""
     if isinstance(value, Tensor):
         return value
     of_it = "; give torch.tensor of its .vertices and its .faces" if isinstance(value, Mesh) else ""
@@ -122,12 +128,15 @@ def tensor(name: str, value: Any) -> Tensor:
 
 
 def readable(tensor: Tensor) -> bool:
-    """Whether its values are there to be looked at: not a tracer's or vmap's, nor a GPU's, which one would wait for."""
+    """Whether the values of a tensor can be read at once.
+
+    Under a compiler, a tracer or vmap a tensor has no values yet, and those of a GPU would have to be waited for.
+    """
     return tensor.device.type == "cpu" and not traced() and not transforms.batched(tensor)
 
 
 def traced() -> bool:
-    """Whether a compiler or a tracer notes down what is done."""
+    """Whether a compiler or a tracer is recording the operations in place of executing them."""
     return torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() > 0
 
 
@@ -137,7 +146,7 @@ def _ask_no_gradient(name: str, value: Tensor) -> None:
 
 
 def mesh_in_cameras(vertices: Tensor, faces: Tensor, K: Tensor, world_to_camera: Tensor) -> int:
-    """How many cameras there are."""
+    """Check the shapes, types and devices of a mesh and its cameras, and return the number of cameras."""
     inputs = {"vertices": vertices, "faces": faces, "K": K, "world_to_camera": world_to_camera}
     for name, value in inputs.items():
         tensor(name, value)

@@ -1,4 +1,4 @@
-"""What the operators `torch.ops.softras.*` check where they are called directly: that no kernel reads past a tensor."""
+"""Checks of the operators `torch.ops.softras.*`, which anybody may call directly: no kernel reads past a tensor."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .scene import Scene
 
 
 def fitting(name: str, tensor: Tensor, shape: Sequence[int], like: Tensor, dtype: torch.dtype | None = None) -> None:
-    """InputError unless the tensor has the shape, and dtype and device of another one."""
+    """Raise InputError unless a tensor has the shape and, as `like` has them, the device and (by default) the dtype."""
     dtype = dtype or like.dtype
     if tuple(tensor.shape) != tuple(shape) or tensor.dtype != dtype or tensor.device != like.device:
         raise InputError(
@@ -27,7 +27,7 @@ def fitting(name: str, tensor: Tensor, shape: Sequence[int], like: Tensor, dtype
 
 
 def check_pixels(pixels: Tensor, count: int) -> None:
-    """Places among so many pixels, ascending."""
+    """Raise InputError unless `pixels` are ascending indices of `count` pixels."""
     fitting("pixels", pixels, (pixels.numel(),), pixels, torch.int64)
     if not arguments.readable(pixels) or not pixels.numel():
         return
@@ -36,7 +36,7 @@ def check_pixels(pixels: Tensor, count: int) -> None:
 
 
 def appearance(scene: Scene, given: Appearance) -> Appearance:
-    """The appearance checked, with its numbers and choices by name, of which PyTorch makes lists."""
+    """Check an appearance. PyTorch passes its numbers and choices as lists; they come back as named tuples."""
     if len(given.numbers) != len(Numbers._fields) or len(given.choices) != len(Choices._fields):
         raise InputError(
             f"numbers must be {len(Numbers._fields)} and choices {len(Choices._fields)}; see raster/images/modes.py"
@@ -80,7 +80,7 @@ def appearance(scene: Scene, given: Appearance) -> Appearance:
 
 
 def check_drawn(scene: Scene, appearance: Appearance, drawn: Drawn, grad_alpha: Tensor, grad_image: Tensor) -> None:
-    """What the forward pass of images left for the backward pass, and the gradients that come in."""
+    """Check what the forward pass of images has left for its backward pass, and the gradients that come in."""
     vertices, c, (n, height, width) = scene.vertices, appearance.choices, scene.size
     for name, tensor in (("grad_alpha", grad_alpha), ("depth", drawn.depth), ("weight", drawn.weight)):
         fitting(name, tensor, scene.size, vertices)

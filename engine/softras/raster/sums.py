@@ -1,7 +1,7 @@
-"""Sums in an order that the shapes decide and not the threads: the same bits for any number of them.
+"""Sums in an order that depends on shapes alone, which therefore have the same bits for any number of threads.
 
-Left to torch, a sum is cut among the threads, BLAS (matmul, einsum) adds in whatever order is fast on the processor,
-and the gradients of `x[index]` are added by whichever thread comes first.
+PyTorch divides a sum among its threads, a BLAS (matmul, einsum) adds in the order that is fast on the processor, and
+the gradients of `x[index]` are added by whichever thread comes first.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-ROW = 1024  # numbers; of fewer than 32768, torch has one thread take the sum
+ROW = 1024  # numbers that are added by one thread: PyTorch divides only sums of 32768 numbers and more
 
 
 def total(values: Tensor, dim: int) -> Tensor:
-    """The sum over one dimension, by halves, which rounds less than one number after another would."""
+    """The sum over one dimension by pairwise summation: the second half is added to the first until one is left."""
     count = values.shape[dim]
     if count == 0:
         return values.sum(dim)
@@ -29,7 +29,7 @@ def total(values: Tensor, dim: int) -> Tensor:
 
 
 def whole(values: Tensor) -> Tensor:
-    """The sum of all, in rows that no two threads share."""
+    """The sum of all numbers, taken row by row so that no row is divided among threads."""
     values = values.flatten()
     while len(values) > ROW:
         values = torch.nn.functional.pad(values, (0, -len(values) % ROW)).view(-1, ROW).sum(1)
@@ -37,9 +37,9 @@ def whole(values: Tensor) -> Tensor:
 
 
 def spread(values: Tensor, dim: int, count: int) -> Tensor:
-    """The same values `count` times along a new dimension, whose gradients are added up by :func:`total`.
+    """The values repeated `count` times along a new dimension; `total` adds up the gradients of the repetitions.
 
-    Inside torch.compile, which takes no function with a forward mode, they are added up as the compiler likes.
+    torch.compile takes no autograd function with a forward mode; inside it the compiler chooses the order of that sum.
     """
     dim = dim % (values.dim() + 1)
     if torch.compiler.is_compiling():
@@ -53,12 +53,12 @@ def _spread(values: Tensor, dim: int, count: int) -> Tensor:
 
 
 def rows(table: Tensor, index: Tensor, dim: int = 0) -> Tensor:
-    """`table[index]`, along any dimension of it; the gradients of a row are added up in the order of the index."""
+    """`table[index]` along any dimension of the table. The gradients of a row are added in the order of the index."""
     return table.index_select(dim, index.reshape(-1)).unflatten(dim, index.shape)
 
 
 def transformed(points: Tensor, matrix: Tensor) -> Tensor:
-    """Points (..., P, 3) by a matrix (..., n, 3), or (..., n, 4) whose last column is added: (..., P, n)."""
+    """(..., P, n) points (..., P, 3) multiplied by a matrix (..., n, 3), or (..., n, 4) whose last column is added."""
     each = spread(matrix, -3, points.shape[-2])  # (..., P, n, 3 or 4)
     x, y, z = (points[..., None, k] * each[..., k] for k in range(3))
     return x + y + z if matrix.shape[-1] == 3 else x + y + z + each[..., 3]

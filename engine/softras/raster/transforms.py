@@ -1,7 +1,8 @@
-"""What the operators need to be transformed by torch.func (grad, vjp, jacrev, vmap, jvp) and by forward-mode autograd.
+"""Support for the transforms of torch.func (grad, vjp, jacrev, vmap, jvp) and for forward-mode autograd.
 
-A transform hands wrapped tensors to what it transforms. An autograd function of the kind below unwraps them; it costs
-50 microseconds more than one that cannot, which is why plain calls do not go through it.
+A transform calls the function that it transforms with wrapped tensors. An autograd function of the kind below is called
+with the tensors inside. That costs 50 microseconds a call, so calls outside of transforms
+use a simpler autograd function.
 """
 
 from __future__ import annotations
@@ -15,7 +16,10 @@ from torch.autograd import forward_ad
 
 
 def active(*gradients: Tensor | None) -> bool:
-    """Whether a transform is at work; on a backward pass's gradients also the older one of `is_grads_batched`."""
+    """Whether a transform of torch.func, or forward-mode autograd, is at work.
+
+    gradients: those that come into a backward pass, which `torch.autograd.grad(is_grads_batched=True)` wraps too.
+    """
     if torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0:
         if torch.compiler.is_compiling():
             raise RuntimeError(
@@ -26,12 +30,12 @@ def active(*gradients: Tensor | None) -> bool:
 
 
 def batched(*tensors: Any) -> bool:
-    """Whether torch.func.vmap is over any of them, so that there is no one value to look at."""
+    """Whether torch.func.vmap maps over any of the tensors, which then have no single value to read."""
     return torch._C._are_functorch_transforms_active() and any(_unwrapped(x) is None for x in tensors if x is not None)
 
 
 def refuse_vmap(what: str, *tensors: Any) -> None:
-    """Raise ValueError if vmap is over any of them, for functions that must look at values."""
+    """Raise ValueError if vmap maps over any of the tensors, for functions that must read values."""
     if batched(*tensors):
         raise ValueError(f"torch.func.vmap is not possible over {what}: give all views to one call, or use a loop.")
 
@@ -43,18 +47,18 @@ def refuse(what: str) -> None:
 
 
 def constant(what: str, tensor: Any) -> Any:
-    """The plain tensor in it, or whatever else it is; ValueError if vmap is over it."""
+    """The plain tensor inside a wrapped one; anything else as it is. Raises ValueError if vmap maps over it."""
     refuse_vmap(what, tensor)
     return _unwrapped(tensor)
 
 
 def outside() -> Any:
-    """A context in which plain tensors stay plain whatever transform is at work, for constants that are kept."""
+    """A context in which new tensors are not wrapped by the transform at work, for constants that outlive it."""
     return torch._C._DisableFuncTorch()
 
 
 def _unwrapped(x: Any) -> Any:
-    """What grad, jvp and the like have wrapped; None if vmap is among them."""
+    """The plain tensor inside the wrappers of grad, jvp and the like; None if one of the wrappers is vmap's."""
     functorch = torch._C._functorch
     while isinstance(x, Tensor) and functorch.is_functorch_wrapped_tensor(x):
         if functorch.is_batchedtensor(x):
@@ -64,7 +68,7 @@ def _unwrapped(x: Any) -> Any:
 
 
 class Transformable(torch.autograd.Function):
-    """An autograd function whose `vmap` calls it for one element of the batch after the other: the bits of a loop.
+    """An autograd function that vmap calls for one element of the batch after another, with the bits of a loop.
 
     Subclasses have a `forward` without a context, which returns a tuple, and `setup_context`.
     """
@@ -72,10 +76,9 @@ class Transformable(torch.autograd.Function):
     @classmethod
     @torch.compiler.disable
     def vmap(cls, info: Any, in_dims: tuple, *inputs: Any) -> tuple:
-        """Called by torch with the size of the batch, and where each input has its dimension, if it has."""
-        count = max(
-            1, info.batch_size
-        )  # of an empty batch one element of ones, or indices of 0, says what shapes there are
+        """Called by PyTorch. in_dims: for each input, which of its dimensions is the batch; None where none is."""
+        # An empty batch is rendered for one element of ones, and of indices 0, to learn the shapes of the outputs.
+        count = max(1, info.batch_size)
 
         def element(x: Any, dim: Any, number: int) -> Any:
             if not isinstance(x, Tensor) or dim is None:
@@ -93,27 +96,30 @@ class Transformable(torch.autograd.Function):
 
 
 class Derivative(Transformable):
-    """The derivative of an operator, which has none of its own."""
+    """An autograd function that computes the derivative of an operator and cannot be differentiated itself.
+
+    operator: its public name, for messages.
+    """
 
     operator: str
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
-        """Nothing is kept for derivatives that there are not."""
+        """Keep nothing, since there are no derivatives."""
 
     @classmethod
     def backward(cls, ctx: Any, *gradients: Any) -> NoReturn:
-        """Refused."""
+        """Refuse to be differentiated."""
         refuse_twice(cls.operator)(ctx)
 
     @classmethod
     def jvp(cls, ctx: Any, *tangents: Any) -> NoReturn:
-        """Refused."""
+        """Refuse to be differentiated."""
         refuse_twice(cls.operator)(ctx)
 
 
 def refuse_twice(operator: str) -> Callable[..., NoReturn]:
-    """The backward pass of an operator's gradients."""
+    """A backward pass for the gradients of an operator: it refuses."""
 
     def refuse(ctx: Any, *gradients: Any) -> NoReturn:
         raise RuntimeError(f"{operator} can be differentiated once, not twice: its gradients have no gradients.")

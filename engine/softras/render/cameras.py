@@ -1,9 +1,9 @@
-"""Cameras as tensors: where they stand (`world_to_camera`) and what their lenses see (`K`), differentiable.
+"""Cameras as tensors: their pose (`world_to_camera`) and their intrinsics (`K`), differentiable.
 
-Everything broadcasts over leading dimensions and has a gradient to every argument that is a tensor. Tensors and arrays
-keep their dtype and device, which plain numbers and sequences adopt (float32 on the CPU where there are no others).
-Values are checked, for which tensors on a GPU are waited for. Inside torch.compile and torch.func.vmap, where there are
-no values to look at, a matrix of values that would be refused is NaN, which the rasterizer refuses.
+All functions broadcast over leading dimensions and have a gradient to every argument that is a tensor. Tensors and
+arrays keep their dtype and device; plain numbers and sequences adopt those, or are float32 on the CPU where there are
+none. Values are checked, which waits for tensors on a GPU. Inside torch.compile and torch.func.vmap values cannot be
+read: there a matrix that would be refused is NaN, which the rasterizer refuses.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ _UP = (0.0, 0.0, 1.0)
 
 
 def look_at(eye: Vector, at: Vector = _ORIGIN, up: Vector = _UP) -> Tensor:
-    """(..., 4, 4) world_to_camera of a camera at `eye` with the point `at` in the middle of its picture.
+    """(..., 4, 4) world_to_camera of a camera at `eye` that has the point `at` in the middle of its picture.
 
     Args:
         eye, at: (..., 3) points of the world.
-        up: (..., 3) what is upwards in the picture, of any length; default +z, as in Blender. Worlds with y up take
-            (0, 1, 0).
+        up: (..., 3) the direction, of any length, that is upwards in the picture; default +z, as in Blender. In a world
+            with y up it is (0, 1, 0).
 
     Raises:
         ValueError: eye and at are one point, or the camera looks along `up`.
@@ -50,7 +50,7 @@ def look(eye: Vector, direction: Vector, up: Vector = _UP) -> Tensor:
     Args:
         eye: (..., 3) point of the world.
         direction: (..., 3), of any length.
-        up: as for :func:`look_at`.
+        up: as for `look_at`.
 
     Raises:
         ValueError: the direction has no length, or is that of `up`.
@@ -62,16 +62,17 @@ def look(eye: Vector, direction: Vector, up: Vector = _UP) -> Tensor:
 def eye_from_angles(
     distance: Number, elevation: Number, azimuth: Number, *, up: Vector = _UP, degrees: bool = True
 ) -> Tensor:
-    """(..., 3) the point at a distance from the origin and at two angles, for :func:`look_at`.
+    """(..., 3) the point at a distance from the origin and at two angles, as an eye for `look_at`.
 
     Azimuth 0 is in front of an object (Blender's front view): at -y where z is up, at +z where y is up. It grows
-    towards +x. So eye = distance (cos el sin az, -cos el cos az, sin el) for z up, and (cos el sin az, sin el,
-    cos el cos az) for y up, which is PyTorch3D's; SoftRas's azimuth is 180 degrees minus this one.
+    towards +x. So the eye is distance (cos el sin az, -cos el cos az, sin el) where z is up. Where y is up it is
+    distance (cos el sin az, sin el, cos el cos az), as PyTorch3D has it; SoftRas's azimuth is 180 degrees minus this
+    one.
 
     Args:
         distance, elevation, azimuth: (...); elevation is the angle above the horizon.
         up: (..., 3), not along x.
-        degrees: what the angles are in; else radians.
+        degrees: whether the angles are in degrees or in radians.
 
     Raises:
         ValueError: up is zero or along x.
@@ -102,13 +103,13 @@ def perspective(
     K00 = K11 = side / (2 tan(fov / 2)) with the side in pixels.
 
     Args:
-        fov: (...) the field of view: the full angle, from edge to edge of the picture (SoftRas's viewing_angle is half
-            of it).
-        height, width: the image's, in pixels.
+        fov: (...) the field of view: the full angle from edge to edge of the picture. SoftRas's viewing_angle is half
+            of it.
+        height, width: of the image, in pixels.
         side: the side of the image that fov spans: the "shorter" (as PyTorch3D), the "longer" (as Blender), the
             "height" (as gluPerspective) or the "width".
-        degrees: what fov is in; else radians.
-        principal_point: (..., 2) pixels that the camera's axis hits; default the middle of the image.
+        degrees: whether fov is in degrees or in radians.
+        principal_point: (..., 2) where the camera's axis meets the image, in pixels; default the middle of the image.
 
     Raises:
         ValueError: a field of view not between 0 and 180 degrees, or an unknown side.
@@ -126,7 +127,7 @@ def orthographic(
 
     Args:
         extent: (...) scene units from edge to edge of the side (Blender's ortho_scale, where the side is the longer).
-        height, width, side, principal_point: as for :func:`perspective`.
+        height, width, side, principal_point: as for `perspective`.
 
     Raises:
         ValueError: an extent that is not positive, or an unknown side.
@@ -137,7 +138,7 @@ def orthographic(
 
 
 def _tensors(*values: Number | Vector) -> list[Tensor]:
-    """Floating tensors of one dtype; what is neither a tensor nor an array adopts dtype and device of those."""
+    """The values as floating tensors of one dtype; plain numbers adopt dtype and device of the tensors and arrays."""
     given = [torch.as_tensor(x) for x in values if isinstance(x, Tensor | np.ndarray)]
     dtypes = [x.dtype for x in given if x.is_floating_point()] or [torch.get_default_dtype()]
     dtype = functools.reduce(torch.promote_types, dtypes)
@@ -150,7 +151,7 @@ def _tensors(*values: Number | Vector) -> list[Tensor]:
 
 
 def _checked(value: Tensor, fine: Tensor, message: str) -> Tensor:
-    """The value; ValueError unless all is fine, or NaN there if that cannot be looked at."""
+    """The value. Raises InputError unless all is fine; where values cannot be read it is NaN instead."""
     if torch.compiler.is_compiling() or batched(fine):
         return torch.where(fine, value, torch.nan)
     if not bool(fine.all()):
@@ -159,15 +160,15 @@ def _checked(value: Tensor, fine: Tensor, message: str) -> Tensor:
 
 
 def _unit(vector: Tensor, message: str) -> Tensor:
-    """The vector (..., 3) with length 1."""
+    """The vectors (..., 3) scaled to length 1."""
     length = vector.norm(dim=-1, keepdim=True)
     return vector / _checked(length, (length > 0) & length.isfinite(), message)
 
 
 def _across(a: Tensor, b: Tensor, message: str) -> Tensor:
-    """(..., 3) a x b with length 1, of unit vectors that must not be parallel."""
+    """(..., 3) the cross product, scaled to length 1, of unit vectors that must not be parallel."""
     normal = torch.linalg.cross(a, b)
-    # Nearer to parallel than this, what is left of the product is rounding.
+    # The product of vectors that are nearer to parallel than this is nothing but rounding.
     length = normal.norm(dim=-1, keepdim=True)
     return normal / _checked(length, length > 16 * torch.finfo(normal.dtype).eps, message)
 

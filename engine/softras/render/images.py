@@ -1,4 +1,4 @@
-"""Images of a mesh seen by cameras."""
+"""Images of a mesh in cameras of type `softras.Camera`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..camera import Camera
 from ..raster.images.ops import Rendering, images
 from .silhouette import scene_of
 
-_LOOK = ("attributes", "attribute_faces", "texture", "background")  # what may be an array as well
+_MAY_BE_ARRAYS = ("attributes", "attribute_faces", "texture", "background")  # settings of `images` that are tensors
 
 
 def render_images(
@@ -23,16 +23,18 @@ def render_images(
 
     Args:
         vertices, faces: (V, 3) or (N, V, 3), and (F, 3).
-        cameras: one or several; what is nearer than their `near` is clipped away, unless `near` is among the settings.
-        settings: the keyword arguments of :func:`softras.images`. Arrays of numpy become tensors, of floats with the
+        cameras: one or several. What is nearer than their `near` is clipped away; a `near` among the settings replaces
+            theirs.
+        settings: the keyword arguments of `softras.images`. NumPy arrays become tensors; arrays of floats get the
             vertices' dtype.
 
     Raises:
-        ValueError: as :func:`softras.images`, which also differentiates cameras; no cameras, or of several sizes.
+        ValueError: as `softras.images`; no cameras, or cameras of several image sizes. For gradients to cameras use
+            `softras.images`.
     """
     scene = scene_of(vertices, faces, cameras)
     dtype, device = scene["vertices"].dtype, scene["vertices"].device
-    for name in _LOOK:
+    for name in _MAY_BE_ARRAYS:
         if isinstance(array := settings.get(name), np.ndarray):
             tensor = torch.as_tensor(array, device=device)
             settings[name] = tensor.to(dtype) if name != "attribute_faces" else tensor

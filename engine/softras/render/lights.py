@@ -1,7 +1,7 @@
-"""Lights, and how much of each arrives at and leaves a surface; differentiable to lights, points and normals.
+"""Lights, and the light that a surface reflects; differentiable with respect to lights, points and normals.
 
-Colours are (3,), tensors or lists, and only multiply: what is linear stays linear. Diffuse light multiplies the
-surface's colour: a white surface that faces a directional light of colour c is seen as c. Nothing casts a shadow.
+Colours of lights are (3,), tensors or lists. They multiply the colour of the surface: a white surface that faces a
+directional light of colour c has the colour c in the image. No gamma is applied, and nothing casts a shadow.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class PointLight:
     """A light at a point.
 
     color: (3,). position: (3,) in the world. attenuation: (3,) a, b, c: at distance d the light is divided by
-    a + b d + c d^2. None is (1, 0, 0), the same light at any distance; a small lamp has (0, 0, 1).
+    a + b d + c d^2. The default None stands for (1, 0, 0), the same light at any distance; a small lamp has (0, 0, 1).
     """
 
     color: Tensor
@@ -58,11 +58,11 @@ class PointLight:
 
 @dataclass(frozen=True, eq=False)
 class SphericalHarmonics:
-    """Light from all around as its first nine harmonics (Ramamoorthi and Hanrahan, SIGGRAPH 2001).
+    """Light from all directions as its first nine spherical harmonics (Ramamoorthi and Hanrahan, SIGGRAPH 2001).
 
-    coefficients: (9, 3) L_lm of the light that arrives, with (l, m) = (0,0), (1,-1), (1,0), (1,1), (2,-2) .. (2,2) and
-    real harmonics in the world's axes. The same light c everywhere is L_00 = c sqrt(4 pi), all others 0. A surface
-    shows irradiance / pi, which a Lambertian one reflects.
+    coefficients: (9, 3) L_lm of the incoming light, with (l, m) = (0,0), (1,-1), (1,0), (1,1), (2,-2) .. (2,2) and real
+    harmonics in the world's axes. The same light c from everywhere is L_00 = c sqrt(4 pi), all others 0. A white
+    Lambertian surface reflects irradiance / pi.
     """
 
     coefficients: Tensor
@@ -72,7 +72,7 @@ class SphericalHarmonics:
 
 
 def _make_tensors(light: object, **shapes: tuple[int, ...]) -> None:
-    """Of the light's fields, which may be given as lists; ValueError where a shape is another."""
+    """Make tensors of a light's fields, which may be lists. Raises ValueError for a wrong shape."""
     for name, shape in shapes.items():
         value = getattr(light, name)
         if value is None:
@@ -89,15 +89,17 @@ Light = AmbientLight | DirectionalLight | PointLight | SphericalHarmonics
 def softras_lights(
     dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu"
 ) -> tuple[AmbientLight, DirectionalLight]:
-    """SoftRas's default: ambient 0.5 and 0.5 from (0, 1, 0), which is above in its world with y up."""
+    """SoftRas's default lights: ambient 0.5, and directional 0.5 from (0, 1, 0), from above in its world with y up."""
     half = torch.full((3,), 0.5, dtype=dtype, device=device)
     return AmbientLight(half), DirectionalLight(half, torch.tensor([0.0, 1, 0], dtype=dtype, device=device))
 
 
 def diffuse_light(lights: Sequence[Light], points: Tensor, normals: Tensor) -> Tensor:
-    """Diffuse light (..., 3) that a white surface shows: sum over lights of color max(0, n . l), or their like.
+    """Diffuse light (..., 3) that a white surface reflects.
 
-    A zero normal, which faces without area have, gets what comes from everywhere alone.
+    It is the sum over lights: color for an ambient light, color max(0, n . l) for a directional or point light in the
+    direction l, and irradiance / pi for spherical harmonics. A zero normal, which faces without area have, gets only
+    the light that comes equally from all directions.
 
     Args:
         lights: any number of lights.
@@ -126,15 +128,15 @@ def specular_light(
     shininess: float | Tensor = 64.0,
     model: Reflection = "blinn_phong",
 ) -> Tensor:
-    """Highlights (..., 3) of directional and point lights that a white mirror-like surface shows towards the eye.
+    """Highlights (..., 3) of directional and point lights on a white glossy surface, towards the eye.
 
-    Blinn-Phong: color max(0, n . h)^s with h halfway between light and eye; Phong: color max(0, r . e)^s with r the
-    light's reflection and e the eye. Both only where the light is in front of the surface. For highlights of one size,
-    Phong's s is about a quarter of Blinn-Phong's.
+    Blinn-Phong is color max(0, n . h)^s with h halfway between the directions to light and eye. Phong is
+    color max(0, r . e)^s with e the direction to the eye and r that of the reflected light. Both are zero where the
+    light is behind the surface. For highlights of the same size, Phong's s is about a quarter of Blinn-Phong's.
 
     Args:
-        lights, points, normals: as for :func:`diffuse_light`.
-        eye: (..., 4) from where it is seen, as of :func:`eyes`; broadcasts with points.
+        lights, points, normals: as for `diffuse_light`.
+        eye: (..., 4) the eye, as `eyes` gives it; broadcasts with points.
         shininess: s > 0; the larger, the smaller the highlights.
         model: "blinn_phong" or "phong".
     """
@@ -158,9 +160,9 @@ def specular_light(
 
 
 def eyes(world_to_camera: Tensor, orthographic: Tensor | None = None) -> Tensor:
-    """(..., 4) where cameras (..., 4, 4) see from: x, y, z, 1, their point in the world.
+    """(..., 4) the eyes of cameras (..., 4, 4): x, y, z, 1 with the camera's point in the world.
 
-    Those that are orthographic (...) see from infinitely far away: x, y, z, 0, the unit vector towards them.
+    Orthographic cameras (...) are infinitely far away: theirs are x, y, z, 0 with the unit vector towards the camera.
     """
     R, t = world_to_camera[..., :3, :3], world_to_camera[..., :3, 3:]
     points = -(R.transpose(-1, -2) @ t)[..., 0]
@@ -177,7 +179,7 @@ def towards(eye: Tensor, points: Tensor) -> Tensor:
 
 
 def unit(vectors: Tensor) -> Tensor:
-    """Vectors (..., 3) of length 1; zero, and so is the gradient, where they have none."""
+    """The vectors (..., 3) scaled to length 1. A zero vector stays zero and has a zero gradient."""
     largest = vectors.detach().abs().amax(-1, keepdim=True)
     largest = torch.where(largest > torch.finfo(vectors.dtype).tiny, largest, torch.inf)
     vectors = vectors / largest  # no square over- or underflows

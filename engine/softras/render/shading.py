@@ -1,7 +1,7 @@
-"""Light on a mesh: a colour for each face (flat), each vertex (Gouraud) or each pixel (Phong).
+"""Shading: the colour in the light of each face (flat), each vertex (Gouraud) or each pixel (Phong).
 
-The first two give attributes that the renderer draws, and light is baked into them as SoftRas bakes it into its
-textures. Phong shading works on what the renderer has drawn: images of colours, normals and points.
+Flat and Gouraud shading give attributes for the renderer to draw, with the light baked in, as SoftRas bakes it into its
+textures. Phong shading works on images of colours, normals and points that the renderer has drawn.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .lights import Light, Reflection, diffuse_light, specular_light, towards, u
 
 @dataclass(frozen=True, eq=False)
 class Gloss:
-    """What a surface reflects like a blurred mirror. color: (3,); the rest as in :func:`softras.specular_light`."""
+    """The gloss of a surface. color: (3,) of its highlights; the rest as in `softras.specular_light`."""
 
     color: Tensor
     shininess: float | Tensor = 64.0
@@ -35,19 +35,19 @@ def shade_faces(
     eye: Tensor | None = None,
     two_sided: bool = False,
 ) -> Tensor:
-    """Flat shading: colours of faces in the light at their middle, with their normal. Differentiable in everything.
+    """Flat shading: the colours of faces in the light at their middle. Differentiable with respect to all tensors.
 
     Args:
         colors: (F, 3), or (F, K, 3) such as a surface texture's.
         vertices: (V, 3), or (N, V, 3) for N views.
-        faces: (F, 3), counter-clockwise seen from outside.
+        faces: (F, 3), corners counter-clockwise as seen from outside.
         lights: any number of lights.
         gloss: adds highlights, for which `eye` is needed; default none.
-        eye: (N, 4) where N views see from (:func:`softras.eyes`).
-        two_sided: turn normals towards `eye`; else faces are dark where the light is behind them.
+        eye: (N, 4) the eyes of N views, as `softras.eyes` gives them.
+        two_sided: turn normals towards `eye`. Otherwise a face is dark where the light is behind it.
 
     Returns:
-        The shape of colors, with N in front if the vertices have it or what is seen depends on `eye`.
+        Colours of the shape of `colors`, with N in front if the vertices have it or the result depends on `eye`.
     """
     points = torch.stack(corners(vertices, faces.long())).mean(0)
     normals = face_normals(vertices, faces)
@@ -68,9 +68,9 @@ def shade_vertices(
     eye: Tensor | None = None,
     two_sided: bool = False,
 ) -> Tensor:
-    """Gouraud shading: colours (V, 3) of vertices in the light there, with the mean normal of their faces.
+    """Gouraud shading: the colours (V, 3) of vertices in the light, with the mean normals of their faces.
 
-    Args and returned shape as for :func:`shade_faces`, with V for F.
+    Arguments and the returned shape are those of `shade_faces`, with V for F.
     """
     normals = vertex_normals(vertices, faces)
     if eye is not None:
@@ -90,15 +90,16 @@ def shade_pixels(
     two_sided: bool = False,
     background: Tensor | None = None,
 ) -> Tensor:
-    """Phong shading, deferred: images of what is seen -> the image of it in the light. Differentiable in everything.
+    """Phong shading, deferred: from images of colours, normals and points to an image in the light.
 
-    The images are weighted means over faces and a background of 0, as the renderer makes them; `weight` is what it
-    makes of an attribute that is 1 everywhere. Normals are brought to length 1, points divided by the weight.
+    Differentiable with respect to all tensors. The images are weighted means over faces and a background of 0, as the
+    renderer draws them; `weight` is its image of an attribute that is 1 everywhere. Normals are scaled to length 1, and
+    points are divided by the weight.
 
     Args:
-        colors, normals, points: (N, 3, H, W), the latter two in the world (normals of vertices: smooth shading).
-        weight: (N, H, W) the share of the faces in each pixel; the background's is 1 - weight.
-        lights, gloss, eye, two_sided: as for :func:`shade_faces`.
+        colors, normals, points: (N, 3, H, W); normals and points in the world. Normals of vertices shade smoothly.
+        weight: (N, H, W) the share of the faces in each pixel; the share of the background is 1 - weight.
+        lights, gloss, eye, two_sided: as for `shade_faces`.
         background: (3,), default black.
 
     Returns:
@@ -106,8 +107,8 @@ def shade_pixels(
     """
     colors, normals, points = (image.movedim(1, -1) for image in (colors, normals, points))
     share = weight[..., None]
-    seen = share > torch.finfo(weight.dtype).eps ** 2
-    points = torch.where(seen, points, 0) / torch.where(seen, share, 1)
+    drawn = share > torch.finfo(weight.dtype).eps ** 2
+    points = torch.where(drawn, points, 0) / torch.where(drawn, share, 1)
     if eye is not None:
         eye = eye[:, None, None]
     image = _reflected(colors, points, unit(normals), lights, gloss, eye, two_sided, share)
@@ -126,7 +127,7 @@ def _reflected(
     two_sided: bool,
     share: Tensor | float = 1.0,
 ) -> Tensor:
-    """Colours (..., 3) in the light, and highlights times share; eye (..., 4) broadcasts with the points (..., 3)."""
+    """Colours (..., 3) in the light, plus highlights times share; eye (..., 4) broadcasts with points (..., 3)."""
     if eye is None and (two_sided or gloss is not None):
         raise ValueError("highlights and two-sided shading depend on where the mesh is seen from; give eye.")
     if eye is not None and two_sided:

@@ -1,4 +1,4 @@
-"""Silhouettes of a mesh seen by cameras."""
+"""Silhouettes of a mesh in cameras of type `softras.Camera`."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from ..errors import InputError, shown
 from ..raster.silhouettes.ops import silhouettes
 from ..tensors import as_tensor
 
-HARD_SIGMA = 1e-10  # a blur of 1e-5 NDC: far below a pixel for any image size
+HARD_SIGMA = 1e-10  # in squared NDC: a blur of 1e-5 NDC, far below a pixel in images of any size
 
 
 def camera_tensors(cameras: Sequence[Camera], dtype: torch.dtype, device: torch.device) -> dict[str, Tensor]:
-    """K (N, 3, 3), world_to_camera (N, 4, 4), orthographic (N,) and near (N,) of cameras, by those names."""
+    """The tensors K (N, 3, 3), world_to_camera (N, 4, 4), orthographic (N,) and near (N,) of cameras, by name."""
     return {
         "K": torch.tensor([c.K.tolist() for c in cameras], dtype=dtype, device=device),
         "world_to_camera": torch.tensor([c.world_to_camera.tolist() for c in cameras], dtype=dtype, device=device),
@@ -30,10 +30,10 @@ def camera_tensors(cameras: Sequence[Camera], dtype: torch.dtype, device: torch.
 def scene_of(
     vertices: Tensor | np.ndarray, faces: Tensor | np.ndarray, cameras: Camera | Sequence[Camera]
 ) -> dict[str, Any]:
-    """What the rasterizer's operators are to render, by the names of their arguments.
+    """The keyword arguments that `softras.silhouettes` and `softras.images` have in common.
 
-    Arrays of numpy become tensors, and one camera is a list of one. Raises ValueError when there is no camera, or when
-    their image sizes differ.
+    NumPy arrays become tensors; a single camera may stand for a list of one. Raises InputError if there is no camera or
+    if image sizes differ.
     """
     vertices = as_tensor("vertices", vertices)
     if isinstance(cameras, Camera):
@@ -67,10 +67,10 @@ def render_silhouettes(
     sigma: float = 1e-5,
     cull: bool = False,
 ) -> Tensor:
-    """Soft silhouettes (N, H, W) of a mesh in N cameras of one image size; differentiable to `vertices`.
+    """Soft silhouettes (N, H, W) of a mesh in N cameras of one image size; differentiable with respect to `vertices`.
 
-    Args and errors as :func:`softras.silhouettes`, which also differentiates cameras. Arrays of numpy become
-    tensors, and one camera is a list of one.
+    Arguments and errors are those of `softras.silhouettes`, which also has gradients to cameras. NumPy arrays become
+    tensors; a single camera may stand for a list of one.
     """
     return silhouettes(**scene_of(vertices, faces, cameras), sigma=sigma, cull=cull)
 
@@ -78,6 +78,6 @@ def render_silhouettes(
 def hard_silhouettes(
     vertices: Tensor | np.ndarray, faces: Tensor | np.ndarray, cameras: Camera | Sequence[Camera]
 ) -> Tensor:
-    """(N, H, W) bool: whether a face covers the pixel's centre. No gradient. Args as `render_silhouettes`."""
+    """(N, H, W) bool, whether a face covers the pixel's centre; no gradient. Arguments as for `render_silhouettes`."""
     with torch.no_grad():
         return render_silhouettes(vertices, faces, cameras, sigma=HARD_SIGMA) > 0.5

@@ -1,4 +1,4 @@
-"""Anti-aliasing by supersampling: pixels as means over their area."""
+"""Anti-aliasing by supersampling: each pixel is the mean of several samples."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ def supersampled(
     samples: int = 2,
     **settings: Any,
 ) -> Result:
-    """What `render` gives at `samples` times the size, averaged over samples x samples: an image without staircases.
+    """The mean over samples x samples pixels of what `render` draws at `samples` times the size.
 
     Pixel coordinates begin at the image's corner, so K of the larger image is K with its first two rows times
-    `samples`. Blur (sigma) is in NDC and stays what it is. Differentiable as `render` is; time and memory are those of
+    `samples`. The blur sigma is in NDC and stays the same. Differentiable as `render` is; time and memory are those of
     the larger image. SoftRas's anti_aliasing is samples=2.
 
     Args:
-        render: :func:`softras.images` or :func:`softras.silhouettes`; the other arguments are its.
+        render: `softras.images` or `softras.silhouettes`, which takes the other arguments.
         height, width: of the result.
-        samples: per pixel and direction.
+        samples: for each pixel, in each of the two directions.
 
     Returns:
-        As `render`; `nearest` cannot be averaged and is of every sample, (N, samples * H, samples * W).
+        As `render`. `nearest` cannot be averaged: it has the face of every sample, (N, samples * H, samples * W).
 
     Raises:
         ValueError: samples < 1, or as `render`.
@@ -54,7 +54,7 @@ def supersampled(
     result = render(vertices, faces, larger, world_to_camera, samples * height, samples * width, **settings)
 
     def mean(x: Tensor) -> Tensor:
-        every = range(samples)  # in this order, whatever the number of threads
+        every = range(samples)  # added in this order for any number of threads
         return functools.reduce(torch.add, (x[..., i::samples, j::samples] for i in every for j in every)) / samples**2
 
     if isinstance(result, Rendering):

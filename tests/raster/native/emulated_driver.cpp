@@ -9,7 +9,7 @@
 KERNELS(float32, plain) KERNELS(float32, textured) KERNELS(float32, any)
 KERNELS(float64, silhouettes) KERNELS(float64, plain) KERNELS(float64, textured) KERNELS(float64, any)
 using softras::cuda::min;
-#include "../../benchmarks/published.cu"
+#include "../../../benchmarks/published.cu"
 
 // A kernel of one argument, whatever its type.
 typedef void (*Launch)(emulator::Index grid, emulator::Index block, void* argument, uint64_t seed);

@@ -28,22 +28,23 @@ def coverage(
     """The area of a mesh's silhouette inside each pixel of N cameras: exact anti-aliasing, with exact gradients.
 
     Differentiable with respect to `vertices`, `K` and `world_to_camera`. Nothing is blurred, so the true pose of a mesh
-    is the best match of its own silhouette; only pixels that the outline passes through have a gradient, so that a
-    search from afar begins with :func:`softras.silhouettes`.
+    is the best match of its own silhouette. But only the pixels on the outline have a gradient, so a search that starts
+    far from the solution should begin with `softras.silhouettes`.
 
-    The silhouette is the union of the projected faces, clipped at `near`. Faces may be open, overlap, or be turned
-    either way. Vertices in exactly one place are one vertex, whose gradient they share equally. The same bits for any
-    number of threads. Memory: O(faces + pixels + pixels of the outline). Where so many edges cross that samples cost
-    less, as in a heap of triangles, 8 x 8 samples a pixel are taken, and a RuntimeWarning says so.
+    The silhouette is the union of the projected faces, clipped at `near`. The mesh may be open, its faces may overlap
+    and be oriented either way. Vertices with exactly the same coordinates are one vertex and share its gradient
+    equally. The bits are the same for any number of threads. Memory: O(faces + pixels + pixels of the outline). Where
+    very many edges cross, as in a heap of triangles, 8 x 8 samples a pixel cost less than the exact area: they are
+    taken instead, and a RuntimeWarning says so.
 
     Args:
-        vertices, faces, K, world_to_camera, height, width, orthographic, near, cull: as in :func:`softras.silhouettes`.
+        vertices, faces, K, world_to_camera, height, width, orthographic, near, cull: as in `softras.silhouettes`.
 
     Returns:
         (N, H, W) in [0, 1], row 0 on top, dtype of `vertices`.
 
     Raises:
-        ValueError: as :func:`softras.silhouettes`.
+        ValueError: as `softras.silhouettes`.
     """
     scene = arguments.scene(vertices, faces, K, world_to_camera, height, width, orthographic, near, cull)
     if not backends.computes("coverage", vertices.device):
@@ -72,9 +73,9 @@ def coverage_jacobian(
 ) -> Jacobian:
     """Exact coverage and its derivatives with respect to P parameters, for Gauss-Newton and Levenberg-Marquardt.
 
-    The forward mode of :func:`softras.coverage`, as :func:`softras.silhouettes_jacobian` is that of the soft
-    silhouettes: derivatives of vertices (V, 3, P) or (N, V, 3, P), K (N, 3, 3, P) and world_to_camera (N, 4, 4, P) go
-    in, None for zero. Rows are given for the pixels that the outline passes through; all others do not change.
+    This is the forward mode of `softras.coverage`, as `softras.silhouettes_jacobian` is that of the soft silhouettes.
+    The caller gives the derivatives of vertices (V, 3, P) or (N, V, 3, P), of K (N, 3, 3, P) and of world_to_camera
+    (N, 4, 4, P), None for zero. Rows are given for the pixels on the outline; all others do not change.
 
     Raises:
         ValueError: what `coverage` refuses, and derivatives of a wrong shape, dtype or device, or none at all.
@@ -89,7 +90,7 @@ def coverage_jacobian(
 
 
 class _Eager(torch.autograd.Function):
-    """The operator without the dispatcher; what the forward pass found is kept for the backward pass."""
+    """The operator as an autograd function of plain tensors; the outline that its forward pass found is kept."""
 
     @staticmethod
     def forward(ctx, *inputs):
@@ -111,7 +112,7 @@ class _Transformed(transforms.Transformable):
     @staticmethod
     def forward(*inputs):
         (scene,) = render.packed(inputs)
-        arguments.check_near(scene.near, scene.orthographic)  # which under vmap had no one value before
+        arguments.check_near(scene.near, scene.orthographic)  # under vmap the values can be read only here
         return (render(scene),)
 
     @staticmethod
@@ -128,7 +129,7 @@ class _Transformed(transforms.Transformable):
 
 
 class _Gradients(transforms.Derivative):
-    """The gradients where somebody may transform them or differentiate them again."""
+    """The gradients as an autograd function, for callers that transform them or differentiate them again."""
 
     operator = "softras.coverage"
 
@@ -168,7 +169,7 @@ def _gradients(ctx, backward):
     return render.gradients(vertices=gv, K=gk, world_to_camera=gw)
 
 
-@torch.compiler.disable  # which would take the frames that transforms left to Python for ones of plain tensors
+@torch.compiler.disable  # the tensors of a transform are wrapped, which the compiler does not expect here
 def _watched_gradients(ctx, grad_alpha):
     return _gradients(ctx, lambda scene: _Gradients.apply(*render_backward.flat(scene, grad_alpha)))
 

@@ -1,12 +1,13 @@
 """The definition of exact coverage, in plain torch.
 
-The coverage of a pixel is the area of the silhouette, the union of all projected faces, inside the pixel's square: what
-a camera's sensor measures, and what supersampling approaches. Every row of pixels is cut into slabs at the corners of
-the polygons and at the crossings of their edges. In a slab the edges do not change their order, so that the union is a
-set of trapezoids, and the area of a trapezoid left of a column's border is a polynomial of its corners. Autograd
-differentiates those; the slabs' borders may be taken as constants, since what one slab loses its neighbour gains.
+The silhouette is the union of all projected faces. The coverage of a pixel is the area of the silhouette inside the
+pixel's square: what a camera's sensor measures, and what supersampling converges to. Every row of pixels is cut into
+slabs at the corners of the polygons and at the crossings of their edges. Inside a slab the order of the edges does not
+change, so the union is a set of trapezoids. The area of a trapezoid left of a column's border is a polynomial of its
+corners, which autograd differentiates. The borders of the slabs may be constants, since what a slab loses by a motion
+of its border its neighbour gains.
 
-This visits every pair of edges, so it is for tens of faces and small images: the backends are tested against it.
+This file visits every pair of edges, so it suits tens of faces and small images. The backends are tested against it.
 Wu and Jiang, arXiv 1906.07870, define a pixel in the same way, and approximate it by an average of samples.
 """
 
@@ -50,7 +51,7 @@ def areas(polygons: Tensor, height: int, width: int) -> Tensor:
 
 
 def _heights(start: Tensor, end: Tensor, height: int) -> Tensor:
-    """Ascending y of all corners and of all crossings of two edges."""
+    """The y of all corners and of all crossings of two edges, ascending."""
     d = end - start
     denominator = d[:, None, 0] * d[None, :, 1] - d[:, None, 1] * d[None, :, 0]
     offset = start[None] - start[:, None]
@@ -61,7 +62,7 @@ def _heights(start: Tensor, end: Tensor, height: int) -> Tensor:
 
 
 def _slab(start: Tensor, end: Tensor, owner: Tensor, top: Tensor, bottom: Tensor, width: int) -> Tensor:
-    """(W,) what the union between two heights adds to a row of pixels."""
+    """(W,) the area of the union between two heights in each pixel of a row."""
     row = start.new_zeros(width)
     middle = (top + bottom) / 2
     crosses = ((start[:, 1] < middle) != (end[:, 1] < middle)).nonzero()[:, 0]
@@ -87,10 +88,10 @@ def _slab(start: Tensor, end: Tensor, owner: Tensor, top: Tensor, bottom: Tensor
 
 
 def _area_right_of(upper: Tensor, lower: Tensor, height: Tensor, width: int) -> Tensor:
-    """(W,) for each column the area right of the line from (upper, 0) to (lower, height) in the column."""
+    """(W,) the area, in each column of pixels, to the right of the line from (upper, 0) to (lower, height)."""
     column = torch.arange(width, dtype=upper.dtype, device=upper.device)
 
-    def integral(x: Tensor) -> Tensor:  # of clamp(column + 1 - x, 0, 1) from -inf on, but for a linear part
+    def integral(x: Tensor) -> Tensor:  # an antiderivative of clamp(column + 1 - x, 0, 1) by x
         left, within = column - x, (column + 1 - x).clamp(0, 1)
         return torch.where(left > 0, x - column - 0.5, -0.5 * within.square())
 

@@ -1,4 +1,4 @@
-"""The edges of a mesh and the faces beside them, in the form that the coverage kernel takes."""
+"""The edges of a mesh and the faces that share them, in the form that the kernel of exact coverage reads."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-KEPT = 8  # topologies remembered
+KEPT = 8  # topologies that are remembered from call to call
 
 
 @dataclass(frozen=True, eq=False)
 class EdgeTopology:
-    """Edges by the faces that traverse them; vertices in one place are one vertex, so that seams are no edges.
+    """The edges of a mesh by the faces that traverse them. Coincident vertices are one, so that a seam is no border.
 
     Attributes:
         source_faces: (F, 3) the faces as given; the kernel compares them with those of each call.
@@ -42,10 +42,10 @@ class EdgeTopology:
 
     @classmethod
     def of(cls, faces: Tensor, vertices: Tensor, groups: np.ndarray | None = None) -> EdgeTopology:
-        """The topology of faces (F, 3) and vertices (V, 3) or (N, V, 3), which are coincident where all N sets say so.
+        """The topology of faces (F, 3) and vertices (V, 3), or (N, V, 3) that coincide only if they do in all N sets.
 
-        groups: (V,) vertices that are not of one group are not joined. Raises ValueError where faces name vertices
-        that do not exist.
+        groups: (V,) numbers; vertices with different numbers are never joined. Raises ValueError where faces name
+        vertices that do not exist.
         """
         count = vertices.shape[-2]
         source = faces.detach().contiguous().clone()
@@ -58,7 +58,7 @@ class EdgeTopology:
         return cls(source, faces32, *(edges + groups_of_vertices))
 
     def first_of(self, count: int) -> np.ndarray:
-        """(V,) the first vertex of each vertex's group."""
+        """(V,) for each vertex, the first vertex of its group of coincident ones."""
         first = np.arange(count)
         for begin, end in zip(self.group_ends[:-1], self.group_ends[1:], strict=True):
             first[self.copies[begin:end]] = self.copies[begin]
@@ -66,23 +66,23 @@ class EdgeTopology:
 
 
 def coincident(vertices: np.ndarray, faces: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
-    """(V,) for each vertex the first one in the same place (bit by bit, and of the same group), or itself."""
+    """(V,) for each vertex, the first vertex of the same group whose coordinates have the same bits."""
     sets = vertices if vertices.ndim == 3 else vertices[None]
     first = np.arange(sets.shape[1])
     used = np.unique(faces)
     if not used.size:
         return first
-    places = np.ascontiguousarray(sets[:, used].transpose(1, 0, 2).reshape(len(used), -1)) + 0.0  # -0 is 0
+    coordinates = np.ascontiguousarray(sets[:, used].transpose(1, 0, 2).reshape(len(used), -1)) + 0.0  # -0 is 0
     if groups is not None:
-        places = np.column_stack([places, groups[used]])
-    rows = places.view([("", places.dtype)] * places.shape[1]).ravel()
+        coordinates = np.column_stack([coordinates, groups[used]])
+    rows = coordinates.view([("", coordinates.dtype)] * coordinates.shape[1]).ravel()
     _, at, inverse = np.unique(rows, return_index=True, return_inverse=True)
     first[used] = used[at[inverse.ravel()]]
     return first
 
 
 def _groups(first: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """group_ends and copies; np.unique gave the first of each group, so it also comes first here."""
+    """`group_ends` and `copies` of an EdgeTopology, from the first vertex of each group; it comes first in `copies`."""
     shared = np.flatnonzero(np.bincount(first, minlength=len(first))[first] > 1)
     copies = shared[np.argsort(first[shared], kind="stable")]
     ends = np.flatnonzero(np.diff(first[copies], prepend=-1, append=-1)) if copies.size else np.zeros(1)
@@ -125,7 +125,7 @@ def _key(faces: Tensor, vertices: Tensor) -> tuple:
 
 
 def remembered(faces: Tensor, vertices: Tensor) -> EdgeTopology:
-    """The topology of these faces where it is known, else a new one. It may be stale, which the kernel finds out."""
+    """The topology remembered for these faces, else a new one. It may be stale, which the kernel finds out."""
     key = _key(faces, vertices)
     with _lock:
         known = _kept.get(key)
@@ -133,8 +133,11 @@ def remembered(faces: Tensor, vertices: Tensor) -> EdgeTopology:
 
 
 def renewed(faces: Tensor, vertices: Tensor, stale: EdgeTopology | None) -> EdgeTopology:
-    """A new topology in place of a stale one. Of the same faces it joins no vertices that the old one kept apart, so
-    that meshes which share their faces do not make each other's stale for ever."""
+    """A new topology, remembered instead of a stale one.
+
+    If the faces are the same, it joins no vertices that the stale one kept apart. Otherwise two meshes that share their
+    faces but not their coincident vertices would make each other's topology stale at every call.
+    """
     groups = None
     if stale is not None and torch.equal(stale.source_faces, faces):
         groups = stale.first_of(vertices.shape[-2])

@@ -1,4 +1,4 @@
-"""What faces show: attributes and textures of a mesh, checked and as one named tuple."""
+"""What the faces of a scene show: attributes, texture and background, as one named tuple."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from .modes import DISTANCES, Choices, Modes, Numbers
 class Appearance(NamedTuple):
     """What the faces of a scene show and how that is blended. `appearance_of` makes one and checks it.
 
-    attributes: (A, C), or (N, A, C) where each camera has its own; interpolated from the corners.
-    attribute_faces: (F, 3) of the faces' dtype, the rows of the attributes at the corners.
-    background: (N, channels of the image).
-    texels: of a surface texture (F, R^2, T) or (N, F, R^2, T); of a mip chain (T, channels); of no texture (0,).
-    face_levels: (N, F) `textures.face_levels` for a mip chain; else (0,).
+    attributes: (A, C), or (N, A, C) where each camera has its own; they are interpolated between the corners.
+    attribute_faces: (F, 3) of the faces' dtype, the rows of the attributes at the corners of each face.
+    background: (N, C) with C the channels of the image.
+    texels: of a surface texture (F, R^2, T) or (N, F, R^2, T); of a mip chain (T, channels); without a texture (0,).
+    face_levels: for a mip chain (N, F) by `textures.face_levels`; else (0,).
     far: (N,) float64, the depth of the far plane in scene units.
-    numbers, choices: the modes and the texture's layout, as the backends take them.
+    numbers, choices: the modes and the layout of the texture, as the backends take them.
 
-    The image's channels are those of the texture, then the attributes that it does not use: a mip chain is read at the
-    first two, and light, where there is any, is in as many of the next as the texture has channels.
+    The image has the channels of the texture, then the attributes that the texture does not use. A mip chain uses the
+    first two as (u, v). With light, the texture uses as many of the next attributes as it has channels.
     """
 
     attributes: Tensor
@@ -47,13 +47,13 @@ class Appearance(NamedTuple):
 
     @property
     def texel_count(self) -> int:
-        """Texels of the texture, or of one camera's."""
+        """The number of texels, of one camera where each has its own."""
         c = self.choices
         views = 1 if c.shared_texels else max(1, len(self.far))
         return self.texels.numel() // max(1, c.texture_channels) // views
 
     def of_view(self, n: int) -> Appearance:
-        """What camera n sees: attributes (A, C), background (C,), texels (F, R^2, T) or (T, C), face_levels (F,)."""
+        """The appearance in camera n: no field has the dimension N."""
         return self._replace(
             attributes=self.attributes if self.shared else self.attributes[n],
             background=self.background[n],
@@ -63,7 +63,7 @@ class Appearance(NamedTuple):
         )
 
     def shown(self, face: Tensor, barycentrics: Tensor, z: Tensor, orthographic: bool) -> Tensor:
-        """(..., C) what faces (...) show at barycentrics (..., 3) and depths (...); of one view."""
+        """(..., C) what faces (...) show at barycentrics (..., 3) and depths (...), in the appearance of one camera."""
         choices = self.choices
         values = (barycentrics[..., None] * sums.rows(self.attributes, self.attribute_faces.long()[face])).sum(-2)
         if choices.texture == textures.SURFACE:
@@ -82,11 +82,12 @@ class Appearance(NamedTuple):
 
 
 class Drawn(NamedTuple):
-    """What the forward pass of images leaves for the backward pass.
+    """What the forward pass of images leaves for its backward pass.
 
-    image: (N, C, H, W). state: (N, H, W) what the T-conorm is computed from, in float64 but for SoftRas's modes.
-    depth: (N, H, W) the least of the fragments' depths and the background's. weight: (N, H, W) the sum of the weights
-    of fragments and background, relative to what is at that depth.
+    image: (N, C, H, W).
+    state: (N, H, W) the number from which the T-conorm gives alpha; float64 unless the modes are SoftRas's.
+    depth: (N, H, W) the least depth of all fragments and the background at a pixel.
+    weight: (N, H, W) the sum of the weights of all fragments and the background, relative to a weight at that depth.
     """
 
     image: Tensor
@@ -108,7 +109,7 @@ def appearance_of(
     background: Tensor | Sequence[float] | float,
     nearest: bool,
 ) -> Appearance:
-    """The arguments of `images` as an appearance. nearest: whether the nearest faces are asked for.
+    """Check the arguments of `images` and make an appearance of them. nearest: whether the nearest faces are wanted.
 
     Raises InputError for shapes, types and names that do not fit.
     """
@@ -161,7 +162,7 @@ def appearance_of(
 
 
 def check_values(appearance: Appearance) -> None:
-    """Refuse what the kernels refuse on their way: numbers that are not finite, and indices out of range."""
+    """Raise InputError for numbers that are not finite and for indices out of range, as the kernels do."""
     attributes, texels, background = appearance.attributes, appearance.texels, appearance.background
     for name, tensor in (("attributes hold", attributes), ("texture holds", texels), ("background holds", background)):
         if not torch.isfinite(tensor).all():
@@ -176,7 +177,7 @@ def _check_rows(attribute_faces: Tensor, attributes: Tensor) -> None:
 
 
 def _check_of_vertices(attributes: Tensor, scene: Scene) -> None:
-    """Refuse attributes that are not of vertices, where nothing says whose they are."""
+    """Refuse attributes whose number is not that of the vertices, if no attribute_faces say where they belong."""
     count = scene.vertices.shape[-2]
     if attributes.dim() not in (2, 3) or attributes.shape[-2] == count or not attributes.shape[-1]:
         return
@@ -187,7 +188,7 @@ def _check_of_vertices(attributes: Tensor, scene: Scene) -> None:
 
 
 def _texture(scene: Scene, texture: Tensor | textures.MipChain | None, wrap: str) -> tuple[Tensor, dict[str, Any]]:
-    """The texels, none where there is no texture, and their layout as fields of Choices."""
+    """The texels, none without a texture, and their layout as fields of Choices."""
     if wrap not in textures.WRAPS:
         raise InputError(f"wrap must be one of {', '.join(textures.WRAPS)}, not {wrap!r}")
     if texture is None:
@@ -231,7 +232,7 @@ def _background(scene: Scene, background: Tensor | Sequence[float] | float, chan
 def _face_levels(
     scene: Scene, texture: Tensor | textures.MipChain | None, attributes: Tensor, attribute_faces: Tensor
 ) -> Tensor:
-    """(N, F) for a mip chain, for which corners and attributes are looked up by their indices here."""
+    """(N, F) for a mip chain, else (0,). Indices are checked first, since corners are gathered by them here."""
     if not isinstance(texture, textures.MipChain):
         return scene.vertices.new_zeros(0)
     if not transforms.batched(scene.vertices, scene.K, scene.world_to_camera, attributes, attribute_faces):

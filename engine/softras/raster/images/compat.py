@@ -1,22 +1,24 @@
-"""Images as SoftRas's public code makes them, quirks included, to compare results with published ones. In plain torch.
+"""Images as SoftRas's public code makes them, quirks included, to compare with published results. In plain torch.
 
-The code is the one published with Liu et al., Soft Rasterizer, ICCV 2019. Where it differs from `softras.images`:
+SoftRas's public code is the one published with Liu et al., Soft Rasterizer, ICCV 2019. It differs from `softras.images`
+as follows:
 
-- Nothing is clipped. A face outside [near, far], even behind the camera, makes alpha, without a gradient.
-- Colours and texels are taken at affine barycentrics, those of the picture, and depths are 1 / sum_k w_k / z_k of them,
-  in orthographic cameras too. w is clipped to 0..1 and divided by its sum.
-- A background's weight is exp(2 eps / gamma), of which exp(eps / gamma) is computed as it stands: in float32, a gamma
-  below eps / 88.7 (1.13e-5 by default) makes all images NaN.
-- A face without area is not left out: its doubled area, in NDC, is at least 1e-10, which moves its barycentrics, and
-  with them the pixel, towards the middle of the image. One on a line through the middle covers its box by one half.
-- Culling concerns colours, not alpha.
-- The gradient of colours holds w fixed, in the colours as in the depths. That of "hard" alpha is the one of the sum of
-  D; that of a "prod" divides by 1 - D or 1e-6.
-- Barycentric distances, too, count only as far about a face's box as Euclidean ones would.
+- Nothing is clipped. A face outside [near, far], even behind the camera, contributes to alpha, without a gradient.
+- Colours and texels are taken at the affine barycentrics w of the picture, clipped to 0..1 and divided by their sum.
+  Depths are 1 / sum_k w_k / z_k, in orthographic cameras too.
+- The weight of the background is exp(2 eps / gamma), computed from exp(eps / gamma): in float32, a gamma below
+  eps / 88.7 (1.13e-5 by default) overflows, and all images are NaN.
+- A face without area is not left out: its doubled area, in NDC, is taken for 1e-10. That moves its barycentrics, and
+  with them the pixel, towards the middle of the image. If it lies on a line through the middle it covers its bounding
+  box by one half.
+- Culling removes the colours of a face, but not its alpha.
+- The gradient of colours holds w fixed, both in the colours and in the depths. The gradient of "hard" alpha is that of
+  the sum of all D. The gradient of "prod" divides by 1 - D, or by 1e-6 if that is less.
+- With barycentric distances, too, a face counts only within the Euclidean cut-off distance of its bounding box.
 
-Errors of memory are not reproduced: gradients of textures (which are added up in wrong places there), and texels on the
-border of a face (whose index leaves the row there), are as in `softras.images`. Images need not be square. A vertex at
-depth 0 gives NaN, as there. In float32 a face far smaller than the image is as inexact as there; compare in float64.
+SoftRas's memory errors are not reproduced: there, gradients of textures are added to wrong texels, and on the border of
+a face the index of a texel leaves its row. Here both are as in `softras.images`. Images need not be square. As there, a
+vertex at depth 0 gives NaN, and faces far smaller than the image are inexact in float32; compare in float64.
 """
 
 from __future__ import annotations
@@ -35,16 +37,16 @@ from .appearance import Appearance
 from .modes import Modes
 from .reference import stacked
 
-LEAST_AREA = 1e-10  # doubled, in NDC
-LEAST_SUM = 1e-5  # of clipped barycentrics
-LEAST_CLEAR = 1e-6  # 1 - D in the gradient of a product
-CONORMS = ("probabilistic", "sum", "hard")  # prod, sum, hard
+LEAST_AREA = 1e-10  # the least doubled area of a face, in squared NDC
+LEAST_SUM = 1e-5  # the least sum by which clipped barycentrics are divided
+LEAST_CLEAR = 1e-6  # the least 1 - D by which the gradient of a product divides
+CONORMS = ("probabilistic", "sum", "hard")  # what SoftRas calls prod, sum and hard
 
-NEAR, FAR = 1.0, 100.0  # SoftRas's planes where none are given
+NEAR, FAR = 1.0, 100.0  # SoftRas's default depths of the near and far planes, in scene units
 
 
 def check(modes: Modes, appearance: Appearance) -> None:
-    """Raises ValueError for what SoftRas has not."""
+    """Raise ValueError for modes and textures that SoftRas does not have."""
     lacks = {
         "UV textures": appearance.choices.texture == textures.CHAIN,
         "light beside a texture": bool(appearance.choices.lit),
@@ -59,10 +61,10 @@ def check(modes: Modes, appearance: Appearance) -> None:
 
 
 def images(scene: Scene, appearance: Appearance, modes: Modes, colour: str) -> tuple[Tensor, Tensor, Tensor]:
-    """Alpha (N, H, W), images (N, C, H, W) and the nearest face that covers each pixel's centre (N, H, W), -1 for none.
+    """Alpha (N, H, W), images (N, C, H, W) and nearest faces (N, H, W). Differentiable once.
 
-    With cull, a face is a back face if it shows its back in space, also where K mirrors the picture, as that of
-    SoftRas's own cameras does. Differentiable once.
+    The nearest face is the first that covers the pixel's centre, -1 where none does. With cull, back faces are those
+    that show their back in space, also where K mirrors the picture, as K of SoftRas's own cameras does.
     """
     check(modes, appearance)
     faces, height, width = scene.faces, scene.height, scene.width
@@ -92,7 +94,7 @@ def images(scene: Scene, appearance: Appearance, modes: Modes, colour: str) -> t
 
 
 def _ndc(pixels: Tensor, height: int, width: int) -> Tensor:
-    """Pixels (..., 2) as NDC, y up."""
+    """NDC, y up, of pixels (..., 2)."""
     scale = 2 / min(height, width)
     return (pixels - pixels.new_tensor([width / 2, height / 2])) * pixels.new_tensor([scale, -scale])
 
@@ -104,7 +106,7 @@ def _area(xy: Tensor) -> Tensor:
 
 
 def _inverse(xy: Tensor) -> Tensor:
-    """(F, 3, 3), by which (x, y, 1) becomes barycentrics of triangles (F, 3, 2): the adjugate by the bounded area."""
+    """(F, 3, 3) matrices from (x, y, 1) to barycentrics of triangles (F, 3, 2): the adjugate over the doubled area."""
     following, last = xy.roll(-1, 1), xy.roll(-2, 1)
     constant = following[..., 0] * last[..., 1] - last[..., 0] * following[..., 1]
     adjugate = torch.stack([following[..., 1] - last[..., 1], last[..., 0] - following[..., 0], constant], -1)
@@ -115,7 +117,11 @@ def _inverse(xy: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class _View:
-    """One view's faces in NDC (F, 3, 2), their depths (F, 3), inverses (F, 3, 3), facing (F,), and the settings."""
+    """The faces of one camera and how they are drawn.
+
+    xy: (F, 3, 2) in NDC. depths: (F, 3) of the corners. inverse: (F, 3, 3) from pixels to barycentrics. front: (F,)
+    whether the face shows its front. hard: colour "hard".
+    """
 
     xy: Tensor
     depths: Tensor
@@ -130,7 +136,7 @@ class _View:
 
 
 class _Coverage(NamedTuple):
-    """D, whether the face counts, and whether it covers the pixel's centre: each (P, F)."""
+    """Of each pixel and face (P, F): D, whether the face counts, and whether it covers the pixel's centre."""
 
     covered: Tensor
     counts: Tensor
@@ -138,7 +144,7 @@ class _Coverage(NamedTuple):
 
 
 def _render(view: _View, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(P,), (P, C), (P,) of pixels (P, 2) in NDC."""
+    """Alpha (P,), image (P, C) and nearest faces (P,) at pixel centres (P, 2) in NDC."""
     w = (pixels @ view.inverse[:, :, :2].transpose(1, 2) + view.inverse[:, None, :, 2]).transpose(0, 1)  # (P, F, 3)
     covered, counts, inside = _coverages(view, pixels, w)
     clipped = w.clamp(0, 1)
@@ -148,8 +154,8 @@ def _render(view: _View, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     between = (z >= view.near) & (z <= view.far)
     alpha = _alpha(torch.where(counts, torch.where(between, covered, covered.detach()), 0), view.modes.conorm)
 
-    seen = counts & between & (view.front if view.cull else True)
-    depth = torch.cat([torch.where(seen & inside, z, torch.inf), z.new_full((len(z), 1), torch.inf)], 1)
+    shows = counts & between & (view.front if view.cull else True)
+    depth = torch.cat([torch.where(shows & inside, z, torch.inf), z.new_full((len(z), 1), torch.inf)], 1)
     least, first = depth.amin(1, keepdim=True), torch.arange(depth.shape[1], device=z.device)
     first = torch.where(depth == least, first, depth.shape[1]).amin(1)
     nearest = torch.where(least[:, 0] < torch.inf, first, -1)
@@ -161,10 +167,10 @@ def _render(view: _View, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         return alpha, image, nearest.int()
 
     modes, length = view.modes, view.far - view.near
-    closeness = (view.far - 1 / torch.where(seen, inverse_depth, 1)) / length
+    closeness = (view.far - 1 / torch.where(shows, inverse_depth, 1)) / length
     background = z.new_full((len(z), 1), modes.eps)
-    top = torch.cat([torch.where(seen, closeness.detach(), modes.eps), background], 1).amax(1, keepdim=True)
-    weight = torch.where(seen, covered * ((torch.where(seen, closeness, top) - top) / modes.gamma).exp(), 0)
+    top = torch.cat([torch.where(shows, closeness.detach(), modes.eps), background], 1).amax(1, keepdim=True)
+    weight = torch.where(shows, covered * ((torch.where(shows, closeness, top) - top) / modes.gamma).exp(), 0)
     behind = z.new_tensor(modes.eps / modes.gamma).exp() * ((background - top) / modes.gamma).exp()
     faces = torch.arange(len(view.xy), device=z.device).expand_as(z)
     colours = (weight[..., None] * view.appearance.shown(faces, clipped, z, False)).sum(1)
@@ -173,13 +179,13 @@ def _render(view: _View, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _coverages(view: _View, pixels: Tensor, w: Tensor) -> _Coverage:
-    """Of pixels (P, 2) in NDC with barycentrics w (P, F, 3), which are held fixed but in D."""
+    """The coverages at pixels (P, 2) in NDC with barycentrics w (P, F, 3); only D has a gradient."""
     inside = ((w >= 0) & (w <= 1)).all(2)
     if view.modes.distance == "hard":
         return _Coverage(inside.to(w), inside, inside)
     if view.modes.distance == "barycentric":
         least, index = w.min(2)
-        # the corners' motion moves w as would the opposite motion of the pixel
+        # A motion of the corners changes w as the opposite motion of the pixel would.
         motion = (w[..., None] * (view.xy - view.xy.detach())).sum(2)
         slope = view.inverse[torch.arange(len(view.xy), device=w.device), index, :2]
         m = least - (slope * motion).sum(2)
@@ -198,7 +204,7 @@ def _edge_distance(xy: Tensor, w: Tensor) -> Tensor:
     """(P, F) squared distance of points with barycentrics w (P, F, 3) from the nearest edge of triangles (F, 3, 2)."""
     start = xy.detach()
     edge = start.roll(-1, 1) - start
-    point = (w[..., None] * start).sum(2)  # the pixel, but for faces without area
+    point = (w[..., None] * start).sum(2)  # the pixel itself, unless the face has no area
     length2 = (edge**2).sum(2)
     t = ((point[:, :, None] - start) * edge).sum(3) / torch.where(length2 > 0, length2, 1)
     t = t.clamp(0, 1)
@@ -209,7 +215,7 @@ def _edge_distance(xy: Tensor, w: Tensor) -> Tensor:
 
 
 def _alpha(covered: Tensor, conorm: str) -> Tensor:
-    """(P,) of coverages (P, F), with SoftRas's gradients."""
+    """Alpha (P,) of coverages (P, F), with SoftRas's gradients."""
     if conorm == "sum":
         return covered.sum(1) / max(1, covered.shape[1])
     if conorm == "hard":

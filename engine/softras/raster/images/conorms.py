@@ -1,19 +1,19 @@
-"""The T-conorms that make one alpha of the coverages of all faces at a pixel, and how each is folded.
+"""The T-conorms, which join the coverages of all faces at a pixel to one alpha.
 
 A T-conorm is an "or" of numbers between 0 and 1: commutative, associative, monotone, with 0 neutral. The ten are those
 of Petersen et al., GenDR: A Generalized Differentiable Renderer, CVPR 2022 (table 2): hard (the logical "or"), max and
 eight Archimedean ones. Beside them stands SoftRas's "sum", which is a mean and no T-conorm. docs/modes.md shows the
-formulas and when to use which; csrc/softras_modes.h computes the same for the backends, in the same order.
+formulas and when to use which; csrc/softras_modes.h computes the same for the backends, with the same indices.
 
 An Archimedean T-conorm has an additive generator g (Klement, Mesiar, Pap: Triangular Norms, 2000, chapter 3):
 
     alpha = g^-1(S),  S = sum_j g(a_j),  d alpha / d a_j = g'(a_j) / g'(alpha)
 
-so a pixel needs one number S, whatever the order of its faces, and the backward pass needs nothing of a face but its
-own coverage. With the complements a' = 1 - a and alpha' = 1 - alpha kept to all their digits and the odds r = a / a',
-the three columns of the table below, term g(a), alpha and factor, are stable from a = 0 to a = 1. S is kept in double
-precision, for powers of small coverages; the factor is a ratio of numbers of a like size, never a product of a huge one
-and a tiny one. An opaque pixel (alpha' = 0) passes on no gradient.
+so a pixel needs one number S, in whatever order its faces come, and the backward pass needs of each face only its own
+coverage. The table below has three functions for each T-conorm: the term g(a), alpha(S) and the factor d alpha / d a.
+They are stable from a = 0 to a = 1, since the complements a' = 1 - a and alpha' = 1 - alpha are kept to all their
+digits beside a and alpha, and since the factor is a ratio of numbers of similar size. r is the odds a / a'. S is in
+double precision, which powers of small coverages need. An opaque pixel (alpha' = 0) passes on no gradient.
 """
 
 from __future__ import annotations
@@ -29,18 +29,22 @@ from torch.autograd.function import once_differentiable
 
 from ...errors import InputError
 
-SMALLEST = 1e-30  # ratio in a power: with p < 1 the derivative at a coverage of 0 is infinite
-MOST_POWER = 64.0  # the power of a coverage of 1e-4 that double precision can still add; beyond it, use max
+SMALLEST = 1e-30  # the least ratio that is raised to p - 1: with p < 1 the derivative at a coverage of 0 is infinite
+MOST_POWER = 64.0  # the largest p with which double precision can still add the power of a coverage of 1e-4
 
 
 @dataclass(frozen=True)
 class Conorm:
-    """A row of the table.
+    """A row of the table of T-conorms.
 
-    index: of the enumeration in csrc/softras_modes.h. term(a, a', p): what a face adds to S. alpha(S, p): alpha and
-    alpha'. factor(a, a', alpha, alpha', p): d alpha / d a of a face. p: the parameter where the name implies it;
-    domain: what it may be where the caller chooses it. fold: what S is of the terms: "archimedean" a sum, with no
-    gradient where alpha' = 0; "largest" the largest; "mean" a sum, p being 1 / the number of faces.
+    index: its number in csrc/softras_modes.h.
+    term(a, a', p): what a face adds to S.
+    alpha(S, p): alpha and alpha'.
+    factor(a, a', alpha, alpha', p): d alpha / d a of a face.
+    p: the parameter, where the name implies it.
+    domain: which parameters are allowed, in words and as a function, where the caller chooses one.
+    fold: how S is made of the terms. "archimedean": their sum, without a gradient where alpha' = 0. "largest": the
+        largest term. "mean": their sum, with 1 / the number of faces for p.
     """
 
     index: int
@@ -61,12 +65,12 @@ def _of_exponent(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _power_factor(h: Tensor, whole: Tensor, p: float) -> Tensor:
-    """(h / whole)^(p - 1): of a face in the p-norm of all."""
+    """(h / whole)^(p - 1), the derivative of the p-norm `whole` of all h by one of them."""
     return (h / whole.clamp_min(torch.finfo(h.dtype).tiny)).clamp(SMALLEST, 1) ** (p - 1)
 
 
 def _hamacher(index: int, p: float, domain: tuple[str, Callable[[float], bool]] | None = None) -> Conorm:
-    """1 - a' b' / (p + (1 - p) (a' + b' - a' b')); g(a) = log(1 + p r) / p, at p = 0 its limit r."""
+    """1 - a' b' / (p + (1 - p) (a' + b' - a' b')), with g(a) = log(1 + p r) / p, or its limit r at p = 0."""
     return Conorm(
         index,
         lambda a, c, p: torch.log1p(p * a / c) / p if p else a / c,
@@ -78,7 +82,7 @@ def _hamacher(index: int, p: float, domain: tuple[str, Callable[[float], bool]] 
 
 
 def _frank_term(a: Tensor, c: Tensor, p: float) -> Tensor:
-    """g(a) = -log((p^a' - 1) / (p - 1)), by the one of two forms that keeps the digits."""
+    """g(a) = -log((p^a' - 1) / (p - 1)), by whichever of two forms keeps the digits."""
     x = p / (p - 1) * torch.expm1(-a * math.log(p))
     return torch.where(x > -0.5, -torch.log1p(x), -torch.log(torch.expm1(c * math.log(p)) / (p - 1)))
 
@@ -162,7 +166,7 @@ CONORMS: dict[str, Conorm] = {
             lambda p: -MOST_POWER <= p < 0,
         ),
     ),
-    # SoftRas's mean over all faces of the mesh, seen or not
+    # SoftRas's mean over all faces of the mesh, also those that do not count at the pixel
     "sum": Conorm(
         10,
         lambda a, c, p: a * p,
@@ -174,7 +178,7 @@ CONORMS: dict[str, Conorm] = {
 
 
 def check(name: str, p: float | None = None) -> tuple[Conorm, float]:
-    """The table's row and its parameter.
+    """The T-conorm of a name, and its parameter.
 
     Raises:
         InputError: a name that is not in the table; a parameter that is missing, out of range, or given where there is
@@ -196,7 +200,7 @@ def check(name: str, p: float | None = None) -> tuple[Conorm, float]:
 
 
 class _Fold(torch.autograd.Function):
-    """Over dimension 0, in double precision."""
+    """Alpha over the faces in dimension 0, computed in double precision."""
 
     @staticmethod
     def forward(covered: Tensor, clear: Tensor, row: Conorm, p: float) -> Tensor:
@@ -215,7 +219,7 @@ class _Fold(torch.autograd.Function):
 
     @staticmethod
     def factors(ctx: Any) -> Tensor:
-        saved = ctx.saved_tensors  # which may be asked for once
+        saved = ctx.saved_tensors  # PyTorch gives them out once
         covered, clear = (x.double() for x in saved)
         alpha, rest = _Fold.pixels(covered, clear, ctx.row, ctx.p)
         factors = ctx.row.factor(covered, clear, alpha, rest, ctx.p) if len(covered) else covered
@@ -245,13 +249,13 @@ def fold(
     """Alpha of pixels from the coverages of their faces.
 
     Args:
-        covered: coverages a, 0..1; a face that does not count has 0. float32 or float64.
-        clear: 1 - a, to all its digits (see `distributions.coverage`); None: by subtraction. Gradients go to `covered`
-            alone, which is the whole derivative.
+        covered: coverages a, 0..1; 0 for a face that does not count. float32 or float64.
+        clear: 1 - a to all its digits (see `distributions.coverage`); None: by subtraction. The whole gradient goes to
+            `covered`.
         name: a key of CONORMS.
         p: the parameter of hamacher, frank, yager, aczel_alsina, dombi and schweizer_sklar.
         dim: the dimension of the faces.
-        faces: their number for "sum", which divides by it; None: those given.
+        faces: the number by which "sum" divides; None: the number of coverages.
 
     Returns:
         Alpha, without the dimension of the faces; differentiable once, in reverse and in forward mode.

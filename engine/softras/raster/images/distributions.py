@@ -1,11 +1,12 @@
 """The distributions that blur a face: 18 CDFs D(u), in value and derivative.
 
-u is a signed distance in units of the blur, positive inside the face: +-d / tau, or +-d^2 / tau in squared mode, where
-tau is sigma (SoftRas: logistic and squared). D(u) is the face's coverage of the pixel. The choice and the names are
-those of Petersen et al., GenDR: A Generalized Differentiable Renderer, CVPR 2022 (table 1); docs/modes.md says when to
-use which. csrc/softras_modes.h computes the same for the backends, in the same order.
+u is the signed distance of a pixel from a face in units of the blur tau, which is sigma: d / tau, or with `squared`
+d^2 / tau, positive inside the face and negative outside. D(u) is the face's coverage of the pixel. SoftRas's choice is
+the logistic distribution of squared distances. The distributions and their names are those of Petersen et al., GenDR:
+A Generalized Differentiable Renderer, CVPR 2022 (table 1); docs/modes.md says when to use which. csrc/softras_modes.h
+computes the same for the backends, with the same indices.
 
-1 - D is computed for itself, not by a subtraction, so that a coverage near 1 keeps its digits; and the derivative is
+1 - D has a formula of its own in place of a subtraction, so that a coverage near 1 keeps its digits. The derivative is
 the density by its formula, so that gradients are finite at kinks and in the far tails.
 """
 
@@ -23,9 +24,9 @@ from torch.autograd.function import once_differentiable
 
 from ...errors import InputError
 
-LEVEL = 1e-4  # a face counts where its coverage is greater (SoftRas's dist_eps)
-SHAPE = 0.5  # of the gamma distribution: with squared distances D = erf(d / sqrt(tau)) inside
-MOST_SHAPE = 100.0  # the kernels' gamma function and its series end there
+LEVEL = 1e-4  # the coverage below which a face does not count, by default (SoftRas's dist_eps)
+SHAPE = 0.5  # the default shape p of the gamma distribution; with squared distances D is erf(d / sqrt(tau)) inside
+MOST_SHAPE = 100.0  # the largest shape for which the kernels' gamma function is accurate
 
 Triple = tuple[Tensor, Tensor, Tensor]  # D, 1 - D, dD/du
 
@@ -91,7 +92,7 @@ def _reciprocal(x: Tensor, p: float) -> Triple:
 
 
 def _gumbel(x: Tensor, p: float) -> Triple:
-    """exp(-exp(-x)): of maxima."""
+    """exp(-exp(-x)), the distribution of maxima."""
     e = torch.exp(-x)
     return torch.exp(-e), -torch.expm1(-e), torch.exp(-x - e)
 
@@ -122,10 +123,12 @@ def _levy(x: Tensor, p: float) -> Triple:
 
 @dataclass(frozen=True)
 class Distribution:
-    """A row of the table.
+    """A row of the table of distributions.
 
-    index: of the enumeration in csrc/softras_modes.h. formula: of x = u + shift and the shape. mirrored: it is
-    1 - formula(-u + shift) instead. heavy: its lower tail falls like a power, so that its cut-off is far away.
+    index: its number in csrc/softras_modes.h.
+    formula: D, 1 - D and the density as functions of x = u + shift and the shape.
+    mirrored: D is 1 - formula(-u + shift) instead.
+    heavy: the lower tail falls like a power, so that the cut-off is far away.
     """
 
     index: int
@@ -157,7 +160,7 @@ DISTRIBUTIONS: dict[str, Distribution] = {
 
 
 def check(name: str, shape: float = SHAPE, shift: float = 0.0) -> Distribution:
-    """The table's row. Raises InputError for a name that is not in it and for parameters out of range."""
+    """The distribution of a name. Raises InputError for an unknown name and for parameters out of range."""
     if name not in DISTRIBUTIONS:
         raise InputError(f"there is no distribution '{name}'; choose one of {', '.join(DISTRIBUTIONS)}")
     if not 0 < shape <= MOST_SHAPE:
@@ -168,7 +171,7 @@ def check(name: str, shape: float = SHAPE, shift: float = 0.0) -> Distribution:
 
 
 def evaluate(u: Tensor, name: str = "logistic", *, shape: float = SHAPE, shift: float = 0.0) -> Triple:
-    """D(u), 1 - D(u) and dD/du, each accurate for itself, without gradients. Arguments as those of :func:`coverage`."""
+    """D(u), 1 - D(u) and dD/du, each by a formula of its own, without gradients. Arguments as for `coverage`."""
     row = check(name, shape, shift)
     with torch.no_grad():
         if not row.mirrored:
@@ -204,7 +207,7 @@ class _Coverage(torch.autograd.Function):
 
 
 def coverage(u: Tensor, name: str = "logistic", *, shape: float = SHAPE, shift: float = 0.0) -> tuple[Tensor, Tensor]:
-    """How much of a pixel faces cover.
+    """D(u), the coverages of pixels by faces, and 1 - D(u).
 
     Args:
         u: signed distances divided by tau, or signed squares of distances divided by tau; positive inside. Any shape,
@@ -224,11 +227,11 @@ def coverage(u: Tensor, name: str = "logistic", *, shape: float = SHAPE, shift: 
 
 @functools.cache
 def quantile(level: float, name: str = "logistic", *, shape: float = SHAPE, shift: float = 0.0) -> float:
-    """The u where D(u) = level, between 0 and 1: with LEVEL, the cut-off below which a face does not count.
+    """The u at which D(u) is `level`, between 0 and 1; with LEVEL it is the cut-off below which a face does not count.
 
-    Found by bisection, in double precision. A distribution on one side of 0 may have a cut-off inside the face. Heavy
-    tails (Cauchy -3183, reciprocal -4999, levy_rev -6.4e7) reach far beyond an image for most tau: every face then
-    counts at every pixel.
+    It is found by bisection in double precision. The cut-off of a one-sided distribution may lie inside the face. The
+    cut-offs of heavy tails (Cauchy -3183, reciprocal -4999, levy_rev -6.4e7) are farther away than an image is large
+    for most tau: then every face counts at every pixel.
     """
 
     def covered(u: float) -> float:

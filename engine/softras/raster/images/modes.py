@@ -1,4 +1,4 @@
-"""How a rendering blurs, joins and blends: the settings that the definition and every backend share."""
+"""The modes of an image: how faces are blurred, joined to one alpha and blended."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ SOFTRAS_CONORMS = {"prod": "probabilistic"}  # SoftRas's own word
 
 
 class Modes(NamedTuple):
-    """Settings of one rendering; `checked` fills in what follows from others.
+    """The settings of one image. `checked` fills in those that follow from others.
 
-    sigma: blur, in squared NDC with `squared`, else in NDC (GenDR's tau; for barycentric distances without a unit).
-    gamma: how much nearer faces hide farther ones, relative to the depth of the scene: small is sharp.
-    eps: where the background lies: at depth far - eps (far - near), up to 1.
-    distance: of a pixel from a face: to the nearest edge; the least barycentric coordinate; or none at all.
-    squared: the distribution is that of the distance's square (SoftRas) or of the distance (GenDR).
+    sigma: blur, in squared NDC with `squared`, else in NDC (GenDR's tau); without a unit for barycentric distances.
+    gamma: how sharply nearer faces hide farther ones, relative to the depth between near and far: small is sharp.
+    eps: the background lies at depth far - eps (far - near); at most 1.
+    distance: of a pixel from a face: from the nearest edge, or the least barycentric coordinate, or none at all.
+    squared: whether the distribution takes the squared distance (SoftRas) or the distance (GenDR).
     distribution, shape, shift: D of a signed distance, see distributions.py.
-    conorm, power: how D of all faces become alpha, see conorms.py.
-    cutoff: the signed distance in units of the blur below which a face does not count.
+    conorm, power: the T-conorm that joins the D of all faces to alpha, and its parameter, see conorms.py.
+    cutoff: the signed distance u, in units of the blur, below which a face does not count.
     """
 
     sigma: float = 1e-5
@@ -41,25 +41,25 @@ class Modes(NamedTuple):
 
     @property
     def radius(self) -> float:
-        """The cut-off as a distance: how far outside a face, in NDC or in barycentrics, it still counts."""
+        """The cut-off distance: up to how far outside it, in NDC or in barycentrics, a face counts."""
         if self.distance == "hard" or self.cutoff >= 0:
             return 0.0
         return math.sqrt(-self.cutoff * self.sigma) if self.squared else -self.cutoff * self.sigma
 
     @property
     def plain(self) -> bool:
-        """Whether this is SoftRas's choice, which the backends do by SIMD."""
+        """Whether these are SoftRas's modes, for which the backends have faster code."""
         return self[3:] == Modes()[3:]
 
     @property
     def numbers(self) -> Numbers:
-        """The numbers among them."""
+        """The numbers among the modes."""
         found = (self.sigma, self.gamma, self.eps, self.shape, self.shift, self.power, self.cutoff, self.radius)
         return Numbers(*map(float, found))
 
 
 class Numbers(NamedTuple):
-    """The modes' numbers, as the backends take them; radius: the cut-off in NDC or in barycentrics."""
+    """The numbers of the modes, as the backends take them. radius: the cut-off distance, see `Modes.radius`."""
 
     sigma: float
     gamma: float
@@ -72,9 +72,11 @@ class Numbers(NamedTuple):
 
 
 class Choices(NamedTuple):
-    """The modes' choices by number, and what the texture is, as the backends take them (`softras_image_call`).
+    """The other modes as whole numbers, and the layout of the texture, as the backends take them.
 
-    wants_nearest: the nearest faces are asked for. wants_texels: in the backward pass, the texture's gradients are.
+    The numbers are those of the enumerations in csrc/softras_modes.h and of `softras_image_call` in csrc/softras.h.
+    channels: of the image. wants_nearest: whether the nearest faces are asked for. wants_texels: whether the backward
+    pass is asked for the gradient to the texels.
     """
 
     plain: int
@@ -97,9 +99,10 @@ class Choices(NamedTuple):
 
 
 def checked(modes: Modes, faces: int, *, dist_eps: float = distributions.LEVEL, power: float | None = None) -> Modes:
-    """The modes with SoftRas's names replaced, the T-conorm's parameter, and the cut-off where D = dist_eps.
+    """Check the modes; fill in the T-conorm's parameter and the cut-off, where D = dist_eps.
 
-    Raises InputError naming what is wrong.
+    faces: how many the mesh has, by which the T-conorm "sum" divides. SoftRas's name "prod" is replaced by ours. Raises
+    InputError naming what is wrong.
     """
     sigma = arguments.number("sigma", modes.sigma, *arguments.SIGMA)
     gamma = arguments.number("gamma", modes.gamma, 1e-7, 1e6)

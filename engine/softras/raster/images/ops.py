@@ -26,10 +26,11 @@ from .modes import Choices, Modes, Numbers, checked
 
 
 class Rendering(NamedTuple):
-    """What `images` gives.
+    """The results of `images`.
 
-    alpha: (N, H, W) the silhouette, 0..1. image: (N, C, H, W), row 0 on top, the background blended in. nearest:
-    (N, H, W) int32, the nearest face that covers the pixel's centre, -1 for none; None where it was not asked for.
+    alpha: (N, H, W) the silhouette, 0..1.
+    image: (N, C, H, W) what the faces show, blended with the background; row 0 on top.
+    nearest: (N, H, W) int32, the nearest face that covers the pixel's centre, -1 for none; None if not asked for.
     """
 
     alpha: Tensor
@@ -72,39 +73,43 @@ def images(
 ) -> Rendering:
     """Alpha and images of a mesh in N cameras: SoftRas, and GenDR's generalisation of it, with correct gradients.
 
-    A face covers a pixel by D of its signed distance; D of all faces make alpha by a T-conorm; what the faces show is
-    blended by D exp((far - z) / (far - near) / gamma), over a background that lies at depth far - eps (far - near).
-    reference.py has the formulas. Any number of channels in one pass: colours, normals, depth (an attribute whose
-    value is the vertices' depth) are all attributes. Differentiable, once, with respect to vertices, K,
-    world_to_camera, attributes, texture and background. Every face counts; memory: O(faces + pixels) times the
-    channels, whatever the overdraw.
+    The coverage of a pixel by a face is D, a cumulative distribution function of the face's signed distance. A T-conorm
+    joins the coverages of all faces to alpha. What the faces show is blended with the weights
+    D exp((far - z) / (far - near) / gamma), over a background at depth far - eps (far - near). reference.py has the
+    formulas. One pass draws any number of channels: colours, normals and depth (an attribute whose value is the
+    vertices' depth) are all attributes. Differentiable, once, with respect to vertices, K, world_to_camera, attributes,
+    texture and background. No face is left out; memory: O(faces + pixels) times the channels, however many faces lie
+    over each other.
 
     Args:
-        vertices, faces, K, world_to_camera, height, width, orthographic, cull: as for :func:`softras.silhouettes`.
+        vertices, faces, K, world_to_camera, height, width, orthographic, cull: as for `softras.silhouettes`.
         attributes: (A, C) or (N, A, C), interpolated perspective-correctly between the corners of a face.
-        attribute_faces: (F, 3) int, the rows of attributes at the corners; default `faces`. Three equal numbers give a
-            face one value.
-        texture: (F, R * R, T) or (N, F, R * R, T), R^2 texels a face (SoftRas's surface texture); or a `MipChain`, read
-            at (u, v), the first two attributes, in the level that a pixel's size on the face asks for.
-        wrap: "repeat", "clamp" or "mirror": what lies outside the chain's image.
-        lit: the T attributes that follow (u, v), or the first T beside a surface texture, multiply its colours.
-        background: (C,) or (N, C), or one number, for the channels of the image: the texture's, then the attributes
-            that are not used up by it.
+        attribute_faces: (F, 3) int, the rows of attributes at the corners of each face; default `faces`. Three equal
+            numbers give a face one value.
+        texture: (F, R * R, T) or (N, F, R * R, T), a surface texture of R^2 texels a face (SoftRas's); or a `MipChain`,
+            which is read at (u, v), the first two attributes, in the level that fits the size of a pixel on the face.
+        wrap: what a chain shows outside its image: "repeat", "clamp" or "mirror".
+        lit: multiply the texture's T colours by T attributes: those that follow (u, v), or the first ones beside a
+            surface texture.
+        background: (C,) or (N, C), or one number. The channels C of the image are those of the texture, then the
+            attributes that the texture does not use.
         sigma: blur, in squared NDC (the shorter image side spans 2); in NDC if not `squared`.
-        gamma: how sharply nearer faces hide others, at least 1e-7. eps: see above. dist_eps: a face with a smaller D
-            does not count.
-        near, far: (N,) or a number, scene units: what is not between them does not count, in alpha neither. Default:
-            near is that of `silhouettes`, and nothing is too far: far - near is the power of ten that is 10 to 100
-            times as much as the farthest vertex is beyond near, so that gamma means the same in metres and in
-            millimetres: 100, nearly SoftRas's, where that vertex is 1 to 10 units away. With softras_compat 1 and 100.
+        gamma: how sharply nearer faces hide others, at least 1e-7; small is sharp.
+        eps: the depth of the background, see above.
+        dist_eps: a face with a D below this does not count at the pixel.
+        near, far: (N,) or a number, scene units: what is not between them does not count, in alpha neither. The default
+            of near is that of `silhouettes`. The default of far leaves nothing out: far - near is the power of ten
+            that is 10 to 100 times the distance of the farthest vertex beyond near, so that gamma means the same in
+            metres and in millimetres; with that vertex 1 to 10 units away it is 100, nearly SoftRas's. With
+            softras_compat the defaults are 1 and 100.
         colour: "softmax" as above, or "hard": what the nearest face at the pixel's centre shows.
-        nearest: find the nearest faces, for `softras.fragments_of`.
-        distance: "euclidean" to the nearest edge, "barycentric" (the least barycentric coordinate), or "hard" (none).
-        squared: D of the distance's square over sigma, or of the distance over sigma.
+        nearest: return the nearest faces, which `softras.fragments_of` takes.
+        distance: "euclidean" from the nearest edge, "barycentric" (the least barycentric coordinate), or "hard" (none).
+        squared: whether D is a function of the squared distance over sigma, or of the distance over sigma.
         distribution, shape, shift: D, one of `softras.DISTRIBUTIONS`, and its parameters.
         aggregation, power: one of `softras.CONORMS` and its parameter; "prod", "sum" and "hard" are SoftRas's.
-        softras_compat: what SoftRas's public code gives, quirks included, slowly, to compare with published results;
-            compat.py lists them.
+        softras_compat: render as SoftRas's public code does, quirks included and slowly, to compare with published
+            results; compat.py lists the quirks.
 
     Raises:
         ValueError: a wrong shape, dtype or device, an index out of range, NaN or infinite input, a setting out
@@ -151,7 +156,7 @@ def images(
 
 
 def _far(scene: Scene, far: Tensor | float | None, softras_compat: bool) -> Tensor:
-    """(N,) the far planes. Where none is given they move by steps, see `images`, so that gradients miss nothing."""
+    """(N,) the far planes. The default, see `images`, moves in steps with the vertices, so it needs no gradient."""
     near, n = scene.near, scene.K.shape[0]
     if far is not None:
         far = arguments.plane("far", far, n).to(near.device)
@@ -164,17 +169,15 @@ def _far(scene: Scene, far: Tensor | float | None, softras_compat: bool) -> Tens
         vertices = scene.vertices
         depth = vertices[..., 0] * x + vertices[..., 1] * y + vertices[..., 2] * z + shift  # (N, V)
         farthest = depth.amax(1) - near if depth.shape[1] else torch.zeros_like(near)
-        farthest = farthest.maximum(1e-6 * near.abs())  # of what is behind the camera, whatever is more than nothing
+        farthest = farthest.maximum(1e-6 * near.abs())  # where the mesh is behind the camera, any positive depth
         return near + 10 ** (torch.where(farthest > 0, farthest, 1).log10().ceil() + 1)
 
 
 @operator("softras::images")
 def render(scene: Scene, appearance: Appearance) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Alpha, image and nearest face, and what the backward pass needs: state, depth and weight of each pixel.
+    """Alpha, image and nearest faces of a `Rendering`, then state, depth and weight of `Drawn`.
 
-    alpha, depth, weight: (N, H, W). image: (N, C, H, W). nearest: (N, H, W) int32, or (0,) where it is not asked for.
-    state: (N, H, W) what the T-conorm is computed from, in float64 but for SoftRas's modes. depth: the least of the
-    fragments' and the background's. weight: the sum of the fragments' weights beside it.
+    The nearest faces have the shape (0,) where they are not asked for.
     """
     scene = arguments.scene(*scene)
     return backends.compute("images", scene, operands.appearance(scene, appearance))
@@ -194,7 +197,10 @@ def _(scene, appearance):
 def render_backward(
     scene: Scene, appearance: Appearance, drawn: Drawn, grad_alpha: Tensor, grad_image: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Gradients to vertices, K, world_to_camera, attributes, texels and face levels; of texels (0,) if not wanted."""
+    """Gradients to vertices, K, world_to_camera, attributes, texels and face levels.
+
+    The gradient to the texels has the shape (0,) unless the choices want it.
+    """
     scene = arguments.scene(*scene)
     appearance = operands.appearance(scene, appearance)
     operands.check_drawn(scene, appearance, drawn, grad_alpha, grad_image)
@@ -236,7 +242,7 @@ def _gradients(ctx, grad_alpha, grad_image, backward):
     )
 
 
-@torch.compiler.disable  # which would take the frames that transforms left to Python for ones of plain tensors
+@torch.compiler.disable  # the tensors of a transform are wrapped, which the compiler does not expect here
 def _watched_gradients(ctx, grad_alpha, grad_image):
     backward = render_backward.flat
     return _gradients(ctx, grad_alpha, grad_image, lambda *args: _Gradients.apply(*backward(*args)))
@@ -251,7 +257,7 @@ render_backward.differentiate(transforms.refuse_twice("softras.images"))
 
 
 class _Eager(torch.autograd.Function):
-    """The operator without the dispatcher's half a millisecond, for plain tensors outside a compiler."""
+    """The operator as an autograd function of plain tensors, without the half millisecond of PyTorch's dispatcher."""
 
     @staticmethod
     def forward(ctx, *inputs):
@@ -274,7 +280,7 @@ class _Transformed(transforms.Transformable):
     def forward(*inputs):
         scene, appearance = render.packed(inputs)
         arguments.check_near(scene.near, scene.orthographic)
-        arguments.check_far(scene.near, appearance.far)  # which under vmap had no one value before
+        arguments.check_far(scene.near, appearance.far)  # under vmap the values can be read only here
         return render(scene, appearance)
 
     @staticmethod
@@ -292,7 +298,7 @@ class _Transformed(transforms.Transformable):
 
 
 class _Gradients(transforms.Derivative):
-    """The gradients where somebody may transform them or differentiate them again."""
+    """The gradients as an autograd function, for callers that transform them or differentiate them again."""
 
     operator = "softras.images"
 
@@ -302,8 +308,8 @@ class _Gradients(transforms.Derivative):
 
 
 def background_share(scene: Scene, appearance: Appearance, drawn: Drawn) -> Tensor:
-    """(N, H, W) how much of a pixel's image is background."""
+    """(N, H, W) the share of the background in a pixel's image."""
     near, far, numbers, depth = scene.near, appearance.far, Numbers(*appearance.numbers), drawn.depth
-    behind = (far - numbers.eps * (far - near)).to(depth.dtype)[:, None, None]  # rounded as the kernels' least depth
+    behind = (far - numbers.eps * (far - near)).to(depth.dtype)[:, None, None]  # rounded as the kernels round it
     exponent = (depth - behind) / (numbers.gamma * (far - near))[:, None, None]
     return (exponent.clamp_max(0).exp() / drawn.weight).to(depth.dtype)

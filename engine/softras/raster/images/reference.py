@@ -1,6 +1,7 @@
-"""The definition of the rendered image: attributes and textures of all faces, blended by depth. In plain torch.
+"""The definition of images, in plain torch: attributes and textures of all faces, blended by depth.
 
-Like reference.py, from which it takes clipping, projection and distances, it visits every (face, pixel) pair.
+It visits every pair of a face and a pixel, as the definition of silhouettes does, from which it takes clipping,
+projection and distances.
 
 A *fragment* is a face at a pixel. With h_k = (w u, w v, w) the homogeneous pixel of corner k (w its depth z_k in a
 perspective camera, 1 in an orthographic one) and G = [h_0 h_1 h_2]^-1, the vector g = G (x, y, 1) is linear in the
@@ -10,12 +11,12 @@ negative parts are left out, as SoftRas does, so that a fragment shows a point o
 
     b_k = max(g_k, 0) / sum_k max(g_k, 0),   z = sum_k b_k z_k,   C = what the face shows at b
 
-A fragment whose z is beyond `far` counts nowhere. The others are blended (Liu et al., ICCV 2019, eq. 4 and 5) by
+A fragment whose z is beyond `far` does not count. The others are blended (Liu et al., ICCV 2019, eq. 4 and 5) by
 
     I = sum_j W_j C_j + W_b B,   W_j ~ D_j exp(z'_j / gamma),   W_b ~ exp(eps / gamma),   z' = (far - z) / (far - near)
 
-over all faces j and the background B, which so is a face that covers the pixel at depth far - eps (far - near). Only
-differences of depths enter the exponential, so no gamma is too small.
+over all faces j and the background B: the background is like a face that covers the pixel at depth
+far - eps (far - near). Only differences of depths enter the exponential, so no gamma is too small.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ def images(scene: Scene, appearance: Appearance, modes: Modes) -> tuple[Tensor, 
 def stacked(
     scene: Scene, appearance: Appearance, views: Sequence[tuple[Tensor, Tensor, Tensor]]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Alpha, image and nearest face of all views, of which there may be none."""
+    """Alpha, image and nearest faces of all cameras, of which there may be none."""
     if not views:
         nothing = reference.nothing(scene)
         return nothing, nothing[:, None].expand(-1, appearance.background.shape[-1], -1, -1), nothing.int()
@@ -83,7 +84,7 @@ def stacked(
 
 
 def homogeneous_pixels(corners: Tensor, K: Tensor, orthographic: bool) -> Tensor:
-    """(F, 3, 3) with columns h_k, of camera-space corners (F, 3, 3)."""
+    """(F, 3, 3) matrices with the columns h_k, see above, of camera-space corners (F, 3, 3)."""
     last = K.new_tensor([0.0, 0.0, 1.0])
     if orthographic:
         corners = torch.cat([corners[..., :2], torch.ones_like(corners[..., 2:])], -1)
@@ -93,7 +94,11 @@ def homogeneous_pixels(corners: Tensor, K: Tensor, orthographic: bool) -> Tensor
 
 @dataclass(frozen=True, eq=False)
 class _View:
-    """One view's visible polygons (G, 4, 2), their faces (G,), inverse (G, 3, 3), depths (G, 3), and the settings."""
+    """The visible polygons of one camera and how they are drawn.
+
+    polygons: (G, 4, 2) in pixels. face: (G,) the face of each. inverse: (G, 3, 3) the matrix G above. depths: (G, 3) of
+    the faces' corners. faces: how many the mesh has. half: pixels of one unit of NDC.
+    """
 
     polygons: Tensor
     face: Tensor
@@ -105,17 +110,17 @@ class _View:
     near: float
     far: float
     faces: int
-    half: float  # pixels of one unit of NDC
+    half: float
 
 
 def _render(view: _View, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(P,), (P, C), (P,) of pixels (P, 2)."""
+    """Alpha (P,), image (P, C) and nearest faces (P,) at pixel centres (P, 2)."""
     modes = view.modes
     covered, clear, counts, inside = coverages(view.polygons, pixels, modes, view.half)
     g = (pixels @ view.inverse[:, :, :2].transpose(1, 2) + view.inverse[:, None, :, 2]).transpose(0, 1)  # (P, G, 3)
     positive = g.clamp_min(0)
     total = positive.sum(-1, keepdim=True)
-    shown = total[..., 0] > 0  # not so beyond the horizon of a face that reaches behind the camera
+    shown = total[..., 0] > 0  # false beyond the horizon of a face with corners behind the camera
     barycentrics = positive / torch.where(total > 0, total, 1)
     z = torch.where(shown, (barycentrics * view.depths).sum(-1), view.near).clamp_min(view.near)
     inside = inside & (z <= view.far)
@@ -143,7 +148,7 @@ def _render(view: _View, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def coverages(polygons: Tensor, pixels: Tensor, modes: Modes, half: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """D, 1 - D, whether the face counts and whether it covers the pixel's centre, each (P, G)."""
+    """D, 1 - D, whether the face counts, and whether it covers the pixel's centre; each (P, G)."""
     distance2, inside = reference.edge_distances(polygons, pixels)
     if modes.distance == "hard":
         covered = inside.to(pixels)
@@ -155,7 +160,7 @@ def coverages(polygons: Tensor, pixels: Tensor, modes: Modes, half: float) -> tu
         nearest = distance2.min(2).values
         u = torch.where(inside, nearest, -nearest) / half**2
         if not modes.squared:
-            # the derivative of the root is infinite on the outline itself, where either sign is as good
+            # On the outline itself the root has an infinite derivative: its gradient is zero there.
             root = torch.where(nearest > 0, nearest, 1).sqrt()
             u = torch.where(nearest > 0, torch.where(inside, root, -root), 0) / half
     u = u / modes.sigma

@@ -1,6 +1,7 @@
-"""Which backend computes: the native library for tensors on the CPU, the CUDA kernels for those on a GPU.
+"""The choice of a backend: the native library for tensors on the CPU, the CUDA kernels for tensors on a GPU.
 
-A GPU whose kernels do not start, and what has no kernels, is served by the CPU's backend on copies of the tensors.
+The native library also computes, on copies of the tensors, for a GPU whose kernels do not start and for renderers that
+have no kernels.
 """
 
 from __future__ import annotations
@@ -13,17 +14,21 @@ from torch import Tensor
 from ..scene import Scene
 from . import coverage_cpu, cpu, cuda, image_cpu, image_cuda
 
-ON_CPU = {"silhouettes": cpu, "images": image_cpu, "coverage": coverage_cpu}  # modules, by renderer
+# The modules of the backends by renderer; their functions have the names that `compute` is given.
+ON_CPU = {"silhouettes": cpu, "images": image_cpu, "coverage": coverage_cpu}
 ON_GPU = {"silhouettes": cuda, "images": image_cuda}
 
 
 def computes(renderer: str, device: torch.device) -> bool:
-    """Whether a renderer has a backend for tensors on the device; else the definition itself runs."""
+    """Whether a renderer has a backend for tensors on the device; without one, its definition renders."""
     return cpu.available() or (renderer in ON_GPU and _kernels_start(device))
 
 
 def compute(name: str, scene: Scene, *rest: Any) -> Any:
-    """The result of a backend's function of that name, whose first word is the renderer's."""
+    """Call a function of the backend for the scene's device.
+
+    name: of the function; it begins with the renderer's.
+    """
     renderer, device = name.partition("_")[0], scene.vertices.device
     if device.type == "cpu":
         return getattr(ON_CPU[renderer], name)(scene, *rest)
@@ -33,7 +38,7 @@ def compute(name: str, scene: Scene, *rest: Any) -> Any:
 
 
 def by_copies(name: str, scene: Scene, *rest: Any) -> Any:
-    """The result of the CPU's function for tensors on another device."""
+    """Call a function of the native library for tensors on another device, to which its results are moved."""
     copies = _moved((scene, *rest), torch.device("cpu"))
     return _moved(getattr(ON_CPU[name.partition("_")[0]], name)(*copies), scene.vertices.device)
 
@@ -43,7 +48,7 @@ def _kernels_start(device: torch.device) -> bool:
 
 
 def _moved(value: Any, device: torch.device) -> Any:
-    """The tensors in it, and in tuples in it, on another device; all else as it is."""
+    """The value with all tensors, also those inside tuples, moved to a device."""
     if isinstance(value, Tensor):
         return value.to(device)
     if isinstance(value, tuple):

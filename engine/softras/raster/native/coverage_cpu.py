@@ -1,4 +1,4 @@
-"""Exact coverage by the native CPU backend."""
+"""Exact coverage by the native library, the CPU's backend."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from ..scene import Scene, Tangents, dense
 from . import cpu
 from .structures import Contour, CoverageCall, Piece
 
-FORWARD, TAKE, BACKWARD, JACOBIAN = range(4)
-STALE_TOPOLOGY = 10
-BAND = 32  # rows
+FORWARD, TAKE, BACKWARD, JACOBIAN = range(4)  # modes of a call; TAKE copies the outline that FORWARD has kept
+STALE_TOPOLOGY = 10  # the status of a call whose topology does not fit its faces and vertices
+BAND = 32  # rows of pixels that are measured together, exactly or by samples
 
 
 @dataclass(frozen=True, eq=False)
 class Kept:
-    """What a forward pass leaves for the derivatives: the parts of the silhouette's outline in pixels. On the CPU."""
+    """The silhouette's outline, cut at the pixels' borders, which the derivatives need. All of it is on the CPU."""
 
     topology: EdgeTopology
-    counts: Tensor  # (N, 2) int64: contour edges and pieces of each view
-    contours: Tensor  # bytes
-    pieces: Tensor  # bytes
+    counts: Tensor  # (N, 2) int64: the number of contour edges and of pieces of each view
+    contours: Tensor  # the bytes of the `Contour` structures
+    pieces: Tensor  # the bytes of the `Piece` structures
 
 
 def coverage(scene: Scene, keep: bool) -> tuple[Tensor, Kept | None]:
-    """Alpha (N, H, W) and, with keep, what the derivatives need."""
+    """Alpha (N, H, W) and, with keep, the outline, which the derivatives need."""
     views = scene.K.shape[0]
     alpha = scene.vertices.new_empty(scene.size)
     counts, sampled = torch.empty(views, 2, dtype=torch.int64), (ctypes.c_int64 * views)()
@@ -76,7 +76,7 @@ def coverage_backward(scene: Scene, kept: Kept, grad_alpha: Tensor) -> tuple[Ten
 
 
 def coverage_jacobian(scene: Scene, kept: Kept, tangents: Tangents) -> tuple[Tensor, Tensor]:
-    """Pixels (M,) that the outline passes through, ascending, and the rows (M, P) of their Jacobian."""
+    """The pixels (M,) on the outline, ascending, and the rows (M, P) of their Jacobian."""
     pixel_in_view = kept.pieces.numpy().view(np.dtype(Piece))["pixel"].astype(np.int64)
     view = np.repeat(np.arange(len(kept.counts)), kept.counts[:, 1].numpy())
     first_pixel = view * (scene.height * scene.width)
@@ -98,10 +98,10 @@ def _bytes(count: int) -> Tensor:
     return torch.empty(count, dtype=torch.uint8)
 
 
-def _call(scene: Scene, topology: EdgeTopology, image: Tensor, mode: int, kept: Kept | None = None) -> CoverageCall:
-    """The call for a mode; image: (N, H, W), the one to fill in the forward pass."""
+def _call(scene: Scene, topology: EdgeTopology, alpha: Tensor, mode: int, kept: Kept | None = None) -> CoverageCall:
+    """The structure of a call. alpha: (N, H, W), to be written in the forward pass."""
     call = CoverageCall.from_buffer_copy(_topology_part(topology))
-    call.scene, call.mode = cpu.call_of(scene, 1.0, image, alpha=image), mode
+    call.scene, call.mode = cpu.call_of(scene, 1.0, alpha, alpha=alpha), mode
     if kept is not None:
         call.counts, call.contours = kept.counts.data_ptr(), kept.contours.data_ptr()
         call.pieces = kept.pieces.data_ptr()
@@ -110,7 +110,7 @@ def _call(scene: Scene, topology: EdgeTopology, image: Tensor, mode: int, kept: 
 
 @functools.lru_cache(maxsize=KEPT)
 def _topology_part(topology: EdgeTopology) -> bytes:
-    """A call in which the topology's fields are set."""
+    """The bytes of a call in which only the fields of the topology are set."""
     call = CoverageCall(source_faces=topology.source_faces.data_ptr())
     for name in ("faces", "pair_edges", "other_edges", "other_ends", "other_faces", "other_directions"):
         setattr(call, name, getattr(topology, name).ctypes.data)

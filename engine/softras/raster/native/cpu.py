@@ -1,4 +1,4 @@
-"""The native CPU backend: the C ABI of csrc/softras.h through ctypes."""
+"""Silhouettes by the native library, the CPU's backend, whose C ABI (csrc/softras.h) is called through ctypes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..scene import Scene, Tangents, dense
 from . import structures
 from .structures import Call, JacobianCall
 
-STATUS = {  # what softras.h's SOFTRAS_BAD_... mean; the CUDA kernels' bits too
+STATUS = {  # the error of each status SOFTRAS_BAD_... of softras.h, which are also the bits of the CUDA kernels' status
     1: (ValueError, "vertices holds NaN or infinite numbers"),
     2: (ValueError, "K holds NaN or infinite numbers"),
     3: (ValueError, "world_to_camera holds NaN or infinite numbers"),
@@ -30,7 +30,7 @@ STATUS = {  # what softras.h's SOFTRAS_BAD_... mean; the CUDA kernels' bits too
 
 
 def library_path() -> Path:
-    """Where the library of this machine belongs (it may not be there)."""
+    """The path of this machine's library, whether there is one or not."""
     machine = platform.machine().lower()
     x86 = machine in ("x86_64", "amd64")
     arm = {"Linux": "aarch64", "Windows": "arm64", "Darwin": "arm64"}.get(platform.system(), machine)
@@ -70,7 +70,7 @@ def _load() -> tuple[ctypes.CDLL | None, str]:
         return None, f"the native library {path.name} does not load: {error}"
 
 
-_AVAILABLE = _load()[0] is not None  # a constant, which torch.compile can look at
+_AVAILABLE = _load()[0] is not None  # a constant, since torch.compile cannot trace the loading
 
 
 def available() -> bool:
@@ -79,7 +79,7 @@ def available() -> bool:
 
 
 def description() -> str:
-    """The instruction set in use, or why there is no native library."""
+    """The instruction set that the library uses, or the reason why there is no library."""
     return _load()[1]
 
 
@@ -125,9 +125,10 @@ def call_of(
     grad_alpha: Tensor | None = None,
     grads: Sequence[Tensor] = (),
 ) -> Call:
-    """What the library is given: pointers into a dense scene and the other tensors, which must live as long.
+    """The structure of a call. It holds pointers to the tensors, which must be contiguous and outlive the call.
 
-    grads: of vertices, K and world_to_camera.
+    alpha: to be written in the forward pass. grad_alpha, grads: in the backward pass, the gradient that comes in and
+    the ones to be written, to vertices, K and world_to_camera.
     """
     return Call(
         scene.K.shape[0],
@@ -155,19 +156,19 @@ def call_of(
 
 
 def run(function: str, dtype: torch.dtype, call: ctypes.Structure) -> None:
-    """Call the library's function for the scalar type. Raises what the status means."""
+    """Call the library's function for a dtype. Raises the error that its status means."""
     check(status_of(function, dtype, call))
 
 
 def status_of(function: str, dtype: torch.dtype, call: ctypes.Structure) -> int:
-    """Call the library's function for the scalar type; returns the status (csrc/softras.h)."""
+    """Call the library's function for a dtype and return its status (csrc/softras.h)."""
     library = _load()[0]
     assert library is not None
     return getattr(library, f"softras_{function}_{str(dtype).removeprefix('torch.')}")(ctypes.byref(call))
 
 
 def check(status: int) -> None:
-    """Raises what a status means, unless it is 0."""
+    """Raise the error that a status means; 0 is success."""
     if status:
         kind, message = STATUS[status]
         raise kind(message)

@@ -1,4 +1,4 @@
-"""The CUDA backend: the kernels of csrc/softras_cuda.cu on torch's memory and stream. docs/cuda.md has the why."""
+"""Silhouettes by the CUDA kernels of csrc/softras_cuda.cu, on PyTorch's memory and stream; docs/cuda.md says why."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from ..scene import Scene, Tangents, dense
 from . import cpu, driver, nvrtc
 from .cuda_structures import CAMERA, CELL, THREADS, Call, JacobianCall
 
-WARPS = 16  # a multiprocessor should be given: what the registers let it hold; more would only set up more faces
-PARTIALS = 128  # most blocks a view in vertices_backward
-WORK = 1 << 22  # numbers of 8 bytes that one launch keeps beside its inputs and outputs, unless one view needs more
+WARPS = 16  # the warps for each multiprocessor of the device: as many as its registers hold
+PARTIALS = 128  # the largest number of blocks for each view in the kernel vertices_backward
+WORK = 1 << 22  # the numbers of 8 bytes that a launch may keep beside inputs and outputs; a single view may need more
 
 
 class Gpu:
@@ -31,19 +31,19 @@ class Gpu:
         self._modules: dict[tuple[torch.dtype, str], driver.Module] = {}
 
     def current(self) -> AbstractContextManager:
-        """Makes this the thread's device."""
+        """A context in which this is the device of the thread."""
         return torch.cuda.device(self.index)
 
     def stream(self) -> int:
-        """The one that torch's operators are queued on."""
+        """The stream on which PyTorch queues its operators."""
         return torch.cuda.current_stream(self.index).cuda_stream
 
     def capturing(self) -> bool:
-        """Whether launches are recorded into a CUDA graph, so that nothing can be read."""
+        """Whether launches are being recorded into a CUDA graph, during which no number can be read."""
         return torch.cuda.is_current_stream_capturing()
 
     def read(self, number: Tensor) -> Callable[[], int]:
-        """Start to copy a number to the CPU; the function returned waits for that alone and gives it."""
+        """Start to copy a number to the CPU. The function returned waits for that copy alone and returns the number."""
         copy = torch.empty(1, dtype=number.dtype, device="cpu", pin_memory=True)
         copy.copy_(number, non_blocking=True)
         copied = torch.cuda.Event()
@@ -56,26 +56,26 @@ class Gpu:
         return wait
 
     def module(self, dtype: torch.dtype, part: str = "silhouettes") -> driver.Module:
-        """The kernels of a part of softras_cuda.cu for this scalar type, compiled and loaded at first use."""
+        """The kernels of a part of softras_cuda.cu (see nvrtc.py) for a dtype, compiled and loaded at first use."""
         if (dtype, part) not in self._modules:
             wanted = self.architecture, str(dtype).removeprefix("torch."), part
             with self.current():
                 try:
                     self._modules[dtype, part] = driver.Module(nvrtc.compiled(*wanted))
-                except driver.DriverError:  # the cache's may be of another driver
+                except driver.DriverError:  # what is in the cache may be for another driver
                     self._modules[dtype, part] = driver.Module(nvrtc.compiled(*wanted, anew=True))
         return self._modules[dtype, part]
 
 
 @functools.cache
 def gpu(index: int) -> Gpu:
-    """The device of that index."""
+    """The device of an index."""
     return Gpu(index)
 
 
 @functools.cache
 def failure(index: int) -> str:
-    """Why the kernels do not run on this device; empty if they do. Compiles and loads them at first use."""
+    """The reason why the kernels do not run on this device; empty if they do. They are compiled and loaded to see."""
     try:
         if torch.version.hip is not None:
             return "the kernels are CUDA's, and this PyTorch is built for ROCm"
@@ -88,7 +88,7 @@ def failure(index: int) -> str:
 
 
 def problem() -> str:
-    """Why no GPU renders here, in one sentence without a full stop; empty if the current one does."""
+    """The reason why no GPU renders, as a sentence without a full stop; empty if the current GPU renders."""
     if torch.cuda.is_available():
         return failure(torch.cuda.current_device())
     if torch.version.cuda is None:
@@ -97,7 +97,7 @@ def problem() -> str:
 
 
 def available(device: torch.device) -> bool:
-    """Whether the kernels run on this device; the first time, they are compiled and loaded."""
+    """Whether the kernels run on this device. At the first question they are compiled and loaded."""
     return not failure(_index(device))
 
 
@@ -115,7 +115,7 @@ def silhouettes(scene: Scene, sigma: float) -> tuple[Tensor, Tensor]:
             call = launcher.call(part, status=status, sums=sums, **outputs)
             launcher.launch("check", call, launcher.checks())
             if part.stop == len(alpha) and not launcher.gpu.capturing():
-                bad = launcher.gpu.read(status)  # what is drawn below need not be waited for
+                bad = launcher.gpu.read(status)  # copied before drawing is queued, so that only the check is waited for
             launcher.launch("draw", call, *launcher.face_blocks(call.views, call.splits))
             launcher.launch("finish", call, -(-sums.numel() // THREADS))
         if bad is not None:
@@ -128,24 +128,25 @@ def silhouettes_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients to vertices, K and world_to_camera.
 
-    Atomic additions in float64, so two runs may differ in the last bit; under
-    torch.use_deterministic_algorithms(True) they do not, at some cost in time and memory.
+    They are added atomically in float64, so two runs may differ in the last bit. Under
+    torch.use_deterministic_algorithms(True) they do not differ, at some cost in time and memory.
     """
     launcher = Launcher(scene, sigma)
     backward = Backward(launcher)
     transmittance, grad_alpha = transmittance.contiguous(), grad_alpha.contiguous()
     with launcher.gpu.current():
         for part in launcher.parts(backward.numbers):
-            call = backward.call(part, transmittance=transmittance[part], grad_alpha=grad_alpha[part])
+            corners = CornerGradients(backward, part)
+            call = corners.call(transmittance=transmittance[part], grad_alpha=grad_alpha[part])
             launcher.launch("faces_backward", call, *launcher.face_blocks(call.views, call.splits))
-            backward.finish(call)
+            corners.finish(call)
     return backward.grads
 
 
 def silhouettes_jacobian(
     scene: Scene, sigma: float, transmittance: Tensor, pixels: Tensor, tangents: Tangents
 ) -> Tensor:
-    """(M, P) rows of the Jacobian at M pixels. Atomic additions, so two runs may differ in the last bits."""
+    """(M, P) rows of the Jacobian at M pixels. They are added atomically: two runs may differ in the last bits."""
     launcher, transmittance, tangents = Launcher(scene, sigma), transmittance.contiguous(), dense(tangents)
     with launcher.gpu.current():
         rows = transmittance.new_zeros(len(pixels), tangents.parameters)
@@ -163,14 +164,17 @@ def silhouettes_jacobian(
 
 
 class Launcher:
-    """A scene on a GPU, dense, and how kernels are launched on it."""
+    """A contiguous scene on a GPU, and the launches of kernels on it."""
 
     def __init__(self, scene: Scene, sigma: float) -> None:
         self.scene, self.sigma = dense(scene), sigma
         self.gpu = gpu(_index(scene.vertices.device))
 
     def call(self, part: slice, **tensors: Tensor | None) -> Call:
-        """The argument of the kernels for some of the views; `tensors` are of these views, and must stay alive."""
+        """The structure that kernels take for a part of the views.
+
+        tensors: those of these views, by the names of the structure's fields; they must outlive the kernels.
+        """
         scene, count = self.scene, part.stop - part.start
         call = Call(
             views=count,
@@ -197,58 +201,69 @@ class Launcher:
     def launch(
         self, name: str, call: ctypes.Structure, x: int, y: int = 1, z: int = 1, part: str = "silhouettes"
     ) -> None:
-        """Queue a kernel of that part of softras_cuda.cu."""
+        """Queue a kernel of a part of softras_cuda.cu on a grid of x, y and z blocks."""
         if x and y and z:
             dtype = self.scene.vertices.dtype
             kernel = f"softras_{name}_{str(dtype).removeprefix('torch.')}"
             self.gpu.module(dtype, part).launch(kernel, (x, y, z), THREADS, self.gpu.stream(), call)
 
     def parts(self, numbers: int, most: int = WORK) -> Iterator[slice]:
-        """The views in parts for which `numbers` a view fit into `most`; mostly one part."""
+        """Divide the views into parts, mostly one, with at most `most` numbers each if a view needs `numbers`."""
         views = len(self.scene.K)
-        step = min(max(1, most // max(1, numbers)), 65535)  # the most blocks of a grid in y and z
+        step = min(max(1, most // max(1, numbers)), 65535)  # the largest size of a grid in y and z
         for start in range(0, views, step):
             yield slice(start, min(start + step, views))
 
     def checks(self) -> int:
-        """Blocks that look at the inputs."""
+        """The number of blocks of the kernel that checks the inputs."""
         most = max(self.scene.vertices.numel(), self.scene.faces.numel(), 12 * len(self.scene.K))
         return min(-(-most // THREADS), 8 * self.gpu.processors)
 
     def face_blocks(self, count: int, splits: int) -> tuple[int, int, int]:
-        """The grid of the kernels that give a warp 32 faces of a view."""
+        """The grid of the kernels in which each warp has 32 faces of a view."""
         return -(-len(self.scene.faces) // THREADS), splits, count
 
     def _splits(self, count: int) -> int:
-        """Warps that share the cells of the same faces, so that few faces fill the device too."""
+        """The number of warps that share the cells of the same faces, so that few faces fill the device too."""
         warps = -(-len(self.scene.faces) // 32) * count
         cells = -(-self.scene.height // CELL) * -(-self.scene.width // CELL)
         return max(1, min(WARPS * self.gpu.processors // max(1, warps), cells, 65535))
 
 
 class Backward:
-    """The way from gradients of faces' corners to `grads`, those of vertices, K and world_to_camera.
+    """The backward pass of one scene.
 
-    numbers: of 8 bytes, what it keeps for a view.
+    grads: the gradients to vertices, K and world_to_camera, which the kernels write.
+    deterministic: whether they are to have the same bits in every run.
+    numbers: how many numbers of 8 bytes `CornerGradients` holds for each view.
     """
 
     def __init__(self, launcher: Launcher) -> None:
-        self._launcher, scene = launcher, launcher.scene
+        self.launcher, scene = launcher, launcher.scene
         self.grads = scene.empty_gradients()
-        self._fixed = torch.are_deterministic_algorithms_enabled()
-        self.numbers = 5 * scene.vertices.shape[-2] + (21 * len(scene.faces) if self._fixed else 0)
+        self.deterministic = torch.are_deterministic_algorithms_enabled()
+        self.numbers = 5 * scene.vertices.shape[-2] + (21 * len(scene.faces) if self.deterministic else 0)
         if not len(scene.K):
             self.grads[0].zero_()
 
-    def call(self, part: slice, **tensors: Tensor | None) -> Call:
-        """The argument of the kernels that add gradients of corners."""
-        (of_vertices, of_K, of_pose), scene, count = self.grads, self._launcher.scene, part.stop - part.start
+
+class CornerGradients:
+    """The gradients of faces' corners in a part of the views, which become those of vertices and cameras."""
+
+    def __init__(self, backward: Backward, part: slice) -> None:
+        self._backward, self._part = backward, part
+        scene, count = backward.launcher.scene, part.stop - part.start
         V, F = scene.vertices.shape[-2], len(scene.faces)
         zeros = torch.zeros(count * (5 * V + 6), dtype=torch.float64, device=scene.vertices.device)
         self._pixel, self._point, self._clipped = zeros.split([2 * count * V, 3 * count * V, 6 * count])
-        self._corner = zeros.new_zeros(count, F, 21) if self._fixed else None
+        self._corner = zeros.new_zeros(count, F, 21) if backward.deterministic else None
         self._partial = zeros.new_empty(count, min(-(-V // THREADS), PARTIALS), CAMERA)
-        call = self._launcher.call(
+
+    def call(self, **tensors: Tensor | None) -> Call:
+        """The structure that kernels take which add gradients of corners. tensors: as in `Launcher.call`."""
+        part, shared = self._part, self._backward.launcher.scene.shared
+        of_vertices, of_K, of_pose = self._backward.grads
+        call = self._backward.launcher.call(
             part,
             **tensors,
             pixel_gradients=self._pixel,
@@ -256,18 +271,18 @@ class Backward:
             clipped_intrinsics=self._clipped,
             corner_gradients=self._corner,
             partial_gradients=self._partial,
-            grad_positions=of_vertices if scene.shared else of_vertices[part],
+            grad_positions=of_vertices if shared else of_vertices[part],
             grad_intrinsics=of_K[part],
             grad_world_to_camera=of_pose[part],
         )
-        call.partials, call.add = self._partial.shape[1], scene.shared and part.start > 0
-        if self._fixed:
+        call.partials, call.add = self._partial.shape[1], shared and part.start > 0
+        if self._backward.deterministic:
             call.splits = 1
         return call
 
     def finish(self, call: Call) -> None:
-        """From there to `grads`."""
-        launcher, count, V = self._launcher, call.views, call.vertices
+        """Queue the kernels that add the gradients of corners to those of vertices and cameras."""
+        launcher, count, V = self._backward.launcher, call.views, call.vertices
         if self._corner is not None:
             pixel, point = self._pixel.view(count, V, 2), self._point.view(count, V, 3)
             _add_corners(launcher.scene.faces, self._corner, pixel, point, self._clipped)
@@ -276,7 +291,7 @@ class Backward:
 
 
 def _add_corners(faces: Tensor, corner: Tensor, pixel: Tensor, point: Tensor, clipped: Tensor) -> None:
-    """What the kernel otherwise adds atomically, in a fixed order: (n, F, 21) gradients of corners, see Call."""
+    """Add gradients of corners (n, F, 21) to those of vertices and cameras in a fixed order; see csrc/cuda_faces.h."""
     count = len(corner)
     index = faces.flatten()
     pixel.index_add_(1, index, corner[..., :6].reshape(count, -1, 2))
@@ -285,7 +300,7 @@ def _add_corners(faces: Tensor, corner: Tensor, pixel: Tensor, point: Tensor, cl
 
 
 def refuse(status: int) -> None:
-    """Raise what the bits that the kernels have set mean."""
+    """Raise the error that the lowest bit of the kernels' status means; 0 is success."""
     for code, (kind, message) in cpu.STATUS.items():
         if status >> code & 1:
             raise kind(message)

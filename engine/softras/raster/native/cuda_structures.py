@@ -1,7 +1,7 @@
 """The arguments of the CUDA kernels, and the numbers that their source and the code that launches them must agree on.
 
 csrc/cuda_faces.h, cuda_jacobian.h and cuda_image.h declare the structures and say what each field is. The kernels are
-compiled where they run, together with :func:`assertions`, so that a difference is an error that names it.
+compiled where they run, together with `assertions`, so that a difference is an error that names it.
 """
 
 from __future__ import annotations

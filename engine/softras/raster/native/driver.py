@@ -1,4 +1,4 @@
-"""The few functions of the CUDA driver that load and launch a kernel, through ctypes."""
+"""The functions of the CUDA driver that load and launch kernels, called through ctypes."""
 
 from __future__ import annotations
 
@@ -16,18 +16,21 @@ class DriverError(RuntimeError):
 
 
 class Module:
-    """Kernels loaded into the current device's context."""
+    """Machine code of kernels, loaded into the context of the current device."""
 
-    def __init__(self, image: bytes) -> None:
+    def __init__(self, code: bytes) -> None:
         self._module = ctypes.c_void_p()
         self._functions: dict[str, ctypes.c_void_p] = {}
         _make_context_current()
-        _check(library().cuModuleLoadData(ctypes.byref(self._module), image))
+        _check(library().cuModuleLoadData(ctypes.byref(self._module), code))
 
     def launch(
         self, name: str, grid: tuple[int, int, int], threads: int, stream: int, argument: ctypes.Structure
     ) -> None:
-        """Queue a kernel of one argument on a stream of the module's device."""
+        """Queue a kernel, which takes one structure, on a stream of the module's device.
+
+        grid: the number of blocks in x, y and z. threads: of a block.
+        """
         _make_context_current()
         if name not in self._functions:
             function = ctypes.c_void_p()
@@ -39,7 +42,7 @@ class Module:
 
 @functools.cache
 def library() -> ctypes.CDLL:
-    """The driver. Raises DriverError where there is none."""
+    """The driver's library. Raises DriverError if there is none."""
     name = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
     try:
         return declared(ctypes.CDLL(name))
@@ -48,14 +51,17 @@ def library() -> ctypes.CDLL:
 
 
 def declared(driver: ctypes.CDLL) -> ctypes.CDLL:
-    """The same, with the types of arguments that ctypes would take for smaller ones."""
+    """The library with the types of arguments for which ctypes would pass too few bytes."""
     integer, pointer = ctypes.c_uint, ctypes.c_void_p
     driver.cuLaunchKernel.argtypes = [pointer, *[integer] * 7, pointer, pointer, pointer]
     return driver
 
 
 def _make_context_current() -> None:
-    """A thread that torch has not used yet (a first call in autograd's thread, say) has no context: take torch's."""
+    """Give this thread the context of PyTorch's current device, if it has none.
+
+    A thread that has not used PyTorch yet, such as autograd's in its first backward pass, has no context.
+    """
     driver, context = library(), ctypes.c_void_p()
     _check(driver.cuCtxGetCurrent(ctypes.byref(context)))
     if not context.value:

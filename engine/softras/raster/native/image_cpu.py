@@ -1,4 +1,4 @@
-"""Images by the native CPU backend: the C ABI of csrc/softras.h through ctypes."""
+"""Images by the native library, the CPU's backend."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .structures import Call, ImageCall
 
 
 def images(scene: Scene, appearance: Appearance) -> tuple[Tensor, ...]:
-    """Alpha, image and nearest face, and what the backward pass needs: state, depth and weight; see `ops.render`."""
+    """Alpha, image and nearest faces, and the state, depth and weight of `Drawn`; see `ops.render`."""
     numbers, choices, like = appearance.numbers, appearance.choices, scene.vertices
     n, height, width = scene.size
     alpha, depth, weight = (like.new_empty(scene.size) for _ in range(3))
@@ -45,7 +45,8 @@ def images_backward(
     if not (choices.wants_texels and texels.numel()):
         cpu.run("images", grad_image.dtype, call)
         return *grads, of_attributes, texels.new_empty(texels.shape if choices.wants_texels else 0), of_levels
-    # Sums of whole numbers, which are the same in any order, in a unit in which none of them overflows.
+    # Gradients of texels are added up as whole numbers, whose sum is the same in any order of threads. The unit is such
+    # that no sum overflows.
     most = float(grad_image.abs().max()) if grad_image.numel() else 0.0
     attributes = appearance.attributes.detach()
     light = float(attributes.abs().max()) if choices.lit and attributes.numel() else 1.0
@@ -57,7 +58,7 @@ def images_backward(
 
 
 def _call(scene: Call, appearance: Appearance, drawn: Drawn) -> ImageCall:
-    """What the library is given: pointers into dense tensors, which must live as long."""
+    """The structure of a call. It holds pointers to the tensors, which must be contiguous and outlive the call."""
     choices = appearance.choices
     call = ImageCall(scene=scene)
     for name in ("plain", "distance", "squared", "distribution", "conorm", "lit", "texture", "resolution"):

@@ -1,4 +1,4 @@
-"""Images by the CUDA backend: the kernels of csrc/cuda_image.h and cuda_image_backward.h. docs/cuda.md has the why."""
+"""Images by the CUDA kernels of csrc/cuda_image.h and cuda_image_backward.h; docs/cuda.md says why."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from ..scene import Scene, dense
 from . import cuda
 from .cuda_structures import FACE_SUMS, LOOK, Call, ImageCall
 
-WORK = 1 << 24  # as cuda.WORK
-LARGEST = [row.index for row in CONORMS.values() if row.fold == "largest"]  # T-conorms that are one face's coverage
+WORK = 1 << 24  # the numbers of 8 bytes that a launch may keep, as cuda.WORK
+LARGEST = [
+    row.index for row in CONORMS.values() if row.fold == "largest"
+]  # the T-conorms that take one face's coverage
 
 
 def images(scene: Scene, appearance: Appearance) -> tuple[Tensor, ...]:
-    """Alpha, image and nearest face, and what the backward pass needs: state, depth and weight; see `ops.render`."""
+    """Alpha, image and nearest faces, and the state, depth and weight of `Drawn`; see `ops.render`."""
     choices, like = appearance.choices, scene.vertices
     launcher = cuda.Launcher(scene, appearance.numbers.sigma)
     shown = _Shown(launcher, appearance)
@@ -56,7 +58,7 @@ def images(scene: Scene, appearance: Appearance) -> tuple[Tensor, ...]:
             shown.launch("measure", call, shown.blocks)
             shown.launch("look", call, -(-len(scene.faces) // cuda.THREADS), count)
             if part.stop == n and not launcher.gpu.capturing():
-                bad = launcher.gpu.read(status)  # what is drawn below need not be waited for
+                bad = launcher.gpu.read(status)  # copied before drawing is queued, so that only the check is waited for
             for kernel in ("cover", "blend"):
                 shown.launch(kernel, call, *launcher.face_blocks(count, inner.splits))
             shown.launch("finish", call, -(-sums[0].numel() // cuda.THREADS))
@@ -70,7 +72,7 @@ def images_backward(
 ) -> tuple[Tensor, ...]:
     """Gradients to vertices, K, world_to_camera, attributes, texels and face levels.
 
-    Those of texels have the same bits in any order. For the others see cuda.silhouettes_backward.
+    The gradient to the texels has the same bits in every run. For the others see cuda.silhouettes_backward.
     """
     like, texels, choices = scene.vertices, appearance.texels, appearance.choices
     launcher = cuda.Launcher(scene, appearance.numbers.sigma)
@@ -85,8 +87,9 @@ def images_backward(
         status = torch.zeros(1, dtype=torch.int32, device=like.device)
         of_face = FACE_SUMS + LOOK[like.dtype] // 8 + 3 * attributes.shape[-1]
         for part in launcher.parts(backward.numbers + of_face * len(scene.faces), WORK):
-            inner = backward.call(part, status=status, transmittance=drawn.state[part], grad_alpha=grad_alpha[part])
-            corners = like.new_zeros(inner.views, len(scene.faces), 3, attributes.shape[-1])
+            corners = cuda.CornerGradients(backward, part)
+            inner = corners.call(status=status, transmittance=drawn.state[part], grad_alpha=grad_alpha[part])
+            of_corners = like.new_zeros(inner.views, len(scene.faces), 3, attributes.shape[-1])
             face_sums = torch.zeros(inner.views, len(scene.faces), FACE_SUMS, dtype=torch.float64, device=unit.device)
             call = shown.call(
                 inner,
@@ -96,7 +99,7 @@ def images_backward(
                 weight=drawn.weight[part],
                 grad_image=grad_image[part],
                 face_sums=face_sums,
-                grad_corners=corners,
+                grad_corners=of_corners,
                 grad_levels=levels[part] if levels.numel() else None,
                 grad_texels=None if not sums.numel() else sums if choices.shared_texels else sums[part],
                 texel_unit=unit,
@@ -104,13 +107,17 @@ def images_backward(
             shown.launch("look", call, -(-len(scene.faces) // cuda.THREADS), inner.views)
             shown.launch("gather", call, *launcher.face_blocks(inner.views, inner.splits))
             shown.launch("corners_backward", call, -(-len(scene.faces) // cuda.THREADS), inner.views)
-            backward.finish(inner)
-            _add_corners(by_attributes if appearance.shared else by_attributes[part], attribute_faces, corners)
+            corners.finish(inner)
+            _add_corners(by_attributes if appearance.shared else by_attributes[part], attribute_faces, of_corners)
     return *backward.grads, by_attributes, (sums * unit).to(texels.dtype), levels
 
 
 class _Shown:
-    """An appearance on a GPU, dense, and how the kernels of images are launched on it."""
+    """A contiguous appearance on a GPU, and the launches of the kernels of images on it.
+
+    behind: (N,) the depth of the background.
+    kind: which kernels: "plain" for SoftRas's modes without a texture, "textured" for these with one, else "any".
+    """
 
     def __init__(self, launcher: cuda.Launcher, appearance: Appearance) -> None:
         self.appearance, self._launcher = dense(appearance), launcher
@@ -121,12 +128,12 @@ class _Shown:
 
     @property
     def blocks(self) -> int:
-        """Blocks of the kernel that measures the appearance's numbers."""
+        """The number of blocks of the kernel that measures attributes, texels and background."""
         most = max(x.numel() for x in (self.appearance.attributes, self.appearance.texels, self.appearance.background))
         return min(1 + most // cuda.THREADS, 8 * self._launcher.gpu.processors)
 
     def texel_unit(self, grad_image: Tensor) -> Tensor:
-        """(1,) float64: the unit in which gradients of texels are added up, so that no sum overflows."""
+        """(1,) float64, the unit in which gradients of texels are added up as whole numbers; no sum overflows."""
         most = grad_image.new_zeros(1, dtype=torch.float64)
         if self.appearance.texels.numel() and grad_image.numel():
             most = grad_image.abs().max().double().view(1)
@@ -135,7 +142,10 @@ class _Shown:
         return most.clamp_min(1e-20) * (max(1, grad_image.numel()) / 2**61)
 
     def call(self, scene: Call, part: slice, **tensors: Tensor | None) -> ImageCall:
-        """The argument of the kernels for some of the views; `tensors` are of these views, and must stay alive."""
+        """The structure that kernels take for a part of the views.
+
+        tensors: those of these views, by the names of the structure's fields; they must outlive the kernels.
+        """
         appearance, choices = self.appearance, self.appearance.choices
         call = ImageCall(scene=scene)
         for name in ("distance", "squared", "distribution", "conorm", "channels", "texture", "texture_channels"):
@@ -163,7 +173,7 @@ class _Shown:
         return call
 
     def launch(self, name: str, call: ImageCall, x: int, y: int = 1, z: int = 1) -> None:
-        """Queue one of the kernels of this kind of images."""
+        """Queue a kernel of this kind on a grid of x, y and z blocks."""
         self._launcher.launch(f"{name}_{self.kind}", call, x, y, z, part=self.kind)
 
 

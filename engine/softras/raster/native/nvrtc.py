@@ -30,9 +30,7 @@ HEADERS = (
     "softras_modes.h",
     "softras_texture.h",
 )
-_DIGEST = (
-    hashlib.sha256().digest_size
-)  # bytes at the front of a cache entry: damaged machine code may load and be wrong
+_DIGEST = hashlib.sha256().digest_size  # bytes of the checksum in front of a cache entry, since damaged code may load
 SOURCES = Path(__file__).resolve().parents[2] / "_native"  # csrc/build.py puts them there
 
 
@@ -53,16 +51,16 @@ def sources() -> dict[str, str]:
 
 
 def compiled(architecture: int, scalar: str, part: str = "silhouettes", *, anew: bool = False) -> bytes:
-    """The kernels for a GPU of this compute capability (90 for 9.0), from the cache or compiled into it.
+    """The machine code of the kernels for one kind of GPU, from the cache on disk or compiled into it.
 
-    Machine code, or PTX, which the driver finishes, for a GPU that this NVRTC does not know yet. What is in the cache
-    is taken only if it is whole, and from a folder that nobody else may write to.
+    For a GPU that is newer than this NVRTC it is PTX, which the driver compiles. The cache is used only if its folder
+    is writable for nobody else, and an entry only if its checksum is right.
 
     Args:
-        architecture: ten times the compute capability.
+        architecture: ten times the compute capability of the GPU: 90 for 9.0.
         scalar: "float32" or "float64".
         part: "silhouettes", or a kind of images: "plain", "textured", "any".
-        anew: compile, whatever the cache holds.
+        anew: compile even if there is an entry in the cache.
 
     Raises:
         CompileError: no NVRTC, a GPU too old for it, or sources that do not compile.
@@ -77,20 +75,20 @@ def compiled(architecture: int, scalar: str, part: str = "silhouettes", *, anew:
             entry = read_bytes(inside(cached.parent, cached.name))
             if entry[:_DIGEST] == hashlib.sha256(entry[_DIGEST:]).digest():
                 return entry[_DIGEST:]
-    image = build(texts, options)[0]
+    code = build(texts, options)[0]
     with contextlib.suppress(InputError):
         make_private_folder(cached.parent)
-        write_bytes(cached, hashlib.sha256(image).digest() + image)
-    return image
+        write_bytes(cached, hashlib.sha256(code).digest() + code)
+    return code
 
 
 def defines(scalar: str, part: str = "silhouettes") -> list[str]:
-    """The options that say what is compiled."""
+    """The compiler's options that choose the part and the scalar type."""
     return ["-std=c++17", f"-DSOFTRAS_SCALAR={scalar}", f"-DSOFTRAS_PART={part}"]
 
 
 def build(texts: dict[str, str], options: list[str]) -> tuple[bytes, str]:
-    """Compile; returns the image and the compiler's log. Raises CompileError with the log's first error."""
+    """Compile. Returns the machine code and the compiler's log; raises CompileError with the log's first error."""
     library = _library()
     program = ctypes.c_void_p()
     headers = {name: text for name, text in texts.items() if name != SOURCE}
@@ -117,14 +115,17 @@ def build(texts: dict[str, str], options: list[str]) -> tuple[bytes, str]:
 
 @functools.cache
 def version() -> str:
-    """Of NVRTC, as in 13.0."""
+    """The version of NVRTC, such as "13.0"."""
     major, minor = ctypes.c_int(), ctypes.c_int()
     _check(_library().nvrtcVersion(ctypes.byref(major), ctypes.byref(minor)))
     return f"{major.value}.{minor.value}"
 
 
 def target(architecture: int) -> str:
-    """The option that names a GPU of this compute capability, or one that it runs the PTX of. Raises CompileError."""
+    """The compiler's option for a GPU of a compute capability; PTX for the next older one if it is unknown.
+
+    Raises CompileError for a GPU that is too old.
+    """
     count = ctypes.c_int()
     _check(_library().nvrtcGetNumSupportedArchs(ctypes.byref(count)))
     known = (ctypes.c_int * count.value)()
@@ -140,7 +141,7 @@ def target(architecture: int) -> str:
 
 @functools.cache
 def _library() -> ctypes.CDLL:
-    """NVRTC as PyTorch's wheels, or else the system, have it; of the CUDA version PyTorch is built for."""
+    """NVRTC of the CUDA version that PyTorch is built for, from PyTorch's wheels or else from the system."""
     major = (torch.version.cuda or "").split(".")[0]
     package = Path(torch.__file__).parent
     if sys.platform == "win32":

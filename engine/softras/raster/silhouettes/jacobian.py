@@ -14,10 +14,10 @@ from . import ops, reference
 
 
 class Jacobian(NamedTuple):
-    """Soft silhouettes and how they follow P parameters, at the pixels where they are neither full nor empty."""
+    """Silhouettes and their derivatives by P parameters, at the pixels where alpha is neither 0 nor 1."""
 
     alpha: Tensor  # (N, H, W)
-    pixels: Tensor  # (M,) int64: places in alpha.flatten(), ascending
+    pixels: Tensor  # (M,) int64: indices of alpha.flatten(), ascending
     rows: Tensor  # (M, P): d alpha / d parameters there
 
 
@@ -41,17 +41,17 @@ def silhouettes_jacobian(
 ) -> Jacobian:
     """Soft silhouettes and their derivatives with respect to P parameters, for Gauss-Newton and Levenberg-Marquardt.
 
-    The parameters move the vertices and the cameras; their derivatives come in, those of alpha come out. With r the
-    residuals of `alpha.flatten()[pixels]`, J^T J is `rows.T @ rows` and J^T r is `rows.T @ r`. Exact: the same
-    derivatives as those of :func:`softras.silhouettes`, which this is the forward mode of. Nothing is recorded for
-    autograd: inputs are taken as detached.
+    The parameters move the vertices and the cameras. The caller gives the derivatives of vertices and cameras by the
+    parameters and gets the derivatives of alpha. With r the residuals of `alpha.flatten()[pixels]`, J^T J is
+    `rows.T @ rows` and J^T r is `rows.T @ r`. This is the forward mode of `softras.silhouettes`, with the same exact
+    derivatives. Autograd records nothing: inputs are detached.
 
     Memory: O(pixels + faces + V P + M P). The CPU gives the same bits for any number of threads; a GPU adds the faces
     of a row in any order, so its last bits may differ from run to run.
 
     Args:
         vertices, faces, K, world_to_camera, height, width, sigma, orthographic, near, cull: as in `silhouettes`.
-        d_vertices: (V, 3, P) or (N, V, 3, P) as `vertices` are: their derivatives; None where no vertex moves.
+        d_vertices: the derivatives of the vertices, (V, 3, P) or (N, V, 3, P) as their shape is; None for zero.
         d_K: (N, 3, 3, P), None for zero; rows 0 and 1 are used.
         d_world_to_camera: (N, 4, 4, P), None for zero; rows 0 to 2 are used.
         low, high: rows are given for the pixels with low < alpha < high; elsewhere a silhouette hardly changes.

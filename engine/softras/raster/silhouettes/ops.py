@@ -34,9 +34,9 @@ def silhouettes(
     """Soft silhouettes of a mesh in N cameras (SoftRas: euclidean distance, sigmoid, product).
 
     Differentiable, once, with respect to `vertices`, `K` and `world_to_camera`, in reverse and in forward mode. Exact:
-    every face that reaches a pixel counts, except where the pixel is already opaque to within 1e-8 (float32) or 1e-16
-    (float64).
-    Memory: O(faces + pixels), whatever the overdraw; on the CPU of one view per thread, on a GPU see docs/cuda.md.
+    every face counts at every pixel within its cut-off distance, except where the pixel is already opaque to within
+    1e-8 (float32) or 1e-16 (float64). Memory: O(faces + pixels), however many faces lie over each other; on the CPU for
+    one view per thread, on a GPU see docs/cuda.md.
 
     Args:
         vertices: (V, 3) shared by all views, or (N, V, 3); float32 or float64, scene units.
@@ -47,7 +47,7 @@ def silhouettes(
         sigma: blur, in squared NDC (the shorter image side spans 2). A blur of c pixels is (2 c / min(H, W))^2.
         orthographic: (N,) bool, default all perspective. K then has pixels per scene unit.
         near: (N,) or a number: geometry with z <= near is clipped away, from alpha too.
-        cull: drop faces seen from behind (closed, outward-oriented meshes only).
+        cull: leave out faces that show their back (for closed meshes whose faces are oriented outwards).
 
     Returns:
         (N, H, W) alpha in [0, 1], row 0 on top, dtype of `vertices`.
@@ -70,7 +70,7 @@ def silhouettes(
 
 
 class _Eager(torch.autograd.Function):
-    """The operator below without the dispatcher's 100 microseconds, for plain tensors outside a compiler."""
+    """The operator as an autograd function of plain tensors, without the 100 microseconds of PyTorch's dispatcher."""
 
     @staticmethod
     def forward(ctx, *inputs):
@@ -91,7 +91,7 @@ class _Transformed(transforms.Transformable):
     @staticmethod
     def forward(*inputs):
         scene, sigma = render.packed(inputs)
-        arguments.check_near(scene.near, scene.orthographic)  # which under vmap had no one value before
+        arguments.check_near(scene.near, scene.orthographic)  # under vmap the values can be read only here
         return render(scene, sigma)
 
     @staticmethod
@@ -113,7 +113,7 @@ class _Transformed(transforms.Transformable):
 
 
 class _Gradients(transforms.Derivative):
-    """The gradients where somebody may transform them or differentiate them again."""
+    """The gradients as an autograd function, for callers that transform them or differentiate them again."""
 
     operator = "softras.silhouettes"
 
@@ -123,7 +123,7 @@ class _Gradients(transforms.Derivative):
 
 
 class _Tangent(transforms.Derivative):
-    """How alpha (N, H, W) follows one parameter, as `silhouettes_jacobian` has it with P = 1."""
+    """The derivative of alpha, (N, H, W), by one parameter: `silhouettes_jacobian` for every pixel with P = 1."""
 
     operator = "softras.silhouettes"
 
@@ -164,7 +164,7 @@ def _(scene, sigma, transmittance, grad_alpha):
 
 @operator("softras::silhouettes_jacobian")
 def render_jacobian(scene: Scene, sigma: float, transmittance: Tensor, pixels: Tensor, tangents: Tangents) -> Tensor:
-    """(M, P) the derivatives of alpha at the M pixels, places in `alpha.flatten()`."""
+    """(M, P) the derivatives of alpha at M pixels, which are indices of `alpha.flatten()`."""
     scene, sigma = arguments.scene(*scene), arguments.number("sigma", sigma, *arguments.SIGMA)
     operands.fitting("transmittance", transmittance, scene.size, scene.vertices)
     operands.check_pixels(pixels, transmittance.numel())
@@ -188,12 +188,12 @@ def _gradients(ctx, grad_alpha, backward):
     return render.gradients(vertices=gv, K=gk, world_to_camera=gw)
 
 
-@torch.compiler.disable  # which would take the frames that transforms left to Python for ones of plain tensors
+@torch.compiler.disable  # the tensors of a transform are wrapped, which the compiler does not expect here
 def _watched_gradients(ctx, grad_alpha):
     return _gradients(ctx, grad_alpha, lambda *args: _Gradients.apply(*render_backward.flat(*args)))
 
 
-def _backward(ctx, grad_alpha, grad_transmittance):  # nobody is given the transmittance: no gradient comes from it
+def _backward(ctx, grad_alpha, grad_transmittance):  # callers never get the transmittance: its gradient is zero
     return _gradients(ctx, grad_alpha, render_backward)
 
 

@@ -1,7 +1,7 @@
 """The definition of the soft silhouette, in plain torch.
 
-Every backend is tested against this file; it is also what runs where no native library loads. It visits every
-(face, pixel) pair, so it is slow; it works in blocks of pixels and recomputes them in the backward pass, so its
+Every backend is tested against this file, which also renders where no native library loads. It visits every pair of a
+face and a pixel, so it is slow. It works on blocks of pixels and computes them again in the backward pass, so that its
 memory stays bounded. Gradients come from autograd.
 
 For a pixel centre p and a face whose projection (clipped at the near plane) is the convex polygon Q, with d the
@@ -25,10 +25,10 @@ from torch.utils.checkpoint import checkpoint
 
 from ..scene import Scene, Tangents
 
-CUTOFF = math.log(1 / 1e-4 - 1)  # in d^2 / sigma
-DEGENERATE = 1e-8  # a polygon with 2 area <= DEGENERATE * extent^2 has no area
-SHORT = 1e-9  # an edge shorter than SHORT * extent is no edge (clipping makes such)
-PAIRS = 1 << 20  # (face, pixel) pairs held at once
+CUTOFF = math.log(1 / 1e-4 - 1)  # the d^2 / sigma at which D is 1e-4
+DEGENERATE = 1e-8  # a polygon counts as one without area if its doubled area is at most DEGENERATE extent^2
+SHORT = 1e-9  # an edge shorter than SHORT extent is left out: clipping makes such edges
+PAIRS = 1 << 20  # pairs of a face and a pixel that are in memory at the same time
 
 
 def silhouettes(scene: Scene, sigma: float) -> Tensor:
@@ -44,7 +44,7 @@ def silhouettes(scene: Scene, sigma: float) -> Tensor:
 
 
 def nothing(scene: Scene) -> Tensor:
-    """(0, H, W) the pictures of no cameras, whose gradients are zero."""
+    """(0, H, W) the silhouettes of a scene without cameras, from which all tensors of the scene get zero gradients."""
     of_all = scene.vertices.sum() + scene.K.sum() + scene.world_to_camera.sum()
     return scene.vertices.new_zeros(scene.size) + 0 * of_all
 
@@ -69,8 +69,8 @@ def silhouettes_jacobian(scene: Scene, sigma: float, pixels: Tensor, tangents: T
 def clip_near(triangles: Tensor, near: Tensor) -> tuple[Tensor, Tensor]:
     """(F, 3, 3) camera-space triangles -> (G, 4, 3) polygons in front of z = near, and (G,) the triangles they are of.
 
-    A triangle entirely in front keeps its corners (the first one twice); one with a corner behind becomes a
-    quadrilateral, one with two corners behind a smaller triangle; one behind disappears.
+    A triangle in front of the plane keeps its corners, the first of them twice. A triangle with one corner behind the
+    plane becomes a quadrilateral, one with two corners behind it a smaller triangle, and one behind it disappears.
     """
     front = triangles[..., 2] > near
     count = front.sum(1)
@@ -99,7 +99,7 @@ def project(points: Tensor, K: Tensor, orthographic: bool) -> Tensor:
 
 
 def visible(polygons: Tensor, cull: bool) -> Tensor:
-    """(G,) bool: the polygons that have an area and, with cull, face the camera (clockwise in y-down pixels)."""
+    """(G,) bool: which polygons have an area and, with cull, show their front: their corners go counter-clockwise."""
     area2 = doubled_area(polygons)
     extent = (polygons.amax(1) - polygons.amin(1)).amax(1)
     has_area = area2.abs() > DEGENERATE * extent**2
@@ -145,7 +145,7 @@ def exponents(polygons: Tensor, pixels: Tensor, sigma: float) -> tuple[Tensor, T
 
 
 def edge_distances(polygons: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor]:
-    """Squared distance of every pixel to the edges of every polygon (P, G, 4), inf for no edge; inside (P, G)."""
+    """Squared distances of pixels from the edges of polygons (P, G, 4), infinite for edges left out; inside (P, G)."""
     start, end = polygons, polygons.roll(-1, 1)
     edge = end - start  # (G, 4, 2)
     length2 = (edge**2).sum(-1)
@@ -160,14 +160,17 @@ def edge_distances(polygons: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def barycentric_distance(polygons: Tensor, pixels: Tensor) -> Tensor:
-    """(P, G) least distance of every pixel from the polygon's lines, positive inside, relative to how far the polygon
-    reaches from that line: of a triangle, the least barycentric coordinate."""
+    """(P, G) the least distance of each pixel from the lines through a polygon's edges, positive inside.
+
+    Each distance is relative to the largest distance of the polygon's corners from the same line. For a triangle this
+    is the least barycentric coordinate.
+    """
     start = polygons
     edge = polygons.roll(-1, 1) - start  # (G, 4, 2)
     extent = (polygons.amax(1) - polygons.amin(1)).amax(1)
     short = (edge**2).sum(-1) <= (SHORT * extent[:, None]) ** 2
     sign = doubled_area(polygons).sign()[:, None]
     normal = torch.stack([-edge[..., 1], edge[..., 0]], -1) * sign[..., None]
-    reach = (normal[:, :, None] * (polygons[:, None] - start[:, :, None])).sum(-1).amax(2)  # (G, 4)
-    across = (normal * (pixels[:, None, None] - start)).sum(-1) / torch.where(short, torch.ones_like(reach), reach)
+    depth = (normal[:, :, None] * (polygons[:, None] - start[:, :, None])).sum(-1).amax(2)  # (G, 4)
+    across = (normal * (pixels[:, None, None] - start)).sum(-1) / torch.where(short, torch.ones_like(depth), depth)
     return torch.where(short, torch.full_like(across, torch.inf), across).amin(2)
