@@ -6,7 +6,9 @@ from image_scenes import picture_of
 from scenes import small_scene
 
 from softras.raster.coverage import ops as coverage_ops
+from softras.raster.images.appearance import Appearance, Drawn
 from softras.raster.native import backends
+from softras.raster.scene import Scene, Tangents
 from softras.raster.silhouettes import ops as silhouette_ops
 
 SCENE = small_scene()
@@ -44,6 +46,17 @@ def images(appearance):
     alpha, image, _, state, depth, weight = OPS.images(*args)
     saved = image, state, depth, weight, torch.ones_like(alpha), torch.ones_like(image)
     return {OPS.images: args, OPS.images_backward: (*args, *saved)}
+
+
+def test_arguments_are_the_fields_of_the_tuples_in_their_order():
+    scene, appearance, drawn = Scene._fields, Appearance._fields, Drawn._fields
+    wanted = {
+        OPS.silhouettes_jacobian: [*scene, "sigma", "transmittance", "pixels", *Tangents._fields],
+        OPS.coverage: [*scene],
+        OPS.images_backward: [*scene, *appearance, *drawn, "grad_alpha", "grad_image"],
+    }
+    for op, names in wanted.items():
+        assert [argument.name for argument in op.default._schema.arguments] == names
 
 
 def wrong(value):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import torch
@@ -115,7 +116,7 @@ def check_near(near: Tensor, orthographic: Tensor) -> None:
 
 def check_far(near: Tensor, far: Tensor) -> None:
     """Refuse a far plane that is not behind the near plane, if the values can be read."""
-    if readable(near) and readable(far) and not far.gt(near).all():
+    if readable(near) and readable(far) and not all(map(operator.lt, near.tolist(), far.tolist())):
         raise InputError("far must be finite and greater than near; give the depths between which the mesh lies")
 
 

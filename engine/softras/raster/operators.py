@@ -19,7 +19,10 @@ from . import arguments
 
 
 class Operator:
-    """A function registered as an operator of PyTorch, with what its derivatives need: see `operator`."""
+    """A function of named tuples, registered as an operator of PyTorch. The decorator `operator` makes one.
+
+    names: of the items of the flat list, in their order.
+    """
 
     def __init__(self, name: str, function: Callable) -> None:
         hints = typing.get_type_hints(function)
@@ -47,33 +50,33 @@ class Operator:
         self._registered = torch.library.custom_op(name, flat, mutates_args=())
 
     def __call__(self, *parameters: Any) -> Any:
-        """The operator's result, through PyTorch's dispatcher."""
+        """Call the operator through PyTorch's dispatcher."""
         return self._registered(*[list(x) if isinstance(x, tuple) else x for x in self.flat(*parameters)])
 
     def flat(self, *parameters: Any) -> list[Any]:
-        """The parameters as PyTorch takes them: tuples field by field."""
+        """The flat list of the parameters: of a tuple its fields, one after another."""
         found: list[Any] = []
         for (kind, _, _), value in zip(self._slices, parameters, strict=True):
             found += value if kind else (value,)
         return found
 
     def packed(self, inputs: Sequence[Any]) -> list[Any]:
-        """The parameters from the flat list, or from a list of something else for each of its items."""
+        """The parameters from a flat list, or from any list with one item for each of the flat list, such as flags."""
         return [kind(*inputs[start:end]) if kind else inputs[start] for kind, start, end in self._slices]
 
     def gradients(self, **gradients: Tensor | None) -> tuple[Tensor | None, ...]:
-        """What an autograd function's backward pass returns: a gradient, or None, for each item of the flat list."""
+        """The flat list that a backward pass returns: the gradients by name, None for all other items."""
         found = tuple(gradients.pop(name, None) for name in self.names)
         assert not gradients, f"no inputs: {', '.join(gradients)}"
         return found
 
     def save(self, ctx: Any, inputs: Sequence[Any], *outputs: Tensor) -> None:
-        """Keep the flat list, and tensors that the operator gave, for its backward pass."""
+        """Keep the flat list, and some of the operator's outputs, for its backward pass."""
         ctx.others = [inputs[i] for i in self._others]
         ctx.save_for_backward(*[inputs[i] for i in self._tensors], *outputs)
 
     def saved(self, ctx: Any) -> tuple[list[Any], Sequence[Tensor]]:
-        """The parameters that `save` has kept, and the outputs."""
+        """The parameters and the outputs that `save` has kept."""
         tensors, inputs = ctx.saved_tensors, [None] * len(self.names)
         for i, x in zip(self._tensors, tensors, strict=False):
             inputs[i] = x
@@ -82,24 +85,24 @@ class Operator:
         return self.packed(inputs), tensors[len(self._tensors) :]
 
     def fake(self, function: Callable) -> Callable:
-        """Decorator of the function that gives outputs of the right shapes without any numbers."""
+        """Decorator: register a function of the same parameters that returns outputs of the right shapes only."""
         self._registered.register_fake(lambda *inputs: function(*self.packed(inputs)))
         return function
 
     def differentiate(self, backward: Callable, save: Callable | None = None) -> None:
-        """Register the backward pass, and what keeps the flat list for it."""
+        """Register the backward pass and the function that calls `save` for it."""
         self._registered.register_autograd(backward, setup_context=save)
 
 
 def operator(name: str) -> Callable[[Callable], Operator]:
-    """Decorator: register a function, all of whose parameters and results have types, as an operator."""
+    """Decorator: register a function, whose parameters and results must all have types, as an operator."""
     return lambda function: Operator(name, function)
 
 
 def dispatches(tensor: Tensor) -> bool:
-    """Whether torch's dispatcher must see the operator: in a compiler or tracer, or for tensors that are not plain.
+    """Whether a call must go through PyTorch's dispatcher: under a compiler or tracer, and for subclasses of tensors.
 
-    It takes 100 to 500 microseconds a call, so that all other calls go past it.
+    The dispatcher takes 100 to 500 microseconds a call, so all other calls bypass it.
     """
     return arguments.traced() or type(tensor) not in (Tensor, torch.nn.Parameter)
 
@@ -109,6 +112,6 @@ def _is_tuple(kind: Any) -> bool:
 
 
 def _list_of(kind: Any) -> Any:
-    """The type by which PyTorch takes a named tuple of numbers of one type."""
+    """The type of list as which PyTorch takes a named tuple of numbers."""
     (number,) = set(typing.get_type_hints(kind).values())
     return {float: Sequence[float], int: Sequence[int]}[number]

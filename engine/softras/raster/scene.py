@@ -49,16 +49,17 @@ class Scene(NamedTuple):
         return world @ self.world_to_camera[n, :3, :3].T + self.world_to_camera[n, :3, 3]
 
     def empty_gradients(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Contiguous tensors to hold the gradients to vertices, K and world_to_camera."""
+        """Contiguous tensors for the gradients to vertices, K and world_to_camera, not filled in yet."""
         moving = (self.vertices, self.K, self.world_to_camera)
         vertices, K, pose = (torch.empty_like(x, memory_format=torch.contiguous_format) for x in moving)
         return vertices, K, pose
 
 
 class Tangents(NamedTuple):
-    """How a scene follows P parameters: the derivatives of what has any, each with P as its last dimension.
+    """The derivatives of a scene with respect to P parameters. `arguments.tangents` checks them.
 
-    Of the shapes of vertices, K and world_to_camera, and of their dtype; None where nothing moves.
+    Each has the dtype and the shape of the tensor that it is the derivative of, with P as an additional last dimension.
+    None stands for zero.
     """
 
     d_vertices: Tensor | None
@@ -67,11 +68,11 @@ class Tangents(NamedTuple):
 
     @property
     def parameters(self) -> int:
-        """P."""
+        """P, the number of parameters."""
         return next(x.shape[-1] for x in self if x is not None)
 
     def of_views(self, part: slice, shared: bool) -> Tangents:
-        """Those of some of the cameras. shared: whether all cameras see the same vertices."""
+        """The derivatives for a part of the cameras. shared: whether all cameras see the same vertices."""
         v, k, w = self
         return Tangents(
             v if v is None or shared else v[part], None if k is None else k[part], None if w is None else w[part]
@@ -79,5 +80,5 @@ class Tangents(NamedTuple):
 
 
 def dense(values: Named) -> Named:
-    """A named tuple with its tensors contiguous, as the kernels read them."""
+    """The named tuple with contiguous tensors, which is how the kernels read them."""
     return values._make([x.contiguous() if isinstance(x, Tensor) else x for x in values])

@@ -215,6 +215,12 @@ def _(scene, appearance, drawn, grad_alpha, grad_image):
     return *scene.empty_gradients(), *dense
 
 
+def _mark(ctx, output) -> None:
+    """Tell autograd that only alpha and image have gradients."""
+    _, _, *others = output
+    ctx.mark_non_differentiable(*others)
+
+
 def _save(ctx, inputs, output) -> None:
     _, image, _, state, depth, weight = output
     render.save(ctx, inputs, image, state, depth, weight)
@@ -262,7 +268,7 @@ class _Eager(torch.autograd.Function):
     @staticmethod
     def forward(ctx, *inputs):
         outputs = backends.compute("images", *render.packed(inputs))
-        ctx.mark_non_differentiable(*outputs[2:])
+        _mark(ctx, outputs)
         _save(ctx, inputs, outputs)
         return outputs
 
@@ -285,7 +291,7 @@ class _Transformed(transforms.Transformable):
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        ctx.mark_non_differentiable(*output[2:])
+        _mark(ctx, output)
         _save(ctx, inputs, output)
 
     @staticmethod

@@ -96,7 +96,8 @@ class _Transformed(transforms.Transformable):
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        ctx.mark_non_differentiable(output[1])
+        _, transmittance = output
+        ctx.mark_non_differentiable(transmittance)
         _save(ctx, inputs, output)
         ctx.save_for_forward(*ctx.to_save)
 
@@ -179,7 +180,8 @@ def _(scene, sigma, transmittance, pixels, tangents):
 
 
 def _save(ctx, inputs, output) -> None:
-    render.save(ctx, inputs, output[1])
+    _, transmittance = output
+    render.save(ctx, inputs, transmittance)
 
 
 def _gradients(ctx, grad_alpha, backward):
