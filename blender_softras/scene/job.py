@@ -191,8 +191,8 @@ def _check_sizes(shots: Sequence[Shot]) -> None:
     """Raises InputError when one camera has images of two sizes, since it would be two cameras to the engine."""
     first: dict[tuple[bpy.types.Object, int], Shot] = {}
     for shot in shots:
-        other = first.setdefault((shot.camera, shot.frame), shot).seen
-        if (other.width, other.height) != (shot.seen.width, shot.seen.height):
+        other = first.setdefault((shot.camera, shot.frame), shot).engine_camera
+        if (other.width, other.height) != (shot.engine_camera.width, shot.engine_camera.height):
             raise InputError(
                 f"camera '{shot.camera.name}' has two views whose images differ in size; disable one of them, or give "
                 "it a camera of its own."
@@ -247,7 +247,7 @@ def _known_frame(scene: bpy.types.Scene, shots: Sequence[Shot]) -> int:
 
 def _background_notes(scene: bpy.types.Scene, shots: Sequence[Shot]) -> list[str]:
     """A note for artists who align cameras by background images, where the fit has an image elsewhere."""
-    sizes = {shot.camera: (shot.seen.width, shot.seen.height) for shot in shots}
+    sizes = {shot.camera: (shot.engine_camera.width, shot.engine_camera.height) for shot in shots}
     cameras = [camera.name for camera, size in sizes.items() if shown_elsewhere(camera, size, scene.render)]
     if not cameras:
         return []

@@ -35,8 +35,8 @@ class Footage:
         self._copy: bpy.types.Image | None = None
         if image.source in MOVING:
             self._copy = _copy_without_colour_space(image)
-            # Only an image user chooses a picture, and of what has one only a texture needs no window. After that the
-            # image itself has the picture it was last asked for.
+            # Only an image user can choose a picture, and a texture is the one owner of an image user that works
+            # without a window. Once the texture was evaluated, the image itself holds the chosen picture.
             self._texture = cast(bpy.types.ImageTexture, bpy.data.textures.new("Softras", "IMAGE"))
             self._texture.image = self._copy
 
@@ -117,12 +117,12 @@ def image_of_clip(clip: bpy.types.MovieClip) -> tuple[bpy.types.Image, int, int]
         ) from None
     if clip.source == "SEQUENCE":
         image.source = "SEQUENCE"
-    # A clip begins with its own file, an image sequence with the file of number 1.
+    # The first picture of a clip is its own file; the first picture of an image sequence is the file of number 1.
     return image, clip.frame_start, clip.frame_offset + first_picture(image) - 1
 
 
 def file_of(image: bpy.types.Image, number: int) -> Path | None:
-    """Where the image, or the numbered picture of a sequence, lies on disk; None where no file is the picture."""
+    """The file of an image, or of the numbered picture of an image sequence; None where there is no such file."""
     path = Path(bpy.path.abspath(image.filepath, library=image.library))
     if image.source == "SEQUENCE" and (digits := _digits(path.stem)):
         start, end = digits.span()
@@ -152,7 +152,7 @@ def _copy_without_colour_space(image: bpy.types.Image) -> bpy.types.Image:
 
 
 def _digits(stem: str) -> re.Match[str] | None:
-    """The number in the name of a file of a sequence: the last one."""
+    """The digits in a file's name that number it in a sequence: the last ones."""
     return re.search(r"\d+(?=\D*$)", stem)
 
 

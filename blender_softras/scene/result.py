@@ -67,9 +67,9 @@ class IntoCameras:
         self._parts = settings_of(scene).cameras.chosen()
         read = defaultdict(list)
         for shot in shots:
-            read[shot.camera].append(shot.seen)
+            read[shot.camera].append(shot.engine_camera)
         self._moving = {camera for camera, frames in read.items() if any(_differ(frames[0], one) for one in frames)}
-        self._original = Remembered(channel for shot in shots for channel in self._channels(shot, shot.seen))
+        self._original = Remembered(channel for shot in shots for channel in self._channels(shot, shot.engine_camera))
 
     def problem(self) -> str | None:
         """Why the cameras can be neither shown nor put back; None when they can."""

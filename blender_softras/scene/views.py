@@ -21,21 +21,22 @@ from .masks import MOVING, Footage, file_of, reading_of
 
 @dataclass(frozen=True)
 class Shot:
-    """Where one of a job's views comes from.
+    """What in the scene a view of a job was read from.
 
     Attributes:
-        frame: of the scene.
-        item: number of the item of the Views list among the enabled ones.
+        frame: the frame of the scene.
+        item: the number of the item of the Views list, counted among the enabled items.
         camera: the camera object.
-        parent: (4, 4) its world matrix is parent @ matrix_basis, in this frame.
-        seen: the engine's camera.
+        parent: (4, 4) the space of the camera object's own channels: in this frame its world matrix is
+            parent @ matrix_basis.
+        engine_camera: the camera as the engine has it.
     """
 
     frame: int
     item: int
     camera: bpy.types.Object
     parent: np.ndarray
-    seen: Camera
+    engine_camera: Camera
 
 
 def enabled_views(scene: bpy.types.Scene) -> list[SOFTRAS_PG_view]:
@@ -44,7 +45,7 @@ def enabled_views(scene: bpy.types.Scene) -> list[SOFTRAS_PG_view]:
 
 
 def check_item(item: SOFTRAS_PG_view, scene: bpy.types.Scene) -> None:
-    """Raises InputError naming what is wrong with a view before any image is read."""
+    """Raises InputError, before any image is read, when a view lacks something or cannot be used."""
     if item.camera is None:
         raise InputError("a view has no camera; choose one in the Views list, or disable the view.")
     if item.camera.data is None or item.camera.name not in scene.objects:
@@ -71,7 +72,7 @@ def picture_of(item: SOFTRAS_PG_view, frame: int) -> int:
 def read_shot(
     scene: bpy.types.Scene, number: int, item: SOFTRAS_PG_view, footage: Footage, frame: int, evaluated: Evaluated
 ) -> tuple[Shot, View] | None:
-    """An enabled item in a frame, for the engine; None where a sequence has no mask in it.
+    """What an enabled item shows in a frame, as a view of the engine; None where its sequence has no mask then.
 
     Raises InputError when the view cannot be used.
     """

@@ -242,8 +242,8 @@ def test_cameras_move_with_time_and_edits_without_a_key_stay(moving: bpy.types.O
         bpy.app.handlers.frame_change_pre.clear()
     assert scene.name not in calls
     assert scene.frame_current == 2 and mount.location.x == 7
-    found = {shot.frame: shot.seen for shot in job.shots if shot.item == 0}
-    others = [shot.seen for shot in job.shots if shot.item == 1]
+    found = {shot.frame: shot.engine_camera for shot in job.shots if shot.item == 0}
+    others = [shot.engine_camera for shot in job.shots if shot.item == 1]
     for frame in FRAMES:
         scene.frame_set(frame)
         truth = part("scene.camera").camera_from_blender(camera, 32, 24, scene.render)

@@ -137,7 +137,7 @@ def test_one_frame_is_shown_and_taken_back(still: bpy.types.Object, mode: str) -
     result = result_of(job)
     assert state() == before
     rig = changed(job.job.rig, 1.0)
-    cameras = [moved(shot.seen, 1 + shot.item) for shot in job.shots]
+    cameras = [moved(shot.engine_camera, 1 + shot.item) for shot in job.shots]
     result.show({scene.frame_current: rig}, cameras, None)
     assert_shows(still, rig)
     for shot, camera in zip(job.shots, cameras, strict=True):
@@ -157,7 +157,7 @@ def test_only_what_may_change_of_a_camera_does(still: bpy.types.Object) -> None:
     camera = scene.softras.views[0].camera
     before = tuple(camera.rotation_euler), camera.data.lens, camera.data.shift_x
     job = read_job(scene)
-    result_of(job).show({}, [moved(shot.seen, 1) for shot in job.shots], None)
+    result_of(job).show({}, [moved(shot.engine_camera, 1) for shot in job.shots], None)
     assert before == (tuple(camera.rotation_euler), camera.data.lens, camera.data.shift_x)
     assert camera.location.x != pytest.approx(9 * np.sin(0.3), abs=0.01)
 
@@ -178,10 +178,10 @@ def test_a_camera_below_a_parent(still: bpy.types.Object, parent_type: str) -> N
     optimize("cameras")
     job = read_job(scene)
     scale = tuple(item.camera.scale)
-    result_of(job).show({}, [moved(shot.seen, 1) for shot in job.shots], None)
+    result_of(job).show({}, [moved(shot.engine_camera, 1) for shot in job.shots], None)
     bpy.context.view_layer.update()
     now = part("scene.camera").camera_from_blender(item.camera, 64, 48, scene.render)
-    wanted = moved(job.shots[1].seen, 1)
+    wanted = moved(job.shots[1].engine_camera, 1)
     np.testing.assert_allclose(now.world_to_camera, wanted.world_to_camera, atol=5e-5)
     assert tuple(item.camera.scale) == scale
 
@@ -193,7 +193,7 @@ def test_an_orthographic_camera(still: bpy.types.Object) -> None:
     scene.softras.cameras.focal = True
     optimize("cameras")
     job = read_job(scene)
-    wanted = [moved(shot.seen, 1) for shot in job.shots]
+    wanted = [moved(shot.engine_camera, 1) for shot in job.shots]
     result_of(job).show({}, wanted, None)
     now = part("scene.camera").camera_from_blender(scene.softras.views[0].camera, 64, 48, scene.render)
     assert now.K[0, 0] == pytest.approx(wanted[0].K[0, 0], rel=1e-4)
@@ -386,7 +386,7 @@ def test_cameras_that_stand_still_and_cameras_that_move(moving: bpy.types.Object
     result = result_of(job)
     amount = {first.name: dict.fromkeys(FRAMES, 1), third.name: dict.fromkeys(FRAMES, 2)}
     amount[second.name] = {frame: 0.3 * frame for frame in FRAMES}
-    cameras = [moved(shot.seen, amount[shot.camera.name][shot.frame]) for shot in job.shots]
+    cameras = [moved(shot.engine_camera, amount[shot.camera.name][shot.frame]) for shot in job.shots]
     result.show({}, cameras, None)
     for shot, camera in zip(job.shots, cameras, strict=True):
         if shot.frame == 3:
@@ -419,7 +419,7 @@ def test_what_goes_away_meanwhile_is_named_and_the_rest_is_put_back(still: bpy.t
     place = tuple(other.location)
     result = result_of(job)
     rig = changed(job.job.rig, 0.5)
-    result.show({scene.frame_current: rig}, [moved(shot.seen, 1) for shot in job.shots], None)
+    result.show({scene.frame_current: rig}, [moved(shot.engine_camera, 1) for shot in job.shots], None)
     assert tuple(other.location) != place
     if what == "bone":
         bpy.context.view_layer.objects.active = armature

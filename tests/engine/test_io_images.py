@@ -250,6 +250,20 @@ def test_no_warning_reaches_the_user(tmp_path: Path) -> None:
         assert load_mask(tmp_path / "mask.png") == 1
 
 
+def test_arrays_are_pictures_too_and_no_larger_ones(tmp_path: Path) -> None:
+    """Jobs of version 1 have their masks in .npy files."""
+    steps = np.arange(256, dtype=np.uint8).reshape(8, 32)
+    np.save(tmp_path / "mask.npy", steps)
+    np.testing.assert_array_equal(load_mask(tmp_path / "mask.npy"), steps * np.float32(1 / 255))
+    np.save(tmp_path / "ignore.npy", steps > 99)
+    np.testing.assert_array_equal(load_mask(tmp_path / "ignore.npy"), steps > 99)
+    with open(tmp_path / "mask.npy", "wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": (12_000, 12_000)})
+        file.truncate(file.tell() + 12_000**2)
+    with pytest.raises(InputError, match="more than 120 megapixels"):
+        load_mask(tmp_path / "mask.npy")
+
+
 def test_labels_are_values_as_they_are_stored(tmp_path: Path) -> None:
     labels = np.array([[0, 3, 3], [7, 3, 255]], dtype=np.uint8)
     indexed = Image.fromarray(labels, "P")

@@ -1,7 +1,8 @@
 """Pictures are read from files here and nowhere else: masks, photographs and textures.
 
-Only decoders that work on pixels alone are used: a PostScript file called mask.png would start a program. What a
-picture needs is known from its header, and refused or waited for before any memory is taken.
+Only decoders that do nothing but decode pixels are used: a PostScript file called mask.png would start a program. The
+header of a picture says how much memory its pixels need. Before any is taken, a picture that is too large is refused,
+and a thread whose picture finds too little memory left waits until other threads have decoded theirs.
 """
 
 from __future__ import annotations
@@ -18,17 +19,17 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 
 from ..errors import InputError
-from ..files import open_data, read_array
+from ..files import is_file, open_data, read_array
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "TGA", "GIF", "PPM")
-LARGEST = 120 * 10**6  # pixels of one picture, and of all that are decoded at once: 1 GB while they are read
-LARGEST_TEXTURE = 2**26  # pixels of a picture whose numbers become float32: three of them take 0.8 GB
-ROWS = 256  # converted at once, so that a picture is never in memory twice
+LARGEST = 120 * 10**6  # pixels of one picture, and of all pictures that are decoded at once: up to 1 GB
+LARGEST_TEXTURE = 2**26  # pixels of a texture, which has three channels of float32: 0.8 GB
+ROWS = 256  # rows of a picture that are converted at a time, so that the picture is never in memory twice
 
-# What EXIF's tag Orientation asks for, of an array with row 0 on top.
+# How an array with row 0 on top is turned upright, by the value of the EXIF tag Orientation.
 _UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     2: lambda p: p[:, ::-1],
     3: lambda p: p[::-1, ::-1],
@@ -44,21 +45,26 @@ def load_image(path: Path | str, data: bytes | None = None) -> np.ndarray:
     """(H, W, C) float32 in 0..1: C = 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha.
 
     Formats: PNG, JPEG, TIFF, WebP, BMP, TGA, GIF, PPM (PGM, PBM), of one picture each and at most 120 megapixels.
-    The EXIF orientation is applied; colours of 16 bits are read as 8 (grey keeps 16); CMYK becomes RGB. data is the
-    content of a picture that lies within another file, path.
+    The EXIF orientation is applied. Colours of 16 bits are read as 8; grey keeps its 16 bits. CMYK becomes RGB.
+
+    Args:
+        path: the file.
+        data: the bytes of a picture that lies inside the file path, such as a texture inside a GLB; None to read the
+            file itself.
+
     Raises InputError when the file is missing, damaged, too large or of another kind.
     """
     return unit(read_pixels(path, data=data), path)
 
 
 def read_texture(path: Path | str, data: bytes | None = None) -> np.ndarray:
-    """(H, W, 3) float32 in 0..1: `load_image` without its alpha, of at most 67 megapixels."""
-    pixels = np.ascontiguousarray(rgb(read_pixels(path, data=data, most=LARGEST_TEXTURE)))  # lets go of the alpha
+    """(H, W, 3) float32 in 0..1: what `load_image` reads without the alpha, of at most 67 megapixels."""
+    pixels = np.ascontiguousarray(rgb(read_pixels(path, data=data, most=LARGEST_TEXTURE)))  # frees the alpha's memory
     return unit(pixels, path)
 
 
 def load_colours(path: Path | str) -> np.ndarray:
-    """(H, W, 3) uint8: `load_image` without its alpha, for pictures that are looked at."""
+    """(H, W, 3) uint8 colours of a picture that is only shown: what `load_image` reads without the alpha."""
     pixels = read_pixels(path)
     if pixels.dtype != np.uint8:
         pixels = (unit(pixels, path) * 255).round().astype(np.uint8)
@@ -66,22 +72,25 @@ def load_colours(path: Path | str) -> np.ndarray:
 
 
 def rgb(pixels: np.ndarray) -> np.ndarray:
-    """(H, W, 3) of (H, W, C), without alpha."""
+    """The colours (H, W, 3) of pixels (H, W, C): alpha is left out, and grey becomes three equal colours."""
     return pixels[..., :3] if pixels.shape[2] > 2 else pixels[..., :1].repeat(3, axis=2)
 
 
 def brightest(pixels: np.ndarray) -> int:
-    """The number that stands for white, and for opaque, in pixels as `read_pixels` has them."""
+    """The number that stands for white and for opaque in an array of pixels, by its type of numbers."""
     return 255 if pixels.dtype == np.uint8 else 1 if pixels.dtype.kind == "f" else 65535
 
 
 def unit(pixels: np.ndarray, path: Path | str) -> np.ndarray:
-    """`to_unit` of the pixels of the image file path."""
+    """`to_unit` for pixels of the image file path."""
     return to_unit(pixels, f"the image {path}")
 
 
 def to_unit(pixels: np.ndarray, name: str) -> np.ndarray:
-    """float32 in 0..1 of pixels as `read_pixels` has them; InputError, by that name, where their range is unknown."""
+    """Pixels as `read_pixels` returns them, scaled to float32 from 0 to 1.
+
+    Raises InputError, calling the image by `name`, where numbers lie outside the range of their type.
+    """
     if pixels.dtype == np.uint8:
         return np.multiply(pixels, np.float32(1 / 255), dtype=np.float32)
     most = brightest(pixels)
@@ -104,17 +113,19 @@ def read_pixels(
     indices: bool = False,
     most: int = LARGEST,
 ) -> np.ndarray:
-    """The picture as it is stored, row 0 on top, upright: (H, W, C) uint8, or C = 1 or 2 of uint16, int32 or float32.
+    """The pixels of a picture as the file stores them, (H, W, C), turned upright, row 0 on top.
 
-    A .npy file is an array (H, W) of uint8, or of bool, which becomes 0 and 255: older jobs have their masks in these.
+    Colours are uint8; grey (C = 1) and grey with alpha (C = 2) may also be uint16, int32 or float32. A .npy file holds
+    an array (H, W) of uint8, or of bool, which becomes 0 and 255: jobs of version 1 have their masks in such files.
 
     Args:
         path: the file.
-        data: its content, where it lies in another file, which is path then.
-        size: (width, height) that it must have; another one is refused before its pixels are read.
-        exact: the values matter one by one: a JPEG, which changes them, is refused.
-        indices: of a picture with a palette, the indices and not the colours: C = 1.
-        most: pixels that it may have.
+        data: the bytes of a picture that lies inside the file path; None to read the file itself.
+        size: (width, height) that the picture must have; a picture of another size is refused before its pixels are
+            read.
+        exact: whether every single value matters, as in a map of labels; JPEG files, which change values, are refused.
+        indices: whether the indices of a picture with a palette are wanted (C = 1), not their colours.
+        most: how many pixels the picture may have.
 
     Raises InputError as `load_image`.
     """
@@ -122,6 +133,8 @@ def read_pixels(
 
     path = Path(path)
     if data is None and path.suffix == ".npy":
+        if is_file(path) and path.stat().st_size > most + 4096:  # a header is far smaller
+            raise _too_large(path, most)
         array = read_array(path.parent, path.name, size[::-1] if size else (None, None), "ub", itemsize=1)
         return (array * np.uint8(255) if array.dtype == bool else array)[..., None]
     if data is None and not os.path.exists(path):
@@ -145,8 +158,10 @@ def read_pixels(
 
 
 class _Bounded(io.BufferedReader):
-    """A file of which a decoder gets no more than there is: of a buffered one, Python would take memory for as many
-    bytes as a damaged file asks for before it reads any.
+    """A file that gives a decoder no more bytes than it has.
+
+    Python's own buffered file takes memory for as many bytes as it is asked for, before it reads any of them; a decoder
+    asks for as many as a damaged file says.
     """
 
     def __init__(self, path: Path) -> None:
@@ -165,7 +180,8 @@ def _decode(
     from PIL import Image
 
     with Image.open(file, formats=FORMATS) as image:
-        pictures = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)  # a phone's JPEG with its depth map
+        # A phone's JPEG may come with its depth map: then Pillow calls the format MPO, and the first picture is meant.
+        pictures = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
         if pictures != 1:
             raise InputError(f"the image {path} holds {pictures} pictures; save the one that is meant as a PNG.")
         if exact and image.format in ("JPEG", "MPO"):
@@ -176,7 +192,7 @@ def _decode(
             raise _other_size(path, image.size, size)
         with _ROOM.hold(image.width * image.height):
             pixels = _converted(image, path, indices)
-            turn = image.getexif().get(0x0112)  # after the pixels: in a PNG it may lie behind them
+            turn = image.getexif().get(0x0112)  # asked for after the pixels, since it may lie behind them in a PNG
             pixels = _UPRIGHT[turn](pixels) if turn in _UPRIGHT else pixels
     if size is not None and pixels.shape[1::-1] != tuple(size):
         raise _other_size(path, (pixels.shape[1], pixels.shape[0]), size)
@@ -184,9 +200,10 @@ def _decode(
 
 
 def _converted(image: Image, path: Path, indices: bool) -> np.ndarray:
-    """(H, W, C): the pixels in a kind of numbers and channels that we know."""
+    """The pixels (H, W, C), as a kind of numbers and channels that `read_pixels` returns."""
     mode, key = image.mode, image.info.get("transparency")
-    stored = next((tile[3] for tile in getattr(image, "tile", ())), "")  # how: known until the pixels are read
+    # Pillow's name for the bits of the file, such as "L;2", which it forgets when it reads the pixels.
+    stored = next((tile[3] for tile in getattr(image, "tile", ())), "")
     stored = stored if isinstance(stored, str) else str((stored or ("",))[0])
     if mode in ("1", "L", "I", "F") or mode.startswith("I;16"):
         wanted = "L" if mode == "1" else mode
@@ -215,17 +232,17 @@ def _converted(image: Image, path: Path, indices: bool) -> np.ndarray:
         return pixels
     if not isinstance(key, int) or mode == "F" or wanted == "P":
         return pixels[..., None]
-    # The value of a grey PNG that is transparent, in the file's own bits.
+    # In a grey PNG one value may be transparent. It is told in the file's own bits, which Pillow stretches to eight.
     key = key % 65536 if pixels.itemsize > 1 else key % 256 * {"L;2": 85, "L;4": 17}.get(stored, 1)
     full = 65535 if pixels.itemsize > 1 else 255
     return np.stack([pixels, np.where(pixels == key, 0, full).astype(pixels.dtype)], axis=-1)
 
 
 class _Quiet:
-    """What a decoder finds odd is either right for us or an InputError; a terminal shows neither twice.
+    """Silences warnings while pictures are decoded: what a decoder finds odd is either harmless or an InputError.
 
-    Python's filters of warnings belong to all threads: they are put aside by the first thread that decodes and put
-    back by the last.
+    Python's filters of warnings belong to all threads, so the first thread that decodes puts them aside, and the last
+    one puts them back.
     """
 
     def __init__(self) -> None:
@@ -251,7 +268,7 @@ class _Quiet:
 
 
 class _Room:
-    """Threads that decode at once share this number of pixels; who finds too little left waits."""
+    """A number of pixels that all threads share which decode at once; a thread that finds too few left waits."""
 
     def __init__(self, pixels: int) -> None:
         self._free = pixels

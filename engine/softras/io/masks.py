@@ -23,15 +23,15 @@ _LUMA = (0.299, 0.587, 0.114)  # of red, green and blue as stored: ITU-R Recomme
 
 @dataclass(frozen=True)
 class MaskReading:
-    """How a mask is read from an image; raises InputError for what cannot be.
+    """How a mask is read from an image. Raises InputError for settings that mean nothing.
 
     Attributes:
         channel: where the mask is: "alpha", "red", "green", "blue", "grey" (of colours 0.299 R + 0.587 G + 0.114 B), or
             "auto", which is alpha in an image that is not opaque everywhere, else grey.
-        threshold: 0..1; above it is 1, else 0. None keeps soft edges.
-        invert: swap object and background (of an alpha mask too).
-        label: the object's value in a map of labels: a whole number as the file stores it (of a palette the index,
-            of a channel its value), or a colour as "#ff0000"; it is 1, all else 0.
+        threshold: a number from 0 to 1: values above it become 1, all others 0. None keeps soft edges.
+        invert: whether object and background are swapped, also where the mask is in the alpha.
+        label: the image is a map of labels: pixels with this value become 1, all others 0. The value is a whole number
+            as the file stores it (for a palette the index), or a colour such as "#ff0000".
     """
 
     channel: str = "auto"
@@ -72,10 +72,10 @@ def load_mask(
 
     Args:
         path: the file, of a format that `load_image` reads.
-        channel: as all that follow but size, see `MaskReading`.
-        threshold: the same.
-        invert: the same.
-        label: the same; of a JPEG it is refused, since its values are not kept exactly.
+        channel: see `MaskReading`, as for the next three.
+        threshold: see there.
+        invert: see there.
+        label: see there; JPEG files have no labels, since the format does not keep values exactly.
         size: (width, height) that the image must have.
 
     Raises InputError when the file is missing, is no image, or has no such channel.
@@ -84,7 +84,7 @@ def load_mask(
 
 
 def read_mask(path: Path | str, reading: MaskReading, size: tuple[int, int] | None = None) -> np.ndarray:
-    """`load_mask` with its arguments in one."""
+    """`load_mask` with its arguments in one object."""
     labelled = reading.label is not None
     by_index = labelled and reading.channel == "auto" and not isinstance(reading.label, str)
     pixels = read_pixels(path, size=size, exact=labelled, indices=by_index)
