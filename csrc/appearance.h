@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What the faces show at the pixels of a run: attributes between the corners, texels, light. With SIMD over the pixels.
+// The colours that faces show at the pixels of a run: attributes interpolated between the corners, texels, and light. With
+// SIMD over the pixels.
 #pragma once
 #include "cells.h"
 #include "fragment.h"
@@ -9,7 +10,7 @@
 
 namespace softras::SOFTRAS_ISA {
 
-// Texture lookup by vectors.
+// The operations that softras_texture.h needs, for SIMD vectors.
 template <class T>
 struct NumbersOfVector {
   using V = typename Simd<T>::V;
@@ -26,14 +27,14 @@ struct NumbersOfVector {
 template <> struct Numbers<Simd<float>::V> : NumbersOfVector<float> {};
 template <> struct Numbers<Simd<double>::V> : NumbersOfVector<double> {};
 
-// A face in one view.
+// All that the colours of one face in one view depend on.
 template <class T>
 struct Look {
   Planes planes;
-  Blend blend;
-  T depth[3];
-  const T* corner[3];  // attributes
-  int64_t face;
+  Blend blend;         // of the view
+  T depth[3];          // of the corners
+  const T* corner[3];  // attributes of the corners
+  int64_t face;        // the face's number
   int view;
   bool orthographic;
   const Outline* outline;
@@ -52,35 +53,44 @@ struct Appearance {
     if (c.texture == 2) texture = texture_of(c.texture_height, c.texture_width, c.levels, c.wrap);
   }
 
-  // What a thread keeps of one run: attributes, colours, and the gradients of the attributes.
+  // Memory that a thread uses again for each run.
   struct Scratch {
-    Buffer<V> values;
-    V *attribute, *gradient, *colour, *sums;
+    Buffer<V> values;  // holds the following
+    V* attribute;      // (width) attributes at the pixels
+    V* gradient;       // (width) gradient with respect to them
+    V* colour;         // (channels) colours of the pixels
+    V* sums;           // (3,width) gradient with respect to the attributes of the corners
   };
+  // False: there is no memory.
   bool reserve(Scratch& s) const {
     if (!s.values.reserve(5 * call.width + call.channels)) return false;
     s.attribute = s.values.data, s.gradient = s.attribute + call.width, s.colour = s.gradient + call.width;
-    s.sums = s.colour + call.channels;  // 3 width
+    s.sums = s.colour + call.channels;
     return true;
   }
 
-  // The point of the face that is seen at the pixels of a run.
+  // The points of the face that are seen at the pixels of a run: SeenPoint of fragment.h, for vectors.
   struct Point {
-    V positive[3], inverse, z;  // max(g, 0), 1 / their sum, the depth
-    I shown;                    // some of them are positive
+    V positive[3], inverse, z;
+    I shown;
   };
 
+  // Interpolates the attributes into s.attribute.
   void interpolate(const Look<T>& look, const Point& at, Scratch& s) const {
     for (int c = 0; c < call.width; c++)
       s.attribute[c] = (at.positive[0] * look.corner[0][c] + at.positive[1] * look.corner[1][c] +
                         at.positive[2] * look.corner[2][c]) * at.inverse;
   }
+  // Attributes are, in this order: u and v of a UV texture, the light of each texture channel, other channels of the
+  // image. These are where the second and the third begin.
   int first_light() const { return call.texture == 2 ? 2 : 0; }
   int first_other() const { return first_light() + (call.lit ? call.texture_channels : 0); }
+  // The first texel that the face may show, among the texels of all views.
   int64_t first_texel(const Look<T>& look) const {
     const int64_t of_view = call.shared_texels ? 0 : look.view * call.texel_count;
     return of_view + (call.texture == 1 ? look.face * call.resolution * call.resolution : 0);
   }
+  // The texels that the pixels of a run read, and their weights.
   Taps<V> taps_of(const Look<T>& look, const Point& at, const Scratch& s) const {
     if (call.texture == 1) {
       Taps<V> taps;
@@ -92,7 +102,8 @@ struct Appearance {
     return texture_taps(texture, s.attribute[0], s.attribute[1], look.orthographic ? base : pixel_level(base, at.z));
   }
 
-  // The colours of a run's pixels. Calls each(channel, taps, its texel of each tap), before light; gives the taps.
+  // Finds the colours of a run's pixels, in s.colour. For each texture channel it calls each(channel, taps, values of the
+  // texels), before the colour is multiplied by the light. Returns the taps.
   template <class Each>
   Taps<V> shade(const Look<T>& look, const Point& at, Scratch& s, Each each) const {
     interpolate(look, at, s);
@@ -116,8 +127,9 @@ struct Appearance {
     return taps;
   }
 
-  // The gradients of the attributes at the point, in s.gradient, from those of the colours: plane c of `wanted`, a row
-  // apart, times share. Adds those of texels, level and depth; gives the sum of gradient times colour.
+  // From the gradient with respect to the colours, which for channel c is share * wanted[c * row], finds the gradient with
+  // respect to the attributes at the pixels, in s.gradient, and adds those with respect to texels, mip level and depth.
+  // Returns the sum over the channels of gradient times colour.
   V backward(const Look<T>& look, const Point& at, V share, const T* wanted, int64_t row, Scratch& s, V& level,
              V& by_depth) const {
     const int channels = call.texture_channels;
@@ -148,6 +160,7 @@ struct Appearance {
     return total;
   }
 
+  // Adds g to the gradients of texels, in whole numbers of texel_unit, whose sum is the same in any order of the threads.
   void add_texels(int64_t* gradients, I index, V g) const {
     for (int l = 0; l < lanes; l++)
       if (g[l] != 0)

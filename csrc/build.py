@@ -4,8 +4,8 @@
     python csrc/build.py              this machine's library, into engine/softras/_native/
     python csrc/build.py --all        Linux, Windows and macOS on x86_64 and arm64, all from this machine
 
-Needs the packages `ninja` and `ziglang` (no system compiler). The CUDA kernels are compiled where they run, by the
-compiler that comes with PyTorch: their sources go to the same folder as they are.
+It needs the packages `ninja` and `ziglang`, and no compiler of the system. The CUDA kernels are compiled on the machine
+where they run, by the compiler that comes with PyTorch; their sources are copied to the same folder as they are.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 SOURCES = Path(__file__).resolve().parent
 OUT = SOURCES.parent / "engine" / "softras" / "_native"
 
-CUDA_SOURCES = (  # those of raster/native/nvrtc.py
+CUDA_SOURCES = (  # the files that raster/native/nvrtc.py reads
     "softras_cuda.cu",
     "cuda_faces.h",
     "cuda_image.h",
@@ -33,24 +33,27 @@ CUDA_SOURCES = (  # those of raster/native/nvrtc.py
     "softras_texture.h",
 )
 
-# Compiled for every instruction set, and once for the least of them.
+# Sources that are compiled for every instruction set.
 KERNELS = ("softras_cpu", "softras_jacobian", "softras_image", "softras_coverage", "softras_algebra")
+# Sources that are compiled once, for the least instruction set.
 COMMON = ("dispatch", "layout")
 
-# -ffast-math is not used: it would set flush-to-zero for the whole process, and NaN checks must work.
-# -Wno-psabi: vectors wider than the instruction set's are split, and none crosses an object file.
+# -ffast-math is left out, because it would make the whole process take denormal numbers for zero, and because checks
+# for NaN must work. -Wno-psabi silences a warning about vectors wider than the instruction set's: these are split into
+# several, and no function takes one from another object file.
 FLAGS = (
     "-std=c++17 -O3 -fno-math-errno -fno-trapping-math -ffp-contract=fast -fno-exceptions -fno-rtti "
     "-fvisibility=hidden -fno-sanitize=all -Wall -Wextra -Werror -Wno-psabi"
 )
 
 ZIG = f'"{sys.executable}" -m ziglang c++'
-LINK = f"{ZIG} -target $target -shared -nostdlib++ -s $in -o $out"  # a rule of ninja
+LINK = f"{ZIG} -target $target -shared -nostdlib++ -s $in -o $out"  # the command of a rule of ninja
 
-# library file: zig target, instruction sets (name in dispatch.cpp: zig's -mcpu)
+# The instruction sets of each kind of processor: their names in dispatch.cpp, and what zig's option -mcpu calls them.
 X86 = {"x86_64_v2": "x86_64_v2", "x86_64_v3": "x86_64_v3", "x86_64_v4": "x86_64_v4"}
 ARM = {"baseline": "baseline"}
 APPLE = {"baseline": "apple_m1"}
+# Each library file, with zig's name of the platform and the instruction sets.
 TARGETS = {
     "softras-linux-x86_64.so": ("x86_64-linux-gnu.2.17", X86),
     "softras-linux-aarch64.so": ("aarch64-linux-gnu.2.17", ARM),
@@ -62,7 +65,7 @@ TARGETS = {
 
 
 def this_machine() -> str | None:
-    """The library file of the machine this runs on (see engine/softras/raster/native/cpu.py); None: there is none."""
+    """The file name of the library for this machine, which native/cpu.py knows too; None if there is none."""
     system = {"Linux": "linux", "Windows": "windows", "Darwin": "macos"}.get(platform.system())
     machine = platform.machine().lower()
     machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(machine, machine)
@@ -70,6 +73,7 @@ def this_machine() -> str | None:
 
 
 def write_ninja(path: Path, libraries: list[str], flags: str, link: str) -> None:
+    """Write the rules by which ninja compiles and links the libraries; arguments as for `compile_libraries`."""
     lines = [
         "ninja_required_version = 1.8",
         f"builddir = {path.parent}",
@@ -126,19 +130,21 @@ def build(libraries: list[str], build_dir: Path | None = None) -> list[Path]:
     """Compile what changed and put the libraries where the engine loads them; returns those files."""
     OUT.mkdir(parents=True, exist_ok=True)
     for path in compile_libraries(libraries, build_dir or SOURCES.parent / "build" / "native"):
-        shutil.copy2(path, OUT / f"{path.name}.new")  # renamed into place: a fit that has the old one loaded keeps it
+        # The file is renamed into its place, so that a process that has the old library loaded keeps it.
+        shutil.copy2(path, OUT / f"{path.name}.new")
         os.replace(OUT / f"{path.name}.new", OUT / path.name)
     return [OUT / library for library in libraries]
 
 
 def place_cuda_sources() -> None:
-    """Copy what the engine compiles on a machine with a GPU."""
+    """Copy the sources that the engine compiles on a machine with a GPU."""
     OUT.mkdir(parents=True, exist_ok=True)
     for name in CUDA_SOURCES:
         (OUT / name).write_bytes((SOURCES / name).read_bytes())
 
 
 def main() -> int:
+    """Build; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--all", action="store_true", help="build for every platform")
     args = parser.parse_args()

@@ -1,23 +1,23 @@
 // SPDX-License-Identifier: MIT
-// The pixels a face can reach, and what it does to them, with SIMD over the pixels of a row.
+// The pixels that a face may change, and how the face changes them, with SIMD over the pixels of a row.
 //
-// A face is walked in strips of kCell rows, each strip in cells of kCell columns: within a cell, coordinates are small
-// enough for float. Each row of a cell is a sequence of runs of `lanes` pixels that begins at the first pixel within
-// the cut-off, wherever that is; a run may stick out of the image, whose rows are padded for it.
+// The rectangle of a face is divided into strips of kCell rows and each strip into cells of kCell columns; within a cell,
+// coordinates are small enough for float. Each row of a cell is a sequence of runs. A run is `lanes` neighbouring pixels,
+// which one SIMD vector holds, and the first run of a row begins at the first pixel within the cut-off distance. A run may
+// extend beyond the image, whose rows are padded for that.
 #pragma once
 #include "simd.h"
 #include "softras_math.h"
 
 namespace softras::SOFTRAS_ISA {
 
-constexpr int kCell = 16;
+constexpr int kCell = 16;  // pixels: a side of a cell
 
-// A face in one view: its edges, side by side (a triangle's last one means nothing), and the pixels within the cut-off
-// of its bounds.
+// A face in one view.
 struct Polygon {
-  Edges<D4> edges;
-  int corners;  // 3 or 4
-  Rect rect;
+  Edges<D4> edges;  // one in each lane; the last lane of a triangle has no meaning
+  int corners;      // 3 or 4
+  Rect rect;        // the pixels within the cut-off distance of its bounds
 };
 
 template <class T>
@@ -27,30 +27,31 @@ struct Cells {
   typedef T T4 __attribute__((ext_vector_type(4)));
   typedef T T8 __attribute__((ext_vector_type(8)));
   static constexpr int lanes = Simd<T>::lanes;
-  static constexpr int kRuns = kCell * kCell / lanes;  // at most, in a cell
+  static constexpr int kRuns = kCell * kCell / lanes;  // the most runs that a cell can have
 
   struct Run {
-    T8 start;       // of its first pixel: distance from each edge's line, position along each edge
-    int64_t pixel;  // where that pixel is in the image
-    T x, y;         // and where it is from the cell's middle, in pixels
+    T8 start;       // of the first pixel: its signed distances from the four edges' lines, and its positions along them
+    int64_t pixel;  // the index of the first pixel in a padded image
+    T x, y;         // the first pixel's centre, from the middle of the cell, in pixels
   };
 
-  // The runs of one cell, and the face's edges about its middle (x, y).
+  // The runs of one cell.
   struct Cell {
-    LocalEdges<T4> edges;
+    LocalEdges<T4> edges;  // of the face, about the middle of the cell
     const Run* runs;
-    int count;
-    double x, y;
+    int count;             // of the runs
+    double x, y;           // the middle of the cell, in pixel coordinates
   };
 
   static T4 narrow(D4 v) { return __builtin_convertvector(v, T4); }
+  // The edges of a face about the point (x, y), computed in double precision.
   static LocalEdges<T4> local(const Polygon& p, double x, double y, const Blur<T>& blur) {
     const LocalEdges<D4> e = localize(p.edges, x, y, blur);
     return {narrow(e.nx), narrow(e.ny), narrow(e.c), narrow(e.e), narrow(e.h), narrow(e.r), narrow(e.t)};
   }
 
-  // Calls draw(cell) for the cells of rows y0 <= y < y1 that hold pixels of the face; where the cells lie depends on the
-  // face alone.
+  // Calls draw(cell) for each cell in which the face may change pixels of rows y0 <= y < y1. The borders of the cells
+  // depend on the face alone, not on y0 and y1, so that rounding does not depend on the threads.
   template <class Draw>
   static void walk(const Polygon& p, int y0, int y1, const Blur<T>& blur, int64_t stride, Draw draw) {
     const Rect& r = p.rect;
@@ -82,14 +83,14 @@ struct Cells {
   }
   static T8 pair(T4 a, T4 b) { return __builtin_shufflevector(a, b, 0, 1, 2, 3, 4, 5, 6, 7); }
 
-  // The columns of each row of a strip, from the rectangle's first, that no edge's line, moved out by the cut-off, leaves
-  // behind.
+  // For each row of a strip, the first and the last column that lie on the inner side of all edges' lines once these are
+  // moved outwards by the cut-off distance. Columns are counted from the first one of the rectangle.
   static void intervals(const Polygon& p, const Rect& r, int y, const Blur<T>& blur, T* first, T* last) {
     const LocalEdges<T4> e = local(p, r.x0 + 0.5, y + 0.5, blur);
     const T huge = T(1e30), flat = T(1e-6 * blur.kappa);
     const T4 inverse = T(1) / e.nx;
-    const T4 slope = -e.ny * inverse, offset = -(e.c + blur.reach) * inverse;
-    const auto left = e.nx > flat, right = e.nx < -flat;  // a flat edge's line bounds no row
+    const T4 slope = -e.ny * inverse, offset = -(e.c + blur.cutoff) * inverse;
+    const auto left = e.nx > flat, right = e.nx < -flat;  // a line that is nearly horizontal bounds no row
     const T4 left_slope = left ? slope : T4(T(0)), left_offset = left ? offset : T4(-huge);
     const T4 right_slope = right ? slope : T4(T(0)), right_offset = right ? offset : T4(huge);
     for (int row = 0; row < kCell; row += lanes) {
@@ -101,14 +102,14 @@ struct Cells {
         low = max(low, left_slope[k] * at + left_offset[k]);
         high = min(high, right_slope[k] * at + right_offset[k]);
       }
-      // Of numbers that overflowed nothing is left: no pixel is outside the rectangle, whatever they are.
+      // Where numbers have overflowed the row is left empty, so that no pixel outside of the rectangle is ever touched.
       const I fits = (low >= T(0)) & (high <= T(r.x1 - r.x0));
       store(first + row, V(fits ? V(__builtin_elementwise_ceil(low)) : V(huge)));
       store(last + row, V(__builtin_elementwise_floor(high)));
     }
   }
 
-  // The edges at every lane of a run, but for where the run starts.
+  // What each lane of a run adds to the distances and positions that Run::start has for the first lane.
   template <int n>
   struct LaneEdges {
     V across[n], position[n], half[n];
@@ -122,13 +123,13 @@ struct Cells {
     }
   };
 
-  // 2^x of a run's pixels, zero where the face does not count; x = squared inside, -squared where across < 0.
+  // 2^x of a run's pixels, and zero where the face does not count. x is the squared distance, negative outside of the face.
   static V exponential(V x) {
     const I counts = x > T(-kCutoffLog2);
     return (V)((I)exp2_vector<T>(smaller(x, V(kMostExponent<T>))) & counts);
   }
 
-  // x of a run's pixels: the squared distance to the nearest edge, positive inside.
+  // x of a run's pixels: the squared distance from the nearest edge, in units of the blur, negative outside of the face.
   template <int n>
   static V signed_square(const LaneEdges<n>& edge, const Run& run) {
     const T* start = (const T*)&run.start;
@@ -137,15 +138,15 @@ struct Cells {
     for (int k = 0; k < n; k++) {
       const V a = edge.across[k] + start[k], s = squared_distance(a, edge.position[k] + start[4 + k], edge.half[k]);
       squared = k == 0 ? s : smaller(s, squared);
-      across = k == 0 ? a : (V)((I)a | (I)across);  // negative if one of them is
+      across = k == 0 ? a : (V)((I)a | (I)across);  // the sign bit is set if one of the distances is negative
     }
     return flip_sign<T>(squared, across);
   }
 
-  // The work on a cell is done in several loops over its runs: a processor can look ahead over more runs when each loop
-  // does little.
+  // The functions below work on a cell in several loops over its runs, because a processor executes more runs ahead when
+  // each loop does little.
 
-  // Multiplies a face into the pixels' products of 1 + 2^x.
+  // Multiplies the product of each pixel by the face's 1 + 2^x, up to where the pixel counts as opaque.
   template <int n>
   static void multiply(const Cell& cell, T* product) {
     const LaneEdges<n> edge(cell.edges);
@@ -163,7 +164,7 @@ struct Cells {
     }
   }
 
-  // The edges as the search for the nearest point of the outline needs them.
+  // The edges in the form that search() needs.
   template <int n>
   struct OutlineEdges : LaneEdges<n> {
     V rate[n], middle[n], nx[n], ny[n];
@@ -174,8 +175,9 @@ struct Cells {
     }
   };
 
-  // x of a run's pixels. Calls take(k, closer, across, past, t) for each edge in turn: `closer` marks the pixels that it is
-  // nearer to than those before it; t is where its nearest point is, from 0 at corner k to 1 at corner k + 1.
+  // Finds the point of the outline nearest to each pixel of a run, and returns x, as signed_square() does. For edge
+  // k = 0, 1, ... it calls take(k, closer, across, past, t): `closer` marks the pixels that are nearer to this edge than to
+  // all edges before it, and t, from 0 at corner k to 1 at corner k + 1, is where on the edge the nearest point lies.
   template <int n, class Take>
   static V search(const OutlineEdges<n>& edge, const Run& run, Take take) {
     const T* start = (const T*)&run.start;
@@ -193,12 +195,14 @@ struct Cells {
     return flip_sign<T>(squared, outside);
   }
 
-  // The outline's point nearest to a pixel: the normal of its edge, the pixel's distance across and past that edge, and
-  // the corners' shares in the point.
+  // For each pixel of a run, the nearest point of the outline.
   template <int n>
   struct Nearest {
-    V x, nx, ny, across, past, share[n];
-    const T* weight;  // see accumulate
+    V x;              // as signed_square() returns it
+    V nx, ny;         // the normal of the edge on which the point lies
+    V across, past;   // the pixel's distances from that edge, as softras_math.h defines them
+    V share[n];       // the point is the sum of the corners times these numbers
+    const T* weight;  // of the first pixel, see accumulate()
 
     void find(const OutlineEdges<n>& edge, const Run& run) {
       x = search(edge, run, [&](int k, I closer, V a, V beyond, V t) {
@@ -213,14 +217,15 @@ struct Cells {
     }
   };
 
-  // The gradient of a face's corners.
+  // Sums up the gradient with respect to the corners of a face.
   template <int n>
   struct CornerSums {
     V x[4], y[4];
     CornerSums() {
       for (int k = 0; k < 4; k++) x[k] = y[k] = V(T(0));
     }
-    void add(const Nearest<n>& at, V g) {  // g: dL/d(squared)
+    // g: the derivative of the loss with respect to the squared distance.
+    void add(const Nearest<n>& at, V g) {
       const Vector2<V> move = nearest_point_gradient(g, at.across, at.past, at.nx, at.ny);
 #pragma clang loop unroll(full)
       for (int k = 0; k < n; k++) x[k] += move.x * at.share[k], y[k] += move.y * at.share[k];
@@ -233,7 +238,8 @@ struct Cells {
     }
   };
 
-  // Adds the gradient of a face's corners. weight: |dL/d(squared)| / D at each pixel, zero where it counts for nothing.
+  // Adds to the gradient with respect to the corners of a face. weight: at each pixel the derivative of the loss with
+  // respect to x, divided by the face's coverage D; zero where the pixel has no gradient.
   template <int n>
   static void accumulate(const Cell& cell, const T* weight, Vec2* gradient) {
     const OutlineEdges<n> edge(cell.edges);
@@ -255,16 +261,18 @@ struct Cells {
     sums.add_to(gradient);
   }
 
-  // How a run's pixels follow a face: alpha moves by first * one motion + second * another, where the pair k of motions is
-  // those of corners k and k + 1 along the normal of edge k (a pixel nearest to an edge follows its line), and the pair
-  // n + k those of corner k in x and in y.
+  // How the alpha of a run's pixels changes when the corners of a face move: by first times one motion plus second times
+  // another one. Which two is told by `pair`. Pair k, for a pixel whose nearest point lies within edge k, is the motions of
+  // corners k and k + 1 along the normal of that edge. Pair n + k, for a pixel nearest to corner k, is the motions of that
+  // corner in x and in y.
   struct Pull {
     V first, second;
     I pair;
-    int64_t pixel;
+    int64_t pixel;  // the index of the run's first pixel in a padded image
   };
 
-  // The pulls on the pixels of a cell where weight, which is d alpha / d(squared) / D or zero, is not zero; how many runs.
+  // Finds the pulls on the runs of a cell that have a pixel of weight other than zero; returns how many runs. weight: at
+  // each pixel d alpha / dx divided by the face's coverage D, or zero.
   template <int n>
   static int pull(const Cell& cell, const T* weight, Pull* pulls) {
     const OutlineEdges<n> edge(cell.edges);

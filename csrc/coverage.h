@@ -1,59 +1,65 @@
 // SPDX-License-Identifier: MIT
-// The mathematics of exact coverage: the area of a mesh's silhouette inside each pixel, and its derivatives.
-// engine/softras/raster/coverage/reference.py is its readable definition. As softras_math.h, which it builds on, it needs
-// no standard headers.
+// The mathematics of exact coverage: the area of a mesh's silhouette inside each pixel, and its derivatives. The readable
+// definition is engine/softras/raster/coverage/reference.py. Like softras_math.h, on which it builds, the file includes no
+// standard header.
 //
-// Every face counts with the sign of its projected area, so that the sum of the faces' outlines is a set of closed curves
-// whose winding number at a point is the number of faces there. Edges whose two faces have one sign cancel; the others are
-// the contour. The silhouette's outline is where, from left to right along a line, the winding number leaves or returns
-// to zero.
+// The outline of each face is traversed in the direction that the sign of its projected area decides, so that all outlines
+// together are closed curves whose winding number at a point is the number of faces that cover it. An edge between two
+// faces of the same sign is traversed once each way and cancels; the remaining edges are the contour. The outline of the
+// silhouette is where, on the way from left to right along a line, the winding number leaves zero or returns to it.
 #pragma once
 #include "softras_math.h"
 
 namespace softras::SOFTRAS_ISA {
 
-// Pixels that a contour is moved down for each pixel to the right, so that no edge is exactly horizontal: a sweep from top
-// to bottom would not see such an edge, whose motion changes areas all the same.
+// The shear of the contour: for each pixel to the right, a point is moved down by so many pixels. It leaves no edge exactly
+// horizontal, since a sweep from top to bottom would not see such an edge, although moving it changes areas.
 constexpr double kShear = 1e-8;
-constexpr double kFarthest = 1e12;  // pixels: farther points are brought nearer, so that sums of coordinates stay finite
+// The greatest coordinate of a contour edge, in pixels. Points beyond it are moved there, so that sums of coordinates stay
+// finite.
+constexpr double kFarthest = 1e12;
 
-// An end of a contour edge: vertex a, or the point a + s (b - a) where the edge from a to b crosses the near plane.
+// An end of a contour edge: vertex a (then b = a and s = 0), or the point a + s (b - a) where the edge from vertex a to
+// vertex b crosses the near plane.
 struct End {
   int a, b;
   double s;
 };
 
-// A contour edge in sheared pixels, from its upper end 0 to its lower end 1: y[0] < y[1].
+// A contour edge, in sheared pixels. End 0 is the upper one: y[0] < y[1].
 struct Contour {
   double x[2], y[2];
   double slope;    // dx / dy
-  double inverse;  // 1 / dy, or 1 / dx where that is longer
+  double inverse;  // 1 / dy if the edge is steep, else 1 / dx
   End end[2];
-  int wind;   // how much the winding number grows from the left of it to its right
-  int steep;  // whether it is at least as high as wide
+  int wind;   // the winding number to the right of the edge minus the one to its left
+  int steep;  // 1 if the edge is at least as high as it is wide
 };
 
-// The part of a contour edge in one pixel, where it is on the silhouette's outline. With D = (x1 - x0, y1 - y0), the
-// pixel's coverage C changes by
-//   dC = -(D.y (w0 dx0 + w1 dx1) - D.x (w0 dy0 + w1 dy1)),
-// Reynolds' transport theorem for a straight edge: w0 and w1 are the integrals of 1 - t and t over the part, for
-// t = 0..1 along the edge, negative where the silhouette lies to its left.
+// The part of a contour edge in one pixel, where the edge is on the outline of the silhouette. When the ends of the edge
+// move, the coverage C of the pixel changes by
+//   dC = -(D.y (w0 dx0 + w1 dx1) - D.x (w0 dy0 + w1 dy1))   with D = (x1 - x0, y1 - y0),
+// which is Reynolds' transport theorem for a straight edge. With t from 0 at end 0 to 1 at end 1, w0 and w1 are the
+// integrals of 1 - t and of t over the part, negative if the silhouette lies to the left of the edge.
 struct Piece {
-  int pixel, contour;
+  int pixel;    // index in the view's image
+  int contour;  // index among the view's contour edges
   double w[2];
 };
 
 SR_HD double sheared(Vec2 q) { return q.y + kShear * q.x; }
 SR_HD double bounded(double x) { return min(max(x, -kFarthest), kFarthest); }
 
+// Where the edge is at height y.
 SR_HD double x_at(const Contour& c, double y) { return c.x[0] + (y - c.y[0]) * c.slope; }
 
-// t of a point on the edge, from the coordinate that tells it best.
+// t of a point (x, y) of the edge, from the coordinate that changes more along the edge.
 SR_HD double t_at(const Contour& c, double x, double y) {
   return (c.steep ? y - c.y[0] : x - c.x[0]) * c.inverse;
 }
 
-// The contour edge between two projected ends, which the faces traverse `net` times from p to q. False: there is none.
+// Makes the contour edge between two projected ends p and q. net: how many times faces traverse it from p to q, minus how
+// many times from q to p. False: there is no such edge.
 SR_HD bool make_contour(Vec2 p, Vec2 q, const End& from, const End& to, int net, Contour& out) {
   const double px = bounded(p.x), qx = bounded(q.x), py = sheared({px, bounded(p.y)}), qy = sheared({qx, bounded(q.y)});
   if (net == 0 || py == qy) return false;
@@ -65,9 +71,9 @@ SR_HD bool make_contour(Vec2 p, Vec2 q, const End& from, const End& to, int net,
   return true;
 }
 
-// The part of a contour edge from (xa, ya) down to (xb, yb), which lies in one row of pixels, cut at the borders of the
-// columns. Calls cell(column, height of the part, its mean x in the column 0..1, t at its ends); the parts left of the
-// image as one with column -1.
+// Cuts the part of a contour edge from (xa, ya) down to (xb, yb), which lies in one row of pixels, at the borders of the
+// columns. For each part it calls cell(column, height of the part, its mean distance from the column's left border, least
+// and greatest t). What lies left of the image is one part, with column -1.
 template <class Cell>
 SR_HD void cut_at_columns(const Contour& c, double ya, double yb, double xa, double xb, int width, Cell cell) {
   const double height = yb - ya, low = min(xa, xb), high = max(xa, xb);
@@ -86,16 +92,17 @@ SR_HD void cut_at_columns(const Contour& c, double ya, double yb, double xa, dou
   }
 }
 
-// The weights of a part from t = a to b; side: 1 where the silhouette lies to its right, -1 where to its left.
+// The weights w of a piece from t = a to t = b. side: 1 if the silhouette lies to the right of it, -1 if to the left.
 SR_HD void weigh_piece(double a, double b, double side, double w[2]) {
   const double w1 = 0.5 * (b * b - a * a);
   w[0] = side * (b - a - w1), w[1] = side * w1;
 }
 
-// How the coverage of a pixel moves with the pixel coordinates of an end of weight 1: (dC / dx, dC / dy).
+// The derivatives (dC / dx, dC / dy) of the coverage of a pixel with respect to the pixel coordinates of an end, if the
+// weight of that end is 1.
 SR_HD Vec2 end_slope(const Contour& c) {
   const double dx = c.x[1] - c.x[0], dy = c.y[1] - c.y[0];
-  return {-(dy - kShear * dx), dx};  // y is sheared: it moves with x too
+  return {-(dy - kShear * dx), dx};  // through the shear, y changes with x too
 }
 
 }  // namespace softras::SOFTRAS_ISA

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// From the pieces of the outline that a forward pass of exact coverage kept to derivatives: the reverse mode, and the
-// forward mode for P parameters.
+// Derivatives of exact coverage, from the pieces of the outline that the forward pass has kept: the reverse mode, which
+// gives gradients, and the forward mode, which gives rows of the Jacobian for P parameters.
 #pragma once
 #include <string.h>
 
@@ -9,7 +9,7 @@
 
 namespace softras::SOFTRAS_ISA {
 
-// One view's share of what was kept.
+// The contour edges and pieces of one view.
 struct Slice {
   const Contour* contours;
   const Piece* pieces;
@@ -23,7 +23,7 @@ inline Slice slice(const softras_coverage_call& c, int view) {
   return s;
 }
 
-// Gradients of vertices, K and world_to_camera.
+// The gradients with respect to vertices, K and world_to_camera.
 template <class T>
 int backward(const softras_coverage_call& coverage) {
   const softras_call& call = coverage.scene;
@@ -71,7 +71,7 @@ int backward(const softras_coverage_call& coverage) {
     for (int i = 0; i < 9; i++) k[i] = i < 6 ? T(gk[i]) : T(0);
     for (int i = 0; i < 16; i++) m[i] = i < 12 ? T(gm[i]) : T(0);
   }
-  // The first vertex of each group of coincident ones has the gradient of all: each is given its share.
+  // Of coincident vertices, faces name the first alone, which has the gradient of the whole group: it is shared equally.
   for (int64_t set = 0; set < sets; set++)
     for (int64_t g = 0; g < coverage.groups; g++) {
       const int64_t begin = coverage.group_ends[g], end = coverage.group_ends[g + 1];
@@ -85,8 +85,9 @@ int backward(const softras_coverage_call& coverage) {
   return SOFTRAS_OK;
 }
 
-// Adds to `out` (P) how an end moves the coverage: n rows of P derivatives, times the slopes of its x and y by each row's
-// number, times those of the coverage by x and y.
+// Adds to `out` (P) the derivatives of a pixel's coverage through one end of an edge, by the chain rule. rows (n,P): the
+// derivatives of n inputs with respect to the parameters; by_u and by_v (n): those of the end's pixel coordinates x and y
+// with respect to the inputs; gx and gy: those of the coverage with respect to x and y.
 template <class T>
 void combine(int n, const double* by_u, const double* by_v, const T* rows, int64_t P, double gx, double gy, double* out) {
   for (int i = 0; i < n; i++) {
@@ -96,7 +97,7 @@ void combine(int n, const double* by_u, const double* by_v, const T* rows, int64
   }
 }
 
-// Rows of the Jacobian.
+// The rows of the Jacobian.
 template <class T>
 int jacobian(const softras_coverage_call& coverage) {
   const softras_call& call = coverage.scene;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
-// Coverage by samples, for a band of rows where contour edges are so many that the order of them would cost more than
-// drawing all faces: a heap of unconnected triangles. Every pixel has kSide x kSide samples, one bit each; faces set the
-// bits of their spans. The outline, for the derivatives, is where a contour edge passes between a sample that is set and
-// one that is not.
+// Coverage by samples, for a band of rows with so many contour edges that sorting them would take longer than drawing all
+// faces, as in a heap of unconnected triangles. Each pixel has kSide x kSide samples of one bit, and each face sets the
+// bits that it covers. For the derivatives, a contour edge is on the outline of the silhouette where it passes between a
+// sample that is set and one that is not.
 #pragma once
 #include <string.h>
 
@@ -11,22 +11,23 @@
 
 namespace softras::SOFTRAS_ISA {
 
-constexpr int kSide = 8;  // samples of a pixel each way: a row of a pixel's samples is one byte
+constexpr int kSide = 8;  // samples in each row and column of a pixel: a row of samples of a pixel is one byte
 
-// The samples of a band: rows * kSide lines of `width` bytes each.
+// The samples of a band of rows first_row <= row < last_row: kSide lines of `width` bytes for each row.
 struct Samples {
   int width, first_row, last_row;
   Buffer<uint8_t> bits;
 
+  // Makes room for the samples. False: there is no memory.
   bool reserve() { return bits.reserve(bytes() + 8); }
   int64_t bytes() const { return (int64_t)(last_row - first_row) * kSide * width; }
   void clear() { memset(bits.data, 0, bytes() + 8); }
   uint8_t* line(int64_t l) const { return bits.data + l * width; }
 
-  // The height of a line of samples.
+  // The y of a line of samples, in pixels.
   double height_of(int64_t l) const { return first_row + (l + 0.5) / kSide; }
 
-  // Samples begin <= x < end of a line, in samples.
+  // Sets samples begin <= i < end of a line.
   static void fill(uint8_t* line, int64_t begin, int64_t end) {
     if (begin >= end) return;
     const int64_t first = begin / kSide, last = (end - 1) / kSide;
@@ -46,6 +47,7 @@ struct Samples {
     if (n == 4) draw(q[0], q[2], q[3]);
   }
 
+  // Draws a triangle.
   void draw(Vec2 a, Vec2 b, Vec2 c) const {
     if (b.y < a.y) swap(a, b);
     if (c.y < a.y) swap(a, c);
@@ -60,18 +62,21 @@ struct Samples {
     const Vec2 old = a;
     a = b, b = old;
   }
+  // dx / dy of an edge from a down to b.
   static double slope_of(Vec2 a, Vec2 b) { return b.y > a.y ? (b.x - a.x) / (b.y - a.y) : 0; }
 
-  // The first line at y or below it, within the band.
+  // The first line of the band at height y or below.
   int64_t line_from(double y) const {
     const double l = round_up((y - first_row) * kSide - 0.5), lines = (double)(last_row - first_row) * kSide;
     return (int64_t)min(max(l, 0.0), lines);
   }
 
-  // Lines begin <= l < end between two edges, each through a point with a slope dx / dy.
+  // Sets the samples between two edges in lines begin <= l < end. One edge passes through p, the other through q, with
+  // slopes dx / dy.
   void span(Vec2 p, double slope_p, Vec2 q, double slope_q, int64_t begin, int64_t end) const {
     if (begin >= end) return;
-    // In samples, which lie at whole numbers + 1/2: x of both edges on the first line, and what a line adds to it.
+    // x and z are where the edges cross the line, in samples, so that sample i lies at i; from one line to the next they
+    // grow by the slope.
     const double y = height_of(begin), most = (double)width * kSide;
     double x = (p.x + (y - p.y) * slope_p) * kSide - 0.5, z = (q.x + (y - q.y) * slope_q) * kSide - 0.5;
     for (int64_t l = begin; l < end; l++, x += slope_p, z += slope_q) {
@@ -80,16 +85,18 @@ struct Samples {
     }
   }
 
-  // The least whole number that is not below x >= 0.
+  // The least whole number that is not less than x, which is at least 0.
   static int64_t up(double x) {
     const int64_t down = (int64_t)x;
     return down + ((double)down < x);
   }
 
+  // Whether a sample of line l is set.
   bool set(int64_t l, int64_t sample) const { return line(l)[sample / kSide] >> sample % kSide & 1; }
 
-  // The parts of a contour edge on the outline, walked in steps of a sample from top to bottom, or from left to right
-  // where it is wider than high. Calls piece(pixel row, column, t at the upper end, at the lower, side as in Piece).
+  // Finds the parts of a contour edge that are on the outline, in steps of one sample: from top to bottom if the edge is
+  // steep, else from left to right. Calls piece(row, column, least t, greatest t, side) for each step on the outline, where
+  // side is that of weigh_piece().
   template <class Found>
   void outline(const Contour& c, Found piece) const {
     const double top = max(c.y[0], (double)first_row), bottom = min(c.y[1], (double)last_row);
@@ -108,17 +115,18 @@ struct Samples {
     const double xa = x_at(c, top), xb = x_at(c, bottom), low = max(min(xa, xb), 0.0), high = min(max(xa, xb), (double)width);
     const int64_t end = (int64_t)round_up(high * kSide - 0.5);
     const double least = min(c.x[0], c.x[1]), most = max(c.x[0], c.x[1]), h = 0.5 / kSide;
-    const int down = c.slope > 0 ? 1 : -1;  // to the right the edge goes down
+    const int down = c.slope > 0 ? 1 : -1;  // 1 if the edge goes down to the right
     for (int64_t i = (int64_t)round_up(low * kSide - 0.5); i < end; i++) {
       const double x = (i + 0.5) / kSide, y = c.y[0] + (x - c.x[0]) / c.slope;
       if (!(y > first_row && y < last_row)) continue;
-      const int s = below(i, y);  // what lies above it is to its right where it goes down to the right
+      const int s = below(i, y);  // of an edge that goes down to the right, what is above it is to its right
       const double ta = t_at(c, max(x - h, least), 0), tb = t_at(c, min(x + h, most), 0);
       if (s) piece((int)y, (int)(i / kSide), min(ta, tb), max(ta, tb), -s * down);
     }
   }
 
-  // As `side` for samples above and below y: 1 where the silhouette lies below.
+  // Whether the outline passes between the samples above and below y in a column of samples: 1 if the silhouette lies
+  // below, -1 if it lies above, 0 if the outline does not pass.
   int below(int64_t sample, double y) const {
     const int64_t lower = (int64_t)round_up((y - first_row) * kSide - 0.5), upper = lower - 1;
     const bool l = lower >= 0 && lower < (int64_t)(last_row - first_row) * kSide && set(lower, sample);
@@ -126,8 +134,8 @@ struct Samples {
     return l == u ? 0 : l ? 1 : -1;
   }
 
-  // Whether the silhouette's outline passes between the samples left and right of x on a line; side: 1 where it lies to
-  // the right of x, -1 to the left, 0 for no.
+  // Whether the outline passes between the samples left and right of x on line l: 1 if the silhouette lies to the right, -1
+  // if it lies to the left, 0 if the outline does not pass.
   int side(int64_t l, double x) const {
     const int64_t right = (int64_t)round_up(x * kSide - 0.5), left = right - 1;
     const bool r = right >= 0 && right < (int64_t)width * kSide && set(l, right);
@@ -135,7 +143,7 @@ struct Samples {
     return r == s ? 0 : r ? 1 : -1;
   }
 
-  // (pixel row y) the number of samples set in each pixel of a row, given to value(x, count).
+  // Calls value(x, count) for each pixel of a row, with the number of its samples that are set.
   template <class Value>
   void count_row(int row, Value value) const {
     const uint8_t* top = line((int64_t)(row - first_row) * kSide);

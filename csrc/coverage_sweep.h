@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// A band of rows of exact coverage: swept from top to bottom, slab by slab between successive ends and crossings of contour
-// edges, so that in a slab their order from left to right does not change.
+// Exact coverage of a band of rows by a sweep from top to bottom. The heights of the ends and crossings of contour edges
+// divide the band into slabs, in each of which the order of the edges from left to right does not change.
 #pragma once
 #include <stdlib.h>
 #include <string.h>
@@ -11,18 +11,20 @@
 
 namespace softras::SOFTRAS_ISA {
 
-constexpr double kClose = 1e-12;  // pixels that rounding may make of no distance
-constexpr double kVisits = 0.25;     // visits of a contour edge in a slab that cost as much as a face in a line of samples
-constexpr double kLeastVisits = 20000;  // visits that cost little
-constexpr int kDeepest = 60;      // times a slab is halved at most
+constexpr double kClose = 1e-12;  // pixels: a smaller distance may be due to rounding alone
+// The sweep is given up where drawing faces into samples (coverage_samples.h) would take less time. Visiting kVisits contour
+// edges in a slab takes about as long as drawing one line of samples of a face, and kLeastVisits are always allowed.
+constexpr double kVisits = 0.25;
+constexpr double kLeastVisits = 20000;
+constexpr int kDeepest = 60;  // how often a slab is divided at crossings, one division inside another
 
-// A list that grows.
+// An array that grows. It frees nothing by itself: call clear().
 template <class X>
 struct List {
   X* data;
   int64_t count, capacity;
 
-  // False: no memory.
+  // Adds an entry. False: there is no memory.
   bool push(const X& x) {
     if (count == capacity) {
       const int64_t more = capacity ? 2 * capacity : 64;
@@ -37,13 +39,13 @@ struct List {
   const X& operator[](int64_t i) const { return data[i]; }
 };
 
-// A contour edge that crosses the present slab, and its x at the slab's top and bottom.
+// A contour edge that crosses the present slab from top to bottom, and its x at both.
 struct Active {
   int contour;
   double top, bottom;
 };
 
-// Stable order by the upper end.
+// Lists in `out` the numbers of n contour edges, sorted by the heights of their upper ends; a stable merge sort.
 inline bool order(const Contour* contours, int* out, int* scratch, int64_t n) {
   for (int64_t i = 0; i < n; i++) out[i] = (int)i;
   int *from = out, *to = scratch;
@@ -60,6 +62,7 @@ inline bool order(const Contour* contours, int* out, int* scratch, int64_t n) {
   return true;
 }
 
+// Sorts n numbers; a merge sort, whose other half of memory is `scratch`.
 inline void sort(double* values, int64_t n, double* scratch) {
   double *from = values, *to = scratch;
   for (int64_t run = 1; run < n; run *= 2) {
@@ -78,21 +81,23 @@ inline void sort(double* values, int64_t n, double* scratch) {
 template <class T>
 struct Sweep {
   const Contour* contours;
-  int width;
-  T* rows;              // alpha of the band's first row
-  int first_row, last_row;  // of the band, the last one exclusive
-  List<Piece>* pieces;  // null: none are kept
-  int64_t faces;        // of the mesh
-  int64_t budget;       // how many more times a contour edge may be visited in a slab
-  bool failed = false;
+  int width;                // of the image
+  T* rows;                  // alpha of the band's first row
+  int first_row, last_row;  // the band's rows: first_row <= row < last_row
+  List<Piece>* pieces;      // where pieces of the outline are kept, or null
+  int64_t faces;            // number of faces of the mesh
+  int64_t budget;           // how many more visits of contour edges in slabs are allowed
+  bool failed = false;      // whether memory ran out
 
-  Buffer<double> sums;       // width + 2: what a row's pixels differ from those left of them
-  Buffer<uint64_t> touched;  // a bit for each of them
-  Buffer<Active> active;
-  Buffer<double> events, scratch, least_left;
+  Buffer<double> sums;       // (width + 2): the coverage of each pixel of the present row minus that of the pixel before
+  Buffer<uint64_t> touched;  // a bit for each of these that is not zero
+  Buffer<Active> active;     // the contour edges in the present slab
+  Buffer<double> events;     // the heights between slabs, from top to bottom
+  Buffer<double> scratch;    // for sorting
+  Buffer<double> least_left; // the least x of each active edge and of all edges to its right
 
-  // order: all contour edges by their upper ends. False: their order changes so often that samples cost less; what was
-  // written of the band is to be written anew.
+  // Draws the band. order: the n contour edges of the view, sorted by their upper ends. False: the order of the edges
+  // changes so often that samples take less time; the caller then has to draw the whole band anew.
   bool run(const int* order, int64_t n) {
     const double top = first_row, bottom = last_row;
     int64_t members = 0, ends = 0;
@@ -110,7 +115,7 @@ struct Sweep {
     memset(sums.data, 0, (width + 2) * sizeof(double));
     memset(touched.data, 0, words * sizeof(uint64_t));
     double lowest = top, heights = 0;
-    for (int64_t i = 0; i < n; i++) {  // lower ends, which have no order yet
+    for (int64_t i = 0; i < n; i++) {  // the lower ends, which are not sorted yet
       const Contour& c = contours[order[i]];
       if (c.y[0] >= bottom) break;
       if (c.y[1] <= top) continue;
@@ -134,11 +139,11 @@ struct Sweep {
       now = kept;
       for (; next < n && contours[order[next]].y[0] <= ya; next++) {
         const Contour& c = contours[order[next]];
-        if (c.y[1] > ya && min(c.x[0], c.x[1]) < width) active[now++] = {order[next], 0.0, place(c, ya)};
+        if (c.y[1] > ya && min(c.x[0], c.x[1]) < width) active[now++] = {order[next], 0.0, x_within(c, ya)};
       }
       if (now == 0) continue;
       for (int64_t q = 0; q < now; q++)
-        active[q].top = active[q].bottom, active[q].bottom = place(contours[active[q].contour], yb);
+        active[q].top = active[q].bottom, active[q].bottom = x_within(contours[active[q].contour], yb);
       slab(active.data, now, ya, yb, row, 0, 0);
       if (budget < 0) return false;
     }
@@ -146,10 +151,12 @@ struct Sweep {
     return true;
   }
 
-  // Where a contour edge is at a height. Left of the image only its winding matters, and not where it is.
-  static double place(const Contour& c, double y) { return max(c.x[0], c.x[1]) <= 0 ? -1.0 : x_at(c, y); }
+  // The x of a contour edge at height y. It is -1 for all edges that are entirely left of the image, where only their
+  // winding matters.
+  static double x_within(const Contour& c, double y) { return max(c.x[0], c.x[1]) <= 0 ? -1.0 : x_at(c, y); }
 
-  // The events: upper ends, the given number of lower ends in scratch, and the borders of the rows, in order.
+  // Merges three sorted sequences into `events`: the upper ends, the lower ends (so many are in `scratch`) and the borders
+  // of the rows. Returns their number.
   int64_t merge(const int* order, int64_t n, int64_t lower) {
     const double infinite = __builtin_huge_val();
     int64_t count = 0, i = 0, j = 0;
@@ -165,23 +172,25 @@ struct Sweep {
     }
   }
 
-  // A part of a row between two heights: the contour edges in their order there, cut where they cross.
+  // Adds a slab, the part of a row between heights ya and yb, which n contour edges cross. winding: the winding number to
+  // the left of them all; depth: how many divisions the slab comes from. The edges are sorted from left to right, and where
+  // some of them cross, their part of the slab is divided at the crossing.
   void slab(Active* a, int64_t n, double ya, double yb, int row, int winding, int depth) {
     if ((budget -= n) < 0) return;
-    if (n == 2 && winding == 0) {  // most slabs: an edge that enters and one that leaves
+    if (n == 2 && winding == 0) {  // most slabs have one edge at which the silhouette begins and one at which it ends
       const bool ordered = a[0].top <= a[1].top && a[0].bottom <= a[1].bottom;
       if (ordered && contours[a[0].contour].wind + contours[a[1].contour].wind == 0 &&
           a[0].top + a[0].bottom < a[1].top + a[1].bottom)
         return add(a[0], ya, yb, row, 1.0), add(a[1], ya, yb, row, -1.0);
     }
-    for (int64_t i = 1; i < n; i++) {  // they are nearly in order
+    for (int64_t i = 1; i < n; i++) {  // an insertion sort, since the edges are nearly sorted
       const Active moved = a[i];
       const double middle = moved.top + moved.bottom;
       const int wind = contours[moved.contour].wind;
       int64_t j = i - 1;
       for (; j >= 0; j--) {
         const double other = a[j].top + a[j].bottom;
-        // Of coincident edges those that enter come first: a silhouette's parts that touch are one.
+        // Of coincident edges, those at which the silhouette begins come first, so that parts that touch are one part.
         if (!(other > middle || (other == middle && contours[a[j].contour].wind < wind))) break;
         a[j + 1] = a[j];
       }
@@ -192,7 +201,7 @@ struct Sweep {
       for (int64_t i = n - 1; i >= 0; i--) least_left[i] = least = min(least, min(a[i].top, a[i].bottom));
     }
     for (int64_t i = 0; i < n;) {
-      // A group: edges whose ranges of x overlap, so that they may cross.
+      // Edges i <= q < end are a group: their ranges of x overlap, so that they may cross.
       int64_t end = i;
       double right = -1e300;
       do {
@@ -213,13 +222,15 @@ struct Sweep {
     }
   }
 
+  // The least x of some active edges.
   static double least_of(const Active* a, int64_t begin, int64_t end) {
     double least = 1e300;
     for (int64_t i = begin; i < end; i++) least = min(least, min(a[i].top, a[i].bottom));
     return least;
   }
 
-  // The crossing of two neighbours that lies nearest the middle of the slab. False: there is none.
+  // Finds the height at which two neighbouring edges cross; of several crossings, the one nearest to the middle of the slab.
+  // False: there is none.
   bool crossing(const Active* a, int64_t n, double ya, double yb, double& found) const {
     const double middle = 0.5 * (ya + yb);
     bool any = false;
@@ -233,7 +244,7 @@ struct Sweep {
     return any;
   }
 
-  // Both halves of a group's slab; returns the winding number behind it.
+  // Adds a group's part of a slab in two parts, above and below height y. Returns the winding number to the right of it.
   int split(const Active* a, int64_t n, double ya, double y, double yb, int row, int winding, int depth) {
     Buffer<Active> halves;
     if (!halves.reserve(2 * n)) return failed = true, winding;
@@ -241,7 +252,7 @@ struct Sweep {
     int after = winding;
     for (int64_t q = 0; q < n; q++) {
       const Contour& c = contours[a[q].contour];
-      const double x = place(c, y);
+      const double x = x_within(c, y);
       upper[q] = lower[q] = a[q];
       upper[q].bottom = lower[q].top = x;
       after += c.wind;
@@ -251,7 +262,8 @@ struct Sweep {
     return after;
   }
 
-  // A part of the outline. side: 1 where the silhouette lies to its right.
+  // Adds a part of the outline: a contour edge between heights ya and yb. side: 1 if the silhouette lies to the right of
+  // it, -1 if to the left.
   void add(const Active& a, double ya, double yb, int row, double side) {
     const Contour& c = contours[a.contour];
     cut_at_columns(c, ya, yb, a.top, a.bottom, width, [&](int column, double height, double x, double ta, double tb) {
@@ -268,6 +280,7 @@ struct Sweep {
     });
   }
 
+  // Writes alpha of a row, from left to right, and clears what was kept of it.
   void finish_row(int row) {
     T* out = rows + (int64_t)(row - first_row) * width;
     double sum = 0;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What the CUDA kernels share: the call, and a warp's walk over the pixels of its faces.
+// What the CUDA kernels share: their argument, and how a warp goes through the pixels of its faces. "The gradient of X" is
+// short for the gradient of the loss with respect to X.
 #pragma once
 #define SOFTRAS_ISA cuda
 
@@ -14,38 +15,45 @@ __device__ inline T magnitude(T a) { return a < 0 ? -a : a; }
 
 namespace softras::SOFTRAS_ISA {
 
-constexpr int kWarp = 32, kBlock = 128, kWarps = kBlock / kWarp;  // threads
-constexpr unsigned kAll = 0xffffffffu;
-constexpr int kCell = 16;     // pixels a side; within a cell, coordinates are small enough for float
-constexpr int kPartial = 18;  // numbers of a camera's gradient: rows 0 and 1 of K, rows 0 to 2 of world_to_camera
+constexpr int kWarp = 32;                 // threads of a warp
+constexpr int kBlock = 128;               // threads of a block
+constexpr int kWarps = kBlock / kWarp;    // warps of a block
+constexpr unsigned kAll = 0xffffffffu;    // a mask of all threads of a warp
+constexpr int kCell = 16;     // pixels: a side of a cell, in which coordinates are small enough for float
+constexpr int kPartial = 18;  // numbers of the gradient of a camera: rows 0 and 1 of K, rows 0 to 2 of world_to_camera
 
-// The pixels' sums are in units of 2^-44: finer than float64 needs, and no sum of the additions that may be under way
-// at once, 54 each, overflows.
+// The sums of the pixels are whole numbers of kUnit, 2^-44. That is finer than float64 needs, and coarse enough that no sum
+// overflows: a pixel is opaque at kOpaque, and each addition that is under way by then adds at most 54.
 typedef unsigned long long Sum;
 constexpr double kUnit = 1.0 / 17592186044416.0;
+// The sum at which a pixel counts as opaque: log2 of kSaturated.
 template <class T>
-constexpr Sum kOpaque = Sum((sizeof(T) == 4 ? 26.575424759098897 : 53.150849518197795) / kUnit);  // log2 kSaturated
+constexpr Sum kOpaque = Sum((sizeof(T) == 4 ? 26.575424759098897 : 53.150849518197795) / kUnit);
 
-// The arguments of the kernels (engine/softras/raster/native/cuda.py has the same); dense arrays of T unless typed here.
+// The argument of the kernels of silhouettes, which engine/softras/raster/native/cuda_structures.py declares too. Fields
+// with a name of softras_call (softras.h) mean the same. Arrays are dense and hold numbers of T unless typed here.
 struct Call {
   int views, vertices, faces, height, width;
   int shared_vertices, wide_indices, cull;
-  int splits;    // warps that share the cells of a face
-  int partials;  // blocks of a view in vertices_backward
-  int add;       // whether grad_positions is added to
-  double sigma;  // squared NDC
+  int splits;    // how many warps share the cells of a face
+  int partials;  // how many blocks vertices_backward has for a view
+  int add;       // 1: the gradient of the positions is added to grad_positions; 0: it replaces what is there
+  double sigma;  // in squared NDC
   const void *positions, *face_indices, *intrinsics, *world_to_camera;
   const unsigned char* orthographic;
   const double* near_planes;
-  int* status;  // a bit for each SOFTRAS_BAD_... of softras.h
-  Sum* sums;    // (N,H,W)
+  int* status;  // bit k is set if the inputs have the fault number k of softras.h, as SOFTRAS_BAD_POSITIONS is number 1
+  Sum* sums;    // (N,H,W): of log2(1 + 2^x) over the faces, in kUnit; zero before the first face
   void *alpha, *transmittance;
   const void* grad_alpha;
-  double* pixel_gradients;       // (N,V,2): of a vertex's pixel, from faces whole in front of the near plane
-  double* point_gradients;       // (N,V,3): of its camera-space point, from clipped faces; later of its position
-  double* clipped_intrinsics;    // (N,6): of rows 0 and 1 of K, from clipped faces
-  double* corner_gradients;      // (N,F,21), or null: instead of all these, the terms of their sums; see Corner
-  double* partial_gradients;     // (N,partials,kPartial)
+  // Sums over the faces, zero before the first one.
+  double* pixel_gradients;       // (N,V,2): gradient of the pixel of a vertex, from faces entirely before the near plane
+  double* point_gradients;       // (N,V,3): gradient of the camera-space point of a vertex, from clipped faces;
+                                 // vertices_backward replaces it by the gradient of the position
+  double* clipped_intrinsics;    // (N,6): gradient of rows 0 and 1 of K, from clipped faces
+  double* corner_gradients;      // (N,F,kCorner), or null. If it is given, the summands of the three above are stored here,
+                                 // and the caller adds them up in a fixed order
+  double* partial_gradients;     // (N,partials,kPartial): the part of each block in the gradients of the cameras
   void *grad_positions, *grad_intrinsics, *grad_world_to_camera;
 };
 
@@ -60,6 +68,7 @@ __device__ inline int rounded_down(double x) { return (int)floor(x); }
 __device__ inline int lane_of_thread() { return threadIdx.x % kWarp; }
 __device__ inline int warp_of_thread() { return threadIdx.x / kWarp; }
 
+// The sum over the threads of the warp, which all of them get.
 template <class T>
 __device__ inline T warp_sum(T v) {
   for (int o = kWarp / 2; o > 0; o /= 2) v += __shfl_xor_sync(kAll, v, o);
@@ -68,22 +77,23 @@ __device__ inline T warp_sum(T v) {
 
 // ---------------------------------------------------------------------------------------------- inputs
 
+// The vertex at corner `corner` % 3 of face `corner` / 3.
 __device__ inline long long vertex_of(const Call& call, long long corner) {
   return call.wide_indices ? ((const long long*)call.face_indices)[corner] : ((const int*)call.face_indices)[corner];
 }
 
-// Where a vertex is among the positions of a view.
-__device__ inline long long place_of(const Call& call, int view, long long vertex) {
+// The row of a vertex among the positions of all views.
+__device__ inline long long position_index(const Call& call, int view, long long vertex) {
   return vertex + (call.shared_vertices ? 0 : (long long)view * call.vertices);
 }
 
 template <class T>
 __device__ inline Vec3 position_of(const Call& call, int view, long long vertex) {
-  const T* p = (const T*)call.positions + 3 * place_of(call, view, vertex);
+  const T* p = (const T*)call.positions + 3 * position_index(call, view, vertex);
   return {p[0], p[1], p[2]};
 }
 
-// The block must meet before it is used.
+// Loads the camera of a view into shared memory, by several threads: the block needs a barrier before it is used.
 template <class T>
 __device__ inline void load_camera(const Call& call, int view, Camera& camera) {
   const int i = threadIdx.x;
@@ -92,7 +102,7 @@ __device__ inline void load_camera(const Call& call, int view, Camera& camera) {
   if (i == 0) camera.near = call.near_planes[view], camera.orthographic = call.orthographic[view] != 0;
 }
 
-// Sets the bits of `status`: is every number finite, does every vertex exist?
+// A kernel that looks at the inputs and sets bits of `status` where numbers are not finite or vertices do not exist.
 template <class T>
 __device__ void check(const Call& call) {
   const long long start = blockIdx.x * (long long)kBlock + threadIdx.x, step = gridDim.x * (long long)kBlock;
@@ -113,13 +123,14 @@ __device__ void check(const Call& call) {
 
 // ---------------------------------------------------------------------------------------------- faces
 
-// An edge about the middle of a cell (see LocalEdges), and 1 / nx.
+// An edge about the middle of a cell, as LocalEdges has it, and 1 / nx.
 template <class T>
 struct alignas(16) Edge {
   T nx, ny, c, e, h, r, t, inverse_nx;
 };
 
-// A part of a face's rectangle, from its first pixel (x, y); at the right and bottom they are smaller.
+// A cell: a part of the rectangle of a face, whose first pixel is (x, y). Cells are kCell pixels wide and high, and smaller
+// at the right and the lower border of the rectangle.
 struct Cell {
   int x, y, width, height;
 };
@@ -127,7 +138,7 @@ __device__ inline Cell cell_at(const Rect& r, int x, int y) {
   return {x, y, min(kCell, r.x1 - x + 1), min(kCell, r.y1 - y + 1)};
 }
 
-// The outline of a face, all of whose vertices exist; its vertices in camera space go to `point`.
+// The outline of a face all of whose vertices exist. Writes the vertices in camera space to `point`.
 template <class T>
 __device__ inline Outline outline_of(const Call& call, const Camera& camera, int view, long long face, Vec3* point) {
   Vec2 pixel[3];
@@ -152,14 +163,15 @@ template <class T>
 struct Face {
   union {
     Edges<double> edge[4];
-    Edge<T> single_edge[4];  // about the middle of its only cell
+    Edge<T> single_edge[4];  // if the face has a single cell: the edges about the middle of that cell
   };
-  Rect rect;    // the pixels within the cut-off of its bounds
-  int corners;  // 3 or 4; 0: it counts nowhere
-  bool clipped, single;
+  Rect rect;     // the pixels within the cut-off distance of the bounds of the face
+  int corners;   // 3 or 4, or 0 if the face counts nowhere
+  bool clipped;  // whether the near plane cuts the face
+  bool single;   // whether single_edge is set, and not edge
 };
 
-// growth: how much farther the face reaches, in its extents.
+// Sets up a face. growth: times its extent, how much farther than the cut-off distance the face counts.
 template <class T>
 __device__ void set_up(const Call& call, const Camera& camera, const Blur<T>& blur, double growth, int view,
                        long long face, Face<T>& out) {
@@ -177,23 +189,24 @@ __device__ void set_up(const Call& call, const Camera& camera, const Blur<T>& bl
   }
   int n = 3;
   if (!whole) {
-    const Vec3 copy[3] = {point[0], point[1], point[2]};  // which may be indexed, so that `point` stays in registers
+    const Vec3 copy[3] = {point[0], point[1], point[2]};  // the copy is indexed, so that `point` can stay in registers
     const Outline outline = clipped_outline(camera, copy);
     n = outline.corners;
     if (n < 3) return;
     for (int k = 0; k < 4; k++)
       if (k < n) q[k] = outline.pixel[k];
   }
-  if (n == 3) q[3] = q[0];  // which changes neither the bounds nor the area
+  if (n == 3) q[3] = q[0];  // a fourth corner equal to the first changes neither the bounds nor the area
   const Bounds bounds = bounds_of(q, 4);
-  const double radius = blur.radius + growth * extent_of(bounds);
-  if (!reach(bounds, radius, call.width, call.height, out.rect)) return;
+  const double radius = blur.cutoff_pixels + growth * extent_of(bounds);
+  if (!pixels_within(bounds, radius, call.width, call.height, out.rect)) return;
   const double area2 = doubled_area(q, 4);
   if (!visible(area2, bounds, call.cull != 0)) return;
-  // In float32 most faces have one cell, and each lane takes its face's edges there; float64 has no room for that.
+  // In float32 most faces have a single cell, and each thread finds the edges of its face there once. In float64 these
+  // would not fit into shared memory.
   out.single = sizeof(T) == 4 && out.rect.x1 - out.rect.x0 < kCell && out.rect.y1 - out.rect.y0 < kCell;
   const Cell cell = cell_at(out.rect, out.rect.x0, out.rect.y0);
-  for (int k = 0; k < 4; k++) out.edge[k].c = q[k].x, out.edge[k].e = q[k].y;  // so that the loop may index them
+  for (int k = 0; k < 4; k++) out.edge[k].c = q[k].x, out.edge[k].e = q[k].y;  // memory that the loop below can index
 #pragma unroll 1
   for (int k = 0; k < n; k++) {
     const Edges<double>& next = out.edge[(k + 1) % 4];
@@ -208,27 +221,29 @@ __device__ void set_up(const Call& call, const Camera& camera, const Blur<T>& bl
 
 // ---------------------------------------------------------------------------------------------- pixels
 
-// What the warps of a block have in shared memory.
+// The shared memory of a block.
 template <class T>
 struct Shared {
   Camera camera;
   Blur<T> blur;
   Face<T> face[kBlock];
-  Edge<T> edge[kWarps][4];  // of the warp's cell
+  Edge<T> edge[kWarps][4];  // for each warp, the edges of its face about the middle of its present cell
 };
 
-// A pixel of a cell: its position from the cell's middle, and its place in the image.
+// A pixel that a thread visits.
 template <class T>
 struct Pixel {
-  T x, y;
-  int column, row;
-  long long index;  // among those of all views
-  bool exists;      // false for lanes without a pixel
+  T x, y;           // from the middle of the cell, in pixels
+  int column, row;  // in the image
+  long long index;  // among the pixels of all views
+  bool exists;      // false if the thread has no pixel at this turn
 };
 
-// The warp calls enter(cell) for each cell, and visit(pixel, edges) for the pixels of a face that no edge's line, moved out by the cut-off, leaves
-// behind: for 32 at once, in the cells first, first + step, ... of its rectangle. Each lane finds the interval of one
-// row of the cell (as cells.h does), and the intervals are dealt out to the lanes one after another.
+// Goes through the pixels of a face, with all threads of a warp. The warp takes the cells first, first + splits, ... of the
+// face's rectangle. It calls enter(cell) for each of them and then visit(pixel, edges) for 32 pixels at once, one in each
+// thread: for those that lie on the inner side of all edges' lines once these are moved outwards by the cut-off distance.
+// Each thread finds the interval of such pixels in one row of the cell, as cells.h does, and the pixels of all intervals are
+// dealt out to the threads one after another.
 template <int n, class T, class Enter, class Visit>
 __device__ void walk(const Call& call, Shared<T>& shared, const Face<T>& f, int view, int first, Enter enter,
                      Visit visit) {
@@ -241,7 +256,7 @@ __device__ void walk(const Call& call, Shared<T>& shared, const Face<T>& f, int 
     const Cell cell = cell_at(f.rect, f.rect.x0 + i % columns * kCell, f.rect.y0 + i / columns * kCell);
     const int middle_x = cell.width / 2, middle_y = cell.height / 2;
     if (!f.single) {
-      __syncwarp();  // the edges of the cell before have been read
+      __syncwarp();  // until all threads have read the edges of the cell before
       if (lane < n) local[lane] = edge_about_middle(cell, f.edge[lane], blur);
       __syncwarp();
     }
@@ -251,13 +266,13 @@ __device__ void walk(const Call& call, Shared<T>& shared, const Face<T>& f, int 
 
     T low = T(0), high = T(cell.width - 1);
     for (int k = 0; k < n; k++) {
-      const T at = T(middle_x) - (edge[k].ny * T(lane - middle_y) + edge[k].c + blur.reach) * edge[k].inverse_nx;
-      if (edge[k].nx > flat) low = max(low, at);  // a flat edge's line bounds no row
+      const T at = T(middle_x) - (edge[k].ny * T(lane - middle_y) + edge[k].c + blur.cutoff) * edge[k].inverse_nx;
+      if (edge[k].nx > flat) low = max(low, at);  // a line that is nearly horizontal bounds no row
       if (edge[k].nx < -flat) high = min(high, at);
     }
     const int start = rounded_up(min(low, T(kCell))), stop = rounded_down(max(high, T(-1)));
     const int count = lane < cell.height ? max(0, stop - start + 1) : 0;
-    int end = count;  // pixels of this row and those before
+    int end = count;  // becomes the number of pixels in this row and all rows before
     for (int o = 1; o < kCell; o *= 2) {
       const int before = __shfl_up_sync(kAll, end, o);
       if (lane >= o) end += before;
@@ -276,12 +291,13 @@ __device__ void walk(const Call& call, Shared<T>& shared, const Face<T>& f, int 
     }
   }
 }
+// The same without enter().
 template <int n, class T, class Visit>
 __device__ void walk(const Call& call, Shared<T>& shared, const Face<T>& f, int view, int first, Visit visit) {
   walk<n>(call, shared, f, view, first, [](const Cell&) {}, visit);
 }
 
-// x = +-d^2 log2(e) / sigma of a pixel, positive inside.
+// x = +-d^2 log2(e) / sigma of a pixel, positive inside the face.
 template <int n, class T>
 __device__ inline T exponent(const Pixel<T>& p, const Edge<T>* edge) {
   T squared = 0, inside = 0;
@@ -295,43 +311,47 @@ __device__ inline T exponent(const Pixel<T>& p, const Edge<T>* edge) {
   return inside < 0 ? -squared : squared;
 }
 
-// 2^x, zero where the face does not count.
+// 2^x, and zero where the face does not count.
 template <class T>
 __device__ inline T exponential(T x) {
   return x > T(-kCutoffLog2) ? exp2_of(min(x, kMostExponent<T>)) : T(0);
 }
 
-// log2(1 + e) with what 1 + e loses of a small e, lest the losses of many faint faces add up.
+// log2(1 + e). The digits of a small e that are lost in 1 + e are added again, since the losses of many faint faces would
+// add up.
 template <class T>
 __device__ inline T log2_of_one_more(T e) {
   const T sum = T(1) + e;
   return log2_of(sum) + (e < T(1) ? (e - (sum - T(1))) * T(kLog2e) : T(0));
 }
 
-// Adds a face with e = 2^x to a pixel of alpha.
+// Adds a face with e = 2^x to the sum of a pixel.
 template <class T>
 __device__ inline void add_to(Sum* sum, T e) {
   atomicAdd(sum, Sum(log2_of_one_more(e) * T(1 / kUnit) + T(0.5)));
 }
 
-// The pixel's transmittance.
+// The transmittance of a pixel, from its sum.
 template <class T>
 __device__ inline T transmittance_of(Sum sum) {
   return sum < kOpaque<T> ? exp2_of(-(T(sum) * T(kUnit))) : T(1) / kSaturated<T>;
 }
 
-// d alpha / d(squared) / D; zero where the forward pass stopped early.
+// d alpha / dx divided by the coverage D of a face, the same for all faces; zero where the forward pass found the pixel
+// opaque and stopped.
 template <class T>
 __device__ inline T slope_of(const Call& call, long long pixel) {
   const T left = ((const T*)call.transmittance)[pixel];
   return left * kSaturated<T> > T(1) ? T(kLn2) * left : T(0);
 }
 
-// The point of a face's outline nearest to a pixel: see squared_distance(). x is as in exponent().
+// The point of a face's outline nearest to a pixel.
 template <class T>
 struct Nearest {
-  T x, across, past, nx, ny;
-  T t;  // where it is from corner `edge` to the next
+  T x;             // as exponent() gives it
+  T across, past;  // distances of the pixel from the edge, as softras_math.h defines them
+  T nx, ny;        // the normal of the edge
+  T t;             // from 0 at the first corner of the edge to 1 at the second, where the point lies
   int edge;
 };
 template <int n, class T>
@@ -352,7 +372,7 @@ __device__ inline Nearest<T> nearest_of(const Pixel<T>& p, const Edge<T>* edge) 
   return out;
 }
 
-// How a pixel follows a face: the derivative with respect to that point.
+// How a pixel pulls at a face: the gradient of the nearest point of the outline, which is at t on the edge `edge`.
 template <class T>
 struct Pull {
   Vector2<T> move;
@@ -360,13 +380,13 @@ struct Pull {
   int edge;
 };
 
-// g: dL/dx.
+// The pull of a pixel, from the derivative g of the loss with respect to x.
 template <class T>
 __device__ inline Pull<T> pull_of(const Nearest<T>& at, T g) {
   return {nearest_point_gradient(at.x < 0 ? -g : g, at.across, at.past, at.nx, at.ny), at.t, at.edge};
 }
 
-// weight: |dL/d(squared)| / D.
+// The pull of a pixel, from weight = dL/dx divided by the coverage D of the face.
 template <int n, class T>
 __device__ inline Pull<T> pull_of(const Pixel<T>& p, const Edge<T>* edge, T weight) {
   const Nearest<T> at = nearest_of<n>(p, edge);
@@ -374,14 +394,15 @@ __device__ inline Pull<T> pull_of(const Pixel<T>& p, const Edge<T>* edge, T weig
   return pull_of(at, weight * e / (e + T(1)));
 }
 
-// The share of corner k in that point.
+// The share of corner k in the point that is pulled at.
 template <int n, class T>
 __device__ inline T share_of(const Pull<T>& pull, int k) {
   return pull.edge == k ? T(1) - pull.t : pull.edge == (k + n - 1) % n ? pull.t : T(0);
 }
 
-// Sets up the warp's faces and calls work(face's number, face, first cell) for those that count somewhere. The first
-// thread has set shared.blur; growth: see set_up().
+// Sets up the 32 faces of the warp, one in each thread, and calls work(number of the face, face, first cell) with all
+// threads for each face that counts somewhere. The first thread of the block has set shared.blur before. growth: as for
+// set_up().
 template <class T, class Work>
 __device__ void for_faces(const Call& call, Shared<T>& shared, double growth, int view, Work work) {
   const int lane = lane_of_thread(), warp = warp_of_thread();
@@ -401,8 +422,8 @@ __device__ void for_faces(const Call& call, Shared<T>& shared, int view, Work wo
   for_faces(call, shared, 0.0, view, work);
 }
 
-// One face's part of corner_gradients: of its corners' pixels (x, y each), of their camera-space points (x, y, z each),
-// of rows 0 and 1 of K.
+// The gradients of one face in corner_gradients: of the pixels of its vertices (x, y each); from kCornerPoint on, of their
+// camera-space points (x, y, z each); from kCornerIntrinsics on, of rows 0 and 1 of K. In all, kCorner numbers.
 constexpr int kCorner = 21, kCornerPoint = 6, kCornerIntrinsics = 15;
 __device__ inline double* corner_of(const Call& call, int view, long long face) {
   return call.corner_gradients + kCorner * ((long long)view * call.faces + face);

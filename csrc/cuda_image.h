@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT
-// Images on the GPU: what faces show, blended by depth, and alpha by any distance, distribution and T-conorm.
+// Images on the GPU: the colours of faces blended by depth, and alpha by any distance, distribution and T-conorm.
 //
-// Forward, the faces are walked twice. `cover` adds each face to its pixels' alpha and finds their least depth. `blend`
-// knows that depth, beside which no weight exceeds D: so weights and weighted colours are added up as integers, in any
-// order to the same bits. `finish_image` divides. Backward, in cuda_image_backward.h, a warp gathers what the pixels
-// want of a face. No fragments are kept.
+// In the forward pass the warps go through the faces twice. The kernel `cover` adds each face to the alpha of its pixels and
+// finds the least depth of each pixel. Relative to that depth no weight is greater than 1, so that the kernel `blend` can
+// add up weights and weighted colours in integers, whose sum does not depend on the order. `finish_image` divides the
+// colours by the weights. In the backward pass (cuda_image_backward.h) a warp gathers the gradient of a face from its
+// pixels. No fragments are kept.
 //
-// plain: SoftRas's choice of modes (engine/softras/raster/images/modes.py); textured: there may be a texture.
+// plain: the modes are SoftRas's own (Modes.plain of engine/softras/raster/images/modes.py). textured: there may be a texture.
 #pragma once
 #include "cuda_faces.h"
 #include "fragment.h"
@@ -14,24 +15,27 @@
 
 namespace softras::SOFTRAS_ISA {
 
-struct ImageCall {  // the argument of the kernels of images; image_cuda.py has the same, csrc/softras.h says more
-  Call scene;       // its transmittance, unless plain, is of type double
+// The argument of the kernels of images, which engine/softras/raster/native/cuda_structures.py declares too. Fields with a
+// name of softras_image_call (softras.h) mean the same.
+struct ImageCall {
+  Call scene;
   int distance, squared, distribution, conorm;
   double shape, shift, power, cutoff, radius, gamma, eps;
   const double* far_planes;
   int channels, rows, width, shared_attributes;
-  const void *attributes, *attribute_faces, *background, *behind;  // behind: (N) depths of the background
+  const void *attributes, *attribute_faces, *background;
+  const void* behind;            // (N): depth of the background
   int texture, texture_channels, lit, shared_texels;
   int resolution, texture_height, texture_width, levels, wrap;
   long long texel_count;
   const void *texels, *face_levels;
-  void *image, *depth, *weight;  // depth: before the first face, `behind`
-  unsigned* nearest;             // (N,H,W): before the first face, the greatest number
-  void* looks;                   // (N,F): Look
-  void* nearest_depth;           // (N,H,W): before the first face, infinite
-  unsigned* largest;             // (N,H,W): the first of the faces that alpha is the coverage of; as nearest. May be null
-  Sum *weights, *colours;        // (N,H,W), (N,C,H,W): zero before the first face
-  double* magnitudes;            // of attributes, texels and background, the largest: zero before `measure`
+  void *image, *depth, *weight;  // the caller sets depth to `behind`
+  unsigned* nearest;             // (N,H,W): the caller sets it to the greatest number, which stands for no face; or null
+  void* looks;                   // (N,F): a Look for each face
+  void* nearest_depth;           // (N,H,W): depth of the face in `nearest`; the caller sets it to infinity
+  unsigned* largest;             // (N,H,W): the first face with the largest coverage, as `nearest`; or null
+  Sum *weights, *colours;        // (N,H,W) and (N,C,H,W): the caller sets them to zero
+  double* magnitudes;            // the largest absolute value of attributes, of texels and of background: found by `measure`
   const void* grad_image;
   double* face_sums;             // (N,F,kFaceSums): added to, as are the following
   void *grad_corners, *grad_levels;
@@ -39,17 +43,19 @@ struct ImageCall {  // the argument of the kernels of images; image_cuda.py has 
   const double* texel_unit;
 };
 
-// The units in which weights and colours are added up: the sums of all faces fit into signed integers.
+// The units in which weights and colours are added up. They are chosen so that the sums over all faces fit into signed
+// integers.
 __device__ inline double weight_unit(const ImageCall& call) { return (call.scene.faces + 2) / 4611686018427387904.0; }
 __device__ inline double colour_unit(const ImageCall& call) {
   const double attributes = call.magnitudes[0], texels = call.magnitudes[1] * (call.lit ? attributes : 1.0);
   return weight_unit(call) * max(max(attributes, texels), 1e-20);
 }
-// What is added for a signed number.
+// A signed whole number as a Sum, which wraps around: the sum of all is right as a signed number.
 template <class T>
 __device__ inline Sum whole(T value) { return Sum((long long)value); }
 
-// The largest of `count` numbers; bad: the bit to be set if one of them is not finite.
+// Raises `largest` to the greatest absolute value of `count` numbers. If a number is not finite, sets bit `bad` of the
+// status.
 template <class T>
 __device__ void measure(const ImageCall& call, const void* values, long long count, double* largest, int bad) {
   T most = T(0);
@@ -60,9 +66,11 @@ __device__ void measure(const ImageCall& call, const void* values, long long cou
     most = max(size, most);
   }
   for (int o = kWarp / 2; o > 0; o /= 2) most = max(__shfl_xor_sync(kAll, most, o), most);
-  if (lane_of_thread() == 0) atomicMax((Sum*)largest, (Sum)__double_as_longlong(most));  // their bits are in order
+  // The bits of numbers that are not negative compare as integers do.
+  if (lane_of_thread() == 0) atomicMax((Sum*)largest, (Sum)__double_as_longlong(most));
   if (!finite) atomicOr(call.scene.status, 1 << bad);
 }
+// A kernel: finds the magnitudes, and looks whether the inputs are finite.
 template <class T>
 __device__ void measure(const ImageCall& call) {
   const long long views = call.scene.views;
@@ -74,15 +82,16 @@ __device__ void measure(const ImageCall& call) {
 
 // ---------------------------------------------------------------------------------------------- what a face shows
 
-// A face in a view, but for its attributes.
+// What the colours of one face in one view depend on.
 template <class T>
 struct Look {
-  Planes planes;  // zero: the face shows nothing
-  T depth[3];
-  int row[3];     // of its corners' attributes
+  Planes planes;  // all zero if the face shows nothing
+  T depth[3];     // of the corners
+  int row[3];     // the rows of the corners' attributes
 };
 
-// A thread for each face of each view. Sets the bit of SOFTRAS_BAD_ATTRIBUTE_INDEX.
+// A kernel: finds the Look of each face of each view, by one thread each. Sets the bit of the status that stands for
+// SOFTRAS_BAD_ATTRIBUTE_INDEX.
 template <class T>
 __device__ void look(const ImageCall& call) {
   __shared__ Camera camera;
@@ -111,7 +120,7 @@ __device__ void look(const ImageCall& call) {
   ((Look<T>*)call.looks)[(long long)view * scene.faces + face] = out;
 }
 
-// g_k at the pixels of a cell: x p.x + y p.y + one.
+// The linear functions g_k of Planes in a cell: g_k = x[k] p.x + y[k] p.y + one[k] at a pixel p.
 template <class T>
 struct LocalPlanes {
   T x[3], y[3], one[3];
@@ -119,11 +128,13 @@ struct LocalPlanes {
   __device__ explicit LocalPlanes(const Planes& planes) {
     for (int k = 0; k < 3; k++) x[k] = T(planes.row[k].x), y[k] = T(planes.row[k].y), one[k] = T(0);
   }
+  // Goes to another cell.
   __device__ void enter(const Planes& planes, const Cell& cell) {
-    const Vec3 row = planes.row[lane_of_thread() % 3];  // in double precision, and once for the cell
+    const Vec3 row = planes.row[lane_of_thread() % 3];  // one thread finds one[k] in double precision for all
     const T mine = T(row.x * (cell.x + cell.width / 2 + 0.5) + row.y * (cell.y + cell.height / 2 + 0.5) + row.z);
     for (int k = 0; k < 3; k++) one[k] = __shfl_sync(kAll, mine, k);
   }
+  // The point of the face that is seen at a pixel.
   __device__ SeenPoint<T> at(const Pixel<T>& p, const T* depth, T near) const {
     T g[3];
     for (int k = 0; k < 3; k++) g[k] = x[k] * p.x + (y[k] * p.y + one[k]);
@@ -131,15 +142,16 @@ struct LocalPlanes {
   }
 };
 
-// What a face shows at a point: attributes and texels.
+// The colours of a face at a point: its attributes and texels there.
 template <class T, bool textured>
 struct Colours {
   const ImageCall& call;
-  const T *corner[3], *texels;  // of the face
-  T level;
-  long long first_texel;        // of all views'
-  T b[3];                       // barycentrics
-  Taps<T> taps;
+  const T* corner[3];     // attributes of the corners
+  const T* texels;        // from the first texel that the face may show on
+  T level;                // the face's mip level
+  long long first_texel;  // the number of that texel among those of all views
+  T b[3];                 // barycentric coordinates of the point
+  Taps<T> taps;           // the texels at the point
 
   __device__ Colours(const ImageCall& c, int view, long long face, const Look<T>& look) : call(c) {
     for (int k = 0; k < 3; k++) {
@@ -153,6 +165,7 @@ struct Colours {
     texels = (const T*)call.texels + first_texel * call.texture_channels;
   }
 
+  // Goes to another point.
   __device__ void set(const SeenPoint<T>& at, const Texture& texture, bool orthographic) {
     for (int k = 0; k < 3; k++) b[k] = at.positive[k] * at.inverse;
     if (!textured) return;
@@ -164,6 +177,7 @@ struct Colours {
     }
   }
 
+  // Attribute c, texture channel c, channel c of the texel of tap k.
   __device__ T attribute(int c) const { return b[0] * corner[0][c] + b[1] * corner[1][c] + b[2] * corner[2][c]; }
   __device__ T texel(int c) const {
     T sum = T(0);
@@ -171,11 +185,13 @@ struct Colours {
     return sum;
   }
   __device__ T tap(int k, int c) const { return texels[(long long)taps.index[k] * call.texture_channels + c]; }
+  // Attributes are, in this order: u and v of a UV texture, the light of each texture channel, other channels of the
+  // image. These are where the second and the third begin.
   __device__ int first_light() const { return call.texture == 2 ? 2 : 0; }
   __device__ int first_other() const { return first_light() + (call.lit ? call.texture_channels : 0); }
   __device__ T light(int c) const { return call.lit ? attribute(first_light() + c) : T(1); }
 
-  // The image's channel c.
+  // Channel c of the image.
   __device__ T channel(int c) const {
     if (!textured) return attribute(c);
     return c < call.texture_channels ? texel(c) * light(c) : attribute(first_other() + c - call.texture_channels);
@@ -184,21 +200,21 @@ struct Colours {
 
 // ---------------------------------------------------------------------------------------------- drawing
 
-// A view's blending, in numbers of T.
+// The Blend of a view, in numbers of T.
 template <class T>
 struct Depths {
   T scale, near, far;
 };
 
-// A face of a view while a warp draws it.
+// A face of a view while a warp goes through its pixels.
 template <class T, bool plain>
 struct Drawn {
   const ImageCall& call;
   const Look<T>& look;
   int view;
-  long long number;
+  long long number;  // of the face
   Depths<T> depths;
-  Outline outline;  // where the distance is barycentric
+  Outline outline;   // set where the distance is barycentric
 
   __device__ Drawn(const ImageCall& c, const Camera& camera, const Depths<T>& d, int v, long long n)
       : call(c), look(((const Look<T>*)c.looks)[(long long)v * c.scene.faces + n]), view(v), number(n), depths(d) {
@@ -210,26 +226,26 @@ struct Drawn {
     const double sign = doubled_area(outline.pixel, outline.corners) < 0 ? -1 : 1;
     return barycentric_distance(outline.pixel, outline.corners, sign, {p.column + 0.5, p.row + 0.5});
   }
-  // The signed distance in units of the blur; x: the signed square of the euclidean one.
+  // The signed distance of a pixel in units of the blur. x: the signed square of the Euclidean distance.
   __device__ T distance(const Pixel<T>& p, T x) const {
     if (call.distance == kHard) return x;
     if (call.distance == kEuclidean) return call.squared ? x : signed_root(x);
     const double m = p.exists ? barycentric(p).m : 0.0;
     return T((call.squared ? m * absolute(m) : m) / call.scene.sigma);
   }
-  // All zero where the face does not count.
+  // The coverage at signed distance u, all zero where the face does not count. inside: whether the pixel's centre is covered.
   __device__ Coverage<T> coverage_at(T u, bool inside) const {
     const Coverage<T> none = {};
     if (call.distance == kHard) return inside ? hard_coverage<T>(true) : none;
     return u > T(call.cutoff) ? coverage<T>(call.distribution, call.shape, call.shift, u) : none;
   }
-  // A fragment's weight beside one at the least depth.
+  // The weight of a fragment at depth z, relative to one of coverage 1 at the least depth.
   __device__ T weight(T least, T z, T covered) const {
     return covered * exp2_of(min((least - z) * depths.scale, T(0)));
   }
 };
 
-// Calls draw(drawn face, face, first cell) for the faces of the block's view.
+// Calls draw(drawn face, face, first cell) with all threads of a warp for each of its faces in the block's view.
 template <class T, bool plain, class Draw>
 __device__ inline void draw_faces(const ImageCall& call, Shared<T>& shared, Draw draw) {
   const int view = blockIdx.z;
@@ -240,7 +256,7 @@ __device__ inline void draw_faces(const ImageCall& call, Shared<T>& shared, Draw
       shared.blur = blur_of<T>(scene.sigma, scene.height, scene.width);
     } else {
       shared.blur = blur_of_modes<T>(call.distance, call.squared != 0, scene.sigma, call.radius, scene.height, scene.width);
-      if (barycentric) shared.blur.reach = T(1e9);  // the whole rectangle of a face
+      if (barycentric) shared.blur.cutoff = T(1e9);  // the whole rectangle of a face
     }
   }
   const Blend blend = blend_of(call.gamma, call.eps, scene.near_planes[view], call.far_planes[view]);
@@ -253,7 +269,8 @@ __device__ inline void draw_faces(const ImageCall& call, Shared<T>& shared, Draw
 
 // ---------------------------------------------------------------------------------------------- forward
 
-// The least of what is there and a number. The bits of numbers as integers are in their order, but for the sign.
+// Lowers a number in memory to `value`, atomically. The bits of numbers of the same sign compare as integers do: in the same
+// order if the sign is positive, in the opposite one if it is negative.
 __device__ inline void lower(float* at, float value) {
   if (value >= 0) atomicMin((int*)at, __float_as_int(value));
   else atomicMax((unsigned*)at, (unsigned)__float_as_int(value));
@@ -262,17 +279,18 @@ __device__ inline void lower(double* at, double value) {
   if (value >= 0) atomicMin((long long*)at, __double_as_longlong(value));
   else atomicMax((Sum*)at, (Sum)__double_as_longlong(value));
 }
+// The same for a number of an array, unless it is lower already.
 template <class T>
 __device__ inline void lower_at(void* plane, long long index, T value) {
   T* at = (T*)plane + index;
   if (value < *(volatile T*)at) lower(at, value);
 }
 
-// What two kernels may find of one number, relative to it.
+// The relative difference by which two kernels may find the same number, due to rounding.
 template <class T>
 constexpr T kRounding = sizeof(T) == 4 ? T(4e-7) : T(1e-15);
 
-// One face in the sums of alpha and in the least depths.
+// Adds one face with n corners to the sums of alpha, and lowers the least depths of its pixels.
 template <int n, class T, bool plain>
 __device__ inline void cover_face(const Drawn<T, plain>& drawn, Shared<T>& shared, const Face<T>& face, int first) {
   const ImageCall& call = drawn.call;
@@ -299,6 +317,7 @@ __device__ inline void cover_face(const Drawn<T, plain>& drawn, Shared<T>& share
   });
 }
 
+// A kernel: the first time through the faces.
 template <class T, bool plain>
 __device__ void cover(const ImageCall& call) {
   __shared__ Shared<T> shared;
@@ -307,12 +326,12 @@ __device__ void cover(const ImageCall& call) {
   });
 }
 
-// The number of a face at a pixel, if there is none before it.
+// Writes the number of a face at a pixel, unless a smaller number is there.
 __device__ inline void name_first(unsigned* at, long long number) {
   if ((unsigned)number < *(volatile unsigned*)at) atomicMin(at, (unsigned)number);
 }
 
-// One face in the sums of weights and colours.
+// Adds one face with n corners to the sums of weights and colours.
 template <int n, class T, bool plain, bool textured>
 __device__ inline void blend_face(const Drawn<T, plain>& drawn, Shared<T>& shared, const Texture& texture,
                                   const Face<T>& face, int first) {
@@ -354,6 +373,7 @@ __device__ inline void blend_face(const Drawn<T, plain>& drawn, Shared<T>& share
   });
 }
 
+// A kernel: the second time through the faces.
 template <class T, bool plain, bool textured>
 __device__ void blend(const ImageCall& call) {
   __shared__ Shared<T> shared;
@@ -366,7 +386,8 @@ __device__ void blend(const ImageCall& call) {
   });
 }
 
-// From the pixels' sums to alpha, its state, the weights and the image; NaN where the inputs are unusable.
+// A kernel: finds alpha, what its backward pass needs, the weights and the image from the sums of the pixels. Alpha and the
+// image are NaN if the inputs have a fault.
 template <class T, bool plain>
 __device__ void finish_image(const ImageCall& call) {
   const Call& scene = call.scene;

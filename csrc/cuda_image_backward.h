@@ -1,19 +1,21 @@
 // SPDX-License-Identifier: MIT
-// The backward pass of images on the GPU. A warp walks the pixels of a face once for every kGroup attributes and gathers
-// as many numbers as it has lanes: those of FaceSum, and the gradients of the attributes at three corners. Each lane
-// then adds the sum of one of them to memory. `corners_backward` takes them to the faces' vertices, from where
-// vertices_backward and sum_gradients go on as for silhouettes.
+// The backward pass of images on the GPU. A warp goes through the pixels of a face once for every kGroup attributes. Each
+// time it gathers as many numbers as it has threads: those of FaceSum, and the gradients of the attributes at three corners.
+// Each thread then adds the sum of one of these numbers to memory. The kernel `corners_backward` takes them to the vertices
+// of the faces, from where vertices_backward and sum_gradients continue as for silhouettes.
 #pragma once
 #include "cuda_image.h"
 
 namespace softras::SOFTRAS_ISA {
 
-// The gradients of a face: of its outline (x, y of each corner), of its planes (the factors of 1, of x and of y in
-// each), of its corners' depths. Then those of the attributes.
+// Where each part of the gradient of a face begins: of the corners of its outline (x, y each); of its three Planes, first
+// their factors of 1, then those of x, then those of y; of the depths of its three corners. The gradients of attributes
+// follow.
 enum FaceSum { kOutline, kOnes = 8, kRight = 11, kDown = 14, kDepth = 17, kFaceSums = 20 };
-constexpr int kGroup = (kWarp - kFaceSums) / 3;  // attributes in one walk
+// The number of attributes whose gradients are gathered each time.
+constexpr int kGroup = (kWarp - kFaceSums) / 3;
 
-// Lane i gets the sum over the warp of v[i].
+// Thread i gets the sum over the threads of the warp of v[i].
 template <class T>
 __device__ inline T warp_sums(T* v) {
   const int lane = lane_of_thread();
@@ -29,11 +31,14 @@ __device__ inline T warp_sums(T* v) {
   return v[0];
 }
 
-// How a fragment covers its pixel, and what that matters.
+// The coverage of a pixel by a face, and its derivatives. With plain modes x, as exponent() gives it, takes the place of the
+// signed distance u.
 template <class T>
 struct Covering {
-  T covered, by_log, by_alpha;  // D, d log D / du, dL/du through alpha
-  T u;                          // the signed distance; squared, and in units of log2, where plain
+  T covered;   // D
+  T by_log;    // d log D / du
+  T by_alpha;  // dL/du, as far as it comes through alpha
+  T u;
 };
 
 template <class T, bool plain>
@@ -62,14 +67,16 @@ __device__ inline Covering<T> covering_of(const Drawn<T, plain>& drawn, const Pi
   return out;
 }
 
-// What the colours at a fragment give back: dL/d(attribute c), and through a texture's level to the depth.
+// The gradients through the colours of a fragment.
 template <class T, bool textured>
 struct ColourGradients {
   const Colours<T, textured>& colours;
-  const T* wanted;  // dL/d(channel 0) of the pixel; the next channel is `size` further
-  long long size;
-  T share, u, v, level;
+  const T* wanted;     // dL / d(channel 0) of the pixel; the next channel is `size` further
+  long long size;      // pixels of an image
+  T share;             // the weight of the fragment divided by the sum of the weights
+  T u, v, level;       // the gradients of the texture coordinates and of the mip level, which read_texture() finds
 
+  // dL / d(colour in channel c) and dL / d(attribute c).
   __device__ T of_channel(int c) const { return share * wanted[c * size]; }
   __device__ T of_attribute(int c) const {
     if (!textured) return of_channel(c);
@@ -79,7 +86,7 @@ struct ColourGradients {
     return of_channel(colours.call.texture_channels + c - other);
   }
 
-  // To the texels, u, v and the level.
+  // Adds the gradients of the texels, and finds those of u, v and the level.
   __device__ void read_texture(const Texture& texture) {
     const ImageCall& call = colours.call;
     const Taps<T>& taps = colours.taps;
@@ -100,7 +107,8 @@ struct ColourGradients {
   }
 };
 
-// One walk over a face, for the attributes from `start` on; the first of its walks is for all but the attributes too.
+// Goes once through the pixels of a face with n corners and adds the gradients of kGroup attributes from `start` on. The
+// first time (`first_walk`) all other gradients of the face are added too.
 template <int n, bool first_walk, class T, bool plain, bool textured>
 __device__ inline void gather_face(const Drawn<T, plain>& drawn, Shared<T>& shared, const Texture& texture,
                                    const Face<T>& face, int first, int start) {
@@ -110,7 +118,8 @@ __device__ inline void gather_face(const Drawn<T, plain>& drawn, Shared<T>& shar
   LocalPlanes<T> planes(drawn.look.planes);
   Colours<T, textured> colours(call, drawn.view, drawn.number, drawn.look);
   T v[kWarp] = {}, level = T(0);
-  const Edge<T>* edge = face.single ? face.single_edge : shared.edge[warp_of_thread()];  // not in registers here
+  // Here the edges are read from shared memory, since the registers are needed for the sums.
+  const Edge<T>* edge = face.single ? face.single_edge : shared.edge[warp_of_thread()];
   const auto enter = [&](const Cell& cell) { planes.enter(drawn.look.planes, cell); };
   walk<n>(call.scene, shared, face, drawn.view, first, enter, [&](const Pixel<T>& p, const Edge<T>*) {
     const SeenPoint<T> at = planes.at(p, drawn.look.depth, drawn.depths.near);
@@ -125,7 +134,7 @@ __device__ inline void gather_face(const Drawn<T, plain>& drawn, Shared<T>& shar
     }
     if (!__any_sync(kAll, share != T(0) || (first_walk && covering.by_alpha != T(0)))) return;
 
-    T towards = T(0);  // dL / d log of the weight
+    T towards = T(0);  // dL / d log(weight)
     if (share != T(0)) {
       colours.set(at, texture, shared.camera.orthographic);
       ColourGradients<T, textured> gradients = {colours, (const T*)call.grad_image + to_channels + p.index, size, share};
@@ -191,23 +200,24 @@ __device__ inline void gather_face(const Drawn<T, plain>& drawn, Shared<T>& shar
 
   const int lane = lane_of_thread();
   const T total = warp_sums(v);
-  const long long place = (long long)drawn.view * call.scene.faces + drawn.number;
+  const long long entry = (long long)drawn.view * call.scene.faces + drawn.number;
   if (first_walk) {
     const T one = __shfl_sync(kAll, total, lane < kRight ? 0 : kOnes + (lane - kOnes) % 3);
-    double sum = total;  // of a plane's x and y, from the image's corner on
+    double sum = total;  // x and y of the planes become those from the corner of the image
     if (lane >= kRight && lane < kDown) sum += (face.rect.x0 + 0.5) * one;
     if (lane >= kDown && lane < kDepth) sum += (face.rect.y0 + 0.5) * one;
-    if (lane < kFaceSums && sum != 0) atomicAdd(call.face_sums + kFaceSums * place + lane, sum);
+    if (lane < kFaceSums && sum != 0) atomicAdd(call.face_sums + kFaceSums * entry + lane, sum);
     if (textured && call.grad_levels) {
       level = warp_sum(level);
-      if (lane == 0 && level != T(0)) atomicAdd((T*)call.grad_levels + place, level);
+      if (lane == 0 && level != T(0)) atomicAdd((T*)call.grad_levels + entry, level);
     }
   }
   const int corner = (lane - kFaceSums) / kGroup, c = start + (lane - kFaceSums) % kGroup;
   if (lane >= kFaceSums && c < call.width && total != T(0))
-    atomicAdd((T*)call.grad_corners + (3 * place + corner) * call.width + c, total);
+    atomicAdd((T*)call.grad_corners + (3 * entry + corner) * call.width + c, total);
 }
 
+// Goes through the pixels of a face as often as its attributes demand.
 template <int n, class T, bool plain, bool textured>
 __device__ inline void gather_walks(const Drawn<T, plain>& drawn, Shared<T>& shared, const Texture& texture,
                                     const Face<T>& face, int first) {
@@ -216,6 +226,7 @@ __device__ inline void gather_walks(const Drawn<T, plain>& drawn, Shared<T>& sha
     gather_face<n, false, T, plain, textured>(drawn, shared, texture, face, first, start);
 }
 
+// A kernel: gathers the gradients of all faces.
 template <class T, bool plain, bool textured>
 __device__ void gather(const ImageCall& call) {
   __shared__ Shared<T> shared;
@@ -228,7 +239,8 @@ __device__ void gather(const ImageCall& call) {
   });
 }
 
-// A thread for each face of each view: from its sums to its vertices' camera-space points and to K.
+// A kernel: takes the gradient of each face of each view to the camera-space points of its vertices and to K, by one thread
+// each.
 template <class T>
 __device__ void corners_backward(const ImageCall& call) {
   __shared__ Camera camera;
@@ -236,8 +248,8 @@ __device__ void corners_backward(const ImageCall& call) {
   const int view = blockIdx.y;
   load_camera<T>(scene, view, camera);
   __syncthreads();
-  const long long face = blockIdx.x * (long long)kBlock + threadIdx.x, place = (long long)view * scene.faces + face;
-  const double* sums = call.face_sums + kFaceSums * place;
+  const long long face = blockIdx.x * (long long)kBlock + threadIdx.x, entry = (long long)view * scene.faces + face;
+  const double* sums = call.face_sums + kFaceSums * entry;
   bool moves = false;
   for (int i = 0; face < scene.faces && i < kFaceSums; i++) moves = moves || sums[i] != 0;
   double gk[6] = {};
@@ -249,7 +261,7 @@ __device__ void corners_backward(const ImageCall& call) {
       corner_backward(point, outline.corner[k], project_backward(camera, outline.point[k], g, gk), moved);
     }
     for (int k = 0; k < 3; k++) planes[k] = {sums[kRight + k], sums[kDown + k], sums[kOnes + k]};
-    const Planes& rows = ((const Look<T>*)call.looks)[place].planes;
+    const Planes& rows = ((const Look<T>*)call.looks)[entry].planes;
     for (int k = 0; k < 3; k++) {
       const Vec3 g = homogeneous_pixel_backward(camera, point[k], planes_backward(rows, planes, k), gk);
       const Vec3 corner = {moved[k].x + g.x, moved[k].y + g.y, moved[k].z + g.z + sums[kDepth + k]};

@@ -1,30 +1,35 @@
 // SPDX-License-Identifier: MIT
-// The forward mode on the GPU: rows of the Jacobian of alpha, for the pixels asked for. The lanes of a warp take the
-// parameters: each finds how the corners of a face move with its own. Then the warp walks the face's pixels as in the
-// other passes, and for one pixel after another its pull times those motions is added to its row, atomically.
+// The Jacobian of silhouettes on the GPU, by the forward mode: the rows of the pixels that are asked for. Each thread of a
+// warp takes parameters and finds how the corners of a face move with them. Then the warp goes through the pixels of the
+// face as in the other passes, and for one pixel after another the threads add the pixel's pull times those motions to its
+// row, atomically.
 #pragma once
 #include "cuda_faces.h"
 
 namespace softras::SOFTRAS_ISA {
 
-constexpr int kEach = 2;  // parameters of a lane in one walk; the motions by more would not fit into its registers
+// The parameters that a thread takes while the warp goes once through the pixels of a face. The motions with more of them
+// would not fit into its registers.
+constexpr int kEach = 2;
 
-struct JacobianCall {  // the argument of `jacobian`; cuda.py has the same
+// The argument of the kernel `jacobian`, which engine/softras/raster/native/cuda_structures.py declares too. It means what
+// softras_jacobian_call (softras.h) does, but that pixels are told by their rows.
+struct JacobianCall {
   Call scene;
   int parameters;     // P
-  const int* row_of;  // (N,H,W): the row of each pixel, negative: none
-  const void *d_positions, *d_intrinsics, *d_world_to_camera;  // (V,3,P) or (N,V,3,P), (N,3,3,P), (N,4,4,P), or null
-  void* rows;                                                  // (M,P): added to
+  const int* row_of;  // (N,H,W): the row of each pixel, negative where it has none
+  const void *d_positions, *d_intrinsics, *d_world_to_camera;
+  void* rows;         // (M,P): added to
 };
 
-// How a face's corner follows the vertices that it lies between and the camera.
+// The slopes of a corner of a face, as softras_math.h defines them.
 template <class T>
 struct Slopes {
-  int a, b;         // the corner's vertices
-  T of[2][kSlope];  // its x, its y
+  int a, b;         // the corner lies on the edge between these corners of the triangle
+  T of[2][kSlope];  // of the pixel's x and of its y
 };
 
-// Corner k of a face.
+// Corner k of the outline of a face.
 template <class T>
 __device__ inline Corner corner_of_face(const Call& call, const Camera& camera, const Face<T>& face, int view,
                                         long long number, int k) {
@@ -34,7 +39,7 @@ __device__ inline Corner corner_of_face(const Call& call, const Camera& camera, 
   return clipped_outline(camera, point).corner[k];
 }
 
-// By one lane for each corner and axis.
+// Finds the slopes of all corners of a face; one thread for each corner and axis.
 template <class T>
 __device__ void find_slopes(const Call& call, const Camera& camera, const Face<T>& face, int view, long long number,
                             Slopes<T>* out) {
@@ -49,7 +54,8 @@ __device__ void find_slopes(const Call& call, const Camera& camera, const Face<T
   if (axis == 0) out[k].a = corner.a, out[k].b = corner.b;
 }
 
-// Adds `count` rows of P numbers, times `by`, for one parameter.
+// Adds to `sum`, for one parameter, `count` rows of `parameters` derivatives from row `first` on, each times its number in
+// `by`.
 template <class T>
 __device__ inline void combine(const void* rows, long long first, int count, long long parameters, int parameter,
                                const T* by, T& sum) {
@@ -57,7 +63,7 @@ __device__ inline void combine(const void* rows, long long first, int count, lon
   for (int i = 0; i < count; i++) sum += by[i] * d[i * parameters];
 }
 
-// How a corner moves in x (axis 0) or y with one parameter.
+// The derivative of a corner's x (axis 0) or y (axis 1) with respect to one parameter.
 template <class T>
 __device__ inline T motion(const JacobianCall& call, int view, long long number, const Slopes<T>& corner, int axis,
                            int parameter) {
@@ -67,15 +73,15 @@ __device__ inline T motion(const JacobianCall& call, int view, long long number,
   T sum = 0;
   if (call.d_positions) {
     const long long a = vertex_of(scene, 3 * number + corner.a), b = vertex_of(scene, 3 * number + corner.b);
-    combine(call.d_positions, 3 * place_of(scene, view, a), 3, P, parameter, slope, sum);
-    if (corner.a != corner.b) combine(call.d_positions, 3 * place_of(scene, view, b), 3, P, parameter, slope + 3, sum);
+    combine(call.d_positions, 3 * position_index(scene, view, a), 3, P, parameter, slope, sum);
+    if (corner.a != corner.b) combine(call.d_positions, 3 * position_index(scene, view, b), 3, P, parameter, slope + 3, sum);
   }
   if (call.d_intrinsics) combine(call.d_intrinsics, 9LL * view, 6, P, parameter, slope + kSlopeIntrinsics, sum);
   if (call.d_world_to_camera) combine(call.d_world_to_camera, 16LL * view, 12, P, parameter, slope + kSlopeMatrix, sum);
   return sum;
 }
 
-// Whether a pixel has a row in the cells first, first + step, ... of a face's rectangle, which walk() goes through.
+// Whether any pixel has a row in the cells of a face that walk() goes through.
 template <class T>
 __device__ bool any_row(const JacobianCall& call, const Face<T>& f, int view, int first) {
   const Call& scene = call.scene;
@@ -93,12 +99,13 @@ __device__ bool any_row(const JacobianCall& call, const Face<T>& f, int view, in
   return found;
 }
 
+// Adds a face with n corners to the rows of its pixels.
 template <int n, class T>
 __device__ void add_rows(const JacobianCall& call, Shared<T>& shared, const Slopes<T>* slopes, const Face<T>& face,
                          int view, long long number, int first) {
   const int lane = lane_of_thread();
   for (int start = lane; start - lane < call.parameters; start += kEach * kWarp) {
-    T x[n][kEach], y[n][kEach];  // the corners' motions
+    T x[n][kEach], y[n][kEach];  // the derivatives of each corner with respect to the thread's parameters
     for (int c = 0; c < kEach; c++) {
       const int parameter = start + c * kWarp;
       for (int k = 0; k < n; k++) {
@@ -132,6 +139,7 @@ __device__ void add_rows(const JacobianCall& call, Shared<T>& shared, const Slop
   }
 }
 
+// A kernel: adds all faces to the rows of the Jacobian.
 template <class T>
 __device__ void jacobian(const JacobianCall& call) {
   __shared__ Shared<T> shared;
@@ -140,7 +148,7 @@ __device__ void jacobian(const JacobianCall& call) {
   Slopes<T>* own = slopes[warp_of_thread()];
   for_faces(call.scene, shared, view, [&](long long number, const Face<T>& face, int first) {
     if (!any_row(call, face, view, first)) return;
-    __syncwarp();  // the slopes of the face before have been read
+    __syncwarp();  // until all threads have read the slopes of the face before
     find_slopes(call.scene, shared.camera, face, view, number, own);
     __syncwarp();
     face.corners == 3 ? add_rows<3>(call, shared, own, face, view, number, first)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The C ABI: sends each call to the best instruction set this processor has, or to a lesser one that the environment
-// variable SOFTRAS_ISA names (for tests).
+// The entry points of the C ABI. Each call goes to the code for the best instruction set that this processor has, or for a
+// lesser one that the environment variable SOFTRAS_ISA names, which is for tests.
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,9 +9,11 @@
 #if defined(__x86_64__)
 #include <cpuid.h>
 
+// The instruction sets that the library is compiled for, the least first.
 #define LEVELS(X) X(x86_64_v2) X(x86_64_v3) X(x86_64_v4)
 
-// x86-64-v3 adds AVX2, FMA and BMI; v4 adds AVX-512 F, BW, CD, DQ and VL; the operating system must save the registers.
+// The number of the best instruction set of this processor. x86-64-v3 adds AVX2, FMA and BMI to v2; v4 adds AVX-512 F, BW,
+// CD, DQ and VL. The operating system must save their registers too, which `xgetbv` tells.
 static int highest() {
   unsigned a, b, c, d, b7, c7, d7;
   if (!__get_cpuid(1, &a, &b, &c, &d)) return 0;
@@ -70,7 +72,7 @@ static const Functions functions[] = {LEVELS(FUNCTIONS)};
 #define NAME(isa) #isa,
 static const char* const names[] = {LEVELS(NAME)};
 
-// Asked once: a virtual machine takes its time to answer.
+// The number of the instruction set in use. It is found once, because a virtual machine answers cpuid slowly.
 static int level() {
   static int known = -1;
   int found = __atomic_load_n(&known, __ATOMIC_RELAXED);

@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: MIT
-// What the fragments of a face do to the pixels of a cell, with SIMD over the pixels of a row: they add to alpha and to
-// the image, and in the backward pass gather what the pixels want of the face. See fragment.h for the maths.
+// The fragments of a face at the pixels of a cell, with SIMD over the pixels of a row. In the forward pass they change the
+// pixels' alpha and image; in the backward pass they gather the gradient of the face from the pixels. fragment.h has the
+// formulas.
 //
-// Each row of the image is `planes` rows of padded pixels. Forward: the product of 1 + 2^x, the least depth, the sum of
-// weights, the channels' weighted sums, and if asked for the least depth and the number of the faces that cover the
-// centre. Backward: d alpha / d x / D (plain) or dL/dalpha, the least depth, the image's part in its gradient, then the
-// gradients of the channels, these two over the sum of weights.
+// An image in memory has, for each row of pixels, `planes` rows of padded pixels. In the forward pass these planes are the
+// product of 1 + 2^x, the least depth, the sum of weights, the weighted sum of each channel and, if the nearest faces are
+// asked for, the least depth and the number of the faces that cover the pixel's centre. In the backward pass, with L the
+// loss, they are dL/dx divided by the coverage D (plain modes) or dL/dalpha (others), the least depth, the sum over the
+// channels of gradient times image, and the gradient of each channel, the last two divided by the sum of weights.
+//
+// plain: the modes are SoftRas's own, see softras_image_call.
 #pragma once
 #include "appearance.h"
 #include "softras_modes.h"
@@ -21,29 +25,34 @@ struct Fragments : Appearance<T> {
   enum Plane { kProduct, kDepth, kWeight, kChannels };
   enum BackwardPlane { kAlpha, kLeast, kMean, kGradients };
 
-  // How many channels a loop has: three attributes, any number of them, or those of a texture.
+  // Template argument `channels` of some functions: 3 for three attributes and no texture, kAny for any number of
+  // attributes and no texture, kTextured for images with a texture.
   static constexpr int kAny = 0, kTextured = -1;
   using typename Appearance<T>::Point, typename Appearance<T>::Scratch;
   using Appearance<T>::call;
   using Look = softras::SOFTRAS_ISA::Look<T>;
 
-  const int64_t row, planes;     // pixels of a padded row; rows of a row of the image
-  const int64_t covering, face;  // the two last of them
+  const int64_t row, planes;     // numbers in a padded row; padded rows for each row of pixels
+  const int64_t covering, face;  // where, from a pixel's first plane, the depth and number of its nearest face are
 
   explicit Fragments(const softras_image_call& c)
       : Appearance<T>(c), row(c.scene.width + lanes), planes(kChannels + c.channels + (c.nearest ? 2 : 1)),
         covering((kChannels + c.channels) * row), face(covering + row) {}
 
-  // The gradient of a face, but for its attributes.
+  // The gradient with respect to a face, without its attributes: with respect to the corners of its outline in pixels, to
+  // the rows of its Planes, to the depths of its corners and to its mip level.
   struct FaceSums {
     Vec2 outline[4];
     Vec3 planes[3];
     double depth[3], level;
   };
 
-  static V exp2_below(V x) { return exp2_vector<T>(max(x, V(kLeastExponent<T>))); }  // x <= 0
+  // 2^x for x <= 0.
+  static V exp2_below(V x) { return exp2_vector<T>(max(x, V(kLeastExponent<T>))); }
+  // a in the lanes of `which`, zero in the others.
   static V select(I which, V a) { return (V)((I)a & which); }
   static V ramp() { return Simd<T>::ramp(); }
+  // The sum of the lanes.
   static T sum_of(V v) {
     T out[4];
     sum_lanes<T>(v, v, v, v, out);
@@ -52,41 +61,44 @@ struct Fragments : Appearance<T> {
 
   // ------------------------------------------------------------------------------------------ images
 
+  // grad_image of a view, the pixels of one channel, and the background of a view.
   const T* gradient_of(int view) const { return (const T*)call.grad_image + (int64_t)view * call.channels * size(); }
   int64_t size() const { return (int64_t)call.scene.height * call.scene.width; }
   const T* background(int view) const { return (const T*)call.background + (int64_t)view * call.channels; }
 
-  // Where what faces may reach begins: no depth but the background's, which weighs 1.
-  void clear(int view, const Blend& blend, const Rect& reached, T* image, double* fold) const {
-    for (int64_t y = reached.y0; y <= reached.y1; y++) {
+  // Prepares the pixels that faces may change: only the background is there, with weight 1. `fold` has, for each row of
+  // pixels, a row of S (softras_modes.h) and a row of the number of the first face with the largest coverage.
+  void clear(int view, const Blend& blend, const Rect& affected, T* image, double* fold) const {
+    for (int64_t y = affected.y0; y <= affected.y1; y++) {
       T* line = image + y * planes * row;
       const auto fill = [&](int64_t plane, T value) {
-        for (int64_t x = reached.x0; x <= reached.x1 + lanes; x++) line[plane * row + x] = value;
+        for (int64_t x = affected.x0; x <= affected.x1 + lanes; x++) line[plane * row + x] = value;
       };
       fill(kProduct, T(1)), fill(kDepth, T(blend.background)), fill(kWeight, T(1));
-      fill_padding(line + kDepth * row, reached, -T(__builtin_inf()));  // nothing is behind it
+      fill_padding(line + kDepth * row, affected, -T(__builtin_inf()));  // the padding never is the farthest
       for (int c = 0; c < call.channels; c++) fill(kChannels + c, background(view)[c]);
       if (call.nearest) {
         fill(covering / row, T(__builtin_inf()));
-        memset(line + face + reached.x0, 0xff, (reached.x1 + lanes + 1 - reached.x0) * sizeof(T));
+        memset(line + face + affected.x0, 0xff, (affected.x1 + lanes + 1 - affected.x0) * sizeof(T));
       }
       if constexpr (!plain) {
         double *state = fold + 2 * y * row, *largest = state + row;
-        for (int64_t x = reached.x0; x <= reached.x1 + lanes; x++) state[x] = 0, largest[x] = -1;
+        for (int64_t x = affected.x0; x <= affected.x1 + lanes; x++) state[x] = 0, largest[x] = -1;
       }
     }
   }
-  static void fill_padding(T* line, const Rect& reached, T value) {
-    for (int64_t x = reached.x1 + 1; x <= reached.x1 + lanes; x++) line[x] = value;
+  // Fills the numbers of a padded row behind its last pixel.
+  static void fill_padding(T* line, const Rect& affected, T value) {
+    for (int64_t x = affected.x1 + 1; x <= affected.x1 + lanes; x++) line[x] = value;
   }
 
-  // The outputs of some rows.
-  void finish(int view, const Blend& blend, Share rows, const Rect& reached, T* image, const double* fold) const {
+  // Writes the outputs of some rows. Beside the pixels that faces may change they are those of the background.
+  void finish(int view, const Blend& blend, Share rows, const Rect& affected, T* image, const double* fold) const {
     for (int64_t y = rows.begin; y < rows.end; y++) {
       T* line = image + y * planes * row;
       const int64_t width = call.scene.width, out = (int64_t)view * size() + y * width;
       const auto finish_row = [&](auto* values, auto beside, auto value) {
-        fill_row(values, width, y, reached, beside, value);
+        fill_row(values, width, y, affected, beside, value);
       };
       T *alpha = (T*)call.scene.alpha + out, *weight = (T*)call.weight + out;
       finish_row((T*)call.depth + out, T(blend.background), [&](int64_t x) { return line[kDepth * row + x]; });
@@ -115,14 +127,14 @@ struct Fragments : Appearance<T> {
     }
   }
 
-  // What the pixels that faces may reach want, and beside them nothing.
-  void load_gradients(int view, const Rect& reached, T* image, double* fold) const {
-    for (int64_t y = reached.y0; y <= reached.y1; y++) {
+  // Fills the planes of the backward pass at the pixels that faces may change; the padding has no gradient.
+  void load_gradients(int view, const Rect& affected, T* image, double* fold) const {
+    for (int64_t y = affected.y0; y <= affected.y1; y++) {
       T* line = image + y * planes * row;
-      const int64_t begin = reached.x0, end = reached.x1 + 1, in = (int64_t)view * size() + y * call.scene.width;
+      const int64_t begin = affected.x0, end = affected.x1 + 1, in = (int64_t)view * size() + y * call.scene.width;
       const T *alpha = (const T*)call.scene.grad_alpha + in, *weight = (const T*)call.weight + in;
       for (int plane = 0; plane < kGradients + call.channels; plane++)
-        fill_padding(line + plane * row, reached, plane == kLeast ? -T(__builtin_inf()) : T(0));
+        fill_padding(line + plane * row, affected, plane == kLeast ? -T(__builtin_inf()) : T(0));
       for (int64_t x = begin; x < end; x++) {
         line[kLeast * row + x] = ((const T*)call.depth)[in + x];
         line[kMean * row + x] = T(0);
@@ -145,7 +157,7 @@ struct Fragments : Appearance<T> {
 
   // ------------------------------------------------------------------------------------------ one tile
 
-  // The farthest depth, of plane `which`, in the tile at (x, y); or `limit`, if it is not below that.
+  // The farthest depth in plane `which` of the tile whose first pixel is (x, y), or `limit` if that depth is no less.
   T farthest(const T* image, int64_t which, int x, int y, T limit) const {
     V far = V(-T(__builtin_inf()));
     for (int64_t i = y; i < min(y + kStrip, call.scene.height); i++) {
@@ -156,6 +168,7 @@ struct Fragments : Appearance<T> {
     }
     return __builtin_reduce_max(far);
   }
+  // The farthest depth that the forward pass has drawn, and the one that the backward pass starts from.
   T farthest_drawn(const T* image, int x, int y, T limit) const {
     const T seen = farthest(image, kDepth, x, y, limit);
     return call.nearest && seen < limit ? max(seen, farthest(image, covering / row, x, y, limit)) : seen;
@@ -164,7 +177,7 @@ struct Fragments : Appearance<T> {
 
   // ------------------------------------------------------------------------------------------ one cell
 
-  // g_k at the pixels of a run: they are linear.
+  // The linear functions g_k of Planes about the middle (mx, my) of a cell.
   struct LocalPlanes {
     T x[3], y[3], one[3];
     LocalPlanes(const Planes& p, double mx, double my) {
@@ -175,6 +188,7 @@ struct Fragments : Appearance<T> {
     }
   };
 
+  // The points of the face that are seen at the pixels of a run.
   static Point point_of(const LocalPlanes& p, const Look& look, const typename C::Run& run) {
     Point out;
     const V x = ramp() + run.x;
@@ -188,10 +202,11 @@ struct Fragments : Appearance<T> {
     return out;
   }
 
-  // Whether the centre is covered, by Cells::signed_square.
+  // The pixels whose centres the face covers, from what Cells::signed_square() gives.
   static I inside_of(V signed_squared) { return (I)signed_squared >= 0; }
 
-  // The signed distance in units of the blur, of one pixel, where the modes are not plain.
+  // The signed distance of one pixel from the face, in units of the blur, where the modes are not plain. squared: what
+  // Cells::signed_square() gives for that pixel.
   T distance_of(const Look& look, const typename C::Cell& cell, const typename C::Run& run, int lane, T squared) const {
     if (call.distance == kHard) return squared;
     if (call.distance == kBarycentric) {
@@ -200,6 +215,7 @@ struct Fragments : Appearance<T> {
     }
     return call.squared ? squared : signed_root(squared);
   }
+  // The centre of the pixel of one lane, in pixel coordinates.
   static Vec2 centre_of(const typename C::Cell& cell, const typename C::Run& run, int lane) {
     return {cell.x + run.x + lane, cell.y + run.y};
   }
@@ -208,17 +224,20 @@ struct Fragments : Appearance<T> {
     const double sign = doubled_area(o.pixel, o.corners) < 0 ? -1 : 1;
     return barycentric_distance(o.pixel, o.corners, sign, centre_of(cell, run, lane));
   }
+  // The coverage at signed distance u, and whether the face counts there. inside: whether the pixel's centre is covered.
   Coverage<T> coverage_at(T u, bool inside) const {
     if (call.distance == kHard) return hard_coverage<T>(inside);
     return coverage<T>(call.distribution, call.shape, call.shift, u);
   }
   bool counts(T u, bool inside) const { return call.distance == kHard ? inside : u > T(call.cutoff); }
 
-  // Where a pixel of the image has its S, and a row farther the number of its first largest face.
+  // The index in `fold` of the S of a pixel, from the pixel's index in the image. The number of the first face with the
+  // largest coverage is one row further.
   int64_t state_of(int64_t pixel) const { return pixel / (planes * row) * 2 * row + pixel % (planes * row); }
 
   // ------------------------------------------------------------------------------------------ forward
 
+  // Draws the fragments of a face with n corners into a cell.
   template <int n>
   void draw(const typename C::Cell& cell, const Look& look, T* image, double* fold, Scratch& scratch) const {
     if (call.texture) return draw_as<n, kTextured>(cell, look, image, fold, scratch);
@@ -251,7 +270,8 @@ struct Fragments : Appearance<T> {
     for (int i = 0; i < cell.count; i++) blend<channels>(look, point[i], covered[i], image + cell.runs[i].pixel, scratch);
   }
 
-  // D of a run's pixels, zero where the face does not count, each added to its pixel's S.
+  // Joins the face's coverage of each pixel of a run to the pixel's S. Returns the coverages, zero where the face does not
+  // count.
   V fold_run(const typename C::Cell& cell, const Look& look, const typename C::Run& run, V squared, I within, double* fold) const {
     V covered = V(T(0));
     double* state = fold + state_of(run.pixel);
@@ -268,6 +288,7 @@ struct Fragments : Appearance<T> {
     return covered;
   }
 
+  // Keeps the nearest face that covers the pixels' centres; of faces at the same depth, the one with the least number.
   void cover(const Look& look, V z, I covers, T* pixel) const {
     const V before = load<T>(pixel + covering);
     const I number = (I)load<T>(pixel + face), nearer = covers & ((z < before) | ((z == before) & (number > I(look.face))));
@@ -275,7 +296,8 @@ struct Fragments : Appearance<T> {
     store(pixel + face, (V)(nearer ? I(look.face) : number));
   }
 
-  // Adds a run's fragments to its pixels; covered: D, zero where the face does not count.
+  // Adds the fragments of a run to the weights and channels of its pixels. covered: the coverage, zero where the face does
+  // not count.
   template <int channels>
   void blend(const Look& look, const Point& at, V covered, T* pixel, Scratch& scratch) const {
     const I counts = covered > T(0);
@@ -302,15 +324,17 @@ struct Fragments : Appearance<T> {
 
   // ------------------------------------------------------------------------------------------ backward
 
-  // A run that wants something of the face.
+  // What the backward pass knows of the fragments of a run. With plain modes x, as Cells::signed_square() gives it, stands
+  // for the distance; with others, the signed distance u does.
   struct Wanting {
     Point at;
-    V share;               // of the face in the pixel's sum of weights
-    V by_log, by_squared;  // d log D / d(x or u); dL/d(x or u), at first through alpha alone
-    V x;                   // see Cells::signed_square
+    V share;       // the weight of the fragment, with the nearest depth of the pixel as z0
+    V by_log;      // d log D / d distance
+    V by_squared;  // dL / d distance: at first only what comes through alpha
+    V x;
   };
 
-  // Adds the gradient of a face's fragments in a cell to that of the face, and of its corners' attributes.
+  // Adds the gradient from the fragments of a cell to the gradient of the face, and to that of its corners' attributes.
   template <int n>
   void gather(const typename C::Cell& cell, const Look& look, const T* image, const double* fold, Scratch& s, FaceSums& out,
               T* attributes) const {
@@ -331,7 +355,7 @@ struct Fragments : Appearance<T> {
     }
   }
 
-  // What the runs of a cell want of the face, if they want something; how many do.
+  // Fills `want` for each run of a cell, and lists in `runs` those that have any gradient; returns how many these are.
   template <int n>
   int find_wanting(const typename C::Cell& cell, const Look& look, const T* image, const double* fold, Wanting* want,
                    int* runs) const {
@@ -363,13 +387,14 @@ struct Fragments : Appearance<T> {
     return count;
   }
 
-  // Through what the face shows: to its attributes, planes and depths, and to by_squared through the weights.
+  // Takes the gradient of the image to the face's attributes, planes and depths, and, through the weights of the fragments,
+  // to by_squared.
   template <int channels>
   void colours_backward(const typename C::Cell& cell, const Look& look, const T* image, Wanting* want, const int* runs,
                         int count, Scratch& s, FaceSums& out, T* attributes) const {
     const int width = channels > 0 ? channels : call.width;
     V local[9 * (channels > 0 ? 1 : 0) + 1];
-    V* sums = channels > 0 ? local : s.sums;  // 3 width
+    V* sums = channels > 0 ? local : s.sums;  // (3,width)
     for (int c = 0; c < 3 * width; c++) sums[c] = V(T(0));
     V plane[3], plane_x[3], plane_y[3], depth[3], level = V(T(0));
     for (int k = 0; k < 3; k++) plane[k] = plane_x[k] = plane_y[k] = depth[k] = V(T(0));
@@ -389,7 +414,7 @@ struct Fragments : Appearance<T> {
       }
       V mean = b[0] * by_corner[0] + b[1] * by_corner[1] + b[2] * by_corner[2];
       if constexpr (channels != kTextured) total = mean;
-      const V towards = total - w.share * load<T>(pixel + kMean * row);  // dL / d log of the weight
+      const V towards = total - w.share * load<T>(pixel + kMean * row);  // dL / d log(weight)
       w.by_squared += towards * w.by_log;
       by_depth = select(w.at.z > T(look.blend.near), by_depth - towards * T(look.blend.scale * kLn2));
       mean += by_depth * (b[0] * look.depth[0] + b[1] * look.depth[1] + b[2] * look.depth[2]);
@@ -420,7 +445,7 @@ struct Fragments : Appearance<T> {
     for (; c < 3 * width; c++) attributes[c] += sum_of(sums[c]);
   }
 
-  // Through the distance to the outline, to its corners.
+  // Takes by_squared, through the distance from the outline, to the corners of the outline.
   template <int n>
   void outline_backward(const typename C::Cell& cell, const Wanting* want, const int* runs, int count, FaceSums& out) const {
     const typename C::template OutlineEdges<n> edge(cell.edges);
@@ -435,7 +460,7 @@ struct Fragments : Appearance<T> {
     sums.add_to(out.outline);
   }
 
-  // D of a run's pixels and its derivatives, where the modes are not plain.
+  // For modes that are not plain: the coverage of each pixel of a run, d log D / du, and dL/du through alpha.
   void alpha_of(const typename C::Cell& cell, const Look& look, const typename C::Run& run, V squared, I within, V grad_alpha,
                 const double* fold, V& covered, V& by_log, V& by_alpha) const {
     covered = by_log = by_alpha = V(T(0));
@@ -458,12 +483,13 @@ struct Fragments : Appearance<T> {
     }
   }
 
-  // dL/d(squared) from dL/d(its root); none on the outline itself.
+  // dL / d(signed square) from dL / d(signed distance), zero on the outline itself.
   static V rooted(V pull, V squared) {
     for (int l = 0; l < lanes; l++) pull[l] = signed_root_backward(pull[l], signed_root(squared[l]));
     return pull;
   }
 
+  // Takes by_squared, through the barycentric distance, to the corners of the outline.
   void barycentric_pull(const typename C::Cell& cell, const Look& look, const typename C::Run& run, const Wanting& w,
                         Vec2* outline) const {
     for (int l = 0; l < lanes; l++) {

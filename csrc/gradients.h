@@ -1,52 +1,58 @@
 // SPDX-License-Identifier: MIT
-// From gradients of faces' corners to those of the vertices and cameras, in sums of a fixed order.
+// The backward pass from the corners of faces to vertices and cameras. Every sum is taken in an order that the input alone
+// decides, so that any number of threads gives the same bits. "The gradient of X" is short for the gradient of the loss with
+// respect to X.
 #pragma once
 #include "scene.h"
 
 namespace softras::SOFTRAS_ISA {
 
-constexpr int64_t kChunk = 256;  // faces or vertices in one partial sum
-constexpr int kPartial = 24;     // numbers in one: see camera_backward
+constexpr int64_t kChunk = 256;  // faces or vertices whose part in the gradient of a camera is one partial sum
+// Numbers in one partial sum: rows 0 and 1 of K, from clipped faces; the same, from vertices; rows 0 to 2 of
+// world_to_camera.
+constexpr int kPartial = 24;
 
-// The gradient of a face's corners in pixels, where it lies whole in front of the near plane.
+// The gradient of the corners of a face, in pixels, if the face lies entirely in front of the near plane.
 template <class T>
 struct FaceGradient {
   T x[3], y[3];
   Kind kind;
 };
 
-// The gradient of a clipped face's corners in camera space.
+// The gradient of the vertices of a clipped face, in camera space.
 struct ClippedGradient {
   Vec3 corner[3];
 };
 
-// What a team needs of one view in the backward pass.
+// What the members of a team share in the backward pass of one view.
 template <class T>
 struct FaceGradients : InView {
-  Buffer<FaceGradient<T>> face_gradients;
-  Buffer<ClippedGradient> clipped;  // F; memory the system gives only where it is used
-  Buffer<double> partial;           // chunks x kPartial
-  int64_t next_chunk = 0;
-  bool clips = false;  // some face is clipped
+  Buffer<FaceGradient<T>> face_gradients;  // F
+  Buffer<ClippedGradient> clipped;  // F; the system provides only the pages that are used
+  Buffer<double> partial;           // (chunks,kPartial)
+  int64_t next_chunk = 0;           // counts the chunks of faces that members have taken
+  bool clips = false;               // whether some entries of `clipped` are used
 
   bool reserve(int64_t faces, int64_t chunks) {
     return face_gradients.reserve(faces) && clipped.reserve(faces) && partial.reserve(chunks * kPartial);
   }
 };
 
+// The number of chunks of n faces or vertices.
 inline int64_t chunks_of(int64_t n) { return (n + kChunk - 1) / kChunk; }
 
 template <class T>
 struct Gradients : Scene<T> {
   using Scene<T>::call, Scene<T>::corners, Scene<T>::index, Scene<T>::position;
 
-  Buffer<Vec3> view_gradients;  // N x V
+  Buffer<Vec3> view_gradients;  // (N,V): the gradient of the positions through each view
 
   explicit Gradients(const softras_call& c) : Scene<T>(c) {}
 
   bool reserve_views() { return view_gradients.reserve((int64_t)call.views * call.vertices); }
 
-  // From the corners of face f's outline in pixels, g, to its gradient, and to K: gk.
+  // Stores the gradient of face f, from the gradient g of the corners of its outline in pixels. Clipped corners depend on K
+  // too, whose gradient is added to gk.
   void outline_backward(int view, const Camera& cam, const Face& face, int64_t f, const Vec2* g, FaceGradients<T>& w, double* gk) {
     FaceGradient<T>& out = w.face_gradients[f];
     out.kind = face.kind;
@@ -64,6 +70,7 @@ struct Gradients : Scene<T> {
       corner_backward(point, o.corner[k], project_backward(cam, o.point[k], g[k], gk), clipped.corner);
   }
 
+  // Writes the gradient of a share of the positions; if views share positions, it is the sum over the views.
   void sum_views(Share s) {
     T* out = (T*)call.grad_positions;
     for (int64_t v = s.begin; v < s.end; v++) {
@@ -84,7 +91,8 @@ struct Gradients : Scene<T> {
     }
   }
 
-  // Calls add(gradient of the vertex, face, corner) for the vertices of [begin, end) at all faces' corners, in order.
+  // Goes through the corners of all faces of one kind, in order, and calls add(gradient of the vertex, face, corner) for
+  // those whose vertex is in [begin, end).
   template <class Add>
   void gather(FaceGradients<T>& w, Kind kind, int64_t begin, int64_t end, Vec3* g, Add add) {
     for (int64_t f = 0; f < call.faces; f++) {
@@ -96,8 +104,8 @@ struct Gradients : Scene<T> {
     }
   }
 
-  // Gathers a share of the vertices' gradients and takes them to the world: from pixels through the camera, and from
-  // camera space for clipped faces.
+  // Gathers the gradients of a share of the vertices from the faces, and takes them to the world: from pixels through the
+  // camera, or from camera space where they come from clipped faces.
   void vertices_backward(int view, const Camera& cam, FaceGradients<T>& w, Share chunks) {
     const int64_t begin = chunks.begin * kChunk, end = min(chunks.end * kChunk, int64_t(call.vertices));
     Vec3* g = view_gradients.data + (int64_t)view * call.vertices;
@@ -125,8 +133,9 @@ struct Gradients : Scene<T> {
     }
   }
 
+  // Writes the gradient of the camera of a view: the sum of the partial sums, chunk after chunk.
   void camera_backward(int view, FaceGradients<T>& w, int64_t face_chunks, int64_t vertex_chunks) {
-    double sum[kPartial] = {};  // K by clipped faces, K by vertices, world to camera
+    double sum[kPartial] = {};
     for (int64_t c = 0; c < max(face_chunks, vertex_chunks); c++)
       for (int i = c < face_chunks ? 0 : 6; i < (c < vertex_chunks ? kPartial : 6); i++) sum[i] += w.partial[c * kPartial + i];
     T* k = (T*)call.grad_intrinsics + 9 * view;

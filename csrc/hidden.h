@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MIT
-// What hides faces from view: they are drawn from front to back, and those behind all that is seen in the tiles that they
-// reach give no colour.
+// Hidden faces. Faces are drawn from front to back, and a face that lies behind everything that is seen in the tiles of the
+// image where it may change pixels gives these pixels no colour.
 #pragma once
 #include "scene.h"
 
 namespace softras::SOFTRAS_ISA {
 
-// Faces in the order of a number: from front to back by order_of_depth(), to about a percent, which is enough for what
-// hides others to come first. Where it is the same, they keep their order.
+// Faces sorted by a number, in kKeys classes; faces of one class keep their order. With order_of_depth() as the number they
+// are sorted from front to back, to about a percent of their depth, which suffices for most of the hiding faces to come
+// before those that they hide.
 struct FaceOrder {
   static constexpr int kKeys = 1024;
   Buffer<int32_t> faces, keys;
@@ -15,8 +16,8 @@ struct FaceOrder {
 
   bool reserve(int64_t most) { return faces.reserve(most) && keys.reserve(most); }
 
-  // number(f): of each face, within least and greatest, which must not depend on the faces left out, those of less than
-  // 0; so the others come in the same order in every band.
+  // Sorts faces f = 0 .. most - 1 by number(f) and leaves out those whose number is negative. `least` and `greatest` bound
+  // the numbers. They must not depend on which faces are left out, so that the order is the same in every band of rows.
   template <class Number>
   void sort(int64_t most, int32_t least, int32_t greatest, Number number) {
     const double scale = (kKeys - 1) / max((double)greatest - least, 1.0);
@@ -33,11 +34,11 @@ struct FaceOrder {
   }
 };
 
-// The farthest depth that is seen in each tile of an image.
+// The farthest depth that is seen in each tile of kStrip x kStrip pixels of an image.
 template <class T>
 struct Tiles {
-  static constexpr T kUnknown = -T(__builtin_inf());
-  int64_t across = 0;
+  static constexpr T kUnknown = -T(__builtin_inf());  // stands for a depth that has to be found anew
+  int64_t across = 0;                                 // tiles in a row
   Buffer<T> farthest;
 
   bool reserve(int height, int width) {
@@ -45,8 +46,8 @@ struct Tiles {
     return farthest.reserve(across * ((height + kStrip - 1) / kStrip));
   }
 
-  // Calls each(x, y, farthest depth) for the tiles that a rectangle meets, (x, y) their first pixel, until one gives false:
-  // whether none did.
+  // Calls each(x, y, farthest depth) for the tiles that a rectangle meets, where (x, y) is the first pixel of a tile, until
+  // a call returns false. Returns whether all calls returned true.
   template <class Each>
   bool all(const Rect& r, Each each) {
     if (r.y0 > r.y1) return true;
@@ -55,12 +56,13 @@ struct Tiles {
         if (!each(x * kStrip, y * kStrip, farthest[y * across + x])) return false;
     return true;
   }
+  // The depths in the tiles of a rectangle have changed.
   void forget(const Rect& r) {
     all(r, [](int, int, T& depth) { return depth = kUnknown, true; });
   }
 
-  // Whether all that is seen in them is nearer than `limit`. find(x, y, limit): the farthest depth in a tile that is not
-  // known, or the limit where that is not nearer.
+  // Whether everything that is seen in the tiles of a rectangle is nearer than `limit`. Where the farthest depth of a tile
+  // is not known, find(x, y, limit) gives it, or gives `limit` if the depth is no less.
   template <class Find>
   bool hide(const Rect& r, T limit, Find find) {
     return all(r, [&](int x, int y, T& depth) {
@@ -70,6 +72,7 @@ struct Tiles {
       return found < limit;
     });
   }
+  // The same where the depths of all tiles are known.
   bool hide(const Rect& r, T limit) {
     return all(r, [&](int, int, T& depth) { return depth < limit; });
   }

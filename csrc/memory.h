@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Memory of a call. Large blocks outlive it, up to a limit: the system would take them back and give the next call pages
-// that it clears first, which can cost as much as a third of the drawing.
+// Memory for the arrays of a call. Large blocks are kept from one call to the next, up to a limit: otherwise the system
+// would take them back and give the next call pages that it has to clear first, which can take up to a third of the time
+// of drawing.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -8,8 +9,9 @@
 
 namespace softras::SOFTRAS_ISA {
 
-constexpr size_t kAlign = 64;
-constexpr size_t kLarge = 128 << 10, kMostKept = 64 << 20;  // bytes: of one block at least, of those kept together at most
+constexpr size_t kAlign = 64;            // bytes: every block begins at a multiple of this, which suits SIMD vectors
+constexpr size_t kLarge = 128 << 10;     // bytes: only blocks of at least this size are kept
+constexpr size_t kMostKept = 64 << 20;   // bytes: the kept blocks together are not larger than this
 
 #if defined(_WIN32)
 inline void* allocate(size_t bytes) { return _aligned_malloc(bytes, kAlign); }
@@ -27,15 +29,16 @@ struct Block {
   size_t bytes;
 };
 
-// The blocks that no call uses at the moment.
+// The kept blocks, which no call uses at the moment.
 struct Spare {
-  static constexpr int kMost = 64;
+  static constexpr int kMost = 64;  // blocks
   Block blocks[kMost];
   int count;
-  size_t bytes;  // of all
-  bool locked;
+  size_t bytes;  // of all blocks together
+  bool locked;   // whether a thread is at work on the fields above
 
-  // False where others hold it for long: in a process forked while they did, for ever. Then one does without.
+  // Returns false if another thread holds the lock for long; the caller then does without kept blocks. In a process that
+  // was forked while a thread held the lock, that thread does not exist and the lock is never given back.
   bool lock() {
     for (int tries = 0; tries < 1000; tries++)
       if (!__atomic_exchange_n(&locked, true, __ATOMIC_ACQUIRE)) return true;
@@ -43,7 +46,8 @@ struct Spare {
   }
   void unlock() { __atomic_store_n(&locked, false, __ATOMIC_RELEASE); }
 
-  // The smallest that has so many bytes. Where none has, the largest goes, so that those of other sizes give way.
+  // Takes the smallest block of at least so many bytes. If there is none, the largest block is freed, so that blocks of a
+  // size that is no longer asked for do not stay for ever, and an empty block is returned.
   Block take(size_t least) {
     if (least < kLarge || !lock()) return {};
     Block *best = nullptr, *largest = nullptr;
@@ -60,7 +64,7 @@ struct Spare {
     return {};
   }
 
-  // False: it has no room.
+  // Keeps a block. False: there is no room for it, or it is small.
   bool keep(const Block& b) {
     if (b.bytes < kLarge || !lock()) return false;
     const bool room = count < kMost && bytes + b.bytes <= kMostKept;
@@ -71,13 +75,14 @@ struct Spare {
 };
 inline Spare spare;
 
-// Growable memory without initialisation.
+// An array whose entries are not initialised.
 template <class X>
 struct Buffer {
   X* data = nullptr;
   ~Buffer() { clear(); }
   Buffer() = default;
   Buffer(const Buffer&) = delete;
+  // Makes room for n entries; if that takes another block, the entries are lost. False: there is no memory.
   bool reserve(int64_t n) {
     const size_t least = (size_t)n * sizeof(X);
     if (least <= bytes) return true;

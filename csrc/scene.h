@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// One mesh in its views: what drawing silhouettes and taking their derivatives share. Vertices become pixels and faces
-// polygons; a team of threads shares the views, or the phases and bands of rows of each.
+// One mesh in its views: what all renderers of the CPU share. Vertices are projected to pixels, faces become polygons, and
+// a team of threads shares either the views or, where there are few views, the faces and bands of rows of each view.
 #pragma once
 #include <string.h>
 
@@ -11,39 +11,46 @@
 
 namespace softras::SOFTRAS_ISA {
 
+// A vertex in one view.
 struct Projected {
-  Vec2 pixel;  // where z > near
-  double z;
+  Vec2 pixel;  // meaningful where z is greater than the depth of the near plane
+  double z;    // depth, in scene units
 };
 
-constexpr int64_t kFacesOfAThread = 2048;  // small faces that take about as long to draw as a thread takes to start
-constexpr int kStrip = 8;  // rows: the least that a member draws; pixels of a tile, each way
+// A thread is worth starting for this many small faces: drawing them takes about as long as starting it.
+constexpr int64_t kFacesOfAThread = 2048;
+// The height in pixels of a strip of rows, which one thread draws at least, and the side of the square tiles of hidden.h.
+constexpr int kStrip = 8;
 
+// Rows y0 to y1 of the image, both inclusive; none if y0 > y1.
 struct Rows {
-  int32_t y0, y1;  // inclusive; y0 > y1: none
+  int32_t y0, y1;
 };
 
-// What a team keeps of one view.
+// What the members of a team know of the view that they draw.
 struct InView {
   Buffer<Projected> projected;  // V
-  Buffer<Rows> rows;            // F: the rows each face reaches
-  Rect hull;                    // of the vertices, in pixels
-  bool everywhere;              // they have none: some are not in front of the camera
-  int32_t least, greatest;      // depth of those that are, from the near plane, see order_of_depth
-  int64_t next_band = 0;
+  Buffer<Rows> rows;            // F: the rows in which each face may change pixels
+  Rect box;                     // the bounding box of the projected vertices, in pixels
+  bool unbounded;               // the box tells nothing: a vertex is not in front of the camera, or faces grow
+  int32_t nearest, farthest;    // the range of the depths of all vertices in front of it, as order_of_depth() gives them
+  int64_t next_band = 0;        // counts the bands of rows that members have taken
 };
 
+// How a face appears in a view: nowhere, entirely in front of the near plane, or cut by the near plane.
 enum Kind : int32_t { kUnseen, kWhole, kClipped };
 
+// A face in one view.
 struct Face {
   int64_t vertex[3];
-  Outline outline;  // of a whole face only the pixels
+  Outline outline;  // of a whole face only the pixels are set
   Kind kind;
-  Bounds bounds;
-  Rect rect;
+  Bounds bounds;    // of the outline
+  Rect rect;        // the pixels within the cut-off distance of the bounds
 };
 
-// Depths from the near plane as whole numbers that compare as they do, and are spread like their logarithms.
+// A depth, measured from the near plane, as a whole number: nearer depths give smaller numbers, and equal ratios of depths
+// are about equally far apart.
 inline int32_t order_of_depth(double z) {
   const float rounded = z > 0 ? (float)z : 0.0f;
   int32_t bits;
@@ -51,11 +58,11 @@ inline int32_t order_of_depth(double z) {
   return bits;
 }
 
-// Row y of an output: value(x) at the pixels that faces may reach, and `beside` at the others.
+// Fills row y of an output image: with value(x) at the pixels of the rectangle `affected`, with `beside` at the others.
 template <class X, class Value>
-inline void fill_row(X* row, int64_t width, int64_t y, const Rect& reached, X beside, Value value) {
-  const bool none = y < reached.y0 || y > reached.y1;
-  const int64_t begin = none ? width : reached.x0, end = none ? width : reached.x1 + 1;
+inline void fill_row(X* row, int64_t width, int64_t y, const Rect& affected, X beside, Value value) {
+  const bool none = y < affected.y0 || y > affected.y1;
+  const int64_t begin = none ? width : affected.x0, end = none ? width : affected.x1 + 1;
   for (int64_t x = 0; x < begin; x++) row[x] = beside;
   for (int64_t x = begin; x < end; x++) row[x] = value(x);
   for (int64_t x = end; x < width; x++) row[x] = beside;
@@ -68,24 +75,26 @@ struct Scene {
   const softras_call& call;
   int status = SOFTRAS_OK;
   Blur<T> blur;
-  double growth = 0;  // how much farther a face reaches, in its extents
-  int64_t stride;     // of a padded image
+  double growth = 0;  // times its extent, how much farther than the cut-off distance a face counts
+  int64_t stride;     // numbers from one row to the next of an image whose rows are padded for a whole SIMD vector
 
   explicit Scene(const softras_call& c)
       : call(c), blur(blur_of<T>(c.sigma, c.height, c.width)), stride(c.width + C::lanes) {}
 
+  // Sets the status of the call, unless it is set already.
   void fail(int code) {
     int expected = SOFTRAS_OK;
     __atomic_compare_exchange_n(&status, &expected, code, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
   }
 
+  // Entry i of the faces' vertices: corner i % 3 of face i / 3.
   int64_t index(int64_t i) const {
     return call.wide_indices ? ((const int64_t*)call.face_indices)[i] : ((const int32_t*)call.face_indices)[i];
   }
-  // Where a vertex is among the positions of a view.
-  int64_t place(int view, int64_t v) const { return v + (call.shared_vertices ? 0 : (int64_t)view * call.vertices); }
+  // The row of a vertex among the positions of all views.
+  int64_t position_index(int view, int64_t v) const { return v + (call.shared_vertices ? 0 : (int64_t)view * call.vertices); }
   Vec3 position(int view, int64_t v) const {
-    const T* p = (const T*)call.positions + 3 * place(view, v);
+    const T* p = (const T*)call.positions + 3 * position_index(view, v);
     return {p[0], p[1], p[2]};
   }
   Camera camera(int view) const {
@@ -99,10 +108,12 @@ struct Scene {
     return c;
   }
 
-  // ------------------------------------------------------------------------------------------ the team's work
+  // ------------------------------------------------------------------------------------------ sharing the work
 
-  // All views: a view a member where there are enough, else all members on one after another. render(view, workspace,
-  // team, rank) says whether to go on; the members meet at its barriers, and then call finish(rank, size).
+  // Renders all views with as many threads as pay for `work`, counted in small faces. Where there are at least as many
+  // views as threads, each member of the team takes whole views; otherwise all members share one view after another.
+  // render(view, workspace, team, rank) draws one view or the member's share of it, meets the others of its team at
+  // barriers, and returns false if something failed. At the end each member calls finish(rank, size of the team).
   template <class Workspace, class Render, class Finish>
   void run(int64_t work, Render render, Finish finish) {
     Team team;
@@ -124,19 +135,21 @@ struct Scene {
     run_team(team, member);
   }
 
-  // What there is to do, in faces.
+  // The work of drawing all views, in small faces: eight pixels of the image take about as long as one.
   int64_t size() const { return call.views * (call.faces + (int64_t)call.height * call.width / 8); }
 
-  // The bands of rows of a view, of which each is one member's.
+  // The number of bands of rows that a view is divided into. A band is drawn by one member; there are more bands than
+  // members, so that all finish at about the same time.
   int bands(const Team& team) const { return team.size == 1 ? 1 : (int)min(strips(), int64_t(8 * team.size)); }
   int64_t strips() const { return (call.height + kStrip - 1) / kStrip; }
 
-  // A share of the image's rows, in whole strips.
+  // The share of the image's rows of one member of a team; it begins at the border of a strip.
   Share share_rows(int rank, int size) const {
     const Share s = share(strips(), rank, size);
     return {kStrip * s.begin, min(kStrip * s.end, int64_t(call.height))};
   }
 
+  // Refuses a camera whose numbers are not finite.
   void check_camera(const Camera& c) {
     for (double k : c.k)
       if (!__builtin_isfinite(k)) fail(SOFTRAS_BAD_INTRINSICS);
@@ -144,14 +157,15 @@ struct Scene {
       if (!__builtin_isfinite(m)) fail(SOFTRAS_BAD_WORLD_TO_CAMERA);
   }
 
-  // What the members know of a view before they begin.
+  // Prepares what the members find out together about a view.
   void begin(InView& w) const {
-    w.hull = {INT32_MAX, INT32_MAX, INT32_MIN, INT32_MIN}, w.everywhere = growth > 0;
-    w.least = INT32_MAX, w.greatest = 0, w.next_band = 0;
+    w.box = {INT32_MAX, INT32_MAX, INT32_MIN, INT32_MIN}, w.unbounded = growth > 0;
+    w.nearest = INT32_MAX, w.farthest = 0, w.next_band = 0;
   }
 
+  // Projects a share of the vertices, and joins their bounding box and depths to those of the other shares.
   void transform(int view, const Camera& cam, InView& w, Share s) {
-    bool finite = true, everywhere = false;
+    bool finite = true, unbounded = false;
     Bounds b = {1e9, 1e9, -1e9, -1e9};
     int32_t least = INT32_MAX, greatest = 0;
     for (int64_t v = s.begin; v < s.end; v++) {
@@ -160,7 +174,7 @@ struct Scene {
       const Vec2 q = project(cam, c);
       w.projected[v] = {q, c.z};
       if (!(c.z > cam.near && q.x > -1e9 && q.x < 1e9 && q.y > -1e9 && q.y < 1e9)) {
-        everywhere = true;
+        unbounded = true;
         continue;
       }
       b = {min(b.x0, q.x), min(b.y0, q.y), max(b.x1, q.x), max(b.y1, q.y)};
@@ -168,32 +182,33 @@ struct Scene {
       least = min(least, order), greatest = max(greatest, order);
     }
     if (!finite) fail(SOFTRAS_BAD_POSITIONS);
-    if (everywhere) __atomic_store_n(&w.everywhere, true, __ATOMIC_RELAXED);
-    __atomic_fetch_min(&w.hull.x0, (int)round_down(b.x0), __ATOMIC_RELAXED);
-    __atomic_fetch_min(&w.hull.y0, (int)round_down(b.y0), __ATOMIC_RELAXED);
-    __atomic_fetch_max(&w.hull.x1, (int)round_up(b.x1), __ATOMIC_RELAXED);
-    __atomic_fetch_max(&w.hull.y1, (int)round_up(b.y1), __ATOMIC_RELAXED);
-    __atomic_fetch_min(&w.least, least, __ATOMIC_RELAXED);
-    __atomic_fetch_max(&w.greatest, greatest, __ATOMIC_RELAXED);
+    if (unbounded) __atomic_store_n(&w.unbounded, true, __ATOMIC_RELAXED);
+    __atomic_fetch_min(&w.box.x0, (int)round_down(b.x0), __ATOMIC_RELAXED);
+    __atomic_fetch_min(&w.box.y0, (int)round_down(b.y0), __ATOMIC_RELAXED);
+    __atomic_fetch_max(&w.box.x1, (int)round_up(b.x1), __ATOMIC_RELAXED);
+    __atomic_fetch_max(&w.box.y1, (int)round_up(b.y1), __ATOMIC_RELAXED);
+    __atomic_fetch_min(&w.nearest, least, __ATOMIC_RELAXED);
+    __atomic_fetch_max(&w.farthest, greatest, __ATOMIC_RELAXED);
   }
 
-  // The pixels of some rows that faces of a transformed view may reach, in whole strips each way.
-  Rect reached(const InView& w, Share rows) const {
-    const Bounds hull = {(double)w.hull.x0, (double)w.hull.y0, (double)w.hull.x1, (double)w.hull.y1};
+  // The pixels of some rows that faces may change, in a view whose vertices are projected; columns and rows begin and end
+  // at the borders of tiles.
+  Rect affected(const InView& w, Share rows) const {
+    const Bounds box = {(double)w.box.x0, (double)w.box.y0, (double)w.box.x1, (double)w.box.y1};
     Rect r = {0, 0, call.width - 1, call.height - 1};
-    if (!w.everywhere && !reach(hull, blur.radius, call.width, call.height, r)) return {0, 0, -1, -1};
+    if (!w.unbounded && !pixels_within(box, blur.cutoff_pixels, call.width, call.height, r)) return {0, 0, -1, -1};
     r.x0 = r.x0 / kStrip * kStrip, r.x1 = min(r.x1 / kStrip * kStrip + kStrip, call.width) - 1;
     r.y0 = r.y0 / kStrip * kStrip, r.y1 = min(r.y1 / kStrip * kStrip + kStrip, call.height) - 1;
     return rows_of(r, rows);
   }
 
-  // The part of a rectangle in some rows; none where y0 > y1.
+  // The part of a rectangle that lies in some rows.
   static Rect rows_of(const Rect& r, Share rows) {
     return {r.x0, max(r.y0, (int)rows.begin), r.x1, min(r.y1, (int)rows.end - 1)};
   }
 
-  // Calls draw(band, skip) for the member's bands of a transformed view; skip: the rows of its faces are known.
-  // False: something failed.
+  // Calls draw(band, skip) for each band of rows that this member takes, once the members have projected the vertices. With
+  // `skip`, w.rows tells which faces have pixels in the band, and the others can be skipped. False: something failed.
   template <class Draw>
   bool draw_bands(int view, const Camera& cam, InView& w, Team& team, int rank, Draw draw) {
     const int count = bands(team);
@@ -206,10 +221,11 @@ struct Scene {
     return !team.barrier(status);
   }
 
+  // Finds the rows in which a share of the faces may change pixels.
   void find_rows(int view, const Camera& cam, InView& w, Share s) {
     Face face;
     for (int64_t f = s.begin; f < s.end; f++) {
-      const bool found = find(view, cam, w, f, face);
+      const bool found = set_up(view, cam, w, f, face);
       w.rows[f] = found ? Rows{face.rect.y0, face.rect.y1} : Rows{1, 0};
     }
   }
@@ -218,16 +234,16 @@ struct Scene {
     return w.rows[f].y1 >= band.begin && w.rows[f].y0 < band.end;
   }
 
-  // Calls visit(face, polygon) for the faces that may reach a band; skip: see above.
+  // Calls visit(face, polygon) for the faces that may change pixels of a band. skip: as draw_bands() gives it.
   template <class Visit>
   void visit_band(int view, const Camera& cam, InView& w, Share band, bool skip, Visit visit) {
     Face face;
     Polygon p;
     for (int64_t f = 0; f < call.faces; f++)
-      if ((!skip || in_band(w, f, band)) && find(view, cam, w, f, face) && polygon(face, p)) visit(face, p);
+      if ((!skip || in_band(w, f, band)) && set_up(view, cam, w, f, face) && make_polygon(face, p)) visit(face, p);
   }
 
-  // Calls draw(cell) for a face's cells in some rows.
+  // Calls draw(cell) for the cells of a face in some rows.
   template <class Draw>
   void walk(const Face& face, const Polygon& p, Share rows, Draw draw) const {
     C::walk(p, (int)rows.begin, (int)rows.end, blur_of_face(face), stride, draw);
@@ -236,14 +252,16 @@ struct Scene {
 
   // ------------------------------------------------------------------------------------------ one face
 
+  // The blur, with the cut-off distance of this face.
   Blur<T> blur_of_face(const Face& f) const {
     Blur<T> b = blur;
-    if (growth > 0) b.reach += T(b.kappa * growth * extent_of(f.bounds));
+    if (growth > 0) b.cutoff += T(b.kappa * growth * extent_of(f.bounds));
     return b;
   }
 
-  // False: it reaches no pixel, or its vertices do not exist.
-  bool find(int view, const Camera& cam, InView& w, int64_t face, Face& f) {
+  // Sets up everything about a face but its polygon. False: the face changes no pixel, or names a vertex that does not
+  // exist.
+  bool set_up(int view, const Camera& cam, InView& w, int64_t face, Face& f) {
     Outline& o = f.outline;
     f.kind = kWhole;
     for (int k = 0; k < 3; k++) {
@@ -261,15 +279,16 @@ struct Scene {
       if (o.corners < 3) return false;
     }
     f.bounds = bounds_of(o.pixel, o.corners);
-    return reach(f.bounds, blur.radius + growth * extent_of(f.bounds), call.width, call.height, f.rect);
+    return pixels_within(f.bounds, blur.cutoff_pixels + growth * extent_of(f.bounds), call.width, call.height, f.rect);
   }
 
+  // The three vertices of a face, in camera space.
   void corners(int view, const Camera& cam, const Face& f, Vec3* point) const {
     for (int k = 0; k < 3; k++) point[k] = to_camera(cam, position(view, f.vertex[k]));
   }
 
-  // False: it counts nowhere.
-  bool polygon(const Face& f, Polygon& p) const {
+  // Makes the polygon of a face. False: the face counts nowhere, since it has no area or is culled.
+  bool make_polygon(const Face& f, Polygon& p) const {
     const Outline& o = f.outline;
     const double area2 = doubled_area(o.pixel, o.corners);
     if (!visible(area2, f.bounds, call.cull != 0)) return false;

@@ -1,23 +1,24 @@
 // SPDX-License-Identifier: MIT
-// A SIMD vector of `kVectorBytes` for any scalar type, through clang's vector extension, which compiles to the
-// instruction set the file is built for.
+// SIMD vectors of kVectorBytes bytes for float and double, by clang's vector extension, which compiles to whatever
+// instruction set the file is built for. V is a vector of numbers, I a vector of as many integers of the same size; a
+// comparison of two V gives an I whose lanes are all ones where it holds and zero where not.
 #pragma once
 #include <stdint.h>
 #include <string.h>
 
 namespace softras::SOFTRAS_ISA {
 
-// Four doubles: the edges of a face side by side.
+// Four doubles, for the edges of a face.
 typedef double D4 __attribute__((ext_vector_type(4)));
 inline D4 square_root(D4 a) { return __builtin_elementwise_sqrt(a); }
 
 #if defined(__AVX__)
-constexpr int kVectorBytes = 32;
+constexpr int kVectorBytes = 32;  // with AVX-512 too
 #else
 constexpr int kVectorBytes = 16;
 #endif
 
-// 0, 1, 2, ...
+// The vector 0, 1, 2, ...
 template <class V>
 inline V ramp_of() {
   V v;
@@ -26,25 +27,27 @@ inline V ramp_of() {
   return v;
 }
 
+// The vectors of a scalar type.
 template <class T> struct Simd;
 template <> struct Simd<float> {
   static constexpr int lanes = kVectorBytes / 4;
   typedef float V __attribute__((ext_vector_type(kVectorBytes / 4)));
-  typedef decltype(V() < V()) I;  // of int32_t
-  static constexpr float round = 12582912.0f;  // 1.5 * 2^23: adding it leaves the nearest integer in the low bits
-  static constexpr int mantissa = 23;
+  typedef decltype(V() < V()) I;               // of int32_t
+  static constexpr float round = 12582912.0f;  // 1.5 * 2^23: added to a number, it leaves the nearest integer in the low bits
+  static constexpr int mantissa = 23;          // bits
   static V ramp() { return ramp_of<V>(); }
 };
 template <> struct Simd<double> {
   static constexpr int lanes = kVectorBytes / 8;
   typedef double V __attribute__((ext_vector_type(kVectorBytes / 8)));
-  typedef decltype(V() < V()) I;  // of 64-bit integers
+  typedef decltype(V() < V()) I;                       // of 64-bit integers
   static constexpr double round = 6755399441055744.0;  // 1.5 * 2^52
-  static constexpr int mantissa = 52;
+  static constexpr int mantissa = 52;                  // bits
   static V ramp() { return ramp_of<V>(); }
 };
 
-// 2^r for |r| <= 1/2. float: polynomial with relative error 8e-8; double: Taylor series to the last bits.
+// 2^r for |r| <= 1/2. For float it is a polynomial with a relative error of 8e-8, for double the Taylor series up to terms
+// that only change the last bits.
 inline Simd<float>::V exp2_fraction(Simd<float>::V r) {
   Simd<float>::V p = 1.33908657e-3f;
   p = p * r + 9.61884445e-3f;
@@ -63,7 +66,8 @@ inline Simd<double>::V exp2_fraction(Simd<double>::V r) {
   return p * y + 1.0;
 }
 
-// 2^x for x within the exponent range; lanes outside it hold garbage that must be masked off.
+// 2^x, where x must be within the range of exponents of T. Lanes in which it is not hold any number, and the caller must
+// not use them.
 template <class T>
 inline typename Simd<T>::V exp2_vector(typename Simd<T>::V x) {
   using V = typename Simd<T>::V;
@@ -73,7 +77,8 @@ inline typename Simd<T>::V exp2_vector(typename Simd<T>::V x) {
   return (V)((I)exp2_fraction(r) + ((I)t << Simd<T>::mantissa));
 }
 
-// log2(x) for finite x > 0, no denormal: exponent, and 2 atanh(s) / ln2 of the mantissa m in 0.7..1.4, s = (m - 1) / (m + 1).
+// log2(x) for finite normal x > 0: the exponent, plus log2 of the mantissa m between 0.7 and 1.4, which is 2 atanh(s) / ln 2
+// with s = (m - 1) / (m + 1), by its series.
 template <class T>
 inline typename Simd<T>::V log2_vector(typename Simd<T>::V x) {
   using V = typename Simd<T>::V;
@@ -86,13 +91,13 @@ inline typename Simd<T>::V log2_vector(typename Simd<T>::V x) {
   return __builtin_convertvector(exponent, V) + s * sum;
 }
 
-// See softras_texture.h.
+// The functions that softras_texture.h calls for numbers, for vectors.
 inline Simd<float>::V round_down(Simd<float>::V a) { return __builtin_elementwise_floor(a); }
 inline Simd<double>::V round_down(Simd<double>::V a) { return __builtin_elementwise_floor(a); }
 inline Simd<float>::V binary_logarithm(Simd<float>::V a) { return log2_vector<float>(a); }
 inline Simd<double>::V binary_logarithm(Simd<double>::V a) { return log2_vector<double>(a); }
 
-// out[i] = the sum of the lanes of v_i, added in halves.
+// out[i] = the sum of the lanes of v_i. The lanes are added in halves, as a tree, whatever their number.
 template <class T, class V>
 inline void sum_lanes(V v0, V v1, V v2, V v3, T* out) {
   if constexpr (sizeof(V) == 2 * sizeof(T)) {
@@ -107,6 +112,7 @@ inline void sum_lanes(V v0, V v1, V v2, V v3, T* out) {
   }
 }
 
+// The vector of the numbers from p on, and the opposite; p need not be aligned.
 template <class T>
 inline typename Simd<T>::V load(const T* p) {
   typename Simd<T>::V v;
@@ -118,16 +124,17 @@ inline void store(T* p, V v) {
   memcpy(p, &v, sizeof(v));
 }
 
-// Numbers as something that compares faster: floats of at least zero compare as integers do, and integers can be compared
-// by more units of the processor. No such gain for double.
+// Numbers in a form that compares faster. The bits of floats that are not negative compare as integers do, and more units
+// of a processor can compare integers than floats. For doubles there is no such gain.
 inline Simd<float>::I comparable(Simd<float>::V v) { return (Simd<float>::I)v; }
 inline Simd<double>::V comparable(Simd<double>::V v) { return v; }
 
-// The smaller of two numbers, of which at most one is negative.
+// The smaller of two numbers, at most one of which may be negative.
 template <class V>
 inline V smaller(V a, V b) {
   return (V)__builtin_elementwise_min(comparable(a), comparable(b));
 }
+// max(v, 0).
 template <class V>
 inline V positive_part(V v) {
   return (V)__builtin_elementwise_max(comparable(v), comparable(V(0)));
@@ -137,7 +144,7 @@ inline V magnitude(V v) {
   return __builtin_elementwise_abs(v);
 }
 
-// a where by >= 0, else -a.
+// a in the lanes in which `by` is at least zero, -a in the others.
 template <class T, class V = typename Simd<T>::V>
 inline V flip_sign(V a, V by) {
   using I = typename Simd<T>::I;

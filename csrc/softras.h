@@ -3,7 +3,7 @@
 #pragma once
 #include <stdint.h>
 
-/* The name of an entry point in the instruction set that a source is compiled for. */
+/* SR_ENTRY(name) is the entry point's name followed by the instruction set that the file is compiled for. */
 #define SR_JOIN_(a, b) a##b
 #define SR_JOIN(a, b) SR_JOIN_(a, b)
 #define SR_ENTRY(name) SR_JOIN(name##_, SOFTRAS_ISA)
@@ -12,136 +12,155 @@
 extern "C" {
 #endif
 
-/* One call: N silhouettes of one mesh, or their backward pass. All arrays are dense, row-major, of
-   the call's scalar type (float or double) unless typed here. */
+/* In what follows N is the number of views, V of vertices, F of faces, H and W of rows and columns of the image, P of
+   parameters. Arrays are dense and row-major. Those declared `void` hold the scalar type of the entry point, float or
+   double. "In" and "out" say which side fills an array. */
+
+/* N soft silhouettes of one mesh, or their backward pass. The calls for the Jacobian, images and exact coverage begin with
+   this one, as their scene. */
 typedef struct {
   int32_t views, vertices, faces, height, width;
-  int32_t threads;          /* at most this many */
-  int32_t shared_vertices;  /* 1: vertex positions (V,3) for all views, 0: (N,V,3) */
-  int32_t wide_indices;     /* 1: face_indices are int64, 0: int32 */
-  int32_t cull;             /* 1: drop faces seen from behind */
-  int32_t backward;         /* 1: the backward pass; no pointer tells, since those of empty arrays are null */
-  double sigma;             /* squared NDC */
-  const void *positions, *face_indices, *intrinsics /* (N,3,3) */, *world_to_camera /* (N,4,4) */;
-  const uint8_t *orthographic; /* (N) */
-  const double *near_planes;   /* (N) */
+  int32_t threads;          /* the greatest number of threads that share the work */
+  int32_t shared_vertices;  /* 1: all views see the same positions (V,3); 0: each view has its own, (N,V,3) */
+  int32_t wide_indices;     /* 1: face_indices are int64; 0: they are int32 */
+  int32_t cull;             /* 1: faces seen from behind count nowhere */
+  int32_t backward;         /* 1: the backward pass. The pointers do not tell, since those of empty arrays are null */
+  double sigma;             /* the blur, in squared normalized device coordinates, which span [-1, 1] over the shorter
+                               side of the image */
+  const void *positions, *face_indices /* (F,3) */, *intrinsics /* (N,3,3) */, *world_to_camera /* (N,4,4) */;
+  const uint8_t *orthographic; /* (N): 1 for views without perspective */
+  const double *near_planes;   /* (N): depths in front of which nothing is seen, in scene units */
   void *alpha;                 /* (N,H,W): out; null in the backward pass */
-  void *transmittance;         /* (N,H,W), 1 - alpha without its rounding: out, in for the backward pass */
-  const void *grad_alpha;      /* (N,H,W): in the backward pass */
-  void *grad_positions, *grad_intrinsics, *grad_world_to_camera; /* out: written, not added to */
+  void *transmittance;         /* (N,H,W): 1 - alpha, which keeps its digits where alpha rounds to 1; out of the forward
+                                  pass, in to the backward pass */
+  const void *grad_alpha;      /* (N,H,W): gradient of the loss with respect to alpha; in to the backward pass */
+  void *grad_positions, *grad_intrinsics, *grad_world_to_camera; /* shaped as their arrays: out; overwritten */
 } softras_call;
 
-/* The derivatives of some pixels' alpha with respect to parameters that move the vertices and the cameras. */
+/* The Jacobian of silhouettes: derivatives of the alpha of M chosen pixels with respect to P parameters, which move the
+   vertices and the cameras. */
 typedef struct {
-  softras_call scene;    /* its transmittance: in; alpha and the gradients are not used */
+  softras_call scene;    /* transmittance is an input; alpha and the gradients are not used */
   int32_t parameters;    /* P */
   int64_t count;         /* M */
-  const int64_t *pixels; /* (M): places in alpha, ascending */
-  /* derivatives, each null for zero: (V,3,P) or (N,V,3,P) as the positions are, (N,3,3,P), (N,4,4,P) */
+  const int64_t *pixels; /* (M): indices into alpha flattened, ascending */
+  /* Derivatives of the inputs with respect to the parameters: (V,3,P) or (N,V,3,P) as the positions are shaped,
+     (N,3,3,P) and (N,4,4,P). A null pointer stands for zeros. */
   const void *d_positions, *d_intrinsics, *d_world_to_camera;
   void *rows; /* (M,P): out */
 } softras_jacobian_call;
 
-/* N images of one mesh and their alpha, or their backward pass. */
+/* N images of one mesh together with their alpha, or the backward pass of both. */
 typedef struct {
-  softras_call scene; /* sigma in NDC where not squared; transmittance, unless plain: of type
-                         double, S of softras_modes.h, or the first largest face where the T-conorm takes the largest */
-  int32_t plain;      /* 1: euclidean, squared, logistic, probabilistic, and SoftRas's cut-off */
-  int32_t distance;   /* 0 euclidean, 1 barycentric, 2 hard */
-  int32_t squared, distribution, conorm; /* of softras_modes.h */
-  double shape, shift, power, cutoff, radius /* the cut-off in NDC or barycentric */, gamma, eps;
-  const double *far_planes;                         /* (N) */
-  int32_t channels, rows, width, shared_attributes; /* of the image; attributes (rows,width) or (N,rows,width) */
-  const void *attributes, *attribute_faces;         /* indices typed as face_indices */
+  softras_call scene; /* sigma is in NDC, not squared, where `squared` is 0. Unless `plain`, transmittance is an array of
+                         double that holds each pixel's S (softras_modes.h), or, for the T-conorms that take the largest
+                         coverage, the number of the first face that has it */
+  int32_t plain;      /* 1: Euclidean distance, squared, logistic distribution, probabilistic T-conorm, SoftRas's cut-off */
+  int32_t distance;   /* enum Distance of fragment.h */
+  int32_t squared, distribution, conorm; /* 1 if the distance is squared; enums Distribution and Conorm of softras_modes.h */
+  double shape, shift, power; /* parameters of the distribution (shape, shift) and of the T-conorm (power) */
+  double cutoff;      /* a face counts where the signed distance, in units of the blur, is greater than this */
+  double radius;      /* the same cut-off as a distance outside of the face, in NDC, or in barycentric coordinates */
+  double gamma, eps;  /* gamma: how softly depths blend; eps: how far before the far plane the background lies, as a share
+                         of far - near */
+  const double *far_planes;                         /* (N): depths, in scene units, behind which nothing is seen */
+  int32_t channels;                                 /* C of the image */
+  int32_t rows, width, shared_attributes;           /* attributes are (rows,width) for all views, or (N,rows,width) */
+  const void *attributes, *attribute_faces;         /* attribute_faces (F,3): rows of attributes, typed as face_indices */
   const void *background;                           /* (N,channels) */
-  /* 0 none; 1 surface: texels (F,resolution^2,texture_channels); 2 UV: (chain,texture_channels). Per view if not shared */
-  int32_t texture, texture_channels, lit, shared_texels;
-  int32_t resolution, texture_height, texture_width, levels, wrap;
-  int64_t texel_count;     /* of one view */
+  int32_t texture;    /* 0: none; 1: surface texture, texels (F,resolution^2,texture_channels); 2: UV texture, texels
+                         (texel_count,texture_channels) of a mip chain */
+  int32_t texture_channels, lit, shared_texels;     /* lit: attributes hold light; shared_texels: one set for all views */
+  int32_t resolution, texture_height, texture_width, levels, wrap; /* wrap: enum Wrap of softras_texture.h */
+  int64_t texel_count;     /* texels of one view */
   const void *texels;
-  const void *face_levels; /* (N,F) */
-  /* out, in for the backward pass */
-  void *image;           /* (N,channels,H,W) */
-  void *depth, *weight;  /* (N,H,W): the least depth that counts, and the sum of the weights beside it */
-  int32_t *nearest;      /* (N,H,W): the nearest face that covers the centre, or -1; may be null. Out only */
-  /* the backward pass */
+  const void *face_levels; /* (N,F): the mip level of each face at depth 1 */
+  /* Out of the forward pass, in to the backward pass. */
+  void *image;           /* (N,C,H,W) */
+  void *depth, *weight;  /* (N,H,W): the least depth of what counts in a pixel, and the sum of the weights relative to it */
+  int32_t *nearest;      /* (N,H,W): the nearest face that covers the pixel's centre, -1 where none does; out only, or null */
+  /* The backward pass. */
   const void *grad_image;
-  void *grad_attributes; /* as attributes: out */
+  void *grad_attributes; /* shaped as attributes: out */
   void *grad_levels;     /* (N,F): out, or null */
-  int64_t *grad_texels;  /* as texels, in units of texel_unit; added to, or null */
+  int64_t *grad_texels;  /* shaped as texels, in units of texel_unit: added to; or null */
   double texel_unit;
 } softras_image_call;
 
-/* Exact coverage of one mesh in N views. Forward, it may keep what the derivatives need; a second call takes that and
-   gives its memory back; a third and a fourth work with it. */
+/* Exact coverage of one mesh in N views. One entry point does four things in turn: FORWARD draws and, if asked to, keeps
+   what derivatives need; TAKE copies that into arrays of the caller and frees it; BACKWARD and JACOBIAN work with those. */
 enum { SOFTRAS_COVERAGE_FORWARD = 0, SOFTRAS_COVERAGE_TAKE, SOFTRAS_COVERAGE_BACKWARD, SOFTRAS_COVERAGE_JACOBIAN };
 typedef struct {
   softras_call scene; /* sigma and transmittance are not used */
-  int32_t mode;
-  int32_t keep; /* forward: whether anything is to be kept */
-  /* the topology (engine/softras/raster/coverage/topology.py); coincident vertices are one in it */
-  const void *source_faces;    /* (F,3): the faces that it is of, typed as face_indices */
-  const int32_t *faces;        /* (F,3) */
+  int32_t mode;       /* one of the four */
+  int32_t keep;       /* FORWARD: whether anything is kept */
+  /* The topology of the faces (engine/softras/raster/coverage/topology.py), in which coincident vertices are one vertex. */
+  const void *source_faces;    /* (F,3): the faces that the topology is of, typed as face_indices */
+  const int32_t *faces;        /* (F,3): the same faces, whose corners name the first of coincident vertices */
   int64_t pairs, others, groups;
-  const int32_t *pair_edges;   /* (pairs,4): vertices a and b, the face that goes from a to b, the one from b to a */
-  const int32_t *other_edges;  /* (others,2): a and b */
-  const int64_t *other_ends;   /* (others + 1): where the faces of each begin in other_faces, and the end */
+  const int32_t *pair_edges;   /* (pairs,4): edges that two faces traverse in opposite directions: vertices a and b, the
+                                  face that goes from a to b, the face that goes from b to a */
+  const int32_t *other_edges;  /* (others,2): vertices a and b of all other edges */
+  const int64_t *other_ends;   /* (others + 1): where the faces of each other edge begin in other_faces, and the end */
   const int32_t *other_faces;
-  const int8_t *other_directions; /* 1: the face goes from a to b; -1: from b to a */
-  const int64_t *group_ends;   /* (groups + 1): where the vertices of each begin in copies, and the end */
-  const int32_t *copies;       /* vertices in one place; the first is the one that faces name */
-  /* what is kept */
-  void *kept;      /* out of the forward pass; to take: in */
-  int64_t *sampled_bands; /* (N): bands of rows whose coverage is that of samples, added to */
-  int64_t *counts; /* (N,2): contours and pieces of each view; out of the forward pass, then in */
-  void *contours, *pieces;
-  /* the Jacobian: derivatives as in softras_jacobian_call */
+  const int8_t *other_directions; /* beside other_faces: 1 if the face goes from a to b, -1 if it goes from b to a */
+  const int64_t *group_ends;   /* (groups + 1): where each group of coincident vertices begins in copies, and the end */
+  const int32_t *copies;       /* vertices, group after group; faces name the first vertex of a group */
+  /* What is kept. */
+  void *kept;      /* a handle: out of FORWARD, in to TAKE */
+  int64_t *sampled_bands; /* (N): added to: bands of rows whose coverage was estimated by samples */
+  int64_t *counts; /* (N,2): contour edges and pieces of each view; out of FORWARD, then in */
+  void *contours, *pieces; /* arrays of Contour and Piece (coverage.h), view after view: out of TAKE, then in */
+  /* JACOBIAN. The derivatives are as in softras_jacobian_call. */
   int32_t parameters;
   int64_t row_count;
-  const int32_t *row_of_piece;
+  const int32_t *row_of_piece; /* (pieces): the row that each piece adds to */
   const void *d_positions, *d_intrinsics, *d_world_to_camera;
   void *rows; /* (row_count,P): out */
 } softras_coverage_call;
 
-/* out = a b, each of batch[0] * batch[1] products of matrices. Strides count numbers; the rows of b and of out are dense,
-   and so is out. */
+/* out = a b for each of batch[0] * batch[1] pairs of matrices, (rows,depth) times (depth,columns). The steps between
+   successive matrices, rows and columns count numbers. Rows of b are dense, and the whole of out is. */
 typedef struct {
-  int32_t threads; /* at most this many */
+  int32_t threads; /* the greatest number of threads that share the work */
   int64_t batch[2], rows, depth, columns;
   int64_t a_batch[2], a_row, a_column, b_batch[2], b_row;
   const void *a, *b;
   void *out;
 } softras_product_call;
 
-/* out (rows,columns) = a sparse matrix in compressed rows times b (any,columns), both dense. */
+/* out (rows,columns) = a sparse matrix in compressed rows times a dense matrix b of any number of rows. */
 typedef struct {
-  int32_t threads; /* at most this many */
+  int32_t threads; /* the greatest number of threads that share the work */
   int64_t rows, columns;
-  const int64_t *starts, *indices; /* (rows + 1); (starts[rows]) columns of the entries */
+  const int64_t *starts;  /* (rows + 1): where the entries of each row begin, and the end */
+  const int64_t *indices; /* the column of each entry */
   const void *values, *b;
   void *out;
 } softras_sparse_call;
 
-/* A symmetric positive definite matrix (size,size), of which softras_factor reads the upper half and replaces it by the
-   factor U of U^T U; softras_solve takes that, and replaces right (size,columns) by the solution. */
+/* Equations with a symmetric positive definite matrix (size,size). softras_factor reads the upper half of the matrix and
+   replaces it by U, the Cholesky factor with U^T U = matrix. softras_solve takes that and replaces right (size,columns)
+   by the solution. */
 typedef struct {
   int64_t size, columns;
   double *matrix, *right;
 } softras_solve_call;
 
+/* What an entry point returns. */
 enum {
   SOFTRAS_OK = 0,
-  SOFTRAS_BAD_POSITIONS,       /* NaN or infinite */
+  SOFTRAS_BAD_POSITIONS,       /* some number of positions is NaN or infinite; the same for the two below */
   SOFTRAS_BAD_INTRINSICS,
   SOFTRAS_BAD_WORLD_TO_CAMERA,
-  SOFTRAS_BAD_FACE_INDEX,
+  SOFTRAS_BAD_FACE_INDEX,      /* a face names a vertex that does not exist */
   SOFTRAS_OUT_OF_MEMORY,
-  SOFTRAS_BAD_ATTRIBUTE_INDEX,
-  SOFTRAS_BAD_ATTRIBUTES,      /* NaN or infinite */
+  SOFTRAS_BAD_ATTRIBUTE_INDEX, /* attribute_faces name a row that does not exist */
+  SOFTRAS_BAD_ATTRIBUTES,      /* some number of attributes is NaN or infinite; the same for the two below */
   SOFTRAS_BAD_TEXELS,
   SOFTRAS_BAD_BACKGROUND,
-  SOFTRAS_STALE_TOPOLOGY, /* it is of other faces, or of vertices that were in one place and are no more */
-  SOFTRAS_NOT_POSITIVE,   /* the matrix of equations to solve is not positive definite */
+  SOFTRAS_STALE_TOPOLOGY,      /* the topology is of other faces, or vertices that were coincident are so no longer */
+  SOFTRAS_NOT_POSITIVE,        /* the matrix of the equations is not positive definite */
 };
 
 #if defined(_WIN32)
@@ -178,7 +197,7 @@ SOFTRAS_API int softras_sparse_product_float32(const softras_sparse_call *call);
 SOFTRAS_API int softras_sparse_product_float64(const softras_sparse_call *call);
 SOFTRAS_API int softras_factor_float64(const softras_solve_call *call);
 SOFTRAS_API int softras_solve_float64(const softras_solve_call *call);
-SOFTRAS_API const char *softras_instruction_set(void); /* the one chosen for this processor */
+SOFTRAS_API const char *softras_instruction_set(void); /* the name of the one in use */
 
 #ifdef __cplusplus
 }

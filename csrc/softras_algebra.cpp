@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
-// The algebra of fits: products of matrices and equations solved, each number's sum in an order that the sizes alone
-// decide. A BLAS promises no such thing: its order depends on its threads, on where arrays begin, and on settings.
-// Compiled once for every instruction set, as softras_cpu.cpp is; any number of threads gives the same bits.
+// The linear algebra of fits: products of matrices, and equations. The order in which the sum of each number is taken
+// depends on the sizes of the matrices alone. A BLAS does not promise that: its order depends on the number of threads, on
+// the addresses of arrays and on settings.
+// Like softras_cpu.cpp, the file is compiled once for every instruction set, and any number of threads gives the same bits.
 #include <math.h>
 #include <string.h>
 
@@ -13,10 +14,13 @@
 namespace softras::SOFTRAS_ISA {
 namespace {
 
-constexpr int kDepth = 256;              // summands of a block, whose sums are added in double precision
-constexpr int64_t kWorthAThread = 1 << 21;  // multiplications
+// A sum of more than kDepth products is taken in blocks of so many, and the sums of the blocks are added in double
+// precision.
+constexpr int kDepth = 256;
+// A thread is worth starting for this many multiplications.
+constexpr int64_t kWorthAThread = 1 << 21;
 
-// Calls work(begin, end) for parts of n items, each by one thread.
+// Divides n items among threads: calls work(begin, end) for the items begin <= i < end of each.
 template <class Work>
 void divide(int64_t n, int threads, int64_t multiplications, Work work) {
   Team team;
@@ -30,6 +34,8 @@ void divide(int64_t n, int threads, int64_t multiplications, Work work) {
   run_team(team, member);
 }
 
+// Products of dense matrices, out = a b. The columns of b are divided into panels of `width` columns, and the rows of a
+// panel's product are found `tall` at a time, so that their sums stay in registers.
 template <class T>
 struct Product {
   using V = typename Simd<T>::V;
@@ -44,7 +50,7 @@ struct Product {
     if (items > 0 && c.rows > 0) divide(items, c.threads, work, [&](int64_t begin, int64_t end) { some(begin, end, panels); });
   }
 
-  // Panels of the products: `width` columns of one of the matrices each.
+  // Finds panels begin <= item < end of all products; each product has `panels` of them.
   void some(int64_t begin, int64_t end, int64_t panels) {
     T packed[kDepth * width];
     Buffer<double> sums;
@@ -59,12 +65,13 @@ struct Product {
       const T* a = (const T*)c.a + outer * c.a_batch[0] + inner * c.a_batch[1];
       const T* b = (const T*)c.b + outer * c.b_batch[0] + inner * c.b_batch[1] + column;
       T* out = (T*)c.out + matrix * c.rows * c.columns + column;
-      // Of a matrix times its transpose the half above the diagonal is enough; the other is its mirror image.
+      // If b is the transpose of a, only the part of the product above the diagonal is computed, and the part below is its
+      // mirror image.
       const int64_t rows = symmetric() && column + width < c.rows ? column + width : c.rows;
       if (sums.data) memset(sums.data, 0, rows * width * sizeof(double));
       for (int64_t first = 0; first == 0 || first < c.depth; first += kDepth) {
         const int depth = (int)(c.depth - first < kDepth ? c.depth - first : kDepth);
-        const bool direct = rows < tall && there == width;  // so few rows do not repay a copy
+        const bool direct = rows < tall && there == width;  // copying the panel does not pay for so few rows
         for (int k = 0; k < depth && !direct; k++) {
           const T* row = b + (first + k) * c.b_row;
           for (int j = 0; j < width; j++) packed[k * width + j] = j < there ? row[j] : T(0);
@@ -86,19 +93,20 @@ struct Product {
     }
   }
 
-  // Whether a is b with rows and columns exchanged.
+  // Whether a and b are the same numbers in memory, with rows and columns exchanged.
   bool symmetric() const {
     return c.a == c.b && c.a_row == 1 && c.a_column == c.b_row && c.rows == c.columns &&
            c.a_batch[0] == c.b_batch[0] && c.a_batch[1] == c.b_batch[1];
   }
 
-  // Copies what a panel has above the diagonal to below it. No other panel computes that.
+  // Copies the part of a panel above the diagonal to where its mirror image is, which no other panel computes.
   void mirror(T* out, int64_t column, int64_t there) const {
     for (int64_t j = column; j < column + there; j++)
       for (int64_t i = 0; i < j; i++) out[j * c.columns + i] = out[i * c.columns + j];
   }
 
-  // `n` rows of a panel: added to the sums of the blocks before, or where there is one block only, the result.
+  // Finds n rows of a panel for one block of products. With several blocks (`many`) they are added to `sums`; otherwise they
+  // are the result and go to `out`, of which `there` columns exist.
   template <int n>
   void tile(const T* a, const T* panel, int64_t step, int depth, double* sums, T* out, int64_t there, bool many) {
     V sum[n][2] = {};
@@ -128,7 +136,7 @@ int product(const softras_product_call& call) {
   return product.status;
 }
 
-// Rows of a sparse matrix times a dense one.
+// The product of a sparse matrix and a dense one; each thread finds rows of it.
 template <class T>
 int sparse_product(const softras_sparse_call& c) {
   using V = typename Simd<T>::V;
@@ -164,12 +172,12 @@ int sparse_product(const softras_sparse_call& c) {
   return SOFTRAS_OK;
 }
 
-// y -= x * by, n numbers.
+// Subtracts `by` times x from y, n numbers each.
 inline void subtract(double* __restrict y, const double* __restrict x, double by, int64_t n) {
   for (int64_t i = 0; i < n; i++) y[i] -= x[i] * by;
 }
 
-// A = U^T U: the upper half of a symmetric positive definite matrix becomes U.
+// Replaces the upper half of a symmetric positive definite matrix A by its Cholesky factor U, A = U^T U.
 int factor(const softras_solve_call& c) {
   const int64_t n = c.size;
   double* a = c.matrix;
@@ -185,7 +193,7 @@ int factor(const softras_solve_call& c) {
   return SOFTRAS_OK;
 }
 
-// x of U^T U x = right, in its place.
+// Replaces `right` by the solution x of U^T U x = right, by forward and back substitution.
 int solve(const softras_solve_call& c) {
   const int64_t n = c.size, k = c.columns;
   const double* u = c.matrix;

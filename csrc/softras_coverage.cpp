@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: MIT
-// Exact coverage on the CPU. Vertices are projected, faces get their signs, edges between faces of different signs become
-// the contour; bands of rows are swept from top to bottom, slab by slab between successive ends and crossings, where the
-// order of the contour edges does not change. What the silhouette's outline leaves in pixels is kept for the derivatives,
-// which then cost nothing beside the rest.
-// Compiled once for every instruction set, as softras_cpu.cpp is; any number of threads gives the same bits.
+// Exact coverage on the CPU. Vertices are projected, each face gets the sign of its projected area, and the edges between
+// faces of different signs become the contour. Each thread then sweeps bands of rows (coverage_sweep.h). The pieces of the
+// silhouette's outline in the pixels are kept for the derivatives, which take little time with them.
+// Like softras_cpu.cpp, the file is compiled once for every instruction set, and any number of threads gives the same bits.
 #include "coverage_derivatives.h"
 #include "coverage_samples.h"
 #include "coverage_sweep.h"
@@ -11,14 +10,16 @@
 namespace softras::SOFTRAS_ISA {
 namespace {
 
-constexpr int kBand = 32;  // rows of a band: the same for any number of threads, since it orders the pieces
+// Rows of a band. The number is the same for any number of threads, because it decides the order of the pieces.
+constexpr int kBand = 32;
 
-// What is kept of a view for its derivatives.
+// What is kept of one view for its derivatives.
 struct Kept {
   List<Contour> contours;
   List<Piece>* bands;  // the pieces of each band of rows
   int64_t band_count;
 
+  // The number of pieces.
   int64_t pieces() const {
     int64_t n = 0;
     for (int64_t b = 0; b < band_count; b++) n += bands[b].count;
@@ -31,20 +32,23 @@ struct Kept {
   }
 };
 
+// What is kept of all views, from one call to the next: the handle softras_coverage_call::kept.
 struct Result {
   int64_t views;
   Kept* kept;
 };
 
-// What the members share of the view they work on.
+// What the members of a team share to render one view.
 struct View {
-  Buffer<Vec2> pixel;   // V: where in front of the near plane
-  Buffer<bool> front;   // V
-  Buffer<int8_t> sign;  // F: of the projected area, 0 where nothing counts
-  Buffer<int> order, scratch;
-  List<Contour> found[kMaxThreads] = {}, near[kMaxThreads] = {};  // by member, in the order of edges and of faces
-  int64_t next_band = 0;
-  bool clips = false;  // some vertex is not in front
+  Buffer<Vec2> pixel;   // V: meaningful for vertices in front of the near plane
+  Buffer<bool> front;   // V: whether the vertex is in front of the near plane
+  Buffer<int8_t> sign;  // F: the sign of the face's projected area; 0 if the face counts nowhere
+  Buffer<int> order, scratch;  // the contour edges by their upper ends, and memory to sort them
+  // The contour edges that each member has found, in the order of the mesh's edges, and those in the near plane, in the
+  // order of the faces.
+  List<Contour> found[kMaxThreads] = {}, near[kMaxThreads] = {};
+  int64_t next_band = 0;  // counts the bands of rows that members have taken
+  bool clips = false;     // whether some vertex is not in front of the near plane
 
   ~View() {
     for (int rank = 0; rank < kMaxThreads; rank++) found[rank].clear(), near[rank].clear();
@@ -56,7 +60,7 @@ struct Coverage : Scene<T> {
   using Scene<T>::call, Scene<T>::status, Scene<T>::fail, Scene<T>::camera, Scene<T>::position;
 
   const softras_coverage_call& coverage;
-  Result* result;  // null: nothing is kept
+  Result* result;  // where the contour edges and pieces are kept, or null
 
   Coverage(const softras_coverage_call& c, Result* r) : Scene<T>(c.scene), coverage(c), result(r) {}
 
@@ -68,7 +72,7 @@ struct Coverage : Scene<T> {
         work, [&](int view, View& w, Team& team, int rank) { return render(view, w, team, rank); }, [](int, int) {});
   }
 
-  // Whether the topology is of these faces, and vertices that it takes for one are still in one place.
+  // Whether the topology is of these faces, and the vertices that it takes for coincident are so in these positions.
   bool current() const {
     const size_t bytes = 3 * (size_t)call.faces * (call.wide_indices ? 8 : 4);
     if (memcmp(call.face_indices, coverage.source_faces, bytes) != 0) return false;
@@ -84,7 +88,8 @@ struct Coverage : Scene<T> {
     return true;
   }
 
-  // The members meet after each phase. False: something failed, and all of them leave at the same barrier.
+  // Renders one view, or this member's share of it. The members meet after each phase. False: something failed, and all
+  // members return at the same barrier.
   bool render(int view, View& w, Team& team, int rank) {
     const Camera cam = camera(view);
     const int64_t bands = (call.height + kBand - 1) / kBand;
@@ -111,7 +116,7 @@ struct Coverage : Scene<T> {
     if (team.barrier(status)) return false;
     if (rank == 0) join(view, cam, w, team.size, kept.contours);
     if (team.barrier(status)) return false;
-    // Where nothing is kept the contour is rank 0's; the others read it through the first member's list.
+    // If nothing is kept, the contour is in the list of the first member.
     const List<Contour>& contours = result ? kept.contours : w.found[0];
     Sweep<T> sweep;
     Samples samples;
@@ -128,7 +133,7 @@ struct Coverage : Scene<T> {
     return !team.barrier(status);
   }
 
-  // A band by samples, where its sweep was given up.
+  // Draws a band by samples, after its sweep was given up.
   void sample(int view, const Camera& cam, const View& w, Sweep<T>& band, const List<Contour>& contours, Samples& s) {
     s.width = call.width, s.first_row = band.first_row, s.last_row = band.last_row;
     if (!s.reserve()) return fail(SOFTRAS_OUT_OF_MEMORY);
@@ -169,6 +174,7 @@ struct Coverage : Scene<T> {
     }
   }
 
+  // Projects a share of the vertices.
   void transform(int view, const Camera& cam, View& w, Share s) {
     bool finite = true, clips = false;
     for (int64_t v = s.begin; v < s.end; v++) {
@@ -183,8 +189,10 @@ struct Coverage : Scene<T> {
     if (clips) __atomic_store_n(&w.clips, true, __ATOMIC_RELAXED);
   }
 
+  // The sign of a face, from twice its projected area: 0 if the face has no area or is culled.
   int sign_of(double area2) const { return area2 == 0 || (call.cull && area2 > 0) ? 0 : area2 > 0 ? 1 : -1; }
 
+  // Finds the signs of a share of the faces, and the contour edges that lie in the near plane.
   void signs(int view, const Camera& cam, View& w, Share s, List<Contour>& near) {
     near.count = 0;
     const int32_t* faces = coverage.faces;
@@ -200,7 +208,8 @@ struct Coverage : Scene<T> {
     }
   }
 
-  // The sign of a face that is not whole in front of the near plane; its edge in that plane is contour.
+  // The sign of a face that is not entirely in front of the near plane. The edge at which the near plane cuts the face
+  // belongs to this face alone and is a contour edge.
   int clipped_sign(int view, const Camera& cam, const int32_t* vertex, List<Contour>& near) {
     Vec3 point[3];
     for (int k = 0; k < 3; k++) point[k] = to_camera(cam, position(view, vertex[k]));
@@ -221,7 +230,8 @@ struct Coverage : Scene<T> {
     return sign;
   }
 
-  // Adds the part of edge a-b in front of the near plane, traversed net times from a to b.
+  // Adds the part of an edge that is in front of the near plane. net: how many times faces traverse it from a to b, minus
+  // how many times from b to a.
   void add_edge(int view, const Camera& cam, const View& w, int32_t a, int32_t b, int net, List<Contour>& out) {
     Contour c;
     bool any;
@@ -240,7 +250,7 @@ struct Coverage : Scene<T> {
     if (any && c.y[1] > 0 && c.y[0] < call.height && !out.push(c)) fail(SOFTRAS_OUT_OF_MEMORY);
   }
 
-  // The edges that two faces traverse in opposite directions.
+  // Finds the contour edges among a share of the edges that two faces traverse in opposite directions.
   void find_contours(int view, const Camera& cam, const View& w, Share s, List<Contour>& out) {
     constexpr int kBlock = 256;
     const int32_t* pair = coverage.pair_edges;
@@ -249,7 +259,7 @@ struct Coverage : Scene<T> {
     for (int64_t begin = s.begin; begin < s.end; begin += kBlock) {
       const int n = (int)min(s.end - begin, int64_t(kBlock));
       int count = 0;
-      for (int i = 0; i < n; i++) {  // without branches: nearly all edges are no contour
+      for (int i = 0; i < n; i++) {  // without a branch, because nearly no edge is a contour edge
         const int32_t* e = pair + 4 * (begin + i);
         hits[count] = i;
         count += sign[e[2]] != sign[e[3]];
@@ -261,7 +271,8 @@ struct Coverage : Scene<T> {
     }
   }
 
-  // All contours of the view, in an order that does not depend on the members, and their order from top to bottom.
+  // Joins the contour edges that the members have found with those among the other edges, in an order that does not depend
+  // on the number of members, and sorts them by their upper ends.
   void join(int view, const Camera& cam, View& w, int size, List<Contour>& kept) {
     List<Contour>& all = result ? kept : w.found[0];
     if (result) append(all, w.found[0]);
@@ -283,6 +294,7 @@ struct Coverage : Scene<T> {
   }
 };
 
+// Frees what is kept.
 void discard(Result* result) {
   if (!result) return;
   for (int64_t v = 0; result->kept && v < result->views; v++) result->kept[v].clear();
@@ -290,6 +302,7 @@ void discard(Result* result) {
   free(result);
 }
 
+// Draws and, if asked to, keeps what derivatives need.
 template <class T>
 int forward(softras_coverage_call* c) {
   Result* result = nullptr;
@@ -309,7 +322,7 @@ int forward(softras_coverage_call* c) {
   return SOFTRAS_OK;
 }
 
-// Copies what was kept into contours and pieces, unless they are null, and gives its memory back.
+// Copies what is kept into the caller's contours and pieces, unless they are null, and frees it.
 int take_kept(softras_coverage_call* c) {
   Result* result = (Result*)c->kept;
   Contour* contours = (Contour*)c->contours;

@@ -1,25 +1,27 @@
 // SPDX-License-Identifier: MIT
-// The CPU backend. Forward: bands of rows, each drawn by one thread, face after face. Backward: face after face, each
-// gathering from the pixels it reaches. No lists of pixels or faces are kept.
-// Compiled once for every instruction set (SOFTRAS_ISA names the entry points); dispatch.cpp chooses.
+// Soft silhouettes on the CPU. In the forward pass each thread draws bands of rows, one face after another. In the backward
+// pass each thread takes faces, and each face gathers its gradient from the pixels that it may change. No lists of pixels
+// or faces are kept.
 //
-// Order of every sum is fixed by the input, never by the threads, so any number of them gives the same bits.
+// The file is compiled once for every instruction set, whose name SOFTRAS_ISA is part of the entry points' names;
+// dispatch.cpp chooses one of them. The order of every sum is decided by the input and never by the threads, so any number
+// of threads gives the same bits.
 #include "gradients.h"
 
 namespace softras::SOFTRAS_ISA {
 namespace {
 
-// What one team needs to render one view. The image has padded rows: products of 1 + 2^x, or weights of the gradients.
+// What the members of a team share to render one view.
 template <class T>
 struct Workspace : FaceGradients<T> {
-  Buffer<T> image;
+  Buffer<T> image;  // padded rows: the products of 1 + 2^x, or in the backward pass the weights of weigh()
 };
 
 template <class T>
 struct Renderer : Gradients<T> {
   using C = Cells<T>;
   using Scene<T>::call, Scene<T>::status, Scene<T>::blur, Scene<T>::stride;
-  using Scene<T>::fail, Scene<T>::find, Scene<T>::polygon;
+  using Scene<T>::fail, Scene<T>::set_up, Scene<T>::make_polygon;
 
   explicit Renderer(const softras_call& c) : Gradients<T>(c) {}
 
@@ -34,7 +36,8 @@ struct Renderer : Gradients<T> {
 
   // ------------------------------------------------------------------------------------------ one view
 
-  // The members meet after each phase. False: something failed, and all of them leave at the same barrier.
+  // Renders one view, or this member's share of it. The members meet after each phase. False: something failed, and all
+  // members return at the same barrier.
   bool render(int view, Workspace<T>& w, Team& team, int rank) {
     const Camera cam = this->camera(view);
     const bool backward = call.backward != 0;
@@ -64,12 +67,12 @@ struct Renderer : Gradients<T> {
 
   // ------------------------------------------------------------------------------------------ forward
 
-  // One band of rows, of all faces; skip: their rows are known.
+  // Draws all faces into one band of rows. skip: as draw_bands() gives it.
   void draw(int view, const Camera& cam, Workspace<T>& w, Share band, bool skip) {
     T* product = w.image.data;
-    const Rect reached = this->reached(w, band);
-    for (int64_t y = reached.y0; y <= reached.y1; y++)
-      for (int64_t x = reached.x0; x <= reached.x1 + C::lanes; x++) product[y * stride + x] = T(1);
+    const Rect affected = this->affected(w, band);
+    for (int64_t y = affected.y0; y <= affected.y1; y++)
+      for (int64_t x = affected.x0; x <= affected.x1 + C::lanes; x++) product[y * stride + x] = T(1);
     this->visit_band(view, cam, w, band, skip, [&](const Face& face, const Polygon& p) {
       this->walk(face, p, band, [&](const typename C::Cell& cell) {
         p.corners == 3 ? C::template multiply<3>(cell, product) : C::template multiply<4>(cell, product);
@@ -79,28 +82,30 @@ struct Renderer : Gradients<T> {
     for (int64_t y = band.begin; y < band.end; y++) {
       T* alpha = (T*)call.alpha + image + y * width;
       T* transmittance = (T*)call.transmittance + image + y * width;
-      fill_row(transmittance, width, y, reached, T(1), [&](int64_t x) { return T(1) / product[y * stride + x]; });
-      fill_row(alpha, width, y, reached, T(0), [&](int64_t x) { return T(1) - transmittance[x]; });
+      fill_row(transmittance, width, y, affected, T(1), [&](int64_t x) { return T(1) / product[y * stride + x]; });
+      fill_row(alpha, width, y, affected, T(0), [&](int64_t x) { return T(1) - transmittance[x]; });
     }
   }
 
   // ------------------------------------------------------------------------------------------ backward
 
-  // |dL/d(squared)| / D of each pixel: ln2 transmittance dL/dalpha, zero where the forward pass stopped early and in
-  // the padding.
+  // Finds the weight of each pixel of some rows: with x the exponent of a face and D its coverage, dL/dx = weight * D. So
+  // the weight is ln 2 * transmittance * dL/dalpha. It is zero where the forward pass found the pixel opaque and stopped,
+  // and in the padding.
   void weigh(int view, Workspace<T>& w, Share rows) {
     const int64_t width = call.width, image = (int64_t)view * call.height * width;
-    const Rect reached = this->reached(w, rows);
-    for (int64_t y = reached.y0; y <= reached.y1; y++) {
+    const Rect affected = this->affected(w, rows);
+    for (int64_t y = affected.y0; y <= affected.y1; y++) {
       const T* left = (const T*)call.transmittance + image + y * width;
       const T* grad = (const T*)call.grad_alpha + image + y * width;
       T* weight = w.image.data + y * stride;
-      for (int64_t x = reached.x0; x <= reached.x1; x++)
+      for (int64_t x = affected.x0; x <= affected.x1; x++)
         weight[x] = left[x] * kSaturated<T> > T(1) ? T(kLn2) * left[x] * grad[x] : T(0);
-      for (int64_t x = reached.x1 + 1; x <= reached.x1 + C::lanes; x++) weight[x] = T(0);
+      for (int64_t x = affected.x1 + 1; x <= affected.x1 + C::lanes; x++) weight[x] = T(0);
     }
   }
 
+  // Finds the gradients of the corners of one chunk of faces.
   void faces_backward(int view, const Camera& cam, Workspace<T>& w, int64_t chunk) {
     double* gk = w.partial.data + chunk * kPartial;
     for (int i = 0; i < 6; i++) gk[i] = 0;
@@ -109,7 +114,7 @@ struct Renderer : Gradients<T> {
     const int64_t end = min((chunk + 1) * kChunk, int64_t(call.faces));
     for (int64_t f = chunk * kChunk; f < end; f++) {
       w.face_gradients[f].kind = kUnseen;
-      if (!find(view, cam, w, f, face) || !polygon(face, p)) continue;
+      if (!set_up(view, cam, w, f, face) || !make_polygon(face, p)) continue;
       Vec2 g[4] = {};
       this->walk(face, p, this->all_rows(), [&](const typename C::Cell& cell) {
         p.corners == 3 ? C::template accumulate<3>(cell, w.image.data, g) : C::template accumulate<4>(cell, w.image.data, g);

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MIT
-// The CUDA backend: kernels only, compiled by NVRTC on the user's machine (engine/softras/raster/native/nvrtc.py) and, as they
-// are, for the CPU under the tests' emulator. docs/cuda.md says why they are as they are.
+// The CUDA backend. It consists of kernels alone, which NVRTC compiles on the user's machine
+// (engine/softras/raster/native/nvrtc.py); the tests' emulator compiles the same text for the CPU. docs/cuda.md says why the
+// kernels are as they are.
 //
-// A warp takes 32 faces of a view: each lane sets up one of them in double precision, then the warp walks the pixels of
-// one face after another, cell by cell. Forward, each pixel adds up log2(1 + 2^x) = -log2(1 - D) of its faces as an
-// integer, so the order of the additions does not matter. Backward, the warp gathers the gradient of a face's corners.
-// No lists of faces or pixels are kept. Several warps share the cells of the same faces where there are few of them.
-// The forward mode is in cuda_jacobian.h, images are in cuda_image.h and cuda_image_backward.h.
+// A warp takes 32 faces of a view. Each thread sets up one of them in double precision, and then the warp goes through the
+// pixels of one face after another, cell by cell. In the forward pass each pixel adds up log2(1 + 2^x) = -log2(1 - D) of its
+// faces in integers, whose sum does not depend on the order. In the backward pass the warp gathers the gradient of the
+// face's corners from the pixels. No lists of faces or pixels are kept. Where there are few faces, several warps share the
+// cells of the same faces.
+// The Jacobian is in cuda_jacobian.h, images are in cuda_image.h and cuda_image_backward.h.
 #include "cuda_faces.h"
 #include "cuda_image.h"
 #include "cuda_image_backward.h"
@@ -16,6 +18,7 @@ namespace softras::SOFTRAS_ISA {
 
 // ---------------------------------------------------------------------------------------------- forward
 
+// Adds a face with n corners to the sums of its pixels.
 template <int n, class T>
 __device__ void add(const Call& call, Shared<T>& shared, const Face<T>& face, int view, int first) {
   walk<n>(call, shared, face, view, first, [&](const Pixel<T>& p, const Edge<T>* edge) {
@@ -27,6 +30,7 @@ __device__ void add(const Call& call, Shared<T>& shared, const Face<T>& face, in
   });
 }
 
+// A kernel: adds all faces to the sums of the pixels.
 template <class T>
 __device__ void draw(const Call& call) {
   __shared__ Shared<T> shared;
@@ -36,7 +40,7 @@ __device__ void draw(const Call& call) {
   });
 }
 
-// From the pixels' sums to alpha and transmittance; NaN where the inputs are unusable.
+// A kernel: finds alpha and transmittance from the sums of the pixels. Both are NaN if the inputs have a fault.
 template <class T>
 __device__ void finish(const Call& call) {
   const long long i = blockIdx.x * (long long)kBlock + threadIdx.x;
@@ -49,7 +53,8 @@ __device__ void finish(const Call& call) {
 
 // ---------------------------------------------------------------------------------------------- backward
 
-// Gradient g of a clipped face's corners in pixels -> of its vertices' camera-space points, and of K. By one lane.
+// Takes the gradient g of the corners of a clipped face, in pixels, to the camera-space points of its vertices and to K.
+// One thread does it.
 template <class T>
 __device__ inline void clipped_backward(const Call& call, const Camera& camera, int view, long long face,
                                         const Vec2* g) {
@@ -70,14 +75,14 @@ __device__ inline void clipped_backward(const Call& call, const Camera& camera, 
   for (int i = 0; i < 6; i++) atomicAdd(out + i, gk[i]);
 }
 
-// The gradient of a face's corners in pixels, summed by the warp.
+// Finds the gradient of the corners of a face, in pixels: the sum over its pixels, by all threads of the warp.
 template <int n, class T>
 __device__ inline void gather(const Call& call, Shared<T>& shared, const Face<T>& face, int view, int first,
                               Vector2<T>* out) {
   T x[n], y[n];
   for (int k = 0; k < n; k++) x[k] = y[k] = T(0);
   walk<n>(call, shared, face, view, first, [&](const Pixel<T>& p, const Edge<T>* edge) {
-    T weight = T(0);  // |dL/d(squared)| / D
+    T weight = T(0);  // dL/dx divided by the coverage D
     if (p.exists) weight = slope_of<T>(call, p.index) * ((const T*)call.grad_alpha)[p.index];
     if (!__any_sync(kAll, weight != T(0))) return;
     const Pull<T> pull = pull_of<n>(p, edge, weight);
@@ -89,6 +94,7 @@ __device__ inline void gather(const Call& call, Shared<T>& shared, const Face<T>
   for (int k = 0; k < n; k++) out[k] = {warp_sum(x[k]), warp_sum(y[k])};
 }
 
+// A kernel: finds the gradients of the corners of all faces and adds them to those of their vertices.
 template <class T>
 __device__ void faces_backward(const Call& call) {
   __shared__ Shared<T> shared;
@@ -110,7 +116,8 @@ __device__ void faces_backward(const Call& call) {
   });
 }
 
-// From the gradients of pixels and camera-space points to those of positions, and each block's part of the cameras'.
+// A kernel: takes the gradients of the vertices' pixels and camera-space points to the positions in the world, and finds the
+// part of each block in the gradient of the camera.
 template <class T>
 __device__ void vertices_backward(const Call& call) {
   __shared__ Camera camera;
@@ -144,7 +151,8 @@ __device__ void vertices_backward(const Call& call) {
   }
 }
 
-// The first `views` blocks: the sum of a camera's parts. The others: positions, summed over the views that share them.
+// A kernel: adds up gradients and writes them. Each of the first `views` blocks adds up the parts of one camera; the others
+// add up the gradients of positions over the views that share them.
 template <class T>
 __device__ void sum_gradients(const Call& call) {
   if (blockIdx.x < (unsigned)call.views) {
@@ -152,7 +160,7 @@ __device__ void sum_gradients(const Call& call) {
     T* k = (T*)call.grad_intrinsics + 9LL * view;
     T* m = (T*)call.grad_world_to_camera + 16LL * view;
     for (int i = warp_of_thread(); i < 25; i += kWarps) {
-      const int part = i < 6 ? i : i - 3;  // 6 to 8: the last row of K; 21 to 24: of world_to_camera
+      const int part = i < 6 ? i : i - 3;  // i from 6 to 8 is the last row of K, from 21 to 24 that of world_to_camera
       const bool moves = i < 6 || (i >= 9 && i < 21);
       double s = 0;
       for (int b = lane_of_thread(); moves && b < call.partials; b += kWarp)
@@ -173,8 +181,8 @@ __device__ void sum_gradients(const Call& call) {
 
 }  // namespace softras::SOFTRAS_ISA
 
-// At least so many blocks shall fit a multiprocessor's registers: 4 for float (which shared memory allows from compute
-// capability 8.0 on), 2 for double.
+// Defines a kernel. `blocks` is the number of blocks whose registers shall fit into a multiprocessor at once: 4 for float,
+// for which shared memory suffices from compute capability 8.0 on, and 2 for double.
 #define KERNEL_FOR(blocks, name, scalar, Argument, ...)                     \
   extern "C" __global__ void __launch_bounds__(softras::cuda::kBlock, blocks) \
       softras_##name##_##scalar(const softras::cuda::Argument call) {       \
@@ -186,7 +194,7 @@ __device__ void sum_gradients(const Call& call) {
   KERNEL_OF(check, scalar, T, Call) KERNEL_OF(draw, scalar, T, Call) KERNEL_OF(finish, scalar, T, Call) \
   KERNEL_OF(faces_backward, scalar, T, Call) KERNEL_OF(vertices_backward, scalar, T, Call)              \
   KERNEL_OF(sum_gradients, scalar, T, Call) KERNEL_OF(jacobian, scalar, T, JacobianCall)
-// What an image needs beside check, vertices_backward and sum_gradients, for one kind of images: see cuda_image.h.
+// The kernels of one kind of images (cuda_image.h), which are used together with check, vertices_backward and sum_gradients.
 #define KERNELS_of_images(kind, scalar, T, plain, textured)                            \
   KERNEL(measure_##kind, scalar, T, ImageCall, measure<T>)                             \
   KERNEL(look_##kind, scalar, T, ImageCall, look<T>)                                   \
@@ -202,4 +210,4 @@ __device__ void sum_gradients(const Call& call) {
 #define KERNELS_float64(part) KERNELS_##part(float64, double)
 #define KERNELS(scalar, part) KERNELS_##scalar(part)
 #define KERNELS_NAMED(scalar, part) KERNELS(scalar, part)
-KERNELS_NAMED(SOFTRAS_SCALAR, SOFTRAS_PART)  // whoever compiles says which
+KERNELS_NAMED(SOFTRAS_SCALAR, SOFTRAS_PART)  // macros that the compiler is given

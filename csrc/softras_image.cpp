@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
-// Images on the CPU: what faces show, blended by depth, and alpha by any distance, distribution and T-conorm. Forward,
-// bands of rows, each drawn by one thread, face after face from front to back; backward, face after face, each gathering
-// from its pixels. A face behind all that is seen where it is adds to alpha alone, as to a silhouette. A pixel keeps the
-// least depth, the sum of weights and the weighted sums of its channels: no list of fragments.
-// Compiled once for every instruction set, as softras_cpu.cpp is; any number of threads gives the same bits.
+// Images on the CPU: the colours of faces blended by depth, and alpha by any distance, distribution and T-conorm. In the
+// forward pass each thread draws bands of rows, one face after another from front to back; in the backward pass each thread
+// takes faces, and each face gathers its gradient from its pixels. A face that is hidden everywhere changes alpha alone, as
+// it would a silhouette. A pixel keeps the least depth, the sum of weights and the weighted sums of its channels; there is
+// no list of fragments.
+// Like softras_cpu.cpp, the file is compiled once for every instruction set, and any number of threads gives the same bits.
 #include "fragments.h"
 #include "gradients.h"
 #include "hidden.h"
@@ -11,13 +12,13 @@
 namespace softras::SOFTRAS_ISA {
 namespace {
 
-// What one team needs to render one view: rows of `planes` padded rows of pixels, see Fragments.
+// What the members of a team share to render one view.
 template <class T>
 struct Workspace : FaceGradients<T> {
-  Buffer<T> image;
+  Buffer<T> image;      // the planes that fragments.h describes
   Tiles<T> tiles;
-  FaceOrder order;  // of the backward pass
-  Buffer<double> fold;  // where the modes are not plain: rows of S of each pixel, each before one of the faces' numbers
+  FaceOrder order;      // of the faces in the backward pass
+  Buffer<double> fold;  // for modes that are not plain, as Fragments::clear() describes it
 };
 
 template <class T, bool plain>
@@ -25,11 +26,11 @@ struct Images : Gradients<T> {
   using C = Cells<T>;
   using F = Fragments<T, plain>;
   using Scene<T>::call, Scene<T>::status, Scene<T>::blur, Scene<T>::stride;
-  using Scene<T>::fail, Scene<T>::corners, Scene<T>::find, Scene<T>::polygon;
+  using Scene<T>::fail, Scene<T>::corners, Scene<T>::set_up, Scene<T>::make_polygon;
 
-  const softras_image_call& of;
+  const softras_image_call& of;  // the image that is asked for
   const F fragments;
-  Buffer<T> corner_gradients;  // (N, F, 3, width): of the attributes
+  Buffer<T> corner_gradients;    // (N,F,3,width): the gradient with respect to the attributes of each corner
 
   explicit Images(const softras_image_call& c) : Gradients<T>(c.scene), of(c), fragments(c) {
     if constexpr (!plain) {
@@ -56,7 +57,7 @@ struct Images : Gradients<T> {
         });
   }
 
-  // A share of the attributes' gradients, in the order of views and faces.
+  // Writes the gradients of a share of the rows of attributes, each summed in the order of views and faces.
   void sum_corners(Share s) const {
     const int64_t width = of.width, most = of.shared_attributes ? 1 : call.views;
     T* out = (T*)of.grad_attributes;
@@ -73,10 +74,12 @@ struct Images : Gradients<T> {
     }
   }
 
+  // Entry i of attribute_faces: the row of attributes of corner i % 3 of face i / 3.
   int64_t attribute_row(int64_t i) const {
     return call.wide_indices ? ((const int64_t*)of.attribute_faces)[i] : ((const int32_t*)of.attribute_faces)[i];
   }
 
+  // Refuses faces that name rows of attributes that do not exist, and inputs that are not finite.
   void check_rows() {
     bool there = true;
     for (int64_t i = 0; i < 3 * (int64_t)call.faces; i++) there &= (uint64_t)attribute_row(i) < (uint64_t)of.rows;
@@ -95,6 +98,7 @@ struct Images : Gradients<T> {
     if (!finite) fail(code);
   }
 
+  // Renders one view, or this member's share of it. The members meet after each phase. False: something failed.
   bool render(int view, Workspace<T>& w, Team& team, int rank) {
     const Camera cam = this->camera(view);
     const int64_t face_chunks = chunks_of(call.faces), vertex_chunks = chunks_of(call.vertices);
@@ -112,10 +116,10 @@ struct Images : Gradients<T> {
     if (!backward())
       return this->draw_bands(view, cam, w, team, rank, [&](Share band, bool skip) { draw(view, cam, w, band, skip); });
     if (team.barrier(status)) return false;
-    const Rect reached = this->reached(w, this->share_rows(rank, team.size));
+    const Rect affected = this->affected(w, this->share_rows(rank, team.size));
     if (rank == 0) w.order.sort(call.faces, 0, FaceOrder::kKeys - 1, [&](int64_t f) { return block_of(w, f); });
-    fragments.load_gradients(view, reached, w.image.data, w.fold.data);
-    w.tiles.all(reached, [&](int x, int y, T& depth) {
+    fragments.load_gradients(view, affected, w.image.data, w.fold.data);
+    w.tiles.all(affected, [&](int x, int y, T& depth) {
       return depth = fragments.farthest_wanting(w.image.data, x, y), true;
     });
     if (team.barrier(status)) return false;
@@ -127,7 +131,7 @@ struct Images : Gradients<T> {
     return !team.barrier(status);
   }
 
-  // What a face shows in a view.
+  // Finds what the colours of a face in a view depend on.
   void look(int view, const Camera& cam, const Blend& blend, Workspace<T>& w, const Face& face, int64_t f, Look<T>& out) {
     Vec3 point[3], h[3];
     if (face.kind == kClipped) corners(view, cam, face, point);
@@ -147,27 +151,28 @@ struct Images : Gradients<T> {
     return blend_of(of.gamma, of.eps, cam.near, of.far_planes[view]);
   }
 
-  // The depth that anything nearer than hides a face behind it; what is not in front of the far plane is not hidden, for
-  // its alpha ends there.
+  // A depth such that whatever is nearer hides this face. There is none for a face that reaches behind the far plane, where
+  // its alpha ends within the face.
   static T hidden_behind(const Blend& blend, const Workspace<T>& w, const Face& face) {
     const double a = w.projected[face.vertex[0]].z, b = w.projected[face.vertex[1]].z, c = w.projected[face.vertex[2]].z;
     if (max(a, max(b, c)) > blend.far) return -T(__builtin_inf());
     const double nearest = max(min(a, min(b, c)), blend.near);
-    return T(nearest * (1 - 1e-6) - (kHidden<T> + 1) / blend.scale);  // beyond what rounding does to depths
+    return T(nearest * (1 - 1e-6) - (kHidden<T> + 1) / blend.scale);  // with a margin for the rounding of depths
   }
 
   // ------------------------------------------------------------------------------------------ forward
 
-  // One band of rows, of all faces, from front to back where their order is free; skip: their rows are known.
+  // Draws all faces into one band of rows, from front to back with plain modes, in their given order with others. skip: as
+  // draw_bands() gives it.
   void draw(int view, const Camera& cam, Workspace<T>& w, Share band, bool skip) {
-    const Rect reached = this->reached(w, band);
+    const Rect affected = this->affected(w, band);
     const Blend blend = blend_of_view(view, cam);
     typename F::Scratch scratch;
     FaceOrder order;
     if (!fragments.reserve(scratch) || !order.reserve(call.faces)) return fail(SOFTRAS_OUT_OF_MEMORY);
-    w.tiles.forget(reached);
-    fragments.clear(view, blend, reached, w.image.data, w.fold.data);
-    order.sort(call.faces, w.least, w.greatest, [&](int64_t f) {
+    w.tiles.forget(affected);
+    fragments.clear(view, blend, affected, w.image.data, w.fold.data);
+    order.sort(call.faces, w.nearest, w.farthest, [&](int64_t f) {
       if (skip && !this->in_band(w, f, band)) return -1;
       return plain ? order_of_depth(nearest_corner(w, f) - cam.near) : 0;
     });
@@ -176,7 +181,7 @@ struct Images : Gradients<T> {
     Look<T> seen;
     for (int64_t i = 0; i < order.count; i++) {
       const int64_t f = order.faces[i];
-      if (!find(view, cam, w, f, face) || !polygon(face, p)) continue;
+      if (!set_up(view, cam, w, f, face) || !make_polygon(face, p)) continue;
       const Rect rect = this->rows_of(face.rect, band);
       if (plain && w.tiles.hide(rect, hidden_behind(blend, w, face), [&](int x, int y, T limit) {
             return fragments.farthest_drawn(w.image.data, x, y, limit);
@@ -193,21 +198,23 @@ struct Images : Gradients<T> {
                        : fragments.template draw<4>(cell, seen, w.image.data, w.fold.data, scratch);
       });
     }
-    fragments.finish(view, blend, band, reached, w.image.data, w.fold.data);
+    fragments.finish(view, blend, band, affected, w.image.data, w.fold.data);
   }
 
+  // The depth of a face's nearest vertex.
   double nearest_corner(const Workspace<T>& w, int64_t f) const {
     double z = __builtin_inf();
     for (int k = 0; k < 3; k++) {
       const int64_t v = this->index(3 * f + k);
-      if (v >= 0 && v < call.vertices) z = min(z, w.projected[v].z);  // find() refuses others
+      if (v >= 0 && v < call.vertices) z = min(z, w.projected[v].z);  // set_up() refuses others
     }
     return z;
   }
 
   // ------------------------------------------------------------------------------------------ backward
 
-  // Where in the image a face is, in 32 x 32 parts: faces that follow each other read pixels that are near each other.
+  // The part of the image, of 32 x 32 parts, in which the first vertex of a face lies. The backward pass takes the faces
+  // part by part, so that successive faces read neighbouring pixels, which the processor's caches still hold.
   int32_t block_of(const Workspace<T>& w, int64_t f) const {
     const int64_t v = this->index(3 * f);
     if (v < 0 || v >= call.vertices) return 0;
@@ -216,6 +223,7 @@ struct Images : Gradients<T> {
     return 32 * y + x;
   }
 
+  // Finds the gradients of one chunk of faces.
   void faces_backward(int view, const Camera& cam, Workspace<T>& w, int64_t chunk) {
     double* gk = w.partial.data + chunk * kPartial;
     for (int i = 0; i < 6; i++) gk[i] = 0;
@@ -231,11 +239,11 @@ struct Images : Gradients<T> {
       const int64_t f = w.order.faces[i];
       FaceGradient<T>& out = w.face_gradients[f];
       out.kind = kUnseen;
-      const int64_t place = (int64_t)view * call.faces + f;
-      T* attributes = corner_gradients.data + place * 3 * of.width;
+      const int64_t entry = (int64_t)view * call.faces + f;
+      T* attributes = corner_gradients.data + entry * 3 * of.width;
       memset(attributes, 0, 3 * of.width * sizeof(T));
-      if (of.grad_levels) ((T*)of.grad_levels)[place] = 0;
-      if (!find(view, cam, w, f, face) || !polygon(face, p)) continue;
+      if (of.grad_levels) ((T*)of.grad_levels)[entry] = 0;
+      if (!set_up(view, cam, w, f, face) || !make_polygon(face, p)) continue;
       if (plain && w.tiles.hide(face.rect, hidden_behind(blend, w, face))) {
         Vec2 g[4] = {};
         this->walk(face, p, this->all_rows(), [&](const typename C::Cell& cell) {
@@ -250,13 +258,13 @@ struct Images : Gradients<T> {
         p.corners == 3 ? fragments.template gather<3>(cell, seen, w.image.data, w.fold.data, scratch, sums, attributes)
                        : fragments.template gather<4>(cell, seen, w.image.data, w.fold.data, scratch, sums, attributes);
       });
-      if (of.grad_levels) ((T*)of.grad_levels)[place] = T(sums.level);
+      if (of.grad_levels) ((T*)of.grad_levels)[entry] = T(sums.level);
       out.kind = kClipped;
       corners_backward(view, cam, face, seen, sums, gk, w.clipped[f]);
     }
   }
 
-  // From a face's outline, planes and depths to its corners in camera space.
+  // Takes the gradient of a face, with respect to its outline, planes and depths, to its vertices in camera space.
   void corners_backward(int view, const Camera& cam, const Face& face, const Look<T>& seen,
                         const typename F::FaceSums& sums, double* gk, ClippedGradient& out) const {
     out = {};

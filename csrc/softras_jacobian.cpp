@@ -1,18 +1,19 @@
 // SPDX-License-Identifier: MIT
-// The forward mode on the CPU: rows of the Jacobian of alpha, for the pixels asked for. Bands of rows of the image, each
-// by one thread, face after face: a face's corners' motions are found once, and each pixel that it reaches adds two of
-// them, which the processor does for several parameters at once.
-// Compiled once for every instruction set, as softras_cpu.cpp is; any number of threads gives the same bits.
+// The Jacobian of silhouettes on the CPU, by the forward mode: the rows of the pixels that are asked for. Each thread takes
+// bands of rows of the image, one face after another. The motions of a face's corners, which are the derivatives of their
+// pixels with respect to the parameters, are found once; each pixel that the face changes adds two of them to its row, for
+// several parameters at once by SIMD.
+// Like softras_cpu.cpp, the file is compiled once for every instruction set, and any number of threads gives the same bits.
 #include "scene.h"
 
 namespace softras::SOFTRAS_ISA {
 namespace {
 
-// What one team needs of one view: padded images.
+// What the members of a team share of one view: two images with padded rows.
 template <class T>
 struct Pixels : InView {
-  Buffer<T> weight;     // see Cells::pull; zero where a pixel has no row
-  Buffer<int32_t> row;  // of the pixels, from the first of their band; -1: none
+  Buffer<T> weight;     // the weight that Cells::pull() takes; zero where a pixel has no row
+  Buffer<int32_t> row;  // the pixel's row of the Jacobian, counted from the first of its band; -1 where it has none
 };
 
 template <class T>
@@ -22,7 +23,7 @@ struct Jacobian : Scene<T> {
   using Scene<T>::call, Scene<T>::stride, Scene<T>::fail, Scene<T>::position;
 
   const softras_jacobian_call& jacobian;
-  const int64_t P;
+  const int64_t P;  // number of parameters
 
   explicit Jacobian(const softras_jacobian_call& j) : Scene<T>(j.scene), jacobian(j), P(j.parameters) {}
 
@@ -32,6 +33,7 @@ struct Jacobian : Scene<T> {
         work, [&](int view, Pixels<T>& w, Team& team, int rank) { return render(view, w, team, rank); }, [](int, int) {});
   }
 
+  // Finds the rows of one view, or this member's share of them. False: something failed.
   bool render(int view, Pixels<T>& w, Team& team, int rank) {
     const Camera cam = this->camera(view);
     if (rank == 0) {
@@ -46,7 +48,7 @@ struct Jacobian : Scene<T> {
     return this->draw_bands(view, cam, w, team, rank, [&](Share band, bool skip) { draw(view, cam, w, band, skip); });
   }
 
-  // The rows of the pixels of one band; skip: the faces' rows of pixels are known.
+  // Finds the rows of the pixels of one band. skip: as draw_bands() gives it.
   void draw(int view, const Camera& cam, Pixels<T>& w, Share band, bool skip) {
     const int64_t image = (int64_t)view * call.height * call.width;
     const int64_t begin = find_pixel(image + band.begin * call.width), end = find_pixel(image + band.end * call.width);
@@ -73,7 +75,7 @@ struct Jacobian : Scene<T> {
     });
   }
 
-  // The first of the pixels asked for that is not before this one.
+  // The number of the first pixel asked for that is not before this one; a binary search.
   int64_t find_pixel(int64_t pixel) const {
     int64_t low = 0, high = jacobian.count;
     while (low < high) {
@@ -83,21 +85,22 @@ struct Jacobian : Scene<T> {
     return low;
   }
 
-  // Weights and rows of a band's pixels: ln2 transmittance, as in the backward pass zero where the forward pass stopped early.
+  // Sets weight and row of a band's pixels, of which those asked for are begin <= i < end. The weight is
+  // ln 2 * transmittance, or zero where the forward pass found the pixel opaque and stopped.
   void mark(int64_t image, Pixels<T>& w, Share band, int64_t begin, int64_t end) {
     const int64_t width = call.width;
     memset(w.weight.data + band.begin * stride, 0, (band.end - band.begin) * stride * sizeof(T));
     memset(w.row.data + band.begin * stride, 0xff, (band.end - band.begin) * stride * sizeof(int32_t));
     for (int64_t i = begin; i < end; i++) {
       const int64_t pixel = jacobian.pixels[i], y = (pixel - image) / width, x = (pixel - image) % width;
-      if (y < band.begin || y >= band.end) continue;  // they are not ascending
+      if (y < band.begin || y >= band.end) continue;  // the caller's pixels are not ascending
       const T left = ((const T*)call.transmittance)[pixel];
       w.weight[y * stride + x] = left * kSaturated<T> > T(1) ? T(kLn2) * left : T(0);
       w.row[y * stride + x] = (int32_t)(i - begin);
     }
   }
 
-  // The pairs of motions that Cells::pull names, P numbers each.
+  // Finds the motions of a face in the pairs that Cells::Pull describes, P numbers each.
   void motions(int view, const Camera& cam, const Face& face, const LocalEdges<typename C::T4>& edges, T* out) const {
     const int n = face.outline.corners;
     T* corner = out + 2 * n * P;
@@ -111,7 +114,7 @@ struct Jacobian : Scene<T> {
     }
   }
 
-  // How a corner's x, and how its y moves with each parameter.
+  // Finds the motion of a corner: the derivatives of its pixel's x, then of its y, with respect to each parameter.
   void move(int view, const Camera& cam, const Face& face, Corner corner, T* out) const {
     const T* d_positions = (const T*)jacobian.d_positions;
     const T* d_intrinsics = (const T*)jacobian.d_intrinsics;
@@ -121,16 +124,16 @@ struct Jacobian : Scene<T> {
     corner_slope(cam, 0, corner, position(view, a), position(view, b), u);
     corner_slope(cam, 1, corner, position(view, a), position(view, b), v);
     memset(out, 0, 2 * P * sizeof(T));
-    if (d_positions) combine<3>(u, v, d_positions + 3 * P * this->place(view, a), out, out + P);
+    if (d_positions) combine<3>(u, v, d_positions + 3 * P * this->position_index(view, a), out, out + P);
     if (d_positions && corner.a != corner.b)
-      combine<3>(u + 3, v + 3, d_positions + 3 * P * this->place(view, b), out, out + P);
+      combine<3>(u + 3, v + 3, d_positions + 3 * P * this->position_index(view, b), out, out + P);
     if (d_intrinsics)
       combine<6>(u + kSlopeIntrinsics, v + kSlopeIntrinsics, d_intrinsics + 9 * P * view, out, out + P);
     if (d_world_to_camera)
       combine<12>(u + kSlopeMatrix, v + kSlopeMatrix, d_world_to_camera + 16 * P * view, out, out + P);
   }
 
-  // Adds by_u * rows to x and by_v * rows to y: n rows of P numbers.
+  // Adds the sum of n rows of P numbers to x, each row times its number in by_u, and to y, times its number in by_v.
   template <int n>
   void combine(const T* by_u, const T* by_v, const T* __restrict rows, T* __restrict x, T* __restrict y) const {
     T u[n], v[n];
@@ -143,8 +146,8 @@ struct Jacobian : Scene<T> {
     }
   }
 
-  // Adds first * one motion + second * the next to a row. The last vector overlaps the one before: both hold the same
-  // numbers where they do, since it is loaded before anything is stored.
+  // Adds first times one motion plus second times the next one to a row of the Jacobian. The last vector overlaps the one
+  // before it; it is loaded before anything is stored, so that both store the same sums where they overlap.
   void add(T* row, const T* motion, T first, T second) const {
     constexpr int lanes = C::lanes;
     auto sum = [&](int64_t p) { return load<T>(row + p) + (load<T>(motion + p) * first + load<T>(motion + P + p) * second); };

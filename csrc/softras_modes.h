@@ -1,30 +1,33 @@
 // SPDX-License-Identifier: MIT
-// The distributions that blur a face and the T-conorms that make one alpha of all faces, once, for every backend.
-// engine/softras/raster/images/distributions.py and conorms.py are their readable definition and say where the formulas are
-// from; the enumerations below are in the order of their tables.
+// The distributions that blur a face, and the T-conorms that make one alpha of the coverages of all faces, in one copy for
+// every backend. The readable definitions are engine/softras/raster/images/distributions.py and conorms.py, which say where
+// the formulas are from; the enumerations below are in the order of the tables there.
 //
-// Forward, S = 0 before the first face (u: signed distance in units of the blur, positive inside):
+// A pixel has one number S, which is 0 before the first face. In the forward pass each face changes it, where u is the
+// signed distance of the pixel from the face in units of the blur, positive inside, and p the parameter of the T-conorm:
 //
 //   const auto face = coverage<T>(distribution, shape, shift, u);
 //   S = conorm_fold(conorm, S, conorm_term(conorm, p, face));        // double; any order of the faces
 //   const auto pixel = conorm_opacity<T>(conorm, p, S);              // pixel.alpha
 //
-// and backward, with S as the forward pass left it:
+// In the backward pass, with the S of all faces and L the loss:
 //
 //   dL/du = dL/dalpha * conorm_factor(conorm, p, face, pixel) * face.density
 //
-// The factor of `max` is 1 for every face that reaches alpha: the caller gives the gradient to the first of them alone.
-// p of `sum` is 1 / the number of faces; those of probabilistic, einstein, hard and max are not looked at.
+// For the T-conorm `max` the factor is 1 for every face whose coverage equals alpha, and the caller gives the gradient to
+// the first of these alone. For `sum`, p is 1 / the number of faces. For probabilistic, einstein, hard and max, p has no
+// meaning.
 //
-// Everything is finite for finite u, and S = infinity is a pixel of alpha 1. T is float or double; where D and 1 - D are
-// above 1e-4, float coverages are accurate to 1e-6, relative (wigner_semicircle 3e-5), since neither is found by
-// subtracting where it is small. S and the powers in it are double for the same reason.
+// All results are finite for finite u; S = infinity means a pixel of alpha 1. T is float or double. Where D and 1 - D are
+// above 1e-4, float coverages have a relative error below 1e-6 (wigner_semicircle: 3e-5), because neither of the two is
+// found by a subtraction where it is small. For the same reason S and the powers in it are double.
 #pragma once
 #include "softras_math.h"
 
 namespace softras::SOFTRAS_ISA {
 
-// What math.h has, for float and double alike; within this namespace these are found before the global ones.
+// The functions of math.h, under one name for float and double. Within this namespace they are found before the global
+// ones.
 #if defined(__CUDACC_RTC__)
 #define SR_LIBRARY(name) ::name
 #else
@@ -55,23 +58,25 @@ SR_HD double tgamma(double a) { return SR_LIBRARY(tgamma)(a); }
 
 // ---------------------------------------------------------------------------------------------- distributions
 
+// The distribution functions D(u). Their names, formulas and parameters are those of distributions.py.
 enum class Distribution {
   heaviside, uniform, cubic_hermite, wigner_semicircle, gaussian, laplace, logistic, gudermannian, cauchy, reciprocal,
   gumbel_max, gumbel_min, exponential, exponential_rev, gamma, gamma_rev, levy, levy_rev
 };
 
-// What a face does to a pixel: D, 1 - D and dD/du.
+// The coverage of a pixel by a face: D, 1 - D and dD/du.
 template <class T>
 struct Coverage {
   T covered, clear, density;
 };
 
+// The least positive normal number.
 template <class T>
 constexpr T kTiny = sizeof(T) == 4 ? T(1.1754943508222875e-38) : T(2.2250738585072014e-308);
 constexpr double kPi = 3.141592653589793;
 
-// The regularized incomplete gamma functions P(p, x) and 1 - P, 0 < p <= 100, x >= kTiny<float>: the series below
-// p + 1, Lentz's continued fraction above (Numerical Recipes, section 6.2).
+// The regularized incomplete gamma function P(p, x), 1 - P(p, x) and dP/dx, for 0 < p <= 100 and x >= kTiny<float>: by the
+// series for x < p + 1, by Lentz's continued fraction for greater x (Numerical Recipes, section 6.2).
 SR_HD Coverage<double> incomplete_gamma(double p, double x) {
   const double scale = exp(p * log(x) - x) / tgamma(p + 1), density = scale * p / x;
   if (x < p + 1) {
@@ -90,7 +95,7 @@ SR_HD Coverage<double> incomplete_gamma(double p, double x) {
   return {1 - clear, clear, density};
 }
 
-// The distributions that are no mirror images of others, at x.
+// The coverage at x by a distribution that is not defined as the mirror image of another one.
 template <class T>
 SR_HD Coverage<T> standard_coverage(Distribution distribution, double shape, T x) {
   switch (distribution) {
@@ -150,12 +155,13 @@ SR_HD Coverage<T> standard_coverage(Distribution distribution, double shape, T x
   }
 }
 
-// distribution: an index of the table; shape: p of gamma; shift: s.
+// The coverage at signed distance u. distribution: a Distribution; shape: the parameter p of gamma; shift: s, which is
+// added to u.
 template <class T>
 SR_HD Coverage<T> coverage(int distribution, double shape, double shift, T u) {
   const Distribution d = (Distribution)distribution;
   if (d == Distribution::gumbel_min || d == Distribution::exponential_rev || d == Distribution::gamma_rev ||
-      d == Distribution::levy_rev) {  // the mirror image of the one before it: 1 - D(-u)
+      d == Distribution::levy_rev) {  // 1 - D(-u), where D is the distribution before this one in the enumeration
     const Coverage<T> c = standard_coverage((Distribution)(distribution - 1), shape, T(shift) - u);
     return {c.clear, c.covered, c.density};
   }
@@ -164,27 +170,30 @@ SR_HD Coverage<T> coverage(int distribution, double shape, double shift, T u) {
 
 // ---------------------------------------------------------------------------------------------- T-conorms
 
+// The T-conorms. Their names, formulas and parameters are those of conorms.py.
 enum class Conorm {
   hard, max, probabilistic, einstein, hamacher, frank, yager, aczel_alsina, dombi, schweizer_sklar, sum
 };
 
-// A pixel: alpha and 1 - alpha.
+// The opacity of a pixel: alpha and 1 - alpha.
 template <class T>
 struct Opacity {
   T alpha, clear;
 };
 
+// Whether S is the largest term of all faces; for the other T-conorms it is the sum of the terms.
 SR_HD bool conorm_is_largest(int conorm) { return conorm <= (int)Conorm::max; }
+// S after one more face.
 SR_HD double conorm_fold(int conorm, double state, double term) {
   return conorm_is_largest(conorm) ? max(state, term) : state + term;
 }
 
-// probabilistic and einstein are those of Hamacher with p = 1 and 2.
+// The parameter of Hamacher's T-conorm, of which probabilistic and einstein are the cases p = 1 and p = 2.
 SR_HD double hamacher_parameter(Conorm conorm, double p) {
   return conorm == Conorm::probabilistic ? 1 : conorm == Conorm::einstein ? 2 : p;
 }
 
-// What a face adds to its pixel's S.
+// The term by which a face changes the S of a pixel.
 template <class T>
 SR_HD double conorm_term(int conorm, double p, const Coverage<T>& face) {
   const T a = face.covered, clear = face.clear, odds = a / clear;
@@ -208,9 +217,11 @@ SR_HD double conorm_term(int conorm, double p, const Coverage<T>& face) {
   }
 }
 
+// The opacity whose odds alpha / (1 - alpha) are r, and the one with 1 - alpha = exp(-x).
 SR_HD Opacity<double> opacity_of_odds(double r) { return {1 / (1 + 1 / r), 1 / (1 + r)}; }
 SR_HD Opacity<double> opacity_of_exponent(double x) { return {-expm1(-x), exp(-x)}; }
 
+// The opacity of a pixel whose S is `state`.
 SR_HD Opacity<double> opacity_of(Conorm conorm, double p, double state) {
   switch (conorm) {
     case Conorm::hard: return {state > 0.5 ? 1.0 : 0.0, state > 0.5 ? 0.0 : 1.0};
@@ -242,13 +253,13 @@ SR_HD Opacity<T> conorm_opacity(int conorm, double p, double state) {
   return {T(o.alpha), T(o.clear)};
 }
 
-// (h / whole)^(p - 1), within what the derivative at a coverage of 0 may be for p < 1.
+// (h / whole)^(p - 1), where h / whole is kept between 1e-30 and 1: for p < 1 the power is infinite at h = 0.
 template <class T>
 SR_HD T power_factor(T h, T whole, double p) {
   return pow(min(max(h / max(whole, kTiny<T>), T(1e-30)), T(1)), T(p - 1));
 }
 
-// d alpha / d D of a face; 0 where the pixel is opaque.
+// The derivative of a pixel's alpha with respect to the coverage D of one face; 0 where the pixel is opaque.
 template <class T>
 SR_HD T conorm_factor(int conorm, double p, const Coverage<T>& face, const Opacity<T>& pixel) {
   const T a = face.covered, clear = face.clear, alpha = pixel.alpha, rest = pixel.clear;
@@ -266,7 +277,7 @@ SR_HD T conorm_factor(int conorm, double p, const Coverage<T>& face, const Opaci
     case Conorm::aczel_alsina: return power_factor(log1p(a / clear), log1p(alpha / rest), p) * ratio;
     case Conorm::dombi: return power_factor(a / clear, alpha / rest, p) * ratio * ratio;
     case Conorm::schweizer_sklar: return pow(ratio, T(1 - p));
-    default: {  // Hamacher's
+    default: {  // Hamacher's T-conorm
       const T q = T(hamacher_parameter((Conorm)conorm, p));
       return ratio * ((rest + q * alpha) / (clear + q * a));
     }

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
-// Texture lookup, once, for every backend. engine/softras/raster/images/textures.py is its readable definition.
+// Texture lookup, in one copy for every backend. The readable definition is engine/softras/raster/images/textures.py.
 //
-// A lookup gives texels and weights; the kernel adds up colours of any number of channels:
+// A lookup finds texels and their weights, the taps; the renderer adds up the colours of any number of channels:
 //
 //   Taps<T> taps = texture_taps(texture, u, v, level);
 //   colour[c] += taps.weight[k] * texel[taps.index[k] * channels + c]              for k < taps.count
 //
-// and, with dL/dcolour[c] = g[c], in the backward pass
+// In the backward pass, with g[c] the derivative of the loss L with respect to colour[c]:
 //
 //   dL/dtexel[taps.index[k] * channels + c] += taps.weight[k] * g[c]
 //   pull[k] = sum_c g[c] * texel[taps.index[k] * channels + c]
@@ -16,7 +16,8 @@
 
 namespace softras::SOFTRAS_ISA {
 
-// T is float, double, or a SIMD vector of them (simd.h), whose lanes are looked up side by side.
+// The operations on numbers that a lookup needs. T is float, double or a SIMD vector of them (simd.h), whose lanes are
+// independent lookups.
 template <class T>
 struct Numbers {
   typedef int Integer;
@@ -42,14 +43,14 @@ SR_HD float binary_logarithm(float a) { return __builtin_log2f(a); }
 
 // ---------------------------------------------------------------------------------------------- surface texture
 
-// The whole part of a number, within 0..last.
+// The whole part of a number, brought into 0..last.
 template <class T>
 SR_HD Integer<T> part_of(T a, Integer<T> last) {
   const T most = Numbers<T>::convert(last);
   return Numbers<T>::truncate(a > T(0) ? (a < most ? a : most) : T(0));
 }
 
-// The texel, 0..R^2 - 1, of a face with R^2 of them at barycentrics b0, b1.
+// The texel of a face at the barycentric coordinates b0 and b1. A face has resolution^2 texels, numbered from 0.
 template <class T>
 SR_HD Integer<T> surface_texel(T b0, T b1, int resolution) {
   using I = Integer<T>;
@@ -62,16 +63,19 @@ SR_HD Integer<T> surface_texel(T b0, T b1, int resolution) {
 
 // ---------------------------------------------------------------------------------------------- UV texture
 
-enum Wrap { kRepeat, kClamp, kMirror };  // in the order of WRAPS in textures.py
+// How a texture continues beyond its image; in the order of WRAPS in textures.py.
+enum Wrap { kRepeat, kClamp, kMirror };
 
-constexpr int kMostLevels = 16;
+constexpr int kMostLevels = 16;  // levels of a mip chain
 
-// A mip chain: level l has max(1, size >> l) rows and columns; its first texel is offset[l]. Fewer than 2^31 texels.
+// A mip chain of fewer than 2^31 texels, level after level. Level l has max(1, height >> l) rows and max(1, width >> l)
+// columns, and offset[l] is its first texel.
 struct Texture {
   int height, width, levels, wrap;
   int offset[kMostLevels];
 };
 
+// The rows or columns of a level.
 template <class I>
 SR_HD I level_size(int size, I level) { return max(I(1), I(size) >> level); }
 
@@ -83,13 +87,14 @@ SR_HD Texture texture_of(int height, int width, int levels, int wrap) {
   return t;
 }
 
-// The two texels about a coordinate of a row (0 at its start, 1 at its end), and the weight of the second.
+// The two texels between whose centres a coordinate of a row or column lies, and the weight of the second one.
 template <class T>
 struct Neighbours {
   Integer<T> texel[2];
   T weight;
 };
 
+// A texel of the row, for a number that may be one before the first or one after the last.
 template <class I>
 SR_HD I texel_within(I texel, I size, int wrap) {
   if (wrap == kRepeat) return texel < I(0) ? texel + size : texel >= size ? texel - size : texel;
@@ -97,30 +102,32 @@ SR_HD I texel_within(I texel, I size, int wrap) {
   return max(I(0), min(texel, size - 1));
 }
 
+// The neighbours of the coordinate t, which is 0 at the start of a row of `size` texels and 1 at its end.
 template <class T>
 SR_HD Neighbours<T> neighbours(T t, Integer<T> size, int wrap) {
-  if (wrap == kRepeat) t = t - round_down(t);  // brought near the image first: no overflow, however far t is
+  if (wrap == kRepeat) t = t - round_down(t);  // brought near the image first, so that no t makes an integer overflow
   else if (wrap == kMirror) t = t - T(2) * round_down(t / T(2));
   else t = max(T(-1), min(t, T(2)));
-  t = ((t >= T(-1)) & (t <= T(2))) ? t : T(0);  // NaN and infinity: any texel of the image
+  t = ((t >= T(-1)) & (t <= T(2))) ? t : T(0);  // for NaN and infinity, any texel of the image
   const T x = t * Numbers<T>::convert(size) - T(0.5), low = round_down(x);
   const Integer<T> first = Numbers<T>::truncate(low);
   return {{texel_within(first, size, wrap), texel_within(first + 1, size, wrap)}, x - low};
 }
 
-// What a lookup reads: four texels of the lower level (the top row first), then, unless that is where the chain begins or
-// ends, of the next.
+// The texels that a lookup reads: four of one level, the upper row first, and, where the level lies between two levels of
+// the chain, four of the next one.
 template <class T>
 struct Taps {
   int count;  // 4 or 8
   Integer<T> index[8];
   T weight[8];
-  T right[2], below[2];  // weights of the right column and the lower row in each level
-  T above;               // weight of the second level
+  T right[2], below[2];  // in each level, the weight of the right column and of the lower row
+  T above;               // the weight of the second level
   Integer<T> lower;      // the first level
-  Condition<T> between;  // two levels; beyond the chain's ends the level has no gradient
+  Condition<T> between;  // whether the level lies within the chain; beyond its ends, the level has no gradient
 };
 
+// The taps at texture coordinates u and v, where (0, 0) is the lower left corner of the image.
 template <class T>
 SR_HD Taps<T> texture_taps(const Texture& texture, T u, T v, T level) {
   Taps<T> taps;
@@ -146,12 +153,13 @@ SR_HD Taps<T> texture_taps(const Texture& texture, T u, T v, T level) {
   return taps;
 }
 
+// The gradient with respect to the arguments of texture_taps().
 template <class T>
 struct TextureGradient {
   T u, v, level;
 };
 
-// From pull[k], the gradient to weight k: the gradient to what texture_taps() was given.
+// From pull[k], the derivative of the loss with respect to weight k, the gradient with respect to u, v and level.
 template <class T>
 SR_HD TextureGradient<T> texture_backward(const Texture& texture, const Taps<T>& taps, const T* pull) {
   TextureGradient<T> g = {T(0), T(0), T(0)};
@@ -170,7 +178,8 @@ SR_HD TextureGradient<T> texture_backward(const Texture& texture, const Taps<T>&
   return g;
 }
 
-// The mip level at depth z > 0 on a face, and with respect to z its derivative; without perspective the face's, and 0.
+// The mip level at depth z > 0 of a face whose level at depth 1 is face_level, and its derivative with respect to z. An
+// orthographic camera has no use for them: there the level of a face is the same at all depths.
 template <class T>
 SR_HD T pixel_level(T face_level, T z) { return face_level + T(1.5) * binary_logarithm(z); }
 template <class T>

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// A team of threads that run one function together and meet at barriers. Threads live for one call: there is no pool
-// to outlive a fork or an unloaded library. No OpenMP (torch brings its own runtime), no C++ standard library.
+// A team of threads that run one function together and meet at barriers. The threads are started for each call and end with
+// it, so that there is no pool that a fork or unloading the library could break. OpenMP is not used, since torch brings an
+// OpenMP runtime of its own, and neither is the C++ standard library.
 #pragma once
 #include <stdint.h>
 
@@ -8,7 +9,7 @@
 #define WIN32_LEAN_AND_MEAN
 #define NOMINMAX
 #include <windows.h>
-#undef near  // left over from segmented memory
+#undef near  // macros of windows.h, from the days of segmented memory
 #undef far
 #else
 #include <pthread.h>
@@ -17,8 +18,9 @@
 
 namespace softras::SOFTRAS_ISA {
 
-constexpr int kMaxThreads = 256;
+constexpr int kMaxThreads = 256;  // members of a team
 
+// Lets other threads run.
 inline void yield_thread() {
 #if defined(_WIN32)
   SwitchToThread();
@@ -27,14 +29,15 @@ inline void yield_thread() {
 #endif
 }
 
+// The members of a team have the ranks 0 to size - 1.
 struct Team {
   int size = 1;
-  int waiting = 0;
-  int generation = 0;
-  bool stop = false;
+  int waiting = 0;     // members that have arrived at the present barrier
+  int generation = 0;  // barriers that have been passed
+  bool stop = false;   // what the last barrier returned
 
-  // All members wait here for each other. Returns whether to stop: the last one to arrive reads `status` for all, so
-  // that they decide alike.
+  // Waits until all members have arrived. Returns whether they are to stop, because `status` is not 0. The member that
+  // arrives last reads it for all, so that all members decide alike.
   bool barrier(const int& status) {
     if (size == 1) return __atomic_load_n(&status, __ATOMIC_RELAXED) != 0;
     const int now = __atomic_load_n(&generation, __ATOMIC_ACQUIRE);
@@ -63,15 +66,17 @@ inline int team_size(int64_t work, int64_t least, int allowed) {
   return size < 1 ? 1 : (int)size;
 }
 
-// The next number of a shared counter.
+// Counts a shared counter up and returns what it was before: each value 0, 1, ... is given to one thread.
 inline int64_t take(int64_t& counter) { return __atomic_fetch_add(&counter, 1, __ATOMIC_RELAXED); }
 
-// Member `rank` of a team of `size` works on [begin, end) of n items.
+// The items begin <= i < end.
 struct Share {
   int64_t begin, end;
 };
+// The share of n items that member `rank` of a team of `size` works on.
 inline Share share(int64_t n, int rank, int size) { return {n * rank / size, n * (rank + 1) / size}; }
 
+// A thread that calls work(rank), by the functions of the operating system.
 template <class Work>
 struct Member {
   Work* work;
@@ -89,8 +94,8 @@ struct Member {
 #endif
 };
 
-// Calls work(rank) for every rank < team.size at once. Threads that cannot be started make the team smaller: no
-// member begins before the size is final.
+// Calls work(rank) at once in team.size threads, one of which is the calling one, and waits for all of them. If a thread
+// cannot be started the team becomes smaller, so no member begins before the size of the team is final.
 template <class Work>
 inline void run_team(Team& team, Work& work) {
   int open = 0;
