@@ -1,0 +1,87 @@
+"""What a fit of free vertices begins with: the artist's mesh, placed on the masks, or one that is carved from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...deform import find_partners
+from ...deform.mirror import AXES
+from ...errors import InputError
+from ...mesh import Mesh
+from ...views import View
+from ..observed.renderer import Renderer
+from ..observed.unit import UnitSpace
+from ..settings import Settings
+from ..starts.hull import carve
+from ..starts.placement import check_cameras, moved_onto_masks, onto_masks
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """Checked and made ready.
+
+    Attributes:
+        mesh: in the world.
+        unit: the space in which it is fitted.
+        is_given: whether the shape and the faces are the artist's own: then only what changes costs, and the faces
+            stay; a mesh of the fit's own is to be smooth, and may be made of other triangles.
+        lock: (V,) bool, True where a vertex does not move; None where all may.
+        mirror: partners (V,), -1 for none, and the unit normal (3,) of the plane, of a mesh whose displacements are
+            mirror-symmetric.
+    """
+
+    mesh: Mesh
+    unit: UnitSpace
+    is_given: bool
+    lock: np.ndarray | None = None
+    mirror: tuple[np.ndarray, np.ndarray] | None = None
+
+
+def refinement(
+    mesh: Mesh, views: Sequence[View], lock: np.ndarray | None, settings: Settings, renderer: Renderer
+) -> tuple[Prepared, list[str]]:
+    """A given mesh, moved onto the masks where it is not there yet; and the notes about that.
+
+    Raises InputError for a mesh without extent or without the symmetry, and for a camera that sees nothing of it.
+
+    Args:
+        views: those that count.
+    """
+    mirror, notes = _mirror(mesh, settings), []
+    if settings.place == "auto" and lock is None:
+        # A mesh that is moved leaves its plane of symmetry, which stays: only one that is far away is worth that.
+        found = onto_masks(mesh, views, renderer, only_from_afar=mirror is not None)
+        if found is not None:
+            scale, onto = found
+            loose = np.ones(len(mesh.vertices), dtype=bool)
+            loose[mesh.faces] = False
+            moved = mesh.vertices @ onto[:3, :3].T + onto[:3, 3]
+            mesh = Mesh(np.where(loose[:, None], mesh.vertices, moved), mesh.faces)
+            notes.append(moved_onto_masks(scale))
+    check_cameras(mesh, views)
+    return Prepared(mesh, _unit(mesh), True, lock, mirror), notes
+
+
+def reconstruction(views: Sequence[View], voxels: int) -> Prepared:
+    """The visual hull of the masks. Raises InputError where the views leave nothing of it."""
+    mesh = carve(views, voxels)
+    return Prepared(mesh, _unit(mesh), False)
+
+
+def _mirror(mesh: Mesh, settings: Settings) -> tuple[np.ndarray, np.ndarray] | None:
+    if settings.symmetry is None:
+        return None
+    frame = np.reshape(settings.symmetry_frame or np.eye(4).ravel(), (4, 4))
+    normal = np.linalg.inv(frame[:3, :3])[AXES.index(settings.symmetry)]
+    normal = normal / np.linalg.norm(normal)
+    return find_partners(mesh.vertices, frame[:3, 3], normal), normal
+
+
+def _unit(mesh: Mesh) -> UnitSpace:
+    used = mesh.vertices[np.unique(mesh.faces)]
+    if not np.ptp(used, axis=0).any():
+        raise InputError("all faces of the mesh are at one point; give a mesh with some extent.")
+    return UnitSpace.around(used)
