@@ -352,8 +352,9 @@ def sweep(clock: Clock) -> dict[int, float | None]:
 def time_fits(device: str) -> dict[str, Any]:
     try:
         from softras.doctor import require
+        from softras.tasks import TASKS
 
-        require()
+        require(TASKS["fit"])
     except softras.InputError as error:
         return {"left out": str(error)}
     found: dict[str, Any] = {}

@@ -18,11 +18,13 @@ from typing import Any
 from .engine.softras import InputError, job
 from .engine.softras.errors import one_line
 from .engine.softras.files import open_new
+from .engine.softras.log import is_routine
 
-HELLO_SECONDS = 60.0  # a cold torch import from a slow disk takes a while
-SILENT_SECONDS = 8.0  # an engine that works says so every 2 seconds; one that does not is stopped or stuck
-END_SECONDS = 2.0  # for a process that was killed to be gone
-LONGEST_LOOK = 1.0  # seconds between two looks that count as waiting: more, and this process was not here to hear
+# All in seconds.
+HELLO_SECONDS = 60.0  # An engine may take this long to start: a first import of torch from a slow disk takes a while.
+SILENT_SECONDS = 8.0  # An engine that works says so every 2 seconds; one that is silent for this long is ended.
+END_SECONDS = 2.0  # A process that was killed may take this long to be gone.
+LONGEST_LOOK = 1.0  # Of the time between two looks, this much counts as waiting; in more, this process was busy itself.
 
 # Run by the engine's Python: isolated (-I) from the user's site-packages and environment, so the package's
 # place is given as an argument. Old Pythons must understand this line to refuse it in plain words.
@@ -66,11 +68,11 @@ class Engine:
         self.failure: str | None = None
         self._ids = itertools.count(1)
         self._lines: queue.Queue[bytes | None] = queue.Queue()
-        self._open: set[int] = set()  # fits that were asked for and are not answered
-        self._cancelled: set[int] = set()  # those of them that were cancelled
+        self._open: set[int] = set()  # runs that were asked for and are not answered
+        self._stopped: set[int] = set()  # those of them that were asked to stop
         self._looked = time.monotonic()
-        self._silent = 0.0  # seconds that we waited without a word
-        self._unanswered = 0.0  # seconds that we waited for the answer to a cancel
+        self._silent = 0.0  # seconds of waiting since the engine's last message
+        self._unanswered = 0.0  # seconds of waiting for the answer to a stop
         try:
             self.log.parent.mkdir(parents=True, exist_ok=True)
             stderr = open_new(self.log)
@@ -109,8 +111,24 @@ class Engine:
         """False once the process ended or misbehaved; start a new Engine then."""
         return self.failure is None
 
-    def request(self, kind: str, **fields: Any) -> int:
-        """Send one message and return its id, which every answer to it carries."""
+    def run(self, task: str, folder: Path, **fields: Any) -> int:
+        """Ask for a task to be run on a job folder; returns the id that every message about the run carries.
+
+        fields: `report` and `allow`, as docs/architecture.md has them. Raises EngineError where the process is gone.
+        """
+        number = self._send("run", task=task, job=str(folder), **fields)
+        self._open.add(number)
+        self._looked, self._silent = time.monotonic(), 0.0
+        return number
+
+    def stop(self, number: int) -> None:
+        """Ask a run for its result so far, which arrives among the messages. Raises EngineError like `run`."""
+        self._send("stop", of=number)
+        self._stopped.add(number)
+        self._unanswered = 0.0
+
+    def _send(self, kind: str, **fields: Any) -> int:
+        """Send one request; returns its id."""
         number = next(self._ids)
         line = job.encode({"type": kind, "id": number, "protocol": job.PROTOCOL, **fields})
         assert self._process.stdin is not None
@@ -119,12 +137,6 @@ class Engine:
             self._process.stdin.flush()
         except (OSError, ValueError):
             raise self._fail("the engine stopped unexpectedly") from None
-        if kind == "fit":
-            self._open.add(number)
-            self._looked, self._silent = time.monotonic(), 0.0
-        elif kind == "cancel":
-            self._cancelled.add(fields["of"])
-            self._unanswered = 0.0
         return number
 
     def messages(self) -> list[dict[str, Any]]:
@@ -157,7 +169,7 @@ class Engine:
         if self.hello is not None and not arrived:
             if self._open and self._silent > SILENT_SECONDS:
                 raise self._fail(f"the engine said nothing for {SILENT_SECONDS:.0f} seconds and was ended", ended=True)
-            if self._cancelled & self._open and self._unanswered > SILENT_SECONDS:
+            if self._stopped & self._open and self._unanswered > SILENT_SECONDS:
                 raise self._fail(
                     f"the engine did not stop within {SILENT_SECONDS:.0f} seconds and was ended", ended=True
                 )
@@ -204,11 +216,13 @@ class Engine:
         return EngineError(f"{self.failure}; the log is {self.log}.")
 
     def _last_words(self) -> str:
+        """What the process wrote last into its log, apart from what it writes of its work."""
         try:
             lines = self.log.read_text(errors="replace").split("\n")
         except OSError:
             return ""
-        return next((one_line(line.strip().rstrip(".")) for line in reversed(lines) if line.strip()), "")
+        told = (line.strip() for line in reversed(lines) if line.strip() and not is_routine(line))
+        return next((one_line(line.rstrip(".")) for line in told), "")
 
     def kill(self) -> None:
         """End the process now. Safe to call twice."""

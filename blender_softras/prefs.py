@@ -183,7 +183,10 @@ def details() -> str:
         return ""
     hello = _engine.hello
     reason = f" ({hello['reason']})" if hello.get("reason") else ""
-    return f"Softras {hello.get('softras')}, Python {hello.get('python')}, torch {hello.get('torch')}{reason}"
+    tasks = hello.get("tasks")
+    lacking = [f". No {name}: {text}" for name, text in tasks.items() if text] if isinstance(tasks, dict) else []
+    versions = f"Softras {hello.get('softras')}, Python {hello.get('python')}, torch {hello.get('torch')}{reason}"
+    return versions + "".join(lacking)
 
 
 def register() -> None:

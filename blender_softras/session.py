@@ -20,6 +20,7 @@ from .engine.softras.files import read_array, read_json
 from .engine.softras.io.poses import load_poses
 from .engine.softras.job import RESULT
 from .engine.softras.rig import Rig
+from .engine.softras.status import FAILED, FINISHED
 from .engine_client import EngineError
 from .props import NOT_MEASURED, chosen_object, settings_of
 from .scene.choices import choices_problem
@@ -136,7 +137,9 @@ class FitSession:
         measured = f", mean IoU {mean:.3f}" if isinstance(mean, float) else ""
         frames = f" in {in_words(self._frames)}" if settings_of(self._scene).sequence else ""
         count = len({shot.item for shot in self._shots})
-        return f"Fitted '{self.target_name}' to {count} views{frames}{measured}."
+        status = (self.result or {}).get("status", FINISHED)
+        ended = "" if status == FINISHED else f"; {status}"
+        return f"Fitted '{self.target_name}' to {count} views{frames}{measured}{ended}."
 
     def table(self) -> list[str]:
         """The IoU that the finished fit reached: a line for each view, and in a sequence one for each frame."""
@@ -163,7 +166,7 @@ class FitSession:
         except KeyboardInterrupt:
             if current is self:
                 self.revert()
-            raise InputError("the fit was interrupted; nothing was changed.") from None
+            raise InputError("the fit was stopped; nothing was changed.") from None
         print(*self.table(), sep="\n", flush=True)
         if self.failure:
             raise EngineError(self.failure)
@@ -187,12 +190,12 @@ class FitSession:
         if self._request is None and self._engine.hello is not None:
             # Only a report shows photographs; the engine may read those that the scene names, and no others.
             fields = {"report": str(self._report), "allow": self._photo_folders} if self._report else {}
-            self._request = self._engine.request("fit", job=str(self._folder), **fields)
+            self._request = self._engine.run("fit", self._folder, **fields)
         preview: dict[str, Any] = {}
         news = False
         for message in messages:
             if message.get("id") != self._request:
-                continue  # it belongs to a cancel or to an earlier fit
+                continue  # it belongs to an earlier fit
             news = True
             if message["type"] == "progress":
                 self.progress = message
@@ -227,7 +230,7 @@ class FitSession:
             raise error from None
         if not kept.get("step"):  # at step 0 nothing was found yet
             raise error
-        self._finish({**kept, "status": "failed"})
+        self._finish({**kept, "status": FAILED})
         self.failure = f"{error} The best that was found before is kept."
         return True
 
@@ -312,7 +315,7 @@ class FitSession:
         if self._request is None:
             raise InputError("the fit had not begun yet; nothing was changed.")
         try:
-            self._engine.request("cancel", of=self._request)
+            self._engine.stop(self._request)
         except EngineError as error:
             self._go_on_without(error)
 
@@ -320,7 +323,7 @@ class FitSession:
         """Stop and put the scene back as it was."""
         if self._request is not None and self.result is None and self._engine.usable:
             try:
-                self._engine.request("cancel", of=self._request)
+                self._engine.stop(self._request)
             except EngineError:
                 pass  # it stopped, which is what is wanted
         try:

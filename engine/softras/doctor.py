@@ -13,9 +13,9 @@ from typing import Any
 
 from . import __version__
 from .errors import InputError
+from .tasks import TASKS, Task
 
 TORCH = "2.13.0"
-PACKAGES = ("numpy", "scipy", "pillow", "trimesh", "scikit-image", "gpytoolbox", "cholespy")
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,12 @@ class Finding:
 
 
 def capabilities() -> dict[str, Any]:
-    """What the engine's hello says: python, torch, device, backend and the reason for any fallback.
+    """What the engine's hello says: python, torch, device, backend, the reason for any fallback, and the tasks.
 
-    Raises InputError when PyTorch or another package is missing.
+    `tasks` gives, by the name of each task, "" or the sentence that says what it lacks. Raises InputError when PyTorch
+    is missing.
     """
-    torch = require()
+    torch = _torch()
     from .raster.native import cpu, cuda
 
     no_gpu = cuda.problem()
@@ -44,15 +45,25 @@ def capabilities() -> dict[str, Any]:
         "device": "cpu" if no_gpu else "cuda",
         "backend": "cuda" if not no_gpu else "reference" if no_native else "native",
         "reason": "; ".join(filter(None, (no_native, no_gpu))),
+        "tasks": {name: problem(task) for name, task in TASKS.items()},
     }
 
 
-def require() -> Any:
-    """PyTorch, imported. Raises InputError when it or another package that a fit needs is missing."""
-    torch = _torch()
-    if missing := [name for name in PACKAGES if _version(name) is None]:
-        raise InputError(f"{' and '.join(missing)} missing in {sys.executable}; {_install(*missing)}.")
-    return torch
+def problem(task: Task) -> str:
+    """The sentence that says which packages a task lacks and how to install them; "" where it can run."""
+    try:
+        if "torch" in task.needs:
+            _torch()
+    except InputError as error:
+        return str(error)
+    missing = [name for name in task.needs if name != "torch" and _version(name) is None]
+    return f"{' and '.join(missing)} missing in {sys.executable}; {_install(*missing)}." if missing else ""
+
+
+def require(task: Task) -> None:
+    """Raises InputError when a package that the task needs is missing."""
+    if sentence := problem(task):
+        raise InputError(sentence)
 
 
 def findings() -> list[Finding]:
@@ -62,7 +73,8 @@ def findings() -> list[Finding]:
         Finding("python", True, f"{platform.python_version()} at {sys.executable}"),
         Finding("system", True, f"{platform.system()} {platform.machine()}, {_threads()} threads"),
     ]
-    result += map(_package, PACKAGES)
+    needed = dict.fromkeys(name for task in TASKS.values() for name in task.needs if name != "torch")
+    result += map(_package, needed)
     try:
         torch = _torch()
     except InputError as error:
@@ -72,16 +84,16 @@ def findings() -> list[Finding]:
 
 
 def report() -> int:
-    """Print the findings; returns the exit status: 0 if a fit can run, else 2."""
-    found = findings()
-    for finding in found:
+    """Print the findings, and which tasks can run; returns the exit status: 0 if all can, else 2."""
+    for finding in findings():
         mark = {True: "ok", False: "MISSING", None: "-"}[finding.ok]
         print(f"{finding.part:12} {mark:8} {finding.found}")
         if finding.advice:
             print(f"{'':21} {finding.advice}")
-    missing = [finding.part for finding in found if finding.ok is False]
-    print(f"a fit cannot run: {', '.join(missing)} missing." if missing else "a fit can run on this machine.")
-    return 2 if missing else 0
+    problems = {name: problem(task) for name, task in TASKS.items()}
+    for name, sentence in problems.items():
+        print(f"softras {name} cannot run: {sentence}" if sentence else f"softras {name} can run on this machine.")
+    return 2 if any(problems.values()) else 0
 
 
 def _torch() -> Any:

@@ -237,6 +237,14 @@ def make_folder(path: Path | str) -> Path:
     return path
 
 
+def check_writable(folder: Path) -> None:
+    """Create the folder with its parents, and write and remove a file there. Raises InputError where that fails."""
+    make_folder(folder)
+    probe = ".softras-probe"
+    write_bytes(folder / probe, b"")
+    remove(folder, probe)
+
+
 def make_private_folder(path: Path) -> Path:
     """Create the folder path with its parents, or take the one that is there, so that its owner alone may use it.
 

@@ -24,11 +24,12 @@ from .mesh import Mesh
 from .rig import Rig
 from .views import View
 
-PROTOCOL = 1
+PROTOCOL = 2  # of the messages
 MAX_LINE = 1 << 20  # bytes of one message; arrays travel as files
-PREVIEW, PREVIEW_POSES, RESULT = "preview.npy", "preview_poses.json", "result.json"
-BEST = ("best", "best_b")  # stems of the files of a fit's best state (softras/keeping.py says why there are two)
+RESULT = "result.json"
+BEST = ("best", "best_b")  # stems of the files of a run's best state (softras/keeping.py says why there are two)
 BEST_FILES = {"vertices": ".npy", "faces": "_faces.npy", "poses": "_poses.json", "rig_vertices": "_rig.npy"}
+PREVIEWS = {"preview": "preview.npy", "poses": "preview_poses.json"}  # what the server shows of a run on its way
 
 
 @dataclass(eq=False)
@@ -85,7 +86,6 @@ class Job:
             write_json(
                 folder / "job.json",
                 {
-                    "protocol": PROTOCOL,
                     "mesh": self.mesh is not None,
                     "rig": self.rig is not None,
                     "lock": self.lock is not None,
@@ -109,7 +109,6 @@ class Job:
         if not is_file(folder / "job.json"):
             raise InputError(f"{folder} is not a job folder: it has no job.json.")
         document = read_json(inside(folder, "job.json"))
-        check_protocol(document.get("protocol"))
         entries, settings = document.get("views"), document.get("settings", {})
         if not isinstance(entries, list) or not isinstance(settings, dict):
             raise InputError(f"{folder / 'job.json'} must hold a list 'views' and an object 'settings'.")
@@ -145,7 +144,7 @@ class Job:
 def forget_results(folder: Path, *stems: str) -> None:
     """Remove what fits have left in a job folder; with stems of BEST, only the files of those."""
     if not stems:
-        remove(folder, RESULT, PREVIEW, PREVIEW_POSES)  # the result first: it names the others
+        remove(folder, RESULT, *PREVIEWS.values())  # the result first: it names the others
     remove(folder, *(stem + ending for stem in stems or BEST for ending in BEST_FILES.values()))
 
 

@@ -1,23 +1,53 @@
-"""A job becomes a fit: the one way the command line and the server start one."""
+"""A task and its document become a result: the one way in which the command line and the server run a task."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
+from .doctor import require
 from .errors import InputError
-from .fitting import FitResult, Progress, fit_events
-from .job import Job
-
-__all__ = ["FitResult", "Progress", "run"]
-
-_NOT_SETTINGS = {"start", "mesh", "rig", "views", "lock", "stop"}  # arguments of fit_events that a job holds elsewhere
+from .keeping import Stopped
+from .status import STOPPED
+from .tasks import Context, Result, Task, Update
 
 
-def run(job: Job, stop: Callable[[], bool] | None = None) -> Iterator[Progress | FitResult]:
-    """The events of the job's fit; the last one is the result. `stop` returning True ends it with the best so far.
+def read(task: Task, reading: Callable[[], Any]) -> Any:
+    """The document that `reading` returns; where a package is missing for it, that is what is said."""
+    try:
+        return reading()
+    except ImportError:
+        require(task)
+        raise
 
-    Raises InputError for a setting that does not exist or does not fit.
+
+def run(task: Task, document: Any, context: Context) -> Iterator[Update | Result]:
+    """The events of a run; the last one is the result, whose state the keeper holds then.
+
+    Raises Stopped where it was stopped before it had a result, and InputError for what cannot be done.
     """
-    if misplaced := _NOT_SETTINGS & set(job.settings):
-        raise InputError(f"'{misplaced.pop()}' cannot be a setting; it has its own place in a job.")
-    return fit_events(job.start, job.views, lock=job.lock, stop=stop, **job.settings)
+    require(task)
+    if context.stopped():
+        raise Stopped
+    for event in task.run(document, context):
+        if isinstance(event, Result):
+            context.keeper.keep(event.state)
+            yield event
+            return
+        yield event
+    if not context.stopped():
+        raise RuntimeError(f"the task '{task.name}' ended without a result")
+    if context.keeper.state is None:
+        raise Stopped
+    yield Result(context.keeper.state, STOPPED)
+
+
+def write_report(task: Task, folder: Path, document: Any, result: Result) -> list[str]:
+    """Write the pictures of a result; returns a note where that failed, since a result is worth more than pictures."""
+    assert task.report is not None
+    try:
+        task.report(folder, document, result.value)
+    except InputError as error:
+        return [f"There is no report: {error}"]
+    return []

@@ -1,6 +1,7 @@
-"""`softras serve`: fits on request, one JSON message per line on stdin and stdout (docs/architecture.md).
+"""`softras serve`: tasks on request, one JSON message per line on stdin and stdout (docs/architecture.md).
 
-The main thread reads requests, a worker thread fits. Whatever libraries print goes to stderr, the log.
+The main thread reads the requests, and each run has a thread of its own. Whatever libraries print goes to stderr,
+which is the log.
 """
 
 from __future__ import annotations
@@ -9,48 +10,51 @@ import os
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 from . import __version__
 from .checks import whole
-from .errors import InputError, shown
-from .files import write_array
-from .io.poses import save_poses
-from .job import MAX_LINE, PREVIEW, PREVIEW_POSES, PROTOCOL, Job, check_protocol, decode, encode, finite
-from .keeping import Keeper, ious
+from .errors import InputError, one_line, shown
+from .job import MAX_LINE, PREVIEWS, PROTOCOL, check_protocol, decode, encode
+from .keeping import Keeper, Stopped
+from .log import LOG, log_to_stderr
+from .run import read, run, write_report
+from .status import STOPPED
+from .tasks import TASKS, Context, Result, Task, Update
 
-if TYPE_CHECKING:
-    from .fitting import FitResult, Progress
+# All in seconds.
+STOP_SECONDS = 0.35  # A stopped run may take this long to end by itself; then it is answered with what it has kept.
+START_SECONDS = 5.0  # A stop is answered only after the job was read, if that takes no longer than this.
+STUCK_SECONDS = 20.0  # A stopped run that still works after this time makes the process end with the status STUCK.
+ALIVE_SECONDS = 2.0  # The time between two heartbeats.
+COMPUTED_SECONDS = 0.005  # A process that used less processor time between two heartbeats only waits, and is silent.
+PROGRESS_SECONDS = 0.05  # The shortest time between two progress messages, where there is nothing to look at.
+PARENT_SECONDS = 0.25  # The time between two looks whether the parent process lives.
 
-CANCEL_SECONDS = 0.35  # a step that takes longer does not hold back the answer to a cancel
-START_SECONDS = 5.0  # for the start of a job to be read, so that the answer to a cancel has something to name
-STUCK_SECONDS = 20.0  # for a cancelled fit to end before the process is given up
-STUCK = 3  # exit status then
-ALIVE_SECONDS = 2.0  # between two heartbeats
-COMPUTED_SECONDS = 0.005  # of processor time between two heartbeats; less is that of a process that waits for something
-PROGRESS_SECONDS = 0.05  # shortest time between two progress messages
-PARENT_SECONDS = 0.25  # how often to look whether the parent lives
+STUCK = 3  # an exit status
 
 
 def serve() -> int:
     """Answer requests until stdin ends; returns the exit status."""
+    log_to_stderr(times=True)
     requests, answers = _take_stdio()
     _follow_parent()
     try:
         hello = _hello()
     except InputError as error:
+        LOG.error("%s", error)
         answers.send(_error(None, error))
         return 2
+    LOG.info("Softras %s on %s (%s), process %d", __version__, hello["device"], hello["backend"], os.getpid())
     answers.send(hello)
     _Server(answers).run(requests)
-    os._exit(0)  # at once, whatever a fit is doing
+    os._exit(0)  # at once, whatever a run is doing
 
 
 class Answers:
-    """The way out: whole lines, from any thread. Where nobody listens any more the process ends."""
+    """Writes messages, as whole lines and from any thread. The process ends where nobody reads them any more."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
@@ -68,45 +72,41 @@ class Answers:
 
 
 class _Run:
-    """One fit on request. Its request is answered once: by a result or an error, whichever comes first."""
+    """One run on request, in a thread of its own. The request is answered once, by a result or by an error."""
 
-    def __init__(
-        self,
-        number: Any,
-        folder: Path,
-        report: str | None,
-        allow: list[str],
-        answers: Answers,
-        previous: _Run | None,
-    ) -> None:
-        self.number = number
-        self.cancelled = threading.Event()
+    def __init__(self, number: int, task: Task, request: _Request, answers: Answers, previous: _Run | None) -> None:
+        self.number, self.task = number, task
         self.answered = threading.Event()
-        self._folder, self._report, self._allow = folder, report, allow
+        self._stopped = threading.Event()
+        self._request = request
         self._answers = answers
         self._previous = previous
         self._lock = threading.Lock()
         self._keeper: Keeper | None = None
-        self._started = threading.Event()  # there is a keeper, and it holds the start
-        self.thread = threading.Thread(target=self._work, name=f"fit {self.number}", daemon=True)
+        self._started = threading.Event()  # set once there is a keeper
+        LOG.info("request %d: %s of %s", number, task.name, one_line(str(request.folder)))
+        self.thread = threading.Thread(target=self._work, name=f"{task.name} {number}", daemon=True)
         self.thread.start()
-        threading.Thread(target=self._beat, name=f"heartbeat {self.number}", daemon=True).start()
+        threading.Thread(target=self._beat, name=f"heartbeat {number}", daemon=True).start()
 
-    def answer_cancel(self) -> None:
-        """Stop the fit; if its step takes too long, answer with the best that is on disk."""
-        self.cancelled.set()
-        if self.answered.wait(CANCEL_SECONDS):
+    def stop(self) -> None:
+        """Ask the run to end; if its present step takes too long, answer with the best that was kept."""
+        self._stopped.set()
+        if self.answered.wait(STOP_SECONDS):
             return
         self._started.wait(START_SECONDS)
+        self._answer_with_what_is_kept()
+
+    def _answer_with_what_is_kept(self) -> None:
         try:
             if self._keeper is None:
-                raise InputError("the fit had not begun yet; nothing was changed.")
-            self._answer(self._keeper.close("cancelled"))
+                raise Stopped
+            self._answer(self._keeper.close(STOPPED))
         except InputError as error:
             self._answer(_error(self.number, error))
 
     def _beat(self) -> None:
-        """Say that the engine works, as long as it does: a process that computes nothing is stuck and says nothing."""
+        """Send heartbeats while the process computes. One that computes nothing is stuck, which its silence shows."""
         computed = time.process_time()
         while not self.answered.wait(ALIVE_SECONDS):
             now = time.process_time()
@@ -116,104 +116,94 @@ class _Run:
 
     def _work(self) -> None:
         try:
-            self._fit()
+            self._run()
+        except Stopped:
+            self._answer_with_what_is_kept()
         except Exception as error:
             if not isinstance(error, InputError):
-                traceback.print_exc()
+                LOG.exception("request %d failed", self.number)
             self._answer(_error(self.number, error))
 
     def _wait_for_previous(self) -> None:
-        """Until the fit that was cancelled before has ended; one that does not is given up with the process."""
+        """Wait until the run that was stopped before this one has ended; if it does not, give the process up."""
         if self._previous is None:
             return
         self._previous.thread.join(STUCK_SECONDS)
         if self._previous.thread.is_alive():
-            text = "the fit that was cancelled before does not end; the engine must be started anew."
+            text = f"the {self._previous.task.name} that was stopped before does not end; start the engine anew."
             self._answer({"type": "error", "id": self.number, "kind": "stuck", "message": text})
             os._exit(STUCK)
         self._previous = None
 
-    def _fit(self) -> None:
-        job = Job.load(self._folder, self._allow)
-        self._keeper = keeper = Keeper(self._folder, job)
-        if keeper.holds:
-            self._started.set()
+    def _run(self) -> None:
+        document = read(self.task, lambda: self.task.read(self._request.folder, self._request.allow))
+        self._keeper = keeper = Keeper(self._request.folder, self.task.start(document))
+        self._started.set()
         self._wait_for_previous()
-        from .run import FitResult, run  # slow the first time: not before the start is kept
-
         next_message = 0.0
-        for event in run(job, stop=self.cancelled.is_set):
-            if isinstance(event, FitResult):
-                self._finish(job, event, keeper)
-                return
-            keeper.take(event)
-            if keeper.holds:
-                self._started.set()
-            if self.answered.is_set() or (event.vertices is None and time.monotonic() < next_message):
-                continue
-            next_message = time.monotonic() + PROGRESS_SECONDS
-            self._tell(event, keeper)
-        raise RuntimeError("the fit ended without a result")
+        for event in run(self.task, document, Context(keeper, self._stopped.is_set)):
+            if isinstance(event, Result):
+                notes = list(event.notes)
+                if self._request.report is not None and not self._stopped.is_set():
+                    notes += write_report(self.task, self._request.report, document, event)
+                self._answer(keeper.close(event.status, notes))
+            elif not self.answered.is_set() and (any(event.files.values()) or time.monotonic() >= next_message):
+                next_message = time.monotonic() + PROGRESS_SECONDS
+                self._tell(event, keeper)
 
-    def _tell(self, event: Progress, keeper: Keeper) -> None:
-        """Send a progress message; what it shows becomes the preview."""
-        files: dict[str, str] = {}
+    def _tell(self, update: Update, keeper: Keeper) -> None:
+        """Write what there is to look at, then send a progress message that names it."""
+        names: dict[str, str | None] = dict.fromkeys(update.files)
 
-        def write_preview() -> None:
-            if event.vertices is not None and event.faces is None:
-                write_array(self._folder / PREVIEW, event.vertices, lasting=False)
-                files["preview"] = PREVIEW
-            if event.rigs or event.cameras:
-                save_poses(self._folder / PREVIEW_POSES, event.rigs, event.cameras or (), lasting=False)
-                files["poses"] = PREVIEW_POSES
+        def write_files() -> None:
+            for kind, write in update.files.items():
+                if write is not None:
+                    write(self._request.folder / PREVIEWS[kind])
+                    names[kind] = PREVIEWS[kind]
 
-        keeper.attempt("What the fit looks like could not always be shown", write_preview)
-        iou = ious(event.iou)
-        told = [value for value in iou if value is not None]
-        self._send(
-            {
-                "type": "progress",
-                "id": self.number,
-                "step": int(event.step),
-                "steps": int(event.steps),
-                "stage": int(event.stage),
-                "loss": {name: finite(float(value)) for name, value in event.loss.items()},
-                "iou": iou,
-                "mean_iou": sum(told) / len(told) if told else None,
-                "elapsed": keeper.elapsed(),
-                "preview": files.get("preview"),
-                "poses": files.get("poses"),
-            }
-        )
-
-    def _finish(self, job: Job, result: FitResult, keeper: Keeper) -> None:
-        cancelled = self.cancelled.is_set()
-        notes = []
-        if self._report and not cancelled:
-            from .report.pictures import write_report
-
-            try:
-                write_report(self._report, job.views, job.start, result)
-            except InputError as error:  # the fit is worth more than its pictures
-                notes.append(f"There is no report: {error}")
-        keeper.keep_result(result)
-        self._answer(keeper.close("cancelled" if cancelled else "finished", [*result.notes, *notes]))
-
-    def _send(self, message: dict[str, Any]) -> None:
-        """Send what belongs to a request that is not answered yet."""
+        keeper.attempt("What was found on the way could not always be shown", write_files)
+        told = {"step": update.step, "steps": update.steps, **update.fields, "elapsed": keeper.elapsed(), **names}
         with self._lock:
             if not self.answered.is_set():
-                self._answers.send(message)
+                self._answers.send({"type": "progress", "id": self.number, **told})
 
     def _answer(self, message: dict[str, Any] | None) -> None:
-        """Answer the request, unless it is; a result without a type is one of the keeper's."""
-        if message is None:
+        """Answer the request, unless that was done. A message without a type is a result, as the keeper gives it."""
+        if message is None:  # the keeper has given the result to another thread, which answers
             return
         with self._lock:
             if not self.answered.is_set():
                 self.answered.set()  # first: the client may send its next request at once
-                self._started.set()  # nobody need wait for it any more
+                self._started.set()  # a stop need not wait for the keeper any more
+                LOG.info("request %d: %s", self.number, message.get("status") or message.get("message"))
                 self._answers.send({"type": "result", "id": self.number, **message})
+
+
+class _Request:
+    """What a request for a run names. Raises InputError where that is missing or wrong.
+
+    Attributes:
+        folder: of the job.
+        report: the folder for the pictures, or None.
+        allow: folders that images may lie in, beside the job's own.
+    """
+
+    def __init__(self, task: Task, message: dict[str, Any]) -> None:
+        job, report, allow = message.get("job"), message.get("report"), message.get("allow", [])
+        if not isinstance(job, str):
+            raise InputError(f"a request to run '{task.name}' needs the job's folder.")
+        if not isinstance(report, str | None):
+            raise InputError("the report of a request must be a folder.")
+        if report and task.report is None:
+            raise InputError(f"the task '{task.name}' writes no report; leave it out of the request.")
+        if not isinstance(allow, list) or not all(isinstance(folder, str) for folder in allow):
+            raise InputError("what a request allows must be a list of folders.")
+        try:
+            os.fsencode(job + (report or "") + "".join(allow))
+        except UnicodeEncodeError as error:
+            raise InputError("a request names a folder with characters that no name has.") from error
+        self.folder, self.allow = Path(job), allow
+        self.report = Path(report) if report else None
 
 
 class _Server:
@@ -231,36 +221,30 @@ class _Server:
                 check_protocol(message.get("protocol"))
                 self._handle(message, number)
             except InputError as error:
+                LOG.warning("a request was refused: %s", error)
                 self._answers.send(_error(number, error))
 
-    def _handle(self, message: dict[str, Any], number: Any) -> None:
+    def _handle(self, message: dict[str, Any], number: int) -> None:
         busy = self._run is not None and not self._run.answered.is_set()
-        if message["type"] == "fit":
-            if busy:
-                raise InputError("a fit is running; wait for its result or cancel it first.")
-            if not isinstance(message.get("job"), str):
-                raise InputError("a fit request needs the job's folder.")
-            if not isinstance(message.get("report"), str | None):
-                raise InputError("the report of a fit request must be a folder.")
-            allow = message.get("allow", [])
-            if not isinstance(allow, list) or not all(isinstance(folder, str) for folder in allow):
-                raise InputError("what a fit request allows must be a list of folders.")
-            try:
-                os.fsencode(message["job"] + (message.get("report") or "") + "".join(allow))
-            except UnicodeEncodeError as error:
-                raise InputError("a fit request names a folder with characters that no name has.") from error
-            # A cancelled fit may still finish a long step; the next one waits for it in its own thread.
-            self._run = _Run(number, Path(message["job"]), message.get("report"), allow, self._answers, self._run)
-        elif message["type"] == "cancel":
-            # A cancel that comes after the answer has nothing left to do: the client has its result.
+        if message["type"] == "run":
+            if self._run is not None and busy:
+                raise InputError(f"a {self._run.task.name} is running; wait for its result or stop it first.")
+            name = message.get("task")
+            task = TASKS.get(name) if isinstance(name, str) else None
+            if task is None:
+                raise InputError(f"this engine has no task {shown(name)}; it has {', '.join(TASKS)}.")
+            # A stopped run may still finish a long step; the next one waits for it in its own thread.
+            self._run = _Run(number, task, _Request(task, message), self._answers, self._run)
+        elif message["type"] == "stop":
+            # A stop that comes after the answer has nothing left to do: the client has its result.
             if self._run is not None and busy and message.get("of") == self._run.number:
-                self._run.answer_cancel()
+                self._run.stop()
         else:
             raise InputError(f"this engine does not know requests of type {shown(message['type'])}.")
 
 
 def _lines(stream: BinaryIO) -> Iterator[bytes]:
-    """The lines of a stream; of one that is too long only the start, which `decode` then refuses."""
+    """The lines of a stream. Of a line that is too long only the beginning is kept, which `decode` then refuses."""
     while line := stream.readline(MAX_LINE + 1):
         start = line
         while len(line) > MAX_LINE and not line.endswith(b"\n"):

@@ -30,6 +30,7 @@ def make_old_job(folder: Path) -> None:
     """Rewrite a job folder in version 1: masks as numbered arrays, every field of a view written out."""
     document = json.loads((folder / "job.json").read_text())
     del document["version"]
+    document["protocol"] = 1  # stood there in its place
     for number, entry in enumerate(document["views"]):
         for kind in ("mask", "ignore"):
             if kind in entry:

@@ -195,9 +195,8 @@ def edit(folder: Path, change) -> None:
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (lambda d: d.update(protocol=2), "protocol 1, not 2"),
-        (lambda d: d.pop("protocol"), "protocol 1, not None"),
-        (lambda d: d.update(protocol=True), "protocol 1, not True"),
+        (lambda d: d.update(version=True), "the version of"),
+        (lambda d: d.update(version="2"), "the version of"),
         (lambda d: d.update(views={}), "list 'views'"),
         (lambda d: d.update(views=[]), "no views"),
         (lambda d: d.update(settings=[]), "object 'settings'"),
@@ -342,7 +341,7 @@ def test_a_folder_that_cannot_be_made_is_one_sentence(job: Job, tmp_path: Path) 
 
 
 def test_messages_survive_the_way() -> None:
-    message = {"type": "fit", "id": 1, "protocol": 1, "job": '/tmp/ö\n"x"'}
+    message = {"type": "run", "id": 1, "protocol": 2, "task": "fit", "job": '/tmp/ö\n"x"'}
     line = encode(message)
     assert line.endswith(b"\n") and line.count(b"\n") == 1
     assert decode(line) == message
@@ -361,7 +360,7 @@ def test_an_endless_line_is_no_message() -> None:
         decode(b'{"type": "' + b"a" * MAX_LINE + b'"}')
 
 
-@pytest.mark.parametrize("protocol", [None, 0, 2, "1", True, [1]])
+@pytest.mark.parametrize("protocol", [None, 0, 1, "2", True, [2]])
 def test_other_protocols_are_refused(protocol: object) -> None:
-    with pytest.raises(InputError, match="speaks protocol 1"):
+    with pytest.raises(InputError, match="speaks protocol 2"):
         check_protocol(protocol)

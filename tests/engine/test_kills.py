@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,10 +17,14 @@ import numpy as np
 import pytest
 from short_fits import ENDLESS, QUICK, QUICK_NEW
 
-from softras import FitResult, InputError, Mesh, load_mesh, load_views
+from softras import FitResult, InputError, Mesh, Progress, load_mesh, load_views
 from softras.io.poses import load_poses
 from softras.job import BEST, BEST_FILES, Job, forget_results
-from softras.keeping import Keeper, resumed
+from softras.keeping import Keeper
+from softras.status import STOPPED
+from softras.tasks import Result
+from softras.tasks.fit import follow
+from softras.tasks.fit_state import FitDocument, FitState, resumed
 
 SOFTRAS = (sys.executable, "-m", "softras")
 posix = pytest.mark.skipif(os.name == "nt", reason="signals are POSIX")
@@ -63,7 +68,7 @@ def test_sigterm_keeps_the_best_and_a_resumed_fit_goes_on_from_it(job: Path, set
     _, stderr = process.communicate(timeout=30)
     assert process.returncode == 128 + signal.SIGTERM and "Traceback" not in stderr
     kept = result(job)
-    assert kept["status"] == "cancelled" and kept["mean_iou"] > 0.6 and kept["vertices"] == "best.npy"
+    assert kept["status"] == "stopped" and kept["mean_iou"] > 0.6 and kept["vertices"] == "best.npy"
     process = start(job, "--resume", "--out", tmp_path / "a.obj", *setting_options(QUICK))
     _, stderr = process.communicate(timeout=120)
     assert process.returncode == 0, stderr
@@ -130,7 +135,7 @@ def test_resume_needs_a_job_folder_and_a_state_of_it(softras, tmp_path: Path, sp
     for wrong in ({"vertices": "../secret.npy"}, {"vertices": "best.npy", "iou": [2, 0, 0]}, {"vertices": 5}):
         (tmp_path / "result.json").write_text(json.dumps({"status": "running", "iou": [], **wrong}))
         done = softras("fit", tmp_path, "--resume")
-        assert done.returncode == 2 and "does not belong to this job; run it without --resume." in done.stderr, done
+        assert done.returncode == 2 and "does not belong to this job; fit the job anew." in done.stderr, done
 
 
 @pytest.mark.parametrize(
@@ -147,28 +152,36 @@ def test_resume_needs_a_job_folder_and_a_state_of_it(softras, tmp_path: Path, sp
 def test_a_result_that_names_other_files_or_views_is_not_resumed(tmp_path: Path, cube, square_views, wrong) -> None:
     job = Job(square_views, cube)
     job.save(tmp_path)
-    Keeper(tmp_path, job).take(Told(cube.vertices * 0.9, [0.5] * 3, 3))
+    list(followed(tmp_path, job, told(cube.vertices * 0.9, [0.5] * 3, 3)))
     assert resumed(job, tmp_path)[1].step == 3
     (tmp_path / "result.json").write_text(json.dumps({**result(tmp_path), **wrong}))
     with pytest.raises(InputError, match="does not belong to this job"):
         resumed(job, tmp_path)
 
 
-class Told:
-    """What a keeper takes of a progress event."""
+def told(vertices: np.ndarray, iou: list[float] | None, step: int, **shown: object) -> Progress:
+    """An event of a fit."""
+    return Progress(step, 10, 0, {}, 0.0, iou=None if iou is None else np.array(iou), vertices=vertices, **shown)
 
-    def __init__(self, vertices: np.ndarray, iou: list[float] | None, step: int, **shown: object) -> None:
-        self.vertices, self.iou, self.step = vertices, None if iou is None else np.array(iou), step
-        self.faces = shown.get("faces")
-        self.rigs, self.cameras = shown.get("rigs", {}), shown.get("cameras")
+
+def followed(folder: Path, job: Job, *events: Progress | FitResult, before: FitState | None = None) -> Iterator[Keeper]:
+    """A job folder in which a fit tells these events; the keeper after each."""
+    document = FitDocument(job, before)
+    keeper = Keeper(folder, document.first.kept(job.rig))
+    keeper.begin(resume=before is not None)
+    for event in follow(document, events, keeper):
+        if isinstance(event, Result):
+            keeper.keep(event.state)
+            keeper.close(event.status, event.notes)
+        yield keeper
 
 
 def test_every_moment_of_writing_leaves_a_whole_state(tmp_path: Path, cube, square_views, monkeypatch) -> None:
     """A copy of the folder after each single file that is written holds one state, not parts of two."""
     from softras import keeping
+    from softras.tasks import fit_state
 
     Job(square_views, settings={"mode": "reconstruct"}).save(tmp_path)
-    job = Job.load(tmp_path)
     found: list[tuple[int, int]] = []
 
     def check() -> None:
@@ -178,23 +191,24 @@ def test_every_moment_of_writing_leaves_a_whole_state(tmp_path: Path, cube, squa
             assert len(vertices) == len(faces) == 10 + kept["step"]
             found.append(kept["step"])
 
-    for name in ("write_array", "write_json"):
-        write = getattr(keeping, name)
+    for module, name in ((fit_state, "write_array"), (keeping, "write_json")):
+        write = getattr(module, name)
 
         def checked(path, value, write=write) -> None:
             check()
             write(path, value)
             check()
 
-        monkeypatch.setattr(keeping, name, checked)
-    keeper = Keeper(tmp_path, job)
+        monkeypatch.setattr(module, name, checked)
+    keeper = Keeper(tmp_path)
+    keeper.begin()
     for step in range(6):
         vertices, faces = np.full((10 + step, 3), step), np.zeros((10 + step, 3), np.int32)
-        keeper.take(Told(vertices, [step / 10] * 3, step, faces=faces))
-    kept = keeper.close("cancelled")
+        assert keeper.keep(FitState(vertices, faces, iou=[step / 10] * 3, step=step).kept(None))
+    kept = keeper.close(STOPPED)
     check()
     assert kept["vertices"] == "best.npy" and set(found) == set(range(6)) and not list(tmp_path.glob("best_b*"))
-    keeper.take(Told(vertices, [1, 1, 1], 9, faces=faces))
+    assert not keeper.keep(FitState(vertices, faces, iou=[1, 1, 1], step=9).kept(None))
     assert result(tmp_path) == kept, "after the answer the files are the client's"
 
 
@@ -203,13 +217,13 @@ def test_only_what_is_better_takes_the_place_of_the_best(tmp_path: Path, cube, s
     square_views[0].weight = 4
     job = Job(square_views, cube)
     job.save(tmp_path)
-    keeper = Keeper(tmp_path, job)
-    for step, (iou, kept) in enumerate(
-        [([0.5, 0.5, 0.5], True), ([0.4, 0.8, 0.5], False), ([0.6, 0.4, 0.3], True), ([0.6, 0.4, 0.3], False)]
-    ):
-        keeper.take(Told(cube.vertices * (2 + step), iou, step + 1))
+    found = [([0.5, 0.5, 0.5], True), ([0.4, 0.8, 0.5], False), ([0.6, 0.4, 0.3], True), ([0.6, 0.4, 0.3], False)]
+    events = [told(cube.vertices * (2 + step), iou, step + 1) for step, (iou, _) in enumerate(found)]
+    run = followed(tmp_path, job, *events, told(cube.vertices, None, 9))
+    for step, (_, kept) in enumerate(found):
+        next(run)
         assert (result(tmp_path)["step"] == step + 1) is kept
-    keeper.take(Told(cube.vertices, None, 9))
+    next(run)
     assert result(tmp_path)["step"] == 3 and result(tmp_path)["iou"] == [0.6, 0.4, 0.3]
     np.testing.assert_array_equal(np.load(tmp_path / result(tmp_path)["vertices"]), cube.vertices * 4)
 
@@ -219,14 +233,15 @@ def test_what_was_found_before_stays_the_result_of_a_run_that_finds_nothing_bett
 ) -> None:
     job = Job(square_views, cube)
     job.save(tmp_path)
-    Keeper(tmp_path, job).take(Told(cube.vertices * 0.9, [0.9, 0.9, 0.9], 7))
+    list(followed(tmp_path, job, told(cube.vertices * 0.9, [0.9, 0.9, 0.9], 7)))
     again, before = resumed(job, tmp_path)
-    keeper = Keeper(tmp_path, again, before)
-    keeper.take(Told(cube.vertices * 2, [0.2, 0.2, 0.2], 1))
     worse = FitResult(Mesh(cube.vertices * 2, cube.faces), np.full(3, 0.2), [], "finished", 1.0, [])
-    found = keeper.keep_result(worse)
-    kept = keeper.close("finished", found.notes)
-    np.testing.assert_array_equal(found.mesh.vertices, cube.vertices * 0.9)
+    document, keeper = FitDocument(again, before), Keeper(tmp_path, before.kept(None))
+    keeper.begin(resume=True)
+    _, last = follow(document, [told(cube.vertices * 2, [0.2, 0.2, 0.2], 1), worse], keeper)
+    np.testing.assert_array_equal(last.value.mesh.vertices, cube.vertices * 0.9)
+    keeper.keep(last.state)
+    kept = keeper.close(last.status, last.notes)
     np.testing.assert_array_equal(np.load(tmp_path / kept["vertices"]), cube.vertices * 0.9)
     assert kept["iou"] == [0.9] * 3 and kept["vertices"] == "best.npy"
     assert kept["notes"] == ["Nothing better was found than what the fit had found before, which is the result."]
@@ -236,15 +251,17 @@ def test_what_was_found_before_stays_the_result_of_a_run_that_finds_nothing_bett
 def test_a_second_signal_ends_a_fit_that_does_not_stop(job: Path) -> None:
     """The first one waits for the step that runs, here for ever; the result on the disk is whole all the same."""
     hangs = (
-        "import sys, time, softras.run\n"
+        "import sys, time\n"
+        "from dataclasses import replace\n"
         "from softras.cli import main\n"
-        "really = softras.run.run\n"
-        "def run(job, stop):\n"
-        "    for number, event in enumerate(really(job, stop=stop)):\n"
+        "from softras.tasks import TASKS\n"
+        "fit = TASKS['fit']\n"
+        "def run(document, context):\n"
+        "    for event in fit.run(document, context):\n"
         "        yield event\n"
-        "        while stop():\n"
+        "        while context.stopped():\n"
         "            print('waits', flush=True); time.sleep(0.05)\n"
-        "softras.run.run = run\n"
+        "TASKS['fit'] = replace(fit, run=run)\n"
         "sys.exit(main(['fit', sys.argv[1]]))\n"
     )
     process = subprocess.Popen([sys.executable, "-c", hangs, str(job)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -271,20 +288,18 @@ def test_a_signal_that_is_ignored_stays_ignored(job: Path) -> None:
     assert process.poll() is None and result(job)["status"] == "running"
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
-    assert process.returncode == 128 + signal.SIGTERM and result(job)["status"] == "cancelled"
+    assert process.returncode == 128 + signal.SIGTERM and result(job)["status"] == "stopped"
 
 
 def test_what_killed_writes_have_left_is_removed_by_the_next_run(tmp_path: Path, cube, square_views) -> None:
-    job = Job(square_views, cube)
-    job.save(tmp_path)
-    Keeper(tmp_path, job)
-    before = None
-    for _ in range(2):  # anew, and resumed
+    Job(square_views, cube).save(tmp_path)
+    start = FitState(cube.vertices).kept(None)
+    Keeper(tmp_path, start).begin()
+    for resume in (False, True):
         (tmp_path / ".softras-0123456789abcdef.part").write_bytes(b"half")
         (tmp_path / "mine.part").write_bytes(b"the user's")
-        Keeper(tmp_path, job, before)
+        Keeper(tmp_path, start).begin(resume=resume)
         assert [path.name for path in tmp_path.glob("*.part")] == ["mine.part"]
-        before = resumed(job, tmp_path)[1]
 
 
 def test_a_resumed_job_starts_where_the_state_is(tmp_path: Path, cube, square_views) -> None:
@@ -292,15 +307,18 @@ def test_a_resumed_job_starts_where_the_state_is(tmp_path: Path, cube, square_vi
     job = Job(square_views, cube, settings={"optimize": ["vertices", "cameras"]})
     job.save(tmp_path)
     cameras = [moved, *(view.camera for view in square_views[1:])]
-    keeper = Keeper(tmp_path, job)
+    keeper = Keeper(tmp_path, FitDocument(job).first.kept(None))
+    keeper.begin()
     assert resumed(job, tmp_path)[0].start.vertices.tolist() == cube.vertices.tolist()
-    keeper.take(Told(cube.vertices * 0.9, [0.5] * 3, 3, cameras=cameras))
+    keeper.keep(FitState(cube.vertices * 0.9, cameras=cameras, iou=[0.5] * 3, step=3).kept(None))
     again, state = resumed(Job.load(tmp_path), tmp_path)
     np.testing.assert_array_equal(again.start.vertices, cube.vertices * 0.9)
     assert [view.camera for view in again.views] == cameras and state.step == 3 and list(state.iou) == [0.5] * 3
     assert isinstance(again.start, Mesh) and len(load_poses(tmp_path / result(tmp_path)["poses"], None)[1]) == 3
-    kept = Keeper(tmp_path, again, state).close("cancelled")
-    assert kept["mean_iou"] == 0.5 and kept["step"] == 3
+    keeper = Keeper(tmp_path, state.kept(None))
+    keeper.begin(resume=True)
+    kept = keeper.close(STOPPED)
+    assert kept["mean_iou"] == 0.5 and kept["step"] == 3 and kept["poses"] == "best_poses.json"
     forget_results(tmp_path)
     assert resumed(again, tmp_path) == (again, None)
 

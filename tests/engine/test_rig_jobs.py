@@ -154,7 +154,7 @@ def test_the_engine_tells_poses_that_can_be_read_at_that_moment(engine: Client, 
 
 
 def test_the_engine_tells_the_poses_that_free_vertices_are_on_top_of(engine: Client, tmp_path: Path) -> None:
-    """So that what a cancel finds on the disk belongs together."""
+    """So that what a stop finds on the disk belongs together."""
     wide = replace(tube_rig(), mesh=replace(tube_rig().mesh, vertices=tube_rig().mesh.vertices * [1.2, 1.2, 1]))
     settings = {"optimize": ["pose", "vertices"], **ENDLESS}
     Job(shots({3: bent(wide, POSE)}, around()), rig=tube_rig(), settings=settings).save(tmp_path / "job")
@@ -166,9 +166,9 @@ def test_the_engine_tells_the_poses_that_free_vertices_are_on_top_of(engine: Cli
     unposed = rigs[3].unposed(shown)
     assert np.abs(replace(rigs[3], mesh=replace(wide.mesh, vertices=unposed)).vertices() - shown).max() < 1e-6
     assert np.abs(angles_of(rigs[3])[1, 0]) > 0.2
-    engine.send({"type": "cancel", "id": 2, "of": 1})
+    engine.send({"type": "stop", "id": 2, "of": 1})
     result = engine.until("result")
-    assert result["status"] == "cancelled" and result["poses"] == "best_poses.json"
+    assert result["status"] == "stopped" and result["poses"] == "best_poses.json"
     rigs, _ = load_poses(tmp_path / "job" / result["poses"], tube_rig())
     best = np.load(tmp_path / "job" / result["vertices"])
     own = rigs[3].unposed(best)

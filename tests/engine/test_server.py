@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import re
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ import pytest
 from short_fits import ENDLESS, QUICK, QUICK_NEW
 
 from softras import load_mesh, load_views
-from softras.job import Job
+from softras.job import PROTOCOL, Job
 
 SERVE = (sys.executable, "-m", "softras", "serve")
 
@@ -44,12 +45,12 @@ class Client:
             self.log += line
 
     def send(self, message: dict[str, Any] | bytes) -> None:
-        data = message if isinstance(message, bytes) else json.dumps({"protocol": 1, **message}).encode() + b"\n"
+        data = message if isinstance(message, bytes) else json.dumps({"protocol": PROTOCOL, **message}).encode() + b"\n"
         self.process.stdin.write(data)
         self.process.stdin.flush()
 
     def fit(self, number: int, folder: Path) -> None:
-        self.send({"type": "fit", "id": number, "job": str(folder)})
+        self.send({"type": "run", "id": number, "task": "fit", "job": str(folder)})
 
     def next(self, seconds: float = 30) -> dict[str, Any]:
         """The next message that is no heartbeat."""
@@ -108,10 +109,11 @@ def test_hello_says_what_runs_and_why() -> None:
     client = Client()
     hello = client.next()
     client.process.kill()
-    assert {"type", "protocol", "softras", "python", "torch", "device", "backend", "reason"} == set(hello)
-    assert hello["protocol"] == 1 and hello["device"] in ("cpu", "cuda")
+    assert {"type", "protocol", "softras", "python", "torch", "device", "backend", "reason", "tasks"} == set(hello)
+    assert hello["protocol"] == 2 and hello["device"] in ("cpu", "cuda")
     assert hello["python"] == ".".join(map(str, sys.version_info[:3]))
     assert hello["reason"] or hello["device"] == "cuda"
+    assert hello["tasks"]["fit"] == "", "it lacks nothing"
 
 
 def test_a_fit_reports_progress_and_ends_with_a_better_mesh(engine: Client, job: Path) -> None:
@@ -138,31 +140,31 @@ def test_a_fit_reports_progress_and_ends_with_a_better_mesh(engine: Client, job:
     assert not list(job.rglob("*.part"))
 
 
-def test_a_cancel_is_answered_soon_with_the_best_so_far(engine: Client, long_job: Path) -> None:
+def test_a_stop_is_answered_soon_with_the_best_so_far(engine: Client, long_job: Path) -> None:
     for number in (1, 11, 21):
         engine.fit(number, long_job)
         before = engine.until("progress")
         time.sleep(0.3 * (number // 10))
-        engine.send({"type": "cancel", "id": number + 1, "of": number})
+        engine.send({"type": "stop", "id": number + 1, "of": number})
         result = engine.until("result", 5)
-        assert (result["id"], result["status"]) == (number, "cancelled")
+        assert (result["id"], result["status"]) == (number, "stopped")
         assert before["id"] == number
         assert np.isfinite(best(long_job)).all() and best(long_job).shape == (2930, 3)
     assert result["mean_iou"] is not None and result["mean_iou"] > 0.6
 
 
-def test_a_cancel_before_the_first_step_keeps_the_start(engine: Client, long_job: Path) -> None:
+def test_a_stop_before_the_first_step_keeps_the_start(engine: Client, long_job: Path) -> None:
     engine.fit(1, long_job)
-    engine.send({"type": "cancel", "id": 2, "of": 1})
+    engine.send({"type": "stop", "id": 2, "of": 1})
     result = engine.until("result", 5)
-    assert (result["id"], result["status"], result["vertices"]) == (1, "cancelled", "best.npy")
+    assert (result["id"], result["status"], result["vertices"]) == (1, "stopped", "best.npy")
     assert best(long_job).shape == (2930, 3)
 
 
-def test_after_a_cancel_the_next_fit_has_its_own_answers(engine: Client, long_job: Path, job: Path) -> None:
+def test_after_a_stop_the_next_fit_has_its_own_answers(engine: Client, long_job: Path, job: Path) -> None:
     engine.fit(1, long_job)
     engine.until("progress")
-    engine.send({"type": "cancel", "id": 2, "of": 1})
+    engine.send({"type": "stop", "id": 2, "of": 1})
     engine.until("result")
     engine.fit(3, job)
     message = {"type": ""}
@@ -172,11 +174,11 @@ def test_after_a_cancel_the_next_fit_has_its_own_answers(engine: Client, long_jo
     assert message["status"] == "finished"
 
 
-def test_a_cancel_that_comes_too_late_changes_nothing(engine: Client, job: Path) -> None:
+def test_a_stop_that_comes_too_late_changes_nothing(engine: Client, job: Path) -> None:
     engine.fit(1, job)
     engine.until("result")
-    engine.send({"type": "cancel", "id": 2, "of": 1})
-    engine.send({"type": "cancel", "id": 3, "of": 99})
+    engine.send({"type": "stop", "id": 2, "of": 1})
+    engine.send({"type": "stop", "id": 3, "of": 99})
     engine.fit(4, job)
     result = engine.until("result")
     assert (result["id"], result["status"]) == (4, "finished")
@@ -200,16 +202,19 @@ GARBAGE = [
     b"[]\n",
     b'{"type": 7}\n',
     b"{" * 3_000_000 + b"\n",
-    b'{"type": "fit", "id": 5}\n',
-    b'{"type": "fit", "id": 5, "protocol": 2, "job": "x"}\n',
-    b'{"type": "fit", "id": 5, "protocol": 1}\n',
-    b'{"type": "fit", "id": 5, "protocol": 1, "job": "x", "report": 7}\n',
-    b'{"type": "fit", "id": 5, "protocol": 1, "job": "/nowhere"}\n',
-    b'{"type": "fit", "id": 5, "protocol": 1, "job": "\\u0000"}\n',
-    b'{"type": "dance", "id": 5, "protocol": 1}\n',
-    b'{"type": "fit", "id": 5, "protocol": 1, "job": "\\ud800"}\n',
+    b'{"type": "run", "id": 5}\n',
+    b'{"type": "run", "id": 5, "protocol": 1, "task": "fit", "job": "x"}\n',
+    b'{"type": "run", "id": 5, "protocol": 2, "task": "fit"}\n',
+    b'{"type": "run", "id": 5, "protocol": 2, "job": "/nowhere"}\n',
+    b'{"type": "run", "id": 5, "protocol": 2, "task": "dance", "job": "/nowhere"}\n',
+    b'{"type": "run", "id": 5, "protocol": 2, "task": ["fit"], "job": "/nowhere"}\n',
+    b'{"type": "run", "id": 5, "protocol": 2, "task": "fit", "job": "x", "report": 7}\n',
+    b'{"type": "run", "id": 5, "protocol": 2, "task": "fit", "job": "/nowhere"}\n',
+    b'{"type": "run", "id": 5, "protocol": 2, "task": "fit", "job": "\\u0000"}\n',
+    b'{"type": "dance", "id": 5, "protocol": 2}\n',
+    b'{"type": "run", "id": 5, "protocol": 2, "task": "fit", "job": "\\ud800"}\n',
     *(
-        b'{"type": "fit", "id": %b, "protocol": 1, "job": "/nowhere"}\n' % number
+        b'{"type": "run", "id": %b, "protocol": 2, "task": "fit", "job": "/nowhere"}\n' % number
         for number in (b"NaN", b"[5]", b"{}", b"true", b"1e999", b"0.5", b"9" * 101, b'"' + b"x" * 101 + b'"')
     ),
 ]
@@ -227,19 +232,19 @@ def test_garbage_is_answered_and_the_engine_goes_on(engine: Client, job: Path) -
 
 
 def test_each_request_is_answered_once(engine: Client, long_job: Path, job: Path) -> None:
-    """Cancels before the start, twice, of what does not run; each fit has one answer."""
+    """Stops before the start, twice, of what does not run; each fit has one answer."""
     for number in range(1, 4):
         engine.fit(number, long_job)
         for _ in range(number % 3 + 1):
-            engine.send({"type": "cancel", "id": 100 + number, "of": number})
-        engine.send({"type": "cancel", "id": 200, "of": [number]})
+            engine.send({"type": "stop", "id": 100 + number, "of": number})
+        engine.send({"type": "stop", "id": 200, "of": [number]})
         result = engine.until("result")
-        assert (result["id"], result["status"], result["vertices"]) == (number, "cancelled", "best.npy")
+        assert (result["id"], result["status"], result["vertices"]) == (number, "stopped", "best.npy")
     engine.fit(99, job)
     assert engine.until("result")["id"] == 99
 
 
-@pytest.mark.parametrize("end", [b'{"type": "fi', b"garbage", b"{" * 2_000_000, b'{"type": "dance", "protocol": 1}'])
+@pytest.mark.parametrize("end", [b'{"type": "fi', b"garbage", b"{" * 2_000_000, b'{"type": "dance", "protocol": 2}'])
 def test_stdin_that_ends_in_the_middle_of_a_line(engine: Client, end: bytes) -> None:
     engine.send(end)
     engine.process.stdin.close()
@@ -248,14 +253,15 @@ def test_stdin_that_ends_in_the_middle_of_a_line(engine: Client, end: bytes) -> 
 
 
 HANGING = """
-import sys, threading, time
-import softras.run
+import sys, time
+from dataclasses import replace
 from softras.cli import main
-really = softras.run.run
-def run(job, stop):
-    yield next(really(job, stop=stop))
+from softras.tasks import TASKS
+fit = TASKS["fit"]
+def hang(document, context):
+    yield next(fit.run(document, context))
     time.sleep(1000)  # as a library that waits for something
-softras.run.run = run
+TASKS["fit"] = replace(fit, run=hang)
 sys.exit(main(["serve"]))
 """
 
@@ -269,12 +275,12 @@ def test_a_fit_that_hangs_has_no_heartbeat_and_is_given_up_with_its_process(long
     with pytest.raises(queue.Empty):  # at last there are none
         while time.monotonic() < deadline:
             assert json.loads(client.lines.get(timeout=5))["type"] == "alive"
-    client.send({"type": "cancel", "id": 2, "of": 1})
-    assert client.until("result")["status"] == "cancelled"
+    client.send({"type": "stop", "id": 2, "of": 1})
+    assert client.until("result")["status"] == "stopped"
     client.fit(3, long_job)
     error = client.next(60)
     assert (error["type"], error["id"], error["kind"]) == ("error", 3, "stuck")
-    assert "the engine must be started anew." in error["message"]
+    assert "start the engine anew." in error["message"]
     assert client.ended_within(10) and client.process.returncode == 3
 
 
@@ -319,7 +325,7 @@ def test_a_fit_that_works_has_a_heartbeat(engine: Client, long_job: Path) -> Non
     while (message := json.loads(engine.lines.get(timeout=60)))["type"] != "alive":
         assert message["type"] == "progress" and time.monotonic() < deadline
     assert message["id"] == 1
-    engine.send({"type": "cancel", "id": 2, "of": 1})
+    engine.send({"type": "stop", "id": 2, "of": 1})
     engine.until("result")
     with pytest.raises(queue.Empty):
         engine.lines.get(timeout=5)  # nothing to say between fits
@@ -362,7 +368,8 @@ time.sleep(60)
 @pytest.mark.parametrize("busy", [True, False])
 def test_the_engine_dies_with_a_killed_parent(long_job: Path, pipe: str, busy: bool) -> None:
     """Also when another child of the parent holds the engine's stdin open, and when it has nothing to say."""
-    request = json.dumps({"type": "fit" if busy else "nothing", "id": 1, "protocol": 1, "job": str(long_job)})
+    kind = "run" if busy else "nothing"
+    request = json.dumps({"type": kind, "id": 1, "protocol": PROTOCOL, "task": "fit", "job": str(long_job)})
     command = [sys.executable, "-c", PARENT, pipe, *SERVE]
     parent = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     parent.stdin.write(request.encode() + b"\n")
@@ -407,6 +414,9 @@ def test_what_libraries_print_goes_to_the_log(job: Path) -> None:
     client.process.stdin.close()
     assert client.ended_within(1)
     assert b"a library says hello" in client.log and b"so does C" in client.log
+    when = rb"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} INFO softras: request 1: "
+    assert re.search(when + b"fit of " + os.fsencode(job), client.log, re.M)
+    assert re.search(when + b"finished$", client.log, re.M)
 
 
 def test_an_interpreter_without_pytorch_says_so(bare_python: Path) -> None:

@@ -34,6 +34,7 @@ from PIL import Image
 from softras import (
     Bone,
     Camera,
+    FitResult,
     InputError,
     Landmark,
     Mesh,
@@ -47,10 +48,11 @@ from softras import (
 from softras.io.poses import load_poses, save_poses
 from softras.io.rigs import load_rig
 from softras.io.views import save_views
-from softras.job import Job
-from softras.keeping import Keeper, State, resumed
+from softras.job import PROTOCOL, Job
+from softras.keeping import Keeper
 from softras.rig import Armature
-from softras.run import FitResult, run
+from softras.tasks.fit import fit_job
+from softras.tasks.fit_state import FitState, resumed
 
 EXAMPLES = int(os.environ.get("SOFTRAS_FUZZ_EXAMPLES", "40"))
 SECONDS = 20.0  # until an answer; many times what it takes on a busy machine
@@ -186,7 +188,7 @@ def refused_or(work: Callable[[], Any], folder: Path) -> Any:
 def short_fit(folder: Path) -> None:
     end = time.monotonic() + FIT_SECONDS
     job = Job.load(folder)
-    for event in run(job, stop=lambda: time.monotonic() > end):
+    for event in fit_job(job, stop=lambda: time.monotonic() > end):
         vertices = event.mesh.vertices if isinstance(event, FitResult) else event.vertices
         assert vertices is None or np.isfinite(vertices).all()
         assert all(on_one_line(note) for note in event.notes)
@@ -231,7 +233,7 @@ def test_names_with_control_characters_are_told_on_one_line(scratch: Path) -> No
     views[1].name = "\x1b[31mside\n\u202e"
     views[1].mask = np.zeros_like(views[1].mask)
     Job(views, some_mesh(), settings=SETTINGS).save(scratch / "names")
-    *_, result = run(Job.load(scratch / "names"))
+    *_, result = fit_job(Job.load(scratch / "names"))
     assert any("[31mside" in note for note in result.notes)
     assert all(on_one_line(note) for note in result.notes)
 
@@ -337,7 +339,9 @@ def kept_result(folder: Path) -> dict:
         settings = {**SETTINGS, "optimize": ["vertices", "cameras"]}
         Job(some_views(), some_mesh(), settings=settings).save(folder)
         cameras = [view.camera for view in some_views()]
-        Keeper(folder, Job.load(folder), None)._write(State(some_mesh().vertices, None, {}, cameras, [0.5, None], 3))
+        keeper = Keeper(folder)
+        keeper.begin()
+        keeper.keep(FitState(some_mesh().vertices, None, {}, cameras, [0.5, None], 3).kept(None))
         shutil.copy(folder / "result.json", kept)
     return json.loads(kept.read_text())
 
@@ -457,9 +461,9 @@ class Server:
         said = []
         self.process.stdin.write(line + b"\n")
         self.process.stdin.flush()
-        if answered:  # a fit is answered by a thread of its own
+        if answered:  # a run is answered by a thread of its own
             said.append(self.next())
-        self.process.stdin.write(json.dumps({"type": "nothing", "id": number, "protocol": 1}).encode() + b"\n")
+        self.process.stdin.write(json.dumps({"type": "nothing", "id": number, "protocol": PROTOCOL}).encode() + b"\n")
         self.process.stdin.flush()
         while (message := self.next())["id"] != number:
             said.append(message)
@@ -477,24 +481,32 @@ def server() -> Iterator[Server]:
     server.process.wait()
 
 
-REQUEST = {"type": "fit", "id": 7, "protocol": 1, "job": "no such folder", "report": None, "of": 1}
-CANCEL = {"type": "cancel", "id": 8, "protocol": 1, "of": 7}
+REQUEST = {
+    "type": "run",
+    "id": 7,
+    "protocol": PROTOCOL,
+    "task": "fit",
+    "job": "no such folder",
+    "report": None,
+    "of": 1,
+}
+STOP = {"type": "stop", "id": 8, "protocol": PROTOCOL, "of": 7}
 
 
 @fuzz
-@given(st.sampled_from((REQUEST, CANCEL)), edits_of(REQUEST, (("more",),)))
+@given(st.sampled_from((REQUEST, STOP)), edits_of(REQUEST, (("more",),)))
 @example(REQUEST, [(("id",), float("nan"))])
 @example(REQUEST, [(("id",), float("inf"))])
 @example(REQUEST, [(("job",), "a" * 5000)])
 @example(REQUEST, [(("job",), "\x00")])
 @example(REQUEST, [(("job",), "\ud800")])
 @example(REQUEST, [(("type",), "\x1b[31m")])
+@example(REQUEST, [(("task",), "\x1b[31m")])
 def test_every_request_has_one_answer_with_its_id(server: Server, given_request: dict, edits: list) -> None:
     message = changed(given_request, edits)
     right_type = isinstance(message.get("type"), str)
     right_id = right_type and type(message.get("id")) is int and 0 <= message["id"] < 2**31
-    silent = message.get("type") == "cancel" and message.get("protocol") == 1 and right_id
-    silent = silent and message["protocol"] is not True
+    silent = message.get("type") == "stop" and message.get("protocol") == PROTOCOL and right_id
     said = server.answers(json.dumps(message).encode(), answered=not silent)
     assert len(said) == (0 if silent else 1), said
     for answer in said:

@@ -37,7 +37,8 @@ from softras.io.images import load_colours, load_image
 from softras.io.masks import load_mask
 from softras.io.rigs import load_rig, save_rig
 from softras.job import Job
-from softras.keeping import Keeper, State, resumed
+from softras.keeping import Keeper
+from softras.tasks.fit_state import FitState, resumed
 
 EXAMPLES = int(os.environ.get("SOFTRAS_FUZZ_EXAMPLES", "100"))
 ODD_WORDS = [
@@ -281,7 +282,9 @@ def test_files_of_a_job(tmp_path: Path) -> None:
     job = Job(views, mesh, np.ones(4, bool), {"optimize": ["vertices", "cameras"]})
     job.save(tmp_path)
     save_rig(tmp_path / "rig", Rig(mesh, Transform(), shape_keys=(ShapeKey("k", np.eye(4, 3)),)))
-    Keeper(tmp_path, job)._write(State(mesh.vertices, mesh.faces, {}, [camera, camera], [0.5, None], 3))
+    keeper = Keeper(tmp_path)
+    keeper.begin()
+    keeper.keep(FitState(mesh.vertices, mesh.faces, {}, [camera, camera], [0.5, None], 3).kept(None))
     files = {path: path.read_bytes() for path in sorted(tmp_path.rglob("*.*")) if path.is_file()}
 
     def read(data: bytes) -> None:

@@ -13,6 +13,7 @@ from ..errors import InputError, one_line
 from ..mesh import Mesh
 from ..raster.native import cuda
 from ..rig import Rig, carried_frame, rig_of
+from ..status import FINISHED, OUT_OF_TIME, STOPPED
 from ..views import View, mean_iou
 from .alignment import aligned
 from .doubts import doubts, remarks
@@ -88,7 +89,7 @@ def _told(
             said = len(journal.notes)
             continue
         result = event if start is None or known is None else _at_least_the_start(event, start, known, views, renderer)
-        notes = remarks(views, result.iou, settings.optimize) if result.status == "finished" else []
+        notes = remarks(views, result.iou, settings.optimize) if result.status == FINISHED else []
         notes = result.notes + notes + _device_notes(device)
         yield replace(result, notes=[one_line(note) for note in notes])
 
@@ -153,7 +154,7 @@ def _events(
             else:
                 yield event
         assert result is not None
-    if result is None or (vertices_too and result.status != "stopped"):
+    if result is None or (vertices_too and result.status != STOPPED):
         mesh = None if start is None else _mesh_of(start)
         if result is not None:
             assert start is not None
@@ -183,8 +184,8 @@ def _events(
 def _on_top(fitted: FitResult, rigs: dict[int, Rig], before: FitResult | None) -> FitResult:
     """The result of free vertices, which are those of the rig's mesh where there is a rig."""
     rigs = {f: replace(rig, mesh=Mesh(rig.unposed(fitted.mesh.vertices), rig.mesh.faces)) for f, rig in rigs.items()}
-    late = before is not None and before.status == "out of time" and fitted.status == "finished"
-    return replace(fitted, rigs=rigs, status="out of time" if late else fitted.status)
+    late = before is not None and before.status == OUT_OF_TIME and fitted.status == FINISHED
+    return replace(fitted, rigs=rigs, status=OUT_OF_TIME if late else fitted.status)
 
 
 def _carried(settings: Settings, start: Mesh | Rig, result: FitResult) -> Settings:

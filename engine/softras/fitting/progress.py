@@ -13,6 +13,7 @@ import numpy as np
 from ..camera import Camera
 from ..mesh import Mesh
 from ..rig import Rig
+from ..status import FINISHED, STOPPED, Status
 from ..views import View
 
 EVENT_SECONDS = 0.1  # between progress events
@@ -60,7 +61,7 @@ class FitResult:
         iou: (N,) intersection over union with each view's mask, by `evaluate`; NaN for views whose mask is empty or
             full, which are left out.
         history: the progress events without their vertices.
-        status: "finished", "stopped" (by the caller) or "out of time".
+        status: FINISHED, STOPPED (by the caller) or OUT_OF_TIME of `softras.status`.
         elapsed: seconds.
         notes: sentences the user should read, such as that the mesh was moved onto the masks.
         rigs: the fitted rig in each frame, with the modes, locks and limits it came with; empty where only vertices or
@@ -71,7 +72,7 @@ class FitResult:
     mesh: Mesh
     iou: np.ndarray
     history: list[Progress]
-    status: str
+    status: Status
     elapsed: float
     notes: list[str] = field(default_factory=list)
     rigs: dict[int, Rig] = field(default_factory=dict)
@@ -107,7 +108,7 @@ class Journal:
         self._told = self._shown = -np.inf
         self.max_seconds = np.inf if max_seconds is None else max_seconds
         self.steps = self.before = 0
-        self.status = "finished"
+        self.status: Status = FINISHED
         self.notes: list[str] = []
         self.history: list[Progress] = []
         self._stop = stop or (lambda: False)
@@ -138,9 +139,9 @@ class Journal:
 
     def stopped(self) -> bool:
         """Whether the caller wants the fit to end now."""
-        if self.status == "finished" and self._stop():
-            self.status = "stopped"
-        return self.status == "stopped"
+        if self.status == FINISHED and self._stop():
+            self.status = STOPPED
+        return self.status == STOPPED
 
     def due(self) -> bool:
         """Whether it is time for an event."""
