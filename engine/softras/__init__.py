@@ -75,6 +75,7 @@ if TYPE_CHECKING:
     from .render.silhouette import hard_silhouettes, render_silhouettes
     from .render.supersampling import supersampled
     from .render.textures import surface_texture_from_image, surface_texture_from_vertices
+    from .tasks.measure import Measurement, measure
 
 __version__ = "0.1.0"
 
@@ -88,6 +89,7 @@ _LAZY = {
     "Fragments": ".raster.images.fragments",
     "Gloss": ".render.shading",
     "Jacobian": ".raster.silhouettes.jacobian",
+    "Measurement": ".tasks.measure",
     "MipChain": ".raster.images.textures",
     "PointLight": ".render.lights",
     "Progress": ".fitting",
@@ -134,6 +136,7 @@ _LAZY = {
     "load_views": ".io.views",
     "look": ".render.cameras",
     "look_at": ".render.cameras",
+    "measure": ".tasks.measure",
     "mip_chain": ".raster.images.textures",
     "nearest_distances": ".geometry.distances",
     "normal_consistency_loss": ".geometry.smoothness",

@@ -15,7 +15,7 @@ from .. import __version__
 from ..mesh import Mesh
 
 if TYPE_CHECKING:
-    from ..fitting import FitResult, Progress
+    from ..fitting import Progress
 
 _STYLE = """
 :root { color-scheme: light dark; --page: #f4f5f7; --card: #ffffff; --ink: #1b1f24; --quiet: #68707a; --line: #dfe3e8; }
@@ -72,30 +72,47 @@ class Card:
     error_file: str
 
 
-def page(cards: Sequence[Card], start: Mesh | None, result: FitResult, legend: dict[str, str]) -> str:
-    """The whole page as HTML."""
+def page(
+    title: str,
+    cards: Sequence[Card],
+    mesh: Mesh,
+    legend: dict[str, str],
+    notes: Sequence[str] = (),
+    seconds: float | None = None,
+    history: Sequence[Progress] = (),
+) -> str:
+    """The whole page as HTML.
+
+    Args:
+        title: the heading.
+        cards: of the views.
+        mesh: whose size is told.
+        legend: the colours of the pictures, by name.
+        notes: sentences for the user.
+        seconds: that a fit took, or None.
+        history: the events of a fit, of which charts are drawn.
+    """
     told = [card for card in cards if not math.isnan(card.iou)]  # the others are left out
-    mean = sum(card.iou for card in told) / len(told)
-    worst = min(told, key=lambda card: card.iou)
     before = [card.start_iou for card in told if card.start_iou is not None]
-    vertices, faces = len(result.mesh.vertices), len(result.mesh.faces)
-    tiles = [
-        (f"{mean:.4f}", "mean IoU" + (f", {sum(before) / len(before):.4f} at the start" if before else "")),
-        (f"{worst.iou:.4f}", f"worst view, {worst.name}"),
-        (str(len(cards)), "views"),
-        (f"{vertices:,}", f"vertices, {faces:,} triangles"),
-        (f"{result.elapsed:.1f} s", "of fitting"),
-    ]
+    mean = f"{sum(card.iou for card in told) / len(told):.4f}" if told else "-"
+    tiles = [(mean, "mean IoU" + (f", {sum(before) / len(before):.4f} at the start" if before else ""))]
+    if told:
+        worst = min(told, key=lambda card: card.iou)
+        tiles.append((f"{worst.iou:.4f}", f"worst view, {worst.name}"))
+    tiles.append((str(len(cards)), "views"))
+    tiles.append((f"{len(mesh.vertices):,}", f"vertices, {len(mesh.faces):,} triangles"))
+    if seconds is not None:
+        tiles.append((f"{seconds:.1f} s", "of fitting"))
     parts = [
         "<!doctype html><html lang='en'><head><meta charset='utf-8'>",
         "<meta name='viewport' content='width=device-width, initial-scale=1'>",
-        f"<title>Softras: mean IoU {mean:.4f}</title><style>{_STYLE}</style></head><body><main>",
-        f"<h1>{'Refined' if start is not None else 'Reconstructed'} from {len(cards)} silhouettes</h1>",
-        *(f"<p>{escape(note)}</p>" for note in result.notes),
+        f"<title>Softras: mean IoU {mean}</title><style>{_STYLE}</style></head><body><main>",
+        f"<h1>{escape(title)}</h1>",
+        *(f"<p>{escape(note)}</p>" for note in notes),
         "<div class='tiles'>",
         *(f"<div class='tile'><b>{value}</b><span>{escape(label)}</span></div>" for value, label in tiles),
         "</div>",
-        _charts(result.history),
+        _charts(history),
         "<h2>Views</h2><ul class='legend'>",
         *(f"<li><i style='background:{colour}'></i>{name}</li>" for name, colour in legend.items()),
         "</ul><div class='views'>",

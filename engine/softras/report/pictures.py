@@ -1,14 +1,14 @@
-"""A report on a fit: what each camera saw, what the mesh covers, and how it got there.
+"""A report on a fit or a measurement: what each camera saw, what the mesh covers, and how it got there.
 
-Pictures are made per view: the photograph (or the mask) with the outlines of the start and the fitted mesh,
-and the error map. They lie beside report.html as PNG files; the page carries smaller copies inside itself.
+Each view has two pictures: the photograph (or the mask) with the outlines of the mesh before and after the fit, and the
+error map. They lie beside report.html as PNG files, and the page carries smaller copies inside itself.
 """
 
 from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,22 +59,66 @@ def write_report(folder: Path | str, views: Sequence[View], start: Mesh | Rig | 
     """Write report.html, overview.png and two PNGs per view into folder; returns the path of report.html.
 
     Args:
+        folder: is created where it is missing.
         views: as given, with the cameras before the fit.
         start: the mesh or the rig before the fit, or None if there was none.
+        result: of the fit.
 
     Raises InputError when the folder cannot be written.
     """
-    folder = make_folder(folder)
-    size = PICTURE if len(views) <= MANY_VIEWS else SMALL_PICTURE
     before = Mesh(start.vertices(), start.mesh.faces) if isinstance(start, Rig) else start
     after = {view.frame: result.mesh_in(view.frame) for view in views}
+    cards = _write_pictures(make_folder(folder), views, before, after, result.cameras, result.iou)
+    legend = {"fitted outline": FIT_COLOUR} | ({} if before is None else {"start outline": START_COLOUR})
+    title = f"{'Reconstructed' if before is None else 'Refined'} from {len(views)} silhouettes"
+    seconds, history = result.elapsed, result.history
+    text = page(title, cards, result.mesh, _legend(legend, views), result.notes, seconds, history)
+    return _write_page(folder, text)
+
+
+def write_measurement(
+    folder: Path | str, views: Sequence[View], meshes: Mapping[int, Mesh], iou: Sequence[float] | np.ndarray
+) -> Path:
+    """As `write_report`, of meshes by frame that were compared with the views and not fitted to them."""
+    cameras = [view.camera for view in views]
+    cards = _write_pictures(make_folder(folder), views, None, meshes, cameras, iou)
+    title = f"Measured against {len(views)} silhouettes"
+    legend = _legend({"outline of the mesh": FIT_COLOUR}, views)
+    return _write_page(folder, page(title, cards, meshes[views[0].frame], legend))
+
+
+def _write_page(folder: Path | str, text: str) -> Path:
+    path = Path(folder) / "report.html"
+    write_text(path, text)
+    return path
+
+
+def _write_pictures(
+    folder: Path,
+    views: Sequence[View],
+    before: Mesh | None,
+    after: Mapping[int, Mesh],
+    cameras: Sequence[Camera],
+    iou: Sequence[float] | np.ndarray,
+) -> list[Card]:
+    """Write the pictures of all views; returns what the page shows of each.
+
+    Args:
+        folder: must be there.
+        views: with the cameras that see `before`.
+        before: the mesh before a fit, or None.
+        after: by frame.
+        cameras: those that see `after`, of each view.
+        iou: (N,) of `after`.
+    """
+    size = PICTURE if len(views) <= MANY_VIEWS else SMALL_PICTURE
 
     def draw(pair: tuple[View, Camera]) -> _Pictures:
         view, camera = pair
         return _draw(view, before, after[view.frame], camera, size)
 
     with ThreadPoolExecutor() as pool:  # drawing and compressing let go of the interpreter
-        pictures = list(pool.map(draw, zip(views, result.cameras, strict=True)))
+        pictures = list(pool.map(draw, zip(views, cameras, strict=True)))
         names = [f"{number:03d}" for number in range(len(views))]
         written = [
             pool.submit(write_png, folder / f"{name}-{kind}.png", pixels)
@@ -85,20 +129,18 @@ def write_report(folder: Path | str, views: Sequence[View], start: Mesh | Rig | 
         for future in written:
             future.result()
     write_png(folder / "overview.png", _overview([picture.outline for picture in pictures]))
-    cards = [
+    return [
         Card(
             name=view.name,
             start_iou=picture.start_iou,
-            iou=float(iou),
+            iou=float(reached),
             outline=outline,
             error=error,
             outline_file=f"{name}-outline.png",
             error_file=f"{name}-error.png",
         )
-        for view, picture, iou, name, (outline, error) in zip(views, pictures, result.iou, names, embedded, strict=True)
+        for view, picture, reached, name, (outline, error) in zip(views, pictures, iou, names, embedded, strict=True)
     ]
-    write_text(folder / "report.html", page(cards, before, result, _legend(views, before)))
-    return folder / "report.html"
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,6 +190,9 @@ def _window(shown: np.ndarray, before: np.ndarray | None, camera: Camera, size: 
 
 
 def _box(shown: np.ndarray) -> tuple[int, int, int, int]:
+    """The box (left, top, right, bottom) around what is shown, in pixels; the whole image where nothing is."""
+    if not shown.any():
+        return 0, 0, shown.shape[1], shown.shape[0]
     rows, columns = np.flatnonzero(shown.any(axis=1)), np.flatnonzero(shown.any(axis=0))
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
@@ -220,17 +265,9 @@ def _data_url(pixels: np.ndarray) -> str:
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def _legend(views: Sequence[View], start: Mesh | None) -> dict[str, str]:
-    named = {
-        "fitted outline": FIT_COLOUR,
-        "start outline": START_COLOUR,
-        "agrees": AGREE_COLOUR,
-        "missing": MISSING_COLOUR,
-        "excess": EXCESS_COLOUR,
-        "ignored": IGNORE_COLOUR,
-    }
-    if start is None:
-        del named["start outline"]
-    if all(view.ignore is None for view in views):
-        del named["ignored"]
+def _legend(outlines: dict[str, tuple[int, int, int]], views: Sequence[View]) -> dict[str, str]:
+    """The names of the colours, as the page writes colours; outlines: those of the lines."""
+    named = outlines | {"agrees": AGREE_COLOUR, "missing": MISSING_COLOUR, "excess": EXCESS_COLOUR}
+    if any(view.ignore is not None for view in views):
+        named["ignored"] = IGNORE_COLOUR
     return {name: "#{:02x}{:02x}{:02x}".format(*colour) for name, colour in named.items()}
