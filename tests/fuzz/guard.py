@@ -11,7 +11,7 @@ from pathlib import Path
 from softras import InputError
 
 MEMORY = 1 << 30  # bytes that a reader may take
-SECONDS = 20  # after which it hangs: a loaded machine is slow
+SECONDS = 20  # of the processor after which it hangs; so much idle time and more passes on a loaded machine
 LINUX = sys.platform.startswith("linux")
 _CODE = tuple(
     os.path.join(os.path.realpath(folder), "")
@@ -132,7 +132,9 @@ def _limits() -> Iterator[None]:
     used = resource.getrusage(resource.RUSAGE_SELF)
     seconds = int(used.ru_utime + used.ru_stime) + 3 * SECONDS
     handler = signal.signal(signal.SIGALRM, _hang)
-    signal.alarm(SECONDS)
+    spent = signal.signal(signal.SIGPROF, _hang)
+    signal.setitimer(signal.ITIMER_PROF, SECONDS)
+    signal.alarm(10 * SECONDS)  # what waits for something takes no time of the processor
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, before_cpu[1]))  # ends the process: loops in C hear no signal
     resource.setrlimit(resource.RLIMIT_AS, (taken + MEMORY, before[1]))
     try:
@@ -141,4 +143,6 @@ def _limits() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_AS, before)
         resource.setrlimit(resource.RLIMIT_CPU, before_cpu)
         signal.alarm(0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
         signal.signal(signal.SIGALRM, handler)
+        signal.signal(signal.SIGPROF, spent)

@@ -204,6 +204,7 @@ def short_fit(folder: Path) -> None:
 @example([(("settings", "max_seconds"), int("9" * 400))])
 @example([((*VIEW, "frame"), int("9" * 400)), (("settings", "optimize"), ["object"])])
 @example([((*VIEW, "camera", "near"), 1e308)])
+@example([((*VIEW, "camera", "world_to_camera", 1, 3), 2**31)])
 @example([((*VIEW, "camera", "K"), [[0, 0, 0], [0, 0, 0], [0, 0, 1]])])
 @example([((*VIEW, "camera", "world_to_camera"), [[0] * 4] * 4)])
 @example([(("settings", "symmetry"), "x"), (("settings", "symmetry_frame"), [0] * 16)])

@@ -10,6 +10,7 @@ from scipy.spatial.transform import Rotation
 
 from ..mesh import Mesh
 from ..views import View, mean_iou
+from .observed.evaluate import evaluate, thinned
 from .observed.renderer import Renderer
 from .poses.fit import fit_poses
 from .progress import FitResult, Journal, Progress
@@ -31,8 +32,8 @@ def aligned(
         yield mesh
         return
     alone = replace(settings, optimize=("object",), known_frame=None)
-    notes, told = list(journal.notes), len(journal.history)
-    counting = [view for view in views if view.weight > 0]
+    notes = list(journal.notes)
+    counting, watched = [view for view in views if view.weight > 0], [thinned(view) for view in views]
     all_seen = len(counting) <= MOST_VIEWS
     views = views if all_seen else most_apart(counting, MOST_VIEWS)
     started: float | None = None
@@ -44,11 +45,13 @@ def aligned(
             started = mean_iou(event.iou, views)  # of the mesh moved by bounds alone
         shown = next(iter(event.rigs.values()), None)
         vertices = event.vertices if shown is None else shown.vertices()
-        yield replace(event, loss={}, vertices=vertices, rigs={}, iou=event.iou if all_seen else None)
+        iou = event.iou
+        if iou is not None and vertices is not None and not all_seen:  # the search knows its own views alone
+            iou = evaluate(vertices, mesh.faces, watched, renderer)
+        # What the search minimizes is no term of the vertices' objective.
+        journal.history[-1] = replace(journal.history[-1], loss={}, iou=iou)
+        yield replace(event, loss={}, vertices=vertices, rigs={}, iou=iou)
     journal.notes[:] = notes
-    # What the search minimizes is no term of the vertices' objective.
-    history = [replace(event, loss={}, iou=event.iou if all_seen else None) for event in journal.history[told:]]
-    journal.history[told:] = history
     assert started is not None
     if not clearly_better(mean_iou(result.iou, views), started):
         yield mesh

@@ -48,11 +48,12 @@ def fit_poses(
     journal.begin(_most_steps(prepared))
     tracker = Tracker(prepared, journal, max_seconds)
     fitted = Fitted(dict.fromkeys(prepared.frames, prepared.rig), [view.camera for view in views])
+    poses = PoseFit(prepared, tracker) if prepared.parts else None  # refuses a rig in which nothing may change
     with journal.measuring(tracker.larger()):
         begun = tracker.evaluated(fitted)
     yield begun
-    if prepared.parts:
-        fitted = yield from PoseFit(prepared, tracker).find(finest)
+    if poses is not None:
+        fitted = yield from poses.find(finest)
     else:
         fitted = yield from find_cameras(prepared, tracker, fitted)
     vertices = start.vertices() if isinstance(start, Rig) else start.vertices

@@ -10,6 +10,7 @@ from scipy.optimize import least_squares
 from scipy.spatial import ConvexHull, QhullError
 
 from ...camera import Camera
+from ...checks import LARGEST
 from ...errors import InputError
 from ...mesh import Mesh
 from ...views import View
@@ -26,6 +27,7 @@ GAIN = 1.1  # times the mean IoU: what a move must bring where mesh and masks ov
 SHORTFALL = 0.6  # of what is missing to IoU 1, at most left over by what is clearly better
 BLUR = 0.064  # pixels of the silhouettes by which the overlap of a mesh and the masks is measured
 PRIOR = 1e-3  # keeps what the masks leave open (the depth in a single view) near where it was
+MOST_LOG = 60.0  # natural logarithm of the largest factor by which a mesh is scaled: its square is still finite
 
 
 def clearly_better(found: float, before: float) -> bool:
@@ -65,7 +67,10 @@ def onto_masks(
     scale, pivot, shift = place(mesh.vertices[used], views)
     matrix = np.eye(4) * [scale, scale, scale, 1]
     matrix[:3, 3] = pivot - scale * pivot + shift
-    moved = Mesh(mesh.vertices @ matrix[:3, :3].T + matrix[:3, 3], mesh.faces)
+    vertices = mesh.vertices @ matrix[:3, :3].T + matrix[:3, 3]
+    if not (np.abs(vertices) <= LARGEST).all():  # cameras so far away that nothing can be told
+        return None
+    moved = Mesh(vertices, mesh.faces)
     if before >= OVERLAP and overlap(moved, views, renderer) < GAIN * before:
         return None
     return scale, matrix
@@ -90,7 +95,7 @@ def place(vertices: np.ndarray, views: Sequence[View]) -> tuple[float, np.ndarra
     start = np.array([np.log(scale), *((middle - pivot) / size)])
 
     def residuals(x: np.ndarray) -> np.ndarray:
-        moved = np.exp(x[0]) * (points - pivot) + pivot + size * x[1:]
+        moved = np.exp(min(x[0], MOST_LOG)) * (points - pivot) + pivot + size * x[1:]
         rows = [PRIOR * (x - start)]
         for view, (box, whole) in zip(views, bounds, strict=True):
             z = np.maximum(view.camera.to_camera(moved)[:, 2], view.camera.near)
@@ -103,7 +108,7 @@ def place(vertices: np.ndarray, views: Sequence[View]) -> tuple[float, np.ndarra
         return np.concatenate(rows)
 
     x = least_squares(residuals, start, loss="soft_l1", f_scale=0.05, max_nfev=50).x
-    return float(np.exp(x[0])), pivot, size * x[1:]
+    return float(np.exp(min(x[0], MOST_LOG))), pivot, size * x[1:]
 
 
 def moved_onto_masks(scale: float) -> str:
