@@ -286,13 +286,14 @@ def test_a_fit_that_hangs_has_no_heartbeat_and_is_given_up_with_its_process(long
 
 TALKING = """
 import sys, threading, time
+from dataclasses import replace
 import softras.run
 from softras.cli import main
 really = softras.run.run
-def run(job, stop):
-    for event in really(job, stop=lambda: False):
+def run(task, document, context):
+    for event in really(task, document, replace(context, stopped=lambda: False)):
         yield event
-        if stop():
+        if context.stopped():
             break
     end = time.monotonic() + 1.5  # as a step that takes long, longer than a cancel waits
     while time.monotonic() < end:
@@ -310,8 +311,8 @@ def test_nothing_is_said_of_a_fit_that_is_answered(long_job: Path) -> None:
     client.until("hello")
     client.fit(1, long_job)
     client.until("progress")
-    client.send({"type": "cancel", "id": 2, "of": 1})
-    assert client.until("result")["status"] == "cancelled"
+    client.send({"type": "stop", "id": 2, "of": 1})
+    assert client.until("result")["status"] == "stopped"
     with pytest.raises(queue.Empty):
         client.next(4)
     assert b"too late to be told" in client.log, "it went on and failed"
