@@ -385,6 +385,11 @@ def _set(owner: Any, name: str, value: Any) -> None:
     object.__setattr__(owner, name, value)  # the classes are frozen: set once, while they are made
 
 
+def mesh_in_world(start: Mesh | Rig) -> Mesh:
+    """The mesh of a rig in its pose, in the world; a mesh by itself is there already."""
+    return Mesh(start.vertices(), start.mesh.faces) if isinstance(start, Rig) else start
+
+
 def rig_of(mesh: Mesh) -> Rig:
     """A mesh alone as a rig whose object moves freely and turns about the mesh's middle."""
     used = mesh.vertices[np.unique(mesh.faces)]

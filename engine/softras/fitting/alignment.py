@@ -17,8 +17,8 @@ from .progress import FitResult, Journal, Progress
 from .settings import Settings
 from .starts.placement import MATCHED, PLACED, clearly_better, overlap
 
-SHARE = 0.25  # of max_seconds
-MOST_VIEWS = 8  # that the search for the object looks at: more say nothing new of a few numbers, and cost as much each
+SHARE = 0.25  # The search may take this share of max_seconds.
+MOST_VIEWS = 8  # The search looks at no more views: seven numbers follow from a few, and each view costs as much again.
 
 
 def aligned(
@@ -33,9 +33,9 @@ def aligned(
         return
     alone = replace(settings, optimize=("object",), known_frame=None)
     notes = list(journal.notes)
-    counting, watched = [view for view in views if view.weight > 0], [thinned(view) for view in views]
-    all_seen = len(counting) <= MOST_VIEWS
-    views = views if all_seen else most_apart(counting, MOST_VIEWS)
+    counting, watched = [view for view in views if view.weight > 0], None
+    if len(counting) > MOST_VIEWS:
+        views, watched = most_apart(counting, MOST_VIEWS), [thinned(view) for view in views]
     started: float | None = None
     for event in fit_poses(mesh, views, alone, renderer, journal, SHARE * journal.max_seconds, finest=False):
         if isinstance(event, FitResult):
@@ -46,7 +46,7 @@ def aligned(
         shown = next(iter(event.rigs.values()), None)
         vertices = event.vertices if shown is None else shown.vertices()
         iou = event.iou
-        if iou is not None and vertices is not None and not all_seen:  # the search knows its own views alone
+        if iou is not None and vertices is not None and watched is not None:  # the search knows its own views alone
             iou = evaluate(vertices, mesh.faces, watched, renderer)
         # What the search minimizes is no term of the vertices' objective.
         journal.history[-1] = replace(journal.history[-1], loss={}, iou=iou)

@@ -13,16 +13,19 @@ from .observed.observation import crop_box
 from .observed.observed_view import images_of
 from .starts.hull import first_bounds
 
-BORDER = 0.6  # share of the image's border that an object seldom covers
-GREYS, BETWEEN = 128, 0.25  # levels of 256, and share of pixels between black and white, that only photographs have
-ENOUGH = 4  # views of one moment; of fewer nothing tells which is wrong
-MOST = 40  # views of one moment that are compared with one another
-VOXELS, CELLS, TOLERANCE = 64, 64, 2  # a side of the coarse hull and of its masks; cells a mask may be wrong by
-BLOCKS = CELLS // 2  # a side of the masks in blocks of 2 x 2 cells, by which voxels are compared with them
-AGREED = 0.85  # covered share of every mask, that counts as agreement
-BETTER = 0.5  # of the share that is not covered: what is left at most where the odd view is left out
-POOR = 0.9  # mean IoU below which a fit is clearly worse than what masks of one object allow
-WORSE = 0.15  # IoU below the median of all views
+BORDER = 0.6  # An object seldom covers more than this share of the image's border; an inverted mask does.
+GREYS = 128  # A mask with more than so many of the 256 grey levels,
+BETWEEN = 0.25  # and more than this share of its pixels neither black nor white, is taken for a photograph.
+ENOUGH = 4  # With fewer views of one moment than this, nothing tells which of them is wrong.
+MOST = 40  # More views of one moment than this are not compared with one another, which would take too long.
+VOXELS = 64  # The visual hull by which masks are compared has so many voxels along each side of its bounds.
+CELLS = 64  # Each mask is reduced to so many cells a side for that,
+TOLERANCE = 2  # and grown by so many cells, which is how far its outline may be wrong.
+BLOCKS = CELLS // 2  # The hull's image is compared with a mask in so many blocks a side, of 2 x 2 cells each.
+AGREED = 0.85  # Masks agree when their visual hull covers at least this share of each.
+BETTER = 0.5  # Without the odd view, less than this share of what is uncovered without any other view stays uncovered.
+POOR = 0.9  # A fit that ends below this mean IoU is clearly worse than what masks of one object allow.
+WORSE = 0.15  # A view is named when its IoU is so far below the median of all views.
 
 
 def doubts(views: Sequence[View], cameras_known: bool = True, ended: Callable[[], bool] = lambda: False) -> list[str]:

@@ -12,7 +12,7 @@ import torch
 from ..errors import InputError, one_line
 from ..mesh import Mesh
 from ..raster.native import cuda
-from ..rig import Rig, carried_frame, rig_of
+from ..rig import Rig, carried_frame, mesh_in_world, rig_of
 from ..status import FINISHED, OUT_OF_TIME, STOPPED
 from ..views import View, mean_iou
 from .alignment import aligned
@@ -103,14 +103,9 @@ def _iou_of_the_start(
     """
     if start is None or any(mark.weight > 0 for view in views if view.weight > 0 for mark in view.landmarks):
         return None
-    mesh, few = _mesh_of(start), [thinned(view) for view in views]
+    mesh, few = mesh_in_world(start), [thinned(view) for view in views]
     with journal.measuring(larger(views, few)):
         return mean_iou(evaluate(mesh.vertices, mesh.faces, few, renderer), views)
-
-
-def _mesh_of(start: Mesh | Rig) -> Mesh:
-    """The start in the world."""
-    return Mesh(start.vertices(), start.mesh.faces) if isinstance(start, Rig) else start
 
 
 def _at_least_the_start(
@@ -120,7 +115,7 @@ def _at_least_the_start(
     found = mean_iou(result.iou, views)
     if found > rough + ROUGH:
         return result
-    mesh = _mesh_of(start)
+    mesh = mesh_in_world(start)
     iou = evaluate(mesh.vertices, mesh.faces, views, renderer)
     if found >= mean_iou(iou, views):
         return result
@@ -155,7 +150,7 @@ def _events(
                 yield event
         assert result is not None
     if result is None or (vertices_too and result.status != STOPPED):
-        mesh = None if start is None else _mesh_of(start)
+        mesh = None if start is None else mesh_in_world(start)
         if result is not None:
             assert start is not None
             mesh, views = result.mesh, result.fitted_views(views)

@@ -43,6 +43,11 @@ class Scene(NamedTuple):
         """Whether all cameras see the same vertices."""
         return self.vertices.dim() == 2
 
+    def detached(self) -> Scene:
+        """The same tensors, of which autograd records nothing."""
+        moving = (self.vertices.detach(), self.K.detach(), self.world_to_camera.detach())
+        return self._replace(vertices=moving[0], K=moving[1], world_to_camera=moving[2])
+
     def in_camera(self, n: int) -> Tensor:
         """(V, 3) the vertices in the axes of camera n."""
         world = self.vertices if self.shared else self.vertices[n]

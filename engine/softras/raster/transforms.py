@@ -1,8 +1,8 @@
 """Support for the transforms of torch.func (grad, vjp, jacrev, vmap, jvp) and for forward-mode autograd.
 
 A transform calls the function that it transforms with wrapped tensors. An autograd function of the kind below is called
-with the tensors inside. That costs 50 microseconds a call, so calls outside of transforms
-use a simpler autograd function.
+with the tensors inside. That costs 50 microseconds a call, so calls outside of transforms use a simpler autograd
+function.
 """
 
 from __future__ import annotations
@@ -116,6 +116,20 @@ class Derivative(Transformable):
     def jvp(cls, ctx: Any, *tangents: Any) -> NoReturn:
         """Refuse to be differentiated."""
         refuse_twice(cls.operator)(ctx)
+
+
+def derivative_of(operator: str, render_backward: Callable[..., Any]) -> type[Derivative]:
+    """The gradients of an operator as an autograd function, for callers that transform or differentiate them again.
+
+    Args:
+        operator: its public name, for messages.
+        render_backward: the operator that computes the gradients (`operators.Operator`).
+    """
+
+    def forward(*inputs: Any) -> Any:
+        return render_backward(*render_backward.packed(inputs))  # type: ignore[attr-defined]
+
+    return type("Gradients", (Derivative,), {"operator": operator, "forward": staticmethod(forward)})
 
 
 def refuse_twice(operator: str) -> Callable[..., NoReturn]:

@@ -22,7 +22,7 @@ from ..files import make_folder, write_png, write_text
 from ..fitting.observed.evaluate import covered, intersection_over_union
 from ..io.images import load_colours
 from ..mesh import Mesh
-from ..rig import Rig
+from ..rig import Rig, mesh_in_world
 from ..views import View
 from .page import Card, page
 
@@ -66,7 +66,7 @@ def write_report(folder: Path | str, views: Sequence[View], start: Mesh | Rig | 
 
     Raises InputError when the folder cannot be written.
     """
-    before = Mesh(start.vertices(), start.mesh.faces) if isinstance(start, Rig) else start
+    before = None if start is None else mesh_in_world(start)
     after = {view.frame: result.mesh_in(view.frame) for view in views}
     cards = _write_pictures(make_folder(folder), views, before, after, result.cameras, result.iou)
     legend = {"fitted outline": FIT_COLOUR} | ({} if before is None else {"start outline": START_COLOUR})

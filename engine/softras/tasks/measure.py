@@ -15,7 +15,7 @@ from ..errors import InputError
 from ..job import RESULT, Job
 from ..keeping import State
 from ..mesh import Mesh
-from ..rig import Rig
+from ..rig import Rig, mesh_in_world
 from ..views import View
 from .command import Command, add_inputs, check_inputs, given_mesh, given_views
 from .fit_state import ious, load_state, mean_iou
@@ -77,15 +77,11 @@ def _meshes(shown: Mesh | Rig | Mapping[int, Mesh | Rig], views: Sequence[View])
         raise InputError("there are no views; add at least one camera with a mask.")
     frames = dict.fromkeys(view.frame for view in views)
     if not isinstance(shown, Mapping):
-        return dict.fromkeys(frames, _mesh(shown))
+        return dict.fromkeys(frames, mesh_in_world(shown))
     for frame in frames:
         if frame not in shown:
             raise InputError(f"there is no mesh for frame {frame}; give one for the frame of every view.")
-    return {frame: _mesh(shown[frame]) for frame in frames}
-
-
-def _mesh(shown: Mesh | Rig) -> Mesh:
-    return Mesh(shown.vertices(), shown.mesh.faces) if isinstance(shown, Rig) else shown
+    return {frame: mesh_in_world(shown[frame]) for frame in frames}
 
 
 @dataclass(frozen=True, eq=False)

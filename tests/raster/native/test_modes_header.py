@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import ctypes
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from header_shims import CSRC, NAMES, compiled
 from scipy import special
 from torch import Tensor
 
 from softras.raster.images import conorms, distributions
 from softras.raster.native import nvrtc
 
-HERE = Path(__file__).resolve().parent
-CSRC = HERE.parents[2] / "csrc"
-FLAGS = "-std=c++17 -O2 -ffp-contract=fast -fno-exceptions -fno-rtti -Wall -Wextra -Werror -shared -fPIC -nostdlib++"
-NAMES = {torch.float32: "float", torch.float64: "double"}
 OPTIONS = [{}, {"shift": 0.75}]
 SHAPES = [{"shape": shape} for shape in (0.1, 2.0, 7.5)]
 DISTRIBUTIONS = [
@@ -41,14 +34,7 @@ CONORMS = [(name, p) for name in conorms.CONORMS for p in PARAMETERS.get(name, (
 
 @pytest.fixture(scope="module")
 def shim(tmp_path_factory) -> ctypes.CDLL:
-    pytest.importorskip("ziglang", reason="compiling the header needs the package ziglang")
-    folder = tmp_path_factory.mktemp("modes_shim")
-    library = folder / ("shim.dll" if os.name == "nt" else "shim.so")
-    flags = [flag for flag in FLAGS.split() if os.name != "nt" or flag != "-fPIC"]
-    command = [sys.executable, "-m", "ziglang", "c++", *flags, f"-I{CSRC}", str(HERE / "modes_shim.cpp")]
-    environment = {**os.environ, "ZIG_LOCAL_CACHE_DIR": str(folder / "zig")}
-    subprocess.run([*command, "-o", str(library)], check=True, env=environment)
-    return ctypes.CDLL(str(library))
+    return compiled("modes_shim", tmp_path_factory.mktemp("modes_shim"))
 
 
 def call(shim: ctypes.CDLL, name: str, dtype: torch.dtype, *args: float | Tensor) -> None:

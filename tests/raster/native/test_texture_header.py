@@ -3,37 +3,20 @@
 from __future__ import annotations
 
 import ctypes
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
+from header_shims import CSRC, NAMES, compiled
 
 from softras.raster.images import textures
 from softras.raster.native import nvrtc
 
-HERE = Path(__file__).resolve().parent
-CSRC = HERE.parents[2] / "csrc"
-FLAGS = (
-    "-std=c++17 -O2 -ffp-contract=fast -fno-exceptions -fno-rtti -fno-sanitize=all -Wall -Wextra -Werror "
-    "-shared -fPIC -nostdlib++"
-)
-NAMES = {torch.float32: "float", torch.float64: "double"}
 SIZES = [(8, 8), (7, 5), (1, 1), (1, 9), (6, 1), (33, 20)]
 
 
 @pytest.fixture(scope="module")
 def shim(tmp_path_factory) -> ctypes.CDLL:
-    pytest.importorskip("ziglang", reason="compiling the header needs the package ziglang")
-    folder = tmp_path_factory.mktemp("texture_shim")
-    library = folder / ("shim.dll" if os.name == "nt" else "shim.so")
-    flags = [flag for flag in FLAGS.split() if os.name != "nt" or flag != "-fPIC"]
-    command = [sys.executable, "-m", "ziglang", "c++", *flags, f"-I{CSRC}", str(HERE / "texture_shim.cpp")]
-    environment = {**os.environ, "ZIG_LOCAL_CACHE_DIR": str(folder / "zig")}
-    subprocess.run([*command, "-o", str(library)], check=True, env=environment)
-    return ctypes.CDLL(str(library))
+    return compiled("texture_shim", tmp_path_factory.mktemp("texture_shim"))
 
 
 def call(shim: ctypes.CDLL, name: str, dtype: torch.dtype, *args: int | torch.Tensor) -> None:

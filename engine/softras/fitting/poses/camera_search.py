@@ -8,8 +8,7 @@ from dataclasses import replace
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from ...mesh import Mesh
-from ...rig import rig_of
+from ...rig import mesh_in_world, rig_of
 from ...views import View
 from ..observed.observed_view import images_of
 from ..progress import Progress
@@ -95,7 +94,7 @@ def _turn_about_object(
     Cameras that turn about an object see what they would see of the object, turned the other way.
     """
     views = _counting(prepared, fitted, which)
-    rig = rig_of(Mesh(prepared.rig.vertices(), prepared.rig.mesh.faces))
+    rig = rig_of(mesh_in_world(prepared.rig))
     middle = rig.transform.location
     shown = nearest_point_to_rays(
         [view.camera for view in views], [images_of(view).bounds.mean(axis=0) for view in views], near=middle

@@ -10,6 +10,7 @@ import numpy as np
 
 from ...mesh import Mesh
 from ...rig import Rig
+from ...status import FINISHED, OUT_OF_TIME
 from ...views import View
 from ..observed.renderer import Renderer
 from ..progress import FitResult, Journal, Progress
@@ -60,7 +61,7 @@ def fit_poses(
     if prepared.parts:
         vertices = np.where(prepared.loose[:, None], vertices, fitted.rigs[prepared.frames[0]].vertices())
     iou = tracker.measured(fitted, range(len(views)), whole=True)
-    status = "out of time" if tracker.late and journal.status == "finished" else journal.status
+    status = OUT_OF_TIME if tracker.late and journal.status == FINISHED else journal.status
     mesh, rigs = Mesh(vertices, prepared.rig.mesh.faces), fitted.rigs if prepared.parts else {}
     yield FitResult(mesh, iou, journal.history, status, journal.elapsed(), journal.notes, rigs, fitted.cameras)
 

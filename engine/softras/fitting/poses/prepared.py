@@ -7,14 +7,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ...errors import InputError
 from ...geometry.topology import closed
 from ...mesh import Mesh
-from ...rig import PARTS, Rig, rig_of
+from ...rig import PARTS, Rig, mesh_in_world, rig_of
 from ...views import View
 from ..observed.renderer import Renderer
 from ..settings import Settings
-from ..starts.placement import check_cameras, moved_onto_masks, onto_masks
+from ..starts.placement import check_cameras, check_extent, moved_onto_masks, onto_masks
 from .problem import PoseProblem
 
 
@@ -90,9 +89,8 @@ def prepare(
     if isinstance(start, Mesh):
         loose[:] = True
         loose[rig.mesh.faces] = False
-    mesh = Mesh(rig.vertices(), rig.mesh.faces)
-    if not np.ptp(mesh.vertices[np.unique(mesh.faces)], axis=0).any():
-        raise InputError("all faces of the mesh are at one point; give a mesh with some extent.")
+    mesh = mesh_in_world(rig)
+    check_extent(mesh)
     free = all(rig.transform.free_location) and rig.transform.free_scale and "object" in parts
     found, notes = None, []
     if settings.place == "auto" and settings.known_frame is None and free:
@@ -103,7 +101,7 @@ def prepare(
         moved = np.linalg.inv(rig.parent) @ onto @ rig.parent @ rig.transform.matrix()
         transform = replace(rig.transform, location=moved[:3, 3], scale=rig.transform.scale * scale)
         rig = replace(rig, transform=transform)
-        mesh = Mesh(rig.vertices(), rig.mesh.faces)
+        mesh = mesh_in_world(rig)
         notes.append(moved_onto_masks(scale))
     check_cameras(mesh, [view for view in views if view.weight > 0])
     cull = closed(mesh.vertices, mesh.faces) if settings.cull is None else settings.cull

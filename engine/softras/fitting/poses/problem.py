@@ -12,7 +12,7 @@ from ...deform.cameras import CameraMoves
 from ...deform.posed import PosedRig
 from ...geometry.normals import face_areas
 from ...mesh import Mesh
-from ...rig import Rig
+from ...rig import Rig, mesh_in_world
 from ...views import View
 from ..observed.observation import observe
 from ..observed.renderer import Renderer
@@ -50,7 +50,7 @@ class Level:
     @classmethod
     def of(cls, rig: Rig, clusters: np.ndarray, optimize: Sequence[str]) -> Level:
         """A level whose mesh is that of a rig."""
-        mesh = Mesh(rig.vertices(), rig.mesh.faces)
+        mesh = mesh_in_world(rig)
         return cls(PosedRig(rig, optimize, dtype=torch.float64), mesh, clusters, Surface(mesh))
 
 

@@ -134,6 +134,12 @@ def camera_inside(camera: Camera, mesh: Mesh) -> bool:
     return abs(angle.sum()) / (4 * np.pi) > 0.5
 
 
+def check_extent(mesh: Mesh) -> None:
+    """Raises InputError where all faces are at one point."""
+    if not np.ptp(mesh.vertices[np.unique(mesh.faces)], axis=0).any():
+        raise InputError("all faces of the mesh are at one point; give a mesh with some extent.")
+
+
 def check_cameras(mesh: Mesh, views: Sequence[View]) -> None:
     """Raises InputError naming the first view whose camera is inside the mesh or sees none of it in front of `near`."""
     for view in views:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ...mesh import Mesh
+from ...status import FINISHED, OUT_OF_TIME
 from ...views import View, mean_iou
 from ..observed.evaluate import evaluate, larger, thinned
 from ..observed.observation import MAX_ENLARGEMENT, crop_box, observe
@@ -64,10 +65,10 @@ class VertexFit:
                 self.late = True
                 break
             yield from self.run_stage(number, stage)
-            if journal.status != "finished":
+            if journal.status != FINISHED:
                 break
-        if self.late and journal.status == "finished":
-            journal.status = "out of time"
+        if self.late and journal.status == FINISHED:
+            journal.status = OUT_OF_TIME
         if any(view is not watched for view, watched in zip(self.views, self.watched, strict=True)):
             self.best_iou = evaluate(self.best.vertices, self.best.faces, self.views, self.renderer)
         cameras = [view.camera for view in self.views]

@@ -9,14 +9,13 @@ import numpy as np
 
 from ...deform import find_partners
 from ...deform.mirror import AXES
-from ...errors import InputError
 from ...mesh import Mesh
 from ...views import View
 from ..observed.renderer import Renderer
 from ..observed.unit import UnitSpace
 from ..settings import Settings
 from ..starts.hull import carve
-from ..starts.placement import check_cameras, moved_onto_masks, onto_masks
+from ..starts.placement import check_cameras, check_extent, moved_onto_masks, onto_masks
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +80,5 @@ def _mirror(mesh: Mesh, settings: Settings) -> tuple[np.ndarray, np.ndarray] | N
 
 
 def _unit(mesh: Mesh) -> UnitSpace:
-    used = mesh.vertices[np.unique(mesh.faces)]
-    if not np.ptp(used, axis=0).any():
-        raise InputError("all faces of the mesh are at one point; give a mesh with some extent.")
-    return UnitSpace.around(used)
+    check_extent(mesh)
+    return UnitSpace.around(mesh.vertices[np.unique(mesh.faces)])

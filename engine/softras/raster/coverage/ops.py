@@ -81,9 +81,7 @@ def coverage_jacobian(
         ValueError: what `coverage` refuses, and derivatives of a wrong shape, dtype or device, or none at all.
     """
     transforms.refuse("softras.coverage_jacobian")
-    arguments.mesh_in_cameras(vertices, faces, K, world_to_camera)
-    vertices, K, world_to_camera = vertices.detach(), K.detach(), world_to_camera.detach()
-    scene = arguments.scene(vertices, faces, K, world_to_camera, height, width, orthographic, near, cull)
+    scene = arguments.scene(vertices, faces, K, world_to_camera, height, width, orthographic, near, cull).detached()
     tangents = arguments.tangents(scene, d_vertices, d_K, d_world_to_camera)
     alpha, kept = backends.compute("coverage", scene, True)
     return Jacobian(alpha, *backends.compute("coverage_jacobian", scene, kept, tangents))
@@ -128,16 +126,6 @@ class _Transformed(transforms.Transformable):
         transforms.refuse_forward_mode("softras.coverage")
 
 
-class _Gradients(transforms.Derivative):
-    """The gradients as an autograd function, for callers that transform them or differentiate them again."""
-
-    operator = "softras.coverage"
-
-    @staticmethod
-    def forward(*inputs):
-        return render_backward(*render_backward.packed(inputs))
-
-
 @operator("softras::coverage")
 def render(scene: Scene) -> Tensor:
     """(N, H, W)."""
@@ -180,3 +168,4 @@ def _backward(ctx, grad_alpha):
 
 render.differentiate(_backward, lambda ctx, inputs, output: render.save(ctx, inputs))
 render_backward.differentiate(transforms.refuse_twice("softras.coverage"))
+_Gradients = transforms.derivative_of("softras.coverage", render_backward)

@@ -260,6 +260,7 @@ def _backward(ctx, grad_alpha, grad_image, *_):
 
 render.differentiate(_backward, _save)
 render_backward.differentiate(transforms.refuse_twice("softras.images"))
+_Gradients = transforms.derivative_of("softras.images", render_backward)
 
 
 class _Eager(torch.autograd.Function):
@@ -301,16 +302,6 @@ class _Transformed(transforms.Transformable):
     @staticmethod
     def jvp(ctx, *tangents):
         transforms.refuse_forward_mode("softras.images")
-
-
-class _Gradients(transforms.Derivative):
-    """The gradients as an autograd function, for callers that transform them or differentiate them again."""
-
-    operator = "softras.images"
-
-    @staticmethod
-    def forward(*inputs):
-        return render_backward(*render_backward.packed(inputs))
 
 
 def background_share(scene: Scene, appearance: Appearance, drawn: Drawn) -> Tensor:

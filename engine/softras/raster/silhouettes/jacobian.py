@@ -63,9 +63,7 @@ def silhouettes_jacobian(
         ValueError: what `silhouettes` refuses, and derivatives of a wrong shape, dtype or device, or none at all.
     """
     transforms.refuse("softras.silhouettes_jacobian")
-    arguments.mesh_in_cameras(vertices, faces, K, world_to_camera)
-    vertices, K, world_to_camera = vertices.detach(), K.detach(), world_to_camera.detach()
-    scene = arguments.scene(vertices, faces, K, world_to_camera, height, width, orthographic, near, cull)
+    scene = arguments.scene(vertices, faces, K, world_to_camera, height, width, orthographic, near, cull).detached()
     sigma = arguments.number("sigma", sigma, *arguments.SIGMA)
     tangents = arguments.tangents(scene, d_vertices, d_K, d_world_to_camera)
     low, high = (arguments.number(name, x, -LARGEST, LARGEST) for name, x in (("low", low), ("high", high)))

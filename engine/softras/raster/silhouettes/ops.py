@@ -113,16 +113,6 @@ class _Transformed(transforms.Transformable):
         return *_Tangent.apply(*render_jacobian.flat(scene, sigma, transmittance, None, moves)), None
 
 
-class _Gradients(transforms.Derivative):
-    """The gradients as an autograd function, for callers that transform them or differentiate them again."""
-
-    operator = "softras.silhouettes"
-
-    @staticmethod
-    def forward(*inputs):
-        return render_backward(*render_backward.packed(inputs))
-
-
 class _Tangent(transforms.Derivative):
     """The derivative of alpha, (N, H, W), by one parameter: `silhouettes_jacobian` for every pixel with P = 1."""
 
@@ -201,3 +191,4 @@ def _backward(ctx, grad_alpha, grad_transmittance):  # callers never get the tra
 
 render.differentiate(_backward, _save)
 render_backward.differentiate(transforms.refuse_twice("softras.silhouettes"))
+_Gradients = transforms.derivative_of("softras.silhouettes", render_backward)
