@@ -17,7 +17,7 @@ from softras.knobs import knobs
 PAGE = Path(__file__).resolve().parent / "settings.md"
 HEAD = """# Settings
 
-Every knob of a fit: a keyword argument of `softras.fit`, a key of a job's `settings`, an option of `softras fit` (`softras fit --help`). This page is written by `python docs/write_settings.py` from the declarations in `softras/fitting/settings.py` and `schedule.py`. [fitting.md](fitting.md) says how the search uses them.
+Every knob of a fit: a keyword argument of `softras.fit`, a key of a job's `settings`, and `--set NAME=VALUE` of `softras fit`; those that are asked for most have an option of their own (`softras fit --help`). This page is written by `python docs/write_settings.py` from the declarations in `softras/fitting/settings.py` and `schedule.py`. [fitting.md](fitting.md) says how the search uses them.
 
 """
 
