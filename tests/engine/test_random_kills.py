@@ -23,7 +23,7 @@ from short_fits import ENDLESS, QUICK, QUICK_NEW
 from softras import View, load_mesh, load_views
 from softras.fitting.observed.evaluate import evaluate
 from softras.io.poses import load_poses
-from softras.job import BEST, BEST_FILES, Job
+from softras.job import BEST, BEST_FILES, PROTOCOL, Job
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "fitting"))
 from rig_scenes import around, bent, seen_from, shots, tube_rig
@@ -124,7 +124,7 @@ def kill_at_a_random_moment(process: subprocess.Popen[bytes], begun: Callable[[]
     else:
         deadline = time.monotonic() + 60
         while not begun() and process.poll() is None:
-            assert time.monotonic() < deadline
+            assert time.monotonic() < deadline, "the fit kept nothing in a minute"
             time.sleep(0.001)
         time.sleep(MOMENT.uniform(0, 1.5 if KILLS > 20 else 0.3))
     process.kill()
@@ -163,9 +163,8 @@ def test_a_fit_that_is_killed_leaves_what_is_whole(kind: str, tmp_path: Path, sp
 
         if kind == "server":
             process = start([*SOFTRAS, "serve"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
-            process.stdin.write(
-                json.dumps({"type": "fit", "id": 1, "protocol": 1, "job": str(folder)}).encode() + b"\n"
-            )
+            request = {"type": "run", "id": 1, "protocol": PROTOCOL, "task": "fit", "job": str(folder)}
+            process.stdin.write(json.dumps(request).encode() + b"\n")
             process.stdin.flush()
         else:
             command = [*SOFTRAS, "fit", str(folder), *(["--resume"] if resume else [])]
