@@ -15,13 +15,13 @@ from softras.deform.cameras import rotations
 from softras.fitting.alignment import MOST_VIEWS, most_apart
 from softras.fitting.observed.evaluate import evaluate
 from softras.fitting.observed.renderer import SOFT_ON_CPU
-from softras.fitting.starts.placement import camera_inside, check_cameras, onto_masks, place
+from softras.fitting.starts.placement import camera_inside, check_cameras, onto_masks, similarity_onto
 
 HOOK = hook()
 
 
 def placed(mesh, views):
-    scale, pivot, shift = place(mesh.vertices, views)
+    scale, pivot, shift = similarity_onto(mesh.vertices, views)
     return Mesh(scale * (mesh.vertices - pivot) + pivot + shift, mesh.faces)
 
 

@@ -14,8 +14,8 @@ from ...views import View
 from .renderer import SOFT_ON_CPU, Renderer
 from .unit import UnitSpace
 
-PIXELS_AT_ONCE = 1 << 24  # So many pixels are rendered in one call at most; memory grows with them.
-ENOUGH_PIXELS = 1 << 20  # So many pixels of a view tell how a fit goes.
+PIXELS_AT_ONCE = 1 << 24  # At most so many pixels are rendered in one call, since memory grows with them.
+ENOUGH_PIXELS = 1 << 20  # While a fit runs, at most so many pixels of each view are measured.
 
 
 def evaluate(
@@ -23,13 +23,13 @@ def evaluate(
 ) -> np.ndarray:
     """(N,) intersection over union of the mesh's hard silhouette and each view's mask, at the image's own size.
 
-    A pixel belongs to the silhouette when a face covers its centre and to the mask when its value is above 0.5;
-    ignored pixels and what lies outside the image do not count. NaN for a mask that is empty or full.
+    A pixel belongs to the silhouette when a face covers its centre, and to the mask when its value is above 0.5.
+    Ignored pixels do not count. The IoU with a mask that is empty or full is NaN.
 
     Args:
         vertices: (V, 3) world points.
-        faces: (F, 3).
-        renderer: of the silhouette.
+        faces: (F, 3) indices of vertices.
+        renderer: draws the silhouettes.
     """
     sizes: dict[tuple[int, int], list[int]] = {}
     for i, view in enumerate(views):
@@ -49,7 +49,8 @@ def covered(
     vertices: np.ndarray, faces: np.ndarray, cameras: Sequence[Camera], renderer: Renderer = SOFT_ON_CPU
 ) -> np.ndarray:
     """(N, H, W) bool hard silhouettes of a mesh in N cameras of one image size; arguments as of `evaluate`."""
-    unit = UnitSpace.around(np.asarray(vertices))  # float32 would not do for a model far from the world's origin
+    # Far from the world's origin, float32 is too coarse for the shape of a mesh.
+    unit = UnitSpace.around(np.asarray(vertices))
     points = torch.as_tensor(unit.to_unit(np.asarray(vertices)), dtype=torch.float32, device=renderer.device)
     triangles = torch.as_tensor(np.asarray(faces), dtype=torch.int64, device=renderer.device)
     tensors = camera_tensors([unit.camera(camera) for camera in cameras], torch.float32, renderer.device)
@@ -57,10 +58,10 @@ def covered(
 
 
 def thinned(view: View) -> View:
-    """The view with every third, fifth, ... pixel each way, so that it has about a megapixel at most.
+    """The view with only every third, fifth, ... row and column, so that it has at most about ENOUGH_PIXELS pixels.
 
-    An odd step, since the centre of the middle one of its pixels is a centre of the smaller image. A view whose mask
-    would be lost stays as it is.
+    The step s is odd: the middle one of s x s pixels then has its centre where the pixel of the smaller image has it.
+    A view whose mask would become empty or full stays as it is.
     """
     height, width = view.mask.shape
     step = int(np.ceil(np.sqrt(height * width / ENOUGH_PIXELS))) // 2 * 2 + 1
@@ -75,18 +76,18 @@ def thinned(view: View) -> View:
 
 
 def larger(views: Sequence[View], watched: Sequence[View]) -> float:
-    """How many times more pixels the views have than their thinned forms."""
+    """How many times more pixels the views have than `watched`, the same views thinned."""
     return sum(view.mask.size for view in views) / max(1, sum(view.mask.size for view in watched))
 
 
 def intersection_over_union(silhouette: np.ndarray, view: View) -> float:
     """IoU of an (H, W) bool silhouette and the view's mask over the pixels that are not ignored.
 
-    NaN of a mask that is empty or full: it tells nothing, so that no silhouette matches it well or badly.
+    NaN for a mask that is empty or full: it shows no outline that a silhouette could match.
     """
     mask = view.mask > 0.5
-    told = mask if view.ignore is None else mask[~view.ignore]
-    if told.all() or not told.any():
+    known = mask if view.ignore is None else mask[~view.ignore]
+    if known.all() or not known.any():
         return float("nan")
     either, both = silhouette | mask, silhouette & mask
     if view.ignore is not None:

@@ -1,25 +1,26 @@
-"""Integrals of an image over the cells of any box, from sums that are made once."""
+"""Integral images: sums, made once for an image, from which its integral over any box follows quickly."""
 
 from __future__ import annotations
 
 import numpy as np
 
-BAND = 16  # rows of the image between two rows of the table
-CACHED = 1 << 16  # Sums along rows are made of so many pixels at once, which the processor's cache holds.
+BAND = 16  # The table has one row for each so many rows of the image.
+CACHED = 1 << 16  # Sums along rows are computed for so many pixels at a time, which fit the processor's cache.
 
 
 class IntegralImage:
-    """The integral of a piecewise constant image (H, W) above every BAND-th row, column by column, in float64.
+    """An image (H, W), constant within each pixel, and a table of the sums of its columns above every BAND-th row.
 
     A whole summed-area table (Crow, "Summed-area tables for texture mapping", SIGGRAPH 1984) makes the integral over
-    any box a sum of four numbers, but takes 8 bytes a pixel: 7 GB for 36 views of 24 megapixels. Float32 would halve
-    that and lose all precision in large images. Every 16th row of it takes half a byte a pixel, 0.4 GB for these views;
-    the rows between are added up from the image itself. So C x C cells of a box W pixels wide cost some 8 C W
-    additions, where the image alone would cost as many as the box has pixels.
+    any box a sum of four numbers, but takes 8 bytes a pixel in float64: 7 GB for 36 views of 24 megapixels. Float32
+    would halve that and lose all precision in large images. One row of the table for every 16 of the image takes half a
+    byte a pixel, 0.4 GB for these views; the rows between are added up from the image itself. The integrals over C x C
+    cells of a box W pixels wide then cost some 8 C W additions; without a table they cost as many as the box has
+    pixels.
     """
 
     def __init__(self, image: np.ndarray, factor: np.ndarray | None = None) -> None:
-        """Of image (H, W), or of its product with a factor of the same shape. Both stay where they are, uncopied."""
+        """The integral image of `image` (H, W) or, with a factor (H, W), of their product. Neither is copied."""
         self.shape = image.shape
         self._image, self._factor = image, factor
         height, width = image.shape
@@ -31,11 +32,11 @@ class IntegralImage:
 
     @property
     def bytes(self) -> int:
-        """What the table takes of memory, beside the image."""
+        """How many bytes the table takes, without the image."""
         return self._above.nbytes
 
     def over(self, box: tuple[float, float, float, float], cells: int) -> np.ndarray:
-        """(cells, cells) integrals over the cells of a box x0, y0, x1, y1 in pixels; the image is 0 outside."""
+        """(cells, cells) integrals over the equal cells of a box x0, y0, x1, y1 in pixels; outside, the image is 0."""
         x0, y0, x1, y1 = box
         height, width = self.shape
         left, right = int(np.clip(np.floor(x0), 0, width)), int(np.clip(np.ceil(x1), 0, width))
@@ -43,7 +44,7 @@ class IntegralImage:
         return _along_rows(np.diff(above, axis=0), x0 - left, x1 - left, cells)
 
     def _to(self, y: float, left: int, right: int) -> np.ndarray:
-        """(right - left,) integrals of those columns from the top to y."""
+        """(right - left,) integrals of the columns `left` to `right` from the image's top to y."""
         whole = int(y)
         band = whole // BAND
         total = self._above[band, left:right] + self._rows(band * BAND, whole, left, right).sum(
@@ -57,12 +58,12 @@ class IntegralImage:
 
 
 def lengths_within(start: float, end: float, cells: int, size: int) -> np.ndarray:
-    """(cells,) lengths of the parts of even cells from start to end that lie in 0..size."""
+    """(cells,) how much of each of the equal cells between `start` and `end` lies in 0..size."""
     return np.diff(np.linspace(start, end, cells + 1).clip(0, size))
 
 
 def _along_rows(image: np.ndarray, start: float, end: float, cells: int) -> np.ndarray:
-    """(H, W) -> (H, cells): integrals along each row between `cells` + 1 even positions from start to end."""
+    """(H, cells) integrals of an image (H, W), along each row, over the equal cells between `start` and `end`."""
     width = image.shape[1]
     position = np.linspace(start, end, cells + 1).clip(0, width)
     whole = position.astype(int)

@@ -18,21 +18,21 @@ from .observed_view import Box, images_of
 from .renderer import Cameras, Renderer
 from .unit import UnitSpace
 
-MARGIN = 0.06  # The crop goes beyond the object by this share of the object's longer side, on each side,
-MARGIN_PIXELS = 2.0  # and by so many pixels of the image more.
-MAX_ENLARGEMENT = 2.0  # A pixel of the mask becomes at most so many pixels of the crop each way.
-MIN_RESOLUTION = 16  # pixels of a side of a crop, however small the masks are
+MARGIN = 0.06  # On each side, a crop extends beyond the object by this share of the object's longer side,
+MARGIN_PIXELS = 2.0  # and by so many further pixels of the image.
+MAX_ENLARGEMENT = 2.0  # A crop has at most so many pixels for each pixel of the mask along a side.
+MIN_RESOLUTION = 16  # A crop has at least so many pixels a side, however small the masks are.
 
 
 @dataclass(frozen=True, eq=False)
 class Observation:
-    """What N views show, at S x S pixels.
+    """What N views show of an object, in square crops of S x S pixels.
 
     Attributes:
-        views: the views.
-        boxes: the box of pixels of each view's image that its crop shows.
-        masks: (N, 2, S, S): the mask where it is known, and how much of the pixel is known (not ignored and inside
-            the image), 0..1.
+        views: the N views.
+        boxes: for each view the box of its image that the crop shows, in pixels of the image.
+        masks: (N, 2, S, S) k t and k for each pixel of a crop: its mask t, and its knownness k, the share of the pixel
+            that is neither ignored nor outside the image; both in 0..1.
         cameras: the cameras of the crops, in unit space, as a `Renderer` takes them.
     """
 
@@ -53,7 +53,7 @@ class Observation:
 
     @cached_property
     def photos(self) -> Tensor:
-        """(N, 3, S, S) colours of the photographs in 0..1, black outside the images; read when first asked for.
+        """(N, 3, S, S) colours of the photographs in 0..1, black outside the images; read at the first use.
 
         Raises InputError where a view has no photograph, or one that cannot be read.
         """
@@ -66,21 +66,25 @@ class Observation:
     def render(
         self, renderer: Renderer, vertices: Tensor, faces: Tensor, views: Tensor, *, blur: float, cull: bool
     ) -> Tensor:
-        """(B, S, S) silhouettes in the views of the given indices (B,)."""
+        """(B, S, S) silhouettes of a mesh in the crops of some views, given by their indices (B,)."""
         cameras = {name: rows[views.to(rows.device)] for name, rows in self.cameras.items()}
         return renderer.alpha(vertices, faces, cameras, self.size, blur=blur, cull=cull)
 
     def masks_of(self, views: Tensor) -> list[Tensor]:
-        """(2, S, S) of each view of the given indices, without copying."""
+        """For each of some views, given by their indices (B,), its (2, S, S) of `masks`, without a copy."""
         return [self.masks[i] for i in views.tolist()]
 
 
 def observe(
     views: Sequence[View], vertices: np.ndarray, unit: UnitSpace, resolution: int, device: torch.device
 ) -> Observation:
-    """Crops that hold the mask and the visible part of the object; `vertices` (V, 3) are world points.
+    """What the views show in crops that hold the mask and the visible part of the object.
 
-    The resolution is lowered to MAX_ENLARGEMENT pixels per mask pixel where the masks are coarser than that.
+    Args:
+        vertices: (V, 3) world points of the object.
+        unit: the space in which the crops' cameras are.
+        resolution: pixels of a side; fewer where the masks are so coarse that MAX_ENLARGEMENT limits it.
+        device: of the tensors.
     """
     boxes = [crop_box(view, vertices) for view in views]
     side = max(box[2] - box[0] for box in boxes)
@@ -97,7 +101,10 @@ def observe(
 
 
 def crop_box(view: View, vertices: np.ndarray | None = None) -> Box:
-    """The square around the mask and what the image shows of (V, 3) world points, with a margin."""
+    """The square, in pixels of the image, around the mask and around the visible ones of (V, 3) world points.
+
+    It has a margin on all sides.
+    """
     low, high = images_of(view).bounds
     if vertices is not None:
         pixels = visible_pixels(view.camera, vertices)
@@ -110,5 +117,5 @@ def crop_box(view: View, vertices: np.ndarray | None = None) -> Box:
 
 
 def visible_pixels(camera: Camera, points: np.ndarray) -> np.ndarray:
-    """(P, 2) pixels of those (V, 3) world points that are in front of the camera."""
+    """(P, 2) pixels of those of (V, 3) world points that are farther from the camera than its near distance."""
     return camera.project(points[camera.to_camera(points)[:, 2] > camera.near])

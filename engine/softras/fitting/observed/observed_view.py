@@ -1,4 +1,4 @@
-"""The views of one fit, whose images are averaged over ever other boxes of pixels: what that needs is made once."""
+"""Views of a fit: each crop averages their images anew over other cells, from integral images that are made once."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from ...io.images import load_colours
 from ...views import View
 from .integral import IntegralImage, lengths_within
 
-Box = tuple[float, float, float, float]  # x0, y0, x1, y1 in pixels of the image; it may reach beyond the image
-UNKNOWN = 1e-6  # Of a cell of which less than this share is known, nothing is known.
+Box = tuple[float, float, float, float]  # x0, y0, x1, y1 in pixels of the image; it may extend beyond the image.
+UNKNOWN = 1e-6  # A cell of which less than this share is known counts as unknown: the rest is rounding.
 
 
 class ViewImages:
@@ -32,7 +32,7 @@ class ViewImages:
 
     @cached_property
     def bounds(self) -> np.ndarray:
-        """(2, 2) low and high (x, y) of the pixels that the mask shows the object in; of all where it shows none."""
+        """(2, 2) low and high (x, y) of the mask's bounding box in pixels; the whole image where the mask is empty."""
         inside = self.mask > 0.5 if self.ignore is None else (self.mask > 0.5) & ~self.ignore
         rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
         if not len(rows):
@@ -40,7 +40,7 @@ class ViewImages:
         return np.array([[columns[0], rows[0]], [columns[-1] + 1.0, rows[-1] + 1.0]])
 
     def mean_mask(self, box: Box, cells: int) -> tuple[np.ndarray, np.ndarray]:
-        """The mask in a box, averaged over the area of cells x cells.
+        """The mask, averaged over each of S x S equal cells of a box (S = `cells`).
 
         Returns:
             (S, S) mean of the mask over the known part of each cell (0 where nothing is known), and
@@ -54,11 +54,11 @@ class ViewImages:
         return mean.clip(0, 1), (known / area).clip(0, 1)
 
     def mean_photo(self, box: Box, cells: int) -> np.ndarray:
-        """(3, S, S) colours of the photograph in 0..1, averaged as the mask is, over what lies inside the image."""
+        """(3, S, S) mean colours, in 0..1, of the photograph over the part of each cell that lies inside the image."""
         if self.photo is None:
             raise ValueError("the view has no photograph")
         height, width = self._colours[0].shape
-        down, across = height / self.mask.shape[0], width / self.mask.shape[1]  # it may have another resolution
+        down, across = height / self.mask.shape[0], width / self.mask.shape[1]  # The resolutions may differ.
         x0, y0, x1, y1 = box
         scaled = (x0 * across, y0 * down, x1 * across, y1 * down)
         inside = np.outer(
@@ -68,7 +68,7 @@ class ViewImages:
         return np.divide(colours, 255 * inside, out=np.zeros_like(colours), where=inside > 0).clip(0, 1)
 
     def _area_within(self, box: Box, cells: int) -> np.ndarray:
-        """(S, S) area of each cell that lies inside the image."""
+        """(S, S) the area of the part of each cell that lies inside the image, in square pixels."""
         x0, y0, x1, y1 = box
         height, width = self.mask.shape
         return np.outer(lengths_within(y0, y1, cells, height), lengths_within(x0, x1, cells, width))
@@ -89,21 +89,21 @@ class ViewImages:
 
 @dataclass(eq=False)
 class ObservedView(View):
-    """A view of a fit.
+    """A view that keeps what was computed from its images.
 
-    A copy by `dataclasses.replace` with another camera shares the images; one with another mask has its own.
+    A copy by `dataclasses.replace` with another camera shares the images; a copy with another mask has its own.
     """
 
     images: ViewImages | None = None
 
     def __post_init__(self) -> None:
-        if self.images is None or not self.images.are_of(self):  # Else they are those of a view that was checked.
+        if self.images is None or not self.images.are_of(self):  # Shared images belong to a view that was checked.
             super().__post_init__()
             self.images = ViewImages(self.mask, self.ignore, self.photo)
 
     @classmethod
     def of(cls, view: View) -> ObservedView:
-        """The same view, made to be looked at again and again."""
+        """The same view as an ObservedView."""
         if isinstance(view, ObservedView):
             return view
         known = {field.name: getattr(view, field.name) for field in fields(View)}
@@ -111,7 +111,7 @@ class ObservedView(View):
 
 
 def images_of(view: View) -> ViewImages:
-    """The images of a view; those of an `ObservedView` know what was computed from them before."""
+    """The images of a view; the images of an `ObservedView` remember what was computed from them."""
     if isinstance(view, ObservedView) and view.images is not None:
         return view.images
     return ViewImages(view.mask, view.ignore, view.photo)

@@ -1,4 +1,7 @@
-"""The space a fit works in: the object's longest side is 1 and its middle the origin."""
+"""Unit space, in which a fit works: the object's longest side is 1 and its middle is the origin.
+
+Step lengths, smoothing and edge lengths then mean the same for a ring and a house, and float32 is precise enough.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,11 @@ from ...camera import Camera
 
 @dataclass(frozen=True, eq=False)
 class UnitSpace:
-    """Rates, smoothing and edge lengths mean the same for a ring and a house, and float32 suffices.
+    """The map between the world and unit space.
 
     Attributes:
-        centre: (3,) world point that becomes the origin.
-        size: world length that becomes 1.
+        centre: (3,) the world point that becomes the origin.
+        size: the length in the world that becomes 1.
     """
 
     centre: np.ndarray
@@ -23,20 +26,23 @@ class UnitSpace:
 
     @classmethod
     def around(cls, points: np.ndarray) -> UnitSpace:
-        """The unit space of the bounding box of (P, 3) points; of a single place, size 1."""
+        """The unit space of the bounding box of (P, 3) points; its size is 1 where all points coincide."""
         low, high = points.min(axis=0), points.max(axis=0)
         return cls((low + high) / 2, float((high - low).max()) or 1.0)
 
     def to_unit(self, points: np.ndarray) -> np.ndarray:
-        """(..., 3) world points in this space."""
+        """World points (..., 3) in unit space."""
         return (points - self.centre) / self.size
 
     def to_world(self, points: np.ndarray) -> np.ndarray:
-        """(..., 3) points of this space in the world."""
+        """Points of unit space (..., 3) in the world."""
         return points * self.size + self.centre
 
     def camera(self, camera: Camera) -> Camera:
-        """The camera that sees unit points where `camera` sees them in the world; depths are divided by size."""
+        """The camera that shows a point of unit space at the pixel at which `camera` shows it in the world.
+
+        Depths are divided by `size`.
+        """
         R, t = camera.world_to_camera[:3, :3], camera.world_to_camera[:3, 3]
         matrix = np.eye(4)
         matrix[:3, :3], matrix[:3, 3] = R, (R @ self.centre + t) / self.size

@@ -1,4 +1,4 @@
-"""Which way an object faces, from nothing but its silhouettes: rotations of all kinds, rated by small images."""
+"""Which way an object faces: many rotations of its mesh, each rated by how small silhouettes of it match the masks."""
 
 from __future__ import annotations
 
@@ -17,20 +17,21 @@ from ..observed.observed_view import Box, images_of
 from ..observed.renderer import Renderer
 from ..observed.unit import UnitSpace
 
-SIZE = 40  # pixels of a side of the images
-BLUR = 0.5  # pixels
-MARGIN = 1.1  # times the longer side of the silhouette's box: the side of an image
-AT_ONCE = 128  # images
-APART = np.radians(15)  # between rotations of which both are worth a try
+SIZE = 40  # The silhouettes that rate a rotation are squares of so many pixels a side,
+BLUR = 0.5  # softened over so many of these pixels,
+MARGIN = 1.1  # and so many times as wide as the longer side of the object's bounding box in the image.
+AT_ONCE = 128  # So many silhouettes are rendered in one call, which bounds the memory.
+APART = np.radians(15)  # Two rotations closer than this would be refined to the same one, so one of them is enough.
 
 
 @dataclass(frozen=True, eq=False)
 class Facing:
-    """A rotation of an object and how well it looks like the masks then.
+    """A rotation of an object, and how well the object matches the masks when it is rotated so.
 
     Attributes:
-        rotation: (3, 3) about the middle of the mesh's bounds, in the world.
-        iou: mean over the views of silhouettes that are moved and scaled so that their boxes are those of the masks.
+        rotation: (3, 3) rotation in world axes, about the middle of the mesh's bounding box.
+        iou: mean over the views of the soft IoU of silhouette and mask, after the silhouette was moved and scaled
+            until its bounding box was that of the mask: only the outline's form counts.
     """
 
     rotation: np.ndarray
@@ -44,13 +45,13 @@ def facings(
     renderer: Renderer,
     ended: Callable[[], bool] = lambda: False,
 ) -> list[Facing]:
-    """All rotations of a mesh, the best first; of one moment's views, whose cameras stay beside one another.
+    """The given rotations of a mesh, each rated in the views of one frame, the best first.
 
-    A camera by itself that turns about the object sees what it would see of the object turned the other way round, so
-    that this is the search for its rotation too, and for that of a rig of cameras.
+    A camera that circles an object sees the same pictures as a camera that stands still while the object turns the
+    other way. The same search therefore finds the rotation of one camera, or of a rigid rig of cameras.
 
     Args:
-        ended: asked between the smallest parts; once it returns True, what is not rated yet is left out.
+        ended: asked before each rendering; once it returns True, rotations that are not rated yet are left out.
     """
     points = mesh.vertices[np.unique(mesh.faces)]
     unit, device = UnitSpace.around(points), renderer.device
@@ -68,17 +69,17 @@ def facings(
         for n, (view, target) in enumerate(zip(views, targets, strict=True)):
             if ended():
                 return sorted(rated, key=lambda facing: -facing.iou)
-            cameras, seen_by = [], unit.camera(view.camera)
+            cameras, unit_camera = [], unit.camera(view.camera)
             for rotation in part:
                 turn = np.eye(4)
                 turn[:3, :3] = rotation.as_matrix()
-                camera = replace(seen_by, world_to_camera=seen_by.world_to_camera @ turn)
+                camera = replace(unit_camera, world_to_camera=unit_camera.world_to_camera @ turn)
                 pixels = visible_pixels(camera, corners)
                 ends = (pixels.min(axis=0), pixels.max(axis=0)) if len(pixels) else (np.zeros(2), np.ones(2))
                 cameras.append(camera.crop(*_square(*ends), SIZE, SIZE))
             with torch.no_grad():
-                seen_from = camera_tensors(cameras, torch.float32, device)
-                alpha = renderer.alpha(vertices, faces, seen_from, (SIZE, SIZE), blur=BLUR, cull=False)
+                tensors = camera_tensors(cameras, torch.float32, device)
+                alpha = renderer.alpha(vertices, faces, tensors, (SIZE, SIZE), blur=BLUR, cull=False)
             both = (target[1] * torch.minimum(alpha, target[0])).sum(dim=(1, 2))
             either = (target[1] * torch.maximum(alpha, target[0])).sum(dim=(1, 2))
             scores[n] = (both / either.clamp_min(1e-6)).cpu().numpy()
@@ -88,7 +89,7 @@ def facings(
 
 
 def best_apart(rated: Sequence[Facing], count: int) -> list[Facing]:
-    """The best ones, of which no two are nearer than APART to one another."""
+    """Up to `count` of the rated rotations, the best first, no two of them closer than APART."""
     found: list[Facing] = []
     for facing in rated:
         if all(angle_between(facing.rotation, other.rotation) >= APART for other in found):
@@ -99,16 +100,16 @@ def best_apart(rated: Sequence[Facing], count: int) -> list[Facing]:
 
 
 def angle_between(a: np.ndarray, b: np.ndarray) -> float:
-    """Radians of the rotation from one (3, 3) rotation to the other."""
+    """The angle in radians by which two (3, 3) rotations differ."""
     return float(np.arccos(np.clip((np.trace(a.T @ b) - 1) / 2, -1, 1)))
 
 
 def rotation_of(matrix: np.ndarray) -> np.ndarray:
-    """(3, 3) of a matrix (4, 4) of a rotation, a uniform scale and a translation."""
+    """The (3, 3) rotation in a (4, 4) matrix that rotates, scales uniformly and translates."""
     return matrix[:3, :3] / np.cbrt(np.linalg.det(matrix[:3, :3]))
 
 
 def _square(low: np.ndarray, high: np.ndarray) -> Box:
-    """x0, y0, x1, y1 around the middle of a box."""
+    """The square x0, y0, x1, y1 around the box from `low` (2,) to `high` (2,), MARGIN times as wide as that."""
     centre, half = (low + high) / 2, max(float((high - low).max()), 1e-6) / 2 * MARGIN
     return (*(centre - half), *(centre + half))

@@ -1,4 +1,4 @@
-"""A coarse mesh carved from the masks: the start of a reconstruction."""
+"""The visual hull of the masks as a mesh: the start of a reconstruction."""
 
 from __future__ import annotations
 
@@ -17,20 +17,24 @@ from ..observed.observation import crop_box
 from ..observed.observed_view import Box, images_of
 from .placement import nearest_point_to_rays, wanted_size
 
-MASK = 384  # pixels a side of the resampled masks, at most
-TOLERANCE = 0.35  # mask pixels a mask may be wrong by: parts a pixel thick survive the carving
-SEARCH = 40  # voxels a side while the object's bounds are sought
+MASK = 384  # Masks are averaged to at most so many cells a side before distances to their outlines are computed.
+TOLERANCE = 0.35  # Outlines are moved outwards by so many pixels, so that parts one pixel thick survive the carving.
+SEARCH = 40  # The grid that narrows down the object's bounding box has so many voxels along its longest side.
 
 
 def carve(views: Sequence[View], voxels: int = 96) -> Mesh:
-    """The largest piece of the visual hull on a grid with `voxels` along its longest side, as a closed mesh.
+    """The largest connected piece of the visual hull as a closed mesh, from a grid of points in space.
 
-    The value at a grid point is the smallest signed distance, over the views, of its image to the mask's outline
-    (world lengths, positive inside); the mesh is its zero level by marching cubes. What a view does not see
-    (ignored, outside the image, behind the camera) it does not carve, but what fewer than half of them see is no
-    object.
+    Each grid point is projected into every view, and its signed distance to the outline of that view's mask is taken
+    (positive inside, as a length in the world at the point's depth). The smallest of these distances is the point's
+    value, and marching cubes make a mesh of the zero level. A view says nothing of points that it ignores, that lie
+    outside its image or behind its camera; points of which fewer than half of the views say anything count as empty.
 
-    Raises InputError when the views do not bound an object or leave nothing of it.
+    Args:
+        voxels: how many grid points there are along the longest side of the hull's bounding box.
+
+    Raises:
+        InputError: fewer than two views, or masks that leave nothing of the object.
     """
     from skimage.measure import marching_cubes  # slow to load
 
@@ -50,7 +54,7 @@ def carve(views: Sequence[View], voxels: int = 96) -> Mesh:
         raise InputError(
             "the masks leave nothing of the object when carved together; check that the cameras belong to the masks."
         )
-    filled = scipy.ndimage.binary_fill_holes(inside)  # a cavity no view sees
+    filled = scipy.ndimage.binary_fill_holes(inside)  # No view can see a closed cavity, so there is no evidence of one.
     field = np.where(filled, np.maximum(field, 1e-3 * spacing), np.minimum(field, -1e-3 * spacing))
     field = np.pad(field, 1, constant_values=-spacing)
     vertices, faces, _, _ = marching_cubes(field, 0.0, spacing=(spacing,) * 3, gradient_direction="ascent")
@@ -59,11 +63,17 @@ def carve(views: Sequence[View], voxels: int = 96) -> Mesh:
 
 @dataclass(frozen=True, eq=False)
 class _Outline:
-    """Signed pixel distances to a mask's outline in its crop, and what is needed to look them up."""
+    """Signed distances to the outline of one view's mask, in a crop around it.
+
+    Attributes:
+        view: the view.
+        box: the box of the image that the crop shows.
+        distance: (1, 1, S, S) distances in pixels of the image; positive inside the mask and where pixels are ignored.
+    """
 
     view: View
     box: Box
-    distance: torch.Tensor  # (1, 1, S, S), positive inside or unknown
+    distance: torch.Tensor
 
     @classmethod
     def of(cls, view: View) -> _Outline:
@@ -77,7 +87,7 @@ class _Outline:
         return cls(view, box, torch.as_tensor(signed + TOLERANCE, dtype=torch.float32)[None, None])
 
     def field(self, points: torch.Tensor, origin: np.ndarray) -> torch.Tensor:
-        """(P,) signed world distances at origin + points (P, 3), +inf where the view does not tell."""
+        """(P,) signed distances in the world at origin + points (P, 3); +inf where the view says nothing of a point."""
         camera = self.view.camera
         R, t = camera.world_to_camera[:3, :3], camera.world_to_camera[:3, 3] + camera.world_to_camera[:3, :3] @ origin
         x, y, depth = (product(points, torch.tensor(R.T).to(points)) + torch.tensor(t).to(points)).unbind(dim=1)
@@ -91,12 +101,12 @@ class _Outline:
             self.distance, grid[None, None], mode="bilinear", padding_mode="border", align_corners=False
         ).ravel()
         focal = float(np.sqrt(abs(np.linalg.det(camera.K[:2, :2]))))
-        told = (depth > camera.near) & (u >= 0) & (u <= camera.width) & (v >= 0) & (v <= camera.height)
-        return torch.where(told, pixels * divisor / focal, torch.inf)
+        in_image = (depth > camera.near) & (u >= 0) & (u <= camera.width) & (v >= 0) & (v <= camera.height)
+        return torch.where(in_image, pixels * divisor / focal, torch.inf)
 
 
 def first_bounds(views: Sequence[View]) -> tuple[np.ndarray, np.ndarray]:
-    """Corners (3,) of a cube that holds what the masks show, generously."""
+    """The low and the high corner (3,) of a cube in the world that generously holds what the masks show."""
     boxes = [images_of(view).bounds for view in views]
     cameras = [view.camera for view in views]
     middle = nearest_point_to_rays(cameras, [box.mean(axis=0) for box in boxes], near=np.zeros(3))
@@ -105,24 +115,24 @@ def first_bounds(views: Sequence[View]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _field(outlines: list[_Outline], low: np.ndarray, high: np.ndarray, voxels: int) -> tuple[np.ndarray, float]:
-    """The signed distance on a grid of cubes from low to high, and the cubes' side."""
+    """The values of `carve` on a grid from corner `low` to corner `high`, and the distance between grid points."""
     spacing = float((high - low).max()) / (voxels - 1)
     shape = np.ceil((high - low) / spacing).astype(int) + 1
     points = (
         torch.stack(torch.meshgrid(*map(torch.arange, shape.tolist()), indexing="ij"), dim=-1).reshape(-1, 3) * spacing
     )
     field = torch.full((len(points),), torch.inf)
-    seen = torch.zeros(len(points))
+    seen_by = torch.zeros(len(points))  # how many views say anything of each point
     for outline in outlines:
         distance = outline.field(points, low)
-        seen += torch.isfinite(distance)
+        seen_by += torch.isfinite(distance)
         field = torch.minimum(field, distance)
-    field[seen < len(outlines) / 2] = -spacing
+    field[seen_by < len(outlines) / 2] = -spacing
     return field.reshape(*shape).numpy(), spacing
 
 
 def _largest(inside: np.ndarray) -> np.ndarray:
-    """The largest connected piece of a bool grid."""
+    """The largest connected piece of a (X, Y, Z) bool grid."""
     labels, count = scipy.ndimage.label(inside)
     if count < 2:
         return inside

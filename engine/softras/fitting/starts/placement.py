@@ -1,4 +1,4 @@
-"""Moves and scales a mesh onto the masks it does not overlap yet."""
+"""Placement: a mesh that hardly overlaps the masks is moved and scaled onto them before the fit."""
 
 from __future__ import annotations
 
@@ -20,25 +20,26 @@ from ..observed.renderer import Renderer
 from ..observed.unit import UnitSpace
 from ..terms.silhouettes import silhouette_iou_loss
 
-OVERLAP = 0.2  # mean IoU below which a mesh counts as not yet placed
-MATCHED = 0.85  # mean IoU from which on it counts as placed
-PLACED = "place='never' leaves it where it is"  # in the notes of what was moved first
-GAIN = 1.1  # times the mean IoU: what a move must bring where mesh and masks overlap already
-SHORTFALL = 0.6  # of what is missing to IoU 1, at most left over by what is clearly better
-BLUR = 0.064  # pixels of the silhouettes by which the overlap of a mesh and the masks is measured
-PRIOR = 1e-3  # keeps what the masks leave open (the depth in a single view) near where it was
-MOST_LOG = 60.0  # natural logarithm of the largest factor by which a mesh is scaled: its square is still finite
+OVERLAP = 0.2  # A mesh whose mean IoU with the masks is below this is placed wherever the masks are.
+MATCHED = 0.85  # A mesh whose mean IoU is at least this stays where it is.
+GAIN = 1.1  # Between these two, placement must multiply the mean IoU by at least this to be taken.
+PLACED = "place='never' leaves it where it is"  # Every note that says that a mesh was placed ends so.
+SHORTFALL = 0.6  # An IoU is clearly better where 1 - IoU is less than this share of what it was.
+BLUR = 0.064  # The silhouettes by which the overlap is measured are softened over so many pixels.
+PRIOR = 1e-3  # A small weight that keeps near its first value what the masks leave open: the depth in a single view.
+MOST_LOG = 60.0  # A mesh is scaled by at most e to this power: the square of its size must still be a finite number.
 
 
 def clearly_better(found: float, before: float) -> bool:
-    """Whether a mean IoU is so much nearer to 1 than another that the difference is not one of taste."""
+    """Whether the mean IoU `found` is so much nearer to 1 than `before` that it is worth a change (see SHORTFALL)."""
     return 1 - found < SHORTFALL * (1 - before)
 
 
 def overlap(mesh: Mesh, views: Sequence[View], renderer: Renderer) -> float:
-    """Mean soft IoU of the mesh with the masks, at some 128 pixels. 0 if half of them see it from inside.
+    """The mean soft IoU of the mesh's silhouettes with the masks, in crops of about 128 pixels a side.
 
-    Where fewer do, they do not count: a camera that is wrong is no reason to move the mesh.
+    Views whose camera is inside the mesh do not count, since one wrong camera is no reason to move the mesh; where
+    they are at least half of the views, the overlap is 0.
     """
     unit = UnitSpace.around(mesh.vertices)
     device = renderer.device
@@ -55,20 +56,23 @@ def overlap(mesh: Mesh, views: Sequence[View], renderer: Renderer) -> float:
 def onto_masks(
     mesh: Mesh, views: Sequence[View], renderer: Renderer, *, only_from_afar: bool = False
 ) -> tuple[float, np.ndarray] | None:
-    """Scale, and the (4, 4) matrix of all that moves the mesh onto the masks; None where it is there already.
+    """The scale, and the (4, 4) matrix in the world, that place the mesh on the masks; None where it should stay.
 
-    The mesh stays where its overlap with the masks is good, or is some and would hardly be better elsewhere; or, with
-    `only_from_afar`, wherever there is some.
+    The mesh stays where it overlaps the masks well, and where it overlaps them a little and placement would hardly
+    improve that.
+
+    Args:
+        only_from_afar: the mesh stays wherever it overlaps the masks at all (by OVERLAP).
     """
     before = overlap(mesh, views, renderer)
     if before >= (OVERLAP if only_from_afar else MATCHED):
         return None
     used = np.unique(mesh.faces)
-    scale, pivot, shift = place(mesh.vertices[used], views)
+    scale, pivot, shift = similarity_onto(mesh.vertices[used], views)
     matrix = np.eye(4) * [scale, scale, scale, 1]
     matrix[:3, 3] = pivot - scale * pivot + shift
     vertices = mesh.vertices @ matrix[:3, :3].T + matrix[:3, 3]
-    if not (np.abs(vertices) <= LARGEST).all():  # cameras so far away that nothing can be told
+    if not (np.abs(vertices) <= LARGEST).all():  # The cameras are so far away that their pixels tell no position.
         return None
     moved = Mesh(vertices, mesh.faces)
     if before >= OVERLAP and overlap(moved, views, renderer) < GAIN * before:
@@ -76,17 +80,23 @@ def onto_masks(
     return scale, matrix
 
 
-def place(vertices: np.ndarray, views: Sequence[View]) -> tuple[float, np.ndarray, np.ndarray]:
-    """Scale and shift that bring the bounds of the vertices to the bounds of the masks; the rotation stays.
+def similarity_onto(vertices: np.ndarray, views: Sequence[View]) -> tuple[float, np.ndarray, np.ndarray]:
+    """The scale and the shift that bring the bounding boxes of the vertices onto those of the masks, without rotation.
 
-    Returns scale s, pivot p (3,) and shift t (3,): x -> s (x - p) + p + t. Least squares over the sides of the
-    bounding boxes in all views, leaving out sides where the mask is cut by the image's border.
+    Robust least squares over the four sides of the bounding box in every view, leaving out sides where the border of
+    the image cuts the mask off.
+
+    Args:
+        vertices: (V, 3) world points.
+
+    Returns:
+        Scale s, pivot p (3,) and shift t (3,): a vertex x goes to s (x - p) + p + t.
     """
     bounds = [_bounds(view) for view in views]
     points = _extreme(vertices)
     pivot = (points.min(axis=0) + points.max(axis=0)) / 2
     size = max(float(np.ptp(points, axis=0).max()), 1e-30)
-    if len(views) == 1 and not views[0].camera.orthographic:  # depth or scale, not both, can be told: keep the size
+    if len(views) == 1 and not views[0].camera.orthographic:  # One view cannot tell scale from depth: the size stays.
         middle, scale = _where_size_fits(views[0].camera, bounds[0][0], size), 1.0
     else:
         middle = nearest_point_to_rays([v.camera for v in views], [box.mean(axis=0) for box, _ in bounds], near=pivot)
@@ -112,14 +122,15 @@ def place(vertices: np.ndarray, views: Sequence[View]) -> tuple[float, np.ndarra
 
 
 def moved_onto_masks(scale: float) -> str:
-    """What the user should know of a placement."""
+    """The note to the user that a mesh was placed, and scaled by `scale`."""
     return f"The mesh was moved onto the masks and scaled by {scale:.3g} first; {PLACED}."
 
 
 def camera_inside(camera: Camera, mesh: Mesh) -> bool:
-    """Whether the eye of a perspective camera lies inside the mesh: its winding number there is not near 0.
+    """Whether the eye of a perspective camera lies inside the mesh: the mesh's winding number there is above 1/2.
 
-    Solid angles by van Oosterom and Strackee, 1983; holes in the mesh only soften the answer (Jacobson et al. 2013).
+    The winding number is the sum of the faces' solid angles (van Oosterom and Strackee 1983) over 4 pi, which small
+    holes in the mesh hardly change (Jacobson et al. 2013).
     """
     if camera.orthographic:
         return False
@@ -135,13 +146,16 @@ def camera_inside(camera: Camera, mesh: Mesh) -> bool:
 
 
 def check_extent(mesh: Mesh) -> None:
-    """Raises InputError where all faces are at one point."""
+    """Raises InputError for a mesh whose faces all lie at one point."""
     if not np.ptp(mesh.vertices[np.unique(mesh.faces)], axis=0).any():
         raise InputError("all faces of the mesh are at one point; give a mesh with some extent.")
 
 
 def check_cameras(mesh: Mesh, views: Sequence[View]) -> None:
-    """Raises InputError naming the first view whose camera is inside the mesh or sees none of it in front of `near`."""
+    """Raises InputError for the first view whose camera cannot see the mesh.
+
+    The camera is inside the mesh, or all of the mesh is behind it or nearer than its near distance.
+    """
     for view in views:
         if camera_inside(view.camera, mesh):
             raise InputError(
@@ -162,23 +176,27 @@ def check_cameras(mesh: Mesh, views: Sequence[View]) -> None:
 
 
 def _where_size_fits(camera: Camera, box: np.ndarray, size: float) -> np.ndarray:
-    """(3,) the point in the middle of a (2, 2) pixel box where a world length `size` spans its longer side."""
+    """(3,) the world point on the ray through the middle of a pixel box (2, 2) where an object of a size fills the box.
+
+    Args:
+        size: the length in the world that spans the longer side of the box at that point's depth.
+    """
     eye, direction = pixel_ray(camera, box.mean(axis=0))
     unit_depth = camera.world_to_camera[2, :3] @ direction
     return eye + direction * size / wanted_size(camera, eye + direction / unit_depth, box) / unit_depth
 
 
 def wanted_size(camera: Camera, point: np.ndarray, box: np.ndarray) -> float:
-    """World length that spans the longer side of a (2, 2) pixel box at a point's depth."""
+    """The length in the world that spans the longer side of a pixel box (2, 2) at the depth of a point (3,)."""
     depth = 1.0 if camera.orthographic else max(float(camera.to_camera(point)[2]), camera.near)
     focal = np.sqrt(abs(np.linalg.det(camera.K[:2, :2])))
     return float(np.ptp(box, axis=0).max() * depth / focal)
 
 
 def nearest_point_to_rays(cameras: Sequence[Camera], pixels: Sequence[np.ndarray], near: np.ndarray) -> np.ndarray:
-    """(3,) the point with the least squared distance to the rays through one pixel (2,) of each camera.
+    """(3,) the world point with the least sum of squared distances to the rays through one pixel (2,) of each camera.
 
-    What the rays leave open (all of one ray, say) is chosen close to `near` (3,).
+    Of points that are equally near, such as all points of a single ray, the one closest to `near` (3,) is chosen.
     """
     matrix, right = 1e-9 * np.eye(3), 1e-9 * near
     for camera, pixel in zip(cameras, pixels, strict=True):
@@ -189,7 +207,7 @@ def nearest_point_to_rays(cameras: Sequence[Camera], pixels: Sequence[np.ndarray
 
 
 def pixel_ray(camera: Camera, pixel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Origin and unit direction (3,) of the ray seen at a pixel (2,), in the world."""
+    """Origin (3,) and unit direction (3,), in the world, of the ray that a camera sees at a pixel (2,)."""
     xy = np.linalg.solve(camera.K[:2, :2], pixel - camera.K[:2, 2])
     R, t = camera.world_to_camera[:3, :3], camera.world_to_camera[:3, 3]
     if camera.orthographic:
@@ -199,15 +217,18 @@ def pixel_ray(camera: Camera, pixel: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 def _bounds(view: View) -> tuple[np.ndarray, np.ndarray]:
-    """(2, 2) low and high (x, y) of the mask, and which of these four sides lie inside the image."""
+    """The mask's bounding box (2, 2), low and high (x, y) in pixels, and which of its sides are inside the image.
+
+    A side at the image's border says only that the object extends at least that far.
+    """
     box = images_of(view).bounds
     image = np.array([view.camera.width, view.camera.height])
     return box, np.stack([box[0] > 0, box[1] < image])
 
 
 def _extreme(vertices: np.ndarray) -> np.ndarray:
-    """The vertices that can touch a bounding box in some view: those of the convex hull."""
+    """The vertices of the convex hull: no other vertex can touch the bounding box of an image of the mesh."""
     try:
         return vertices[ConvexHull(vertices).vertices]
-    except (QhullError, ValueError):  # flat or too few
+    except (QhullError, ValueError):  # The vertices lie in a plane, or are too few.
         return vertices
