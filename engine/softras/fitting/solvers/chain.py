@@ -1,9 +1,10 @@
-"""The equations of a chain of frames: each frame has parameters of its own, and all frames may share some.
+"""The normal equations of a sequence of frames: each frame has parameters of its own, and all frames may share some.
 
-A frame is coupled to its neighbours only, so the equations are solved by elimination along the chain, and their cost is
-linear in the number of frames.
+The matrix of these equations is a block arrow. Each frame is coupled only to the frames beside it and to the shared
+parameters, so block elimination along the sequence solves the equations in time linear in the number of frames.
 
-Nothing here is left to a BLAS (see `raster/algebra.py`): products are numpy's own sums, einsum without `optimize`.
+Products are numpy's own sums (einsum without `optimize`), never a BLAS, whose bits depend on the number of threads (see
+`raster/algebra.py`).
 """
 
 from __future__ import annotations
@@ -14,17 +15,17 @@ import numpy as np
 
 from ...raster.algebra import Factor
 
-# What is added to the diagonal of a matrix at least, as a share of the greatest number in it, for a parameter whose
-# unit is 1. Parameters that nothing depends on have a zero there, and the equations would have no solution.
+# A parameter that nothing depends on has a zero on the matrix's diagonal, so that the equations would have no solution.
+# At least this share of the largest number in the matrix is therefore added to the diagonal (over the unit squared).
 MIN_DIAGONAL = 3e-7
 
 
 @dataclass(frozen=True, eq=False)
 class Parameters:
-    """Numbers of F frames with P each, and C that all frames share, in one vector.
+    """The P parameters of each of F frames, and the C parameters that all frames share, in one vector.
 
     Attributes:
-        vector: (F * P + C,) those of the first frame, of the second and so on, then the shared ones.
+        vector: (F * P + C,) the parameters of the first frame, of the second and so on, then the shared ones.
         shape: F and P.
     """
 
@@ -33,35 +34,37 @@ class Parameters:
 
     @classmethod
     def of(cls, frames: np.ndarray, shared: np.ndarray) -> Parameters:
-        """From (F, P) and (C,)."""
+        """From those of the frames (F, P) and the shared ones (C,)."""
         return cls(np.concatenate([frames.ravel(), shared]), (frames.shape[0], frames.shape[1]))
 
     @property
     def frames(self) -> np.ndarray:
-        """(F, P), in the memory of the vector."""
+        """(F, P) those of the frames, in the memory of the vector."""
         return self.vector[: self.shape[0] * self.shape[1]].reshape(self.shape)
 
     @property
     def shared(self) -> np.ndarray:
-        """(C,), in the memory of the vector."""
+        """(C,) the shared ones, in the memory of the vector."""
         return self.vector[self.shape[0] * self.shape[1] :]
 
     def like(self, vector: np.ndarray) -> Parameters:
-        """Other numbers of the same frames."""
+        """Another vector, divided into frames and shared ones as this one is."""
         return Parameters(vector, self.shape)
 
 
 @dataclass(eq=False)
 class Model:
-    """What a sum of squares is near some parameters: cost + gradient . d + d . hessian d / 2.
+    """Half a sum of squares at a step d from some parameters, to second order: cost + gradient . d + d . Hessian d / 2.
+
+    The Hessian is stored by its blocks; all others are zero.
 
     Attributes:
-        cost: half the sum of squares.
-        gradient: of F frames with P parameters, and of C shared ones.
-        blocks: (F, P, P) of a frame with itself.
-        links: (F - 1, P) diagonals of a frame with the next.
-        arrow: (F, P, C) of a frame with the shared parameters.
-        corner: (C, C) of the shared parameters with themselves.
+        cost: the value at d = 0.
+        gradient: the derivatives of the value, for the P parameters of each of F frames and the C shared ones.
+        blocks: (F, P, P) block of each frame with itself.
+        links: (F - 1, P) diagonal of each frame's block with the next frame; off this diagonal that block is zero.
+        arrow: (F, P, C) block of each frame with the shared parameters.
+        corner: (C, C) block of the shared parameters with themselves.
     """
 
     cost: float
@@ -73,7 +76,7 @@ class Model:
 
     @classmethod
     def empty(cls, frames: int, count: int, shared: int) -> Model:
-        """Of no squares at all: F frames, P parameters of each, C shared ones."""
+        """The model of an empty sum, of `frames` frames with `count` parameters each and `shared` shared ones."""
         return cls(
             0.0,
             Parameters.of(np.zeros((frames, count)), np.zeros(shared)),
@@ -84,7 +87,7 @@ class Model:
         )
 
     def held(self, still: np.ndarray) -> Model:
-        """The same where some parameters do not move, given as a vector of bool."""
+        """The model in which some parameters do not move; `still` is a vector of bool, True for these."""
         both = self.gradient.like(still)
         frames, shared = both.frames, both.shared
         out = Model(
@@ -101,7 +104,7 @@ class Model:
         return out
 
     def times(self, step: np.ndarray) -> np.ndarray:
-        """The hessian times a vector."""
+        """The Hessian times a vector."""
         both = self.gradient.like(step)
         frames = np.einsum("fpq,fq->fp", self.blocks, both.frames)
         frames += np.einsum("fpc,c->fp", self.arrow, both.shared)
@@ -111,12 +114,13 @@ class Model:
         return Parameters.of(frames, shared).vector
 
     def minimum(self, damping: float, units: np.ndarray) -> np.ndarray:
-        """The vector d of the model's minimum, its diagonal grown by `damping` of itself and by MIN_DIAGONAL.
+        """The step d to the minimum of the damped model, whose Hessian's diagonal is larger by `damping` times itself.
 
-        Raises LinAlgError where rounding leaves no curvature in some direction.
+        Raises LinAlgError where the Hessian, by rounding, is not positive definite.
 
         Args:
-            units: a vector of typical sizes of the parameters.
+            damping: 0 or more; the step is shorter the larger it is.
+            units: a vector with the typical size of each parameter.
         """
         floor = MIN_DIAGONAL * max(self.blocks.max(initial=0), self.corner.max(initial=0), 1e-300)
         of = self.gradient.like(units)
@@ -136,14 +140,14 @@ class Model:
 
 
 def solve_chain(blocks: np.ndarray, links: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """(F, P, K) x with blocks[f] x[f] + links[f] x[f + 1] + links[f - 1] x[f - 1] = right[f].
+    """The solution x (F, P, K) of blocks[f] x[f] + links[f] x[f + 1] + links[f - 1] x[f - 1] = right[f] for every f.
 
-    Block elimination of a symmetric positive definite block-tridiagonal matrix.
+    Block elimination of a symmetric positive definite, block-tridiagonal matrix.
 
     Args:
-        blocks: (F, P, P).
-        links: (F - 1, P) diagonals of the blocks beside them.
-        right: (F, P, K).
+        blocks: (F, P, P) blocks on the diagonal.
+        links: (F - 1, P) diagonals of the blocks beside these, which are diagonal matrices.
+        right: (F, P, K) right sides.
     """
     factors: list[Factor] = []
     rest: list[np.ndarray] = []

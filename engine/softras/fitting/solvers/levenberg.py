@@ -1,10 +1,11 @@
-"""Levenberg-Marquardt: damped Gauss-Newton steps (Marquardt 1963) down a sum of squares, with bounds.
+"""Levenberg-Marquardt (Marquardt 1963): a sum of squares is minimized, within bounds, by damped Gauss-Newton steps.
 
-Three parts: the step that a model of the sum of squares asks for (`_bounded`, from `chain.Model`), how far to go along
-it (`step`, `_lengthened`), and when to end and why (`descend`).
+Three parts: the step to the minimum of a damped quadratic model (`_bounded`, with `chain.Model`), a line search along
+this step (`step`, `_lengthened`), and the loop that says when to end and why (`descend`).
 
-Silhouettes sharper than a pixel bend the sum of squares ten times as much as what they are averaged over, so that
-Gauss-Newton steps are many times too short in the right direction: steps are lengthened while that helps.
+The line search is for silhouettes whose blur is smaller than a pixel. Their sum of squares is about ten times as curved
+at one point as it is on the whole way to the minimum, so that Gauss-Newton steps have the right direction but are many
+times too short.
 """
 
 from __future__ import annotations
@@ -17,28 +18,28 @@ import numpy as np
 
 from .chain import Model, Parameters
 
-MAX_STEP = 0.6  # No step moves a parameter by more than this many of its units: there the model no longer holds.
-FIRST_DAMPING = 1e-2  # The diagonal of the first model is grown by this share of itself.
-LESS_DAMPING = 1 / 4  # The damping is multiplied by this after a step that lowered the cost,
-MORE_DAMPING = 5.0  # and by this after one that did not.
-MIN_DAMPING = 1e-5  # It never falls below this: with less, so many tries would not shorten a step of MAX_STEP.
-MAX_LENGTHENING = 4.0  # A step is made at most so many times longer than the one before,
-MAX_STRIDE = 64.0  # and at most so many times longer than the model asks for.
-MIN_LENGTHENING = 1.5  # It is not worth another cost where it would become less than so many times longer.
-MAX_TRIES = 6  # So many steps of growing damping may fail before a minimum is believed.
-SLOW = 1e-3  # A step is slow when it lowers the cost by less than this share of it.
+MAX_STEP = 0.6  # The trust region: a step changes no parameter by more than so many of its units.
+FIRST_DAMPING = 1e-2  # The damping of the first step: this share is added to the diagonal of the model's Hessian.
+LESS_DAMPING = 1 / 4  # The damping is multiplied by this after a step that lowers the cost,
+MORE_DAMPING = 5.0  # and by this after a step that does not.
+MIN_DAMPING = 1e-5  # From a smaller damping, MAX_TRIES could not raise it enough to shorten a step that MAX_STEP cut.
+MAX_LENGTHENING = 4.0  # The line search makes a step at most so many times longer than the one it has tried,
+MAX_STRIDE = 64.0  # and at most so many times longer than the model's own.
+MIN_LENGTHENING = 1.5  # A step that would become less than so many times longer is not worth another evaluation.
+MAX_TRIES = 6  # After so many steps of growing damping that do not lower the cost, the descent is at a minimum.
+SLOW = 1e-3  # A step is slow when it lowers the cost by less than this share of the cost.
 MAX_SLOW = 2  # So many slow steps in a row end a descent.
 
-Cost = Callable[[Parameters], float]
+Cost = Callable[[Parameters], float]  # half the sum of squares at some parameters
 
 
 @dataclass(frozen=True, eq=False)
 class Limits:
-    """Where parameters may be, and their scale: vectors like that of the parameters.
+    """The bounds and the scale of every parameter, as vectors like `Parameters.vector`.
 
     Attributes:
-        lower, upper: bounds, infinite for none; a parameter whose bounds are equal does not move.
-        units: typical sizes.
+        lower, upper: the bounds, infinite for none; a parameter whose bounds are equal does not move.
+        units: the typical size of a change.
     """
 
     lower: np.ndarray
@@ -48,13 +49,13 @@ class Limits:
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """Where a descent is.
+    """Where a descent has got to.
 
     Attributes:
         x: the parameters.
-        cost: there; infinite before the first step.
-        damping: of the next step.
-        stride: how many times longer than its model asks for the last step was taken.
+        cost: the cost of these parameters; infinite before the first step.
+        damping: the damping with which the next step begins.
+        stride: how many times longer than the model's own the last step was, and the next one begins.
     """
 
     x: Parameters
@@ -64,7 +65,7 @@ class State:
 
 
 class Ended(Enum):
-    """Why a descent is over."""
+    """Why a descent ended."""
 
     MINIMUM = "no step lowers the cost"
     SLOW = "steps hardly lower the cost"
@@ -74,11 +75,11 @@ class Ended(Enum):
 def descend(
     start: Parameters, squares: Callable[[Parameters], tuple[Model, Cost]], limits: Limits, steps: int
 ) -> Generator[State, None, tuple[State, Ended]]:
-    """The states after every step, at most so many; returns the last one, and why it is the last.
+    """Yields the state after each of at most `steps` steps. Returns the last state, and why the descent ended.
 
     Args:
-        squares: the model near some parameters, and the function that gives the cost of others. It is asked before
-            every step, since what is minimized may change from step to step.
+        squares: a function that returns the model at some parameters and the function for the cost of others. It is
+            called before every step, since what is minimized may change from step to step.
     """
     state, slow = State(start), 0
     for _ in range(steps):
@@ -98,9 +99,9 @@ def step(state: State, model: Model, cost: Cost, limits: Limits, *, max_stride: 
     """The state after one step; None where no step lowers the cost.
 
     Args:
-        model: near the parameters of the state.
-        cost: of any others.
-        max_stride: 1 for steps that are never lengthened.
+        model: the model at the parameters of the state.
+        cost: gives the cost of other parameters.
+        max_stride: as MAX_STRIDE; 1 for no line search.
     """
     now, slope = state.x.vector, model.gradient.vector
     low, high = limits.lower, limits.upper
@@ -109,7 +110,7 @@ def step(state: State, model: Model, cost: Cost, limits: Limits, *, max_stride: 
     for _ in range(MAX_TRIES):
         try:
             way = _bounded(state.x, model, held, damping, limits)
-        except np.linalg.LinAlgError:  # rounding left no curvature in some direction
+        except np.linalg.LinAlgError:  # By rounding the Hessian is not positive definite; more damping makes it so.
             damping = max(1e-4, damping * MORE_DAMPING)
             continue
         found = _along(state.x, way, stride, cost, limits)
@@ -124,7 +125,7 @@ def step(state: State, model: Model, cost: Cost, limits: Limits, *, max_stride: 
 
 
 def _along(x: Parameters, way: np.ndarray, stride: float, cost: Cost, limits: Limits) -> State:
-    """The state so many times along a way."""
+    """The state `stride` times a step `way` from x, within the limits."""
     trial = x.like(_within(x.vector + _capped(x, stride * way, limits), limits))
     return State(trial, cost(trial), stride=stride)
 
@@ -132,7 +133,10 @@ def _along(x: Parameters, way: np.ndarray, stride: float, cost: Cost, limits: Li
 def _lengthened(
     x: Parameters, way: np.ndarray, found: State, model: Model, cost: Cost, limits: Limits, max_stride: float
 ) -> State:
-    """The state found along a way, or where the parabola through both costs and the slope at x has its minimum."""
+    """The state `found` at a step along `way`, or a better one farther along it.
+
+    A parabola is put through the cost and the slope at x and the cost at `found`; the step goes to its minimum.
+    """
     slope = _dot(model.gradient, way)
     bend = (found.cost - model.cost - slope * found.stride) / found.stride**2
     best = -slope / (2 * bend) if bend > 0 else np.inf
@@ -145,7 +149,11 @@ def _lengthened(
 
 
 def _bounded(x: Parameters, model: Model, held: np.ndarray, damping: float, limits: Limits) -> np.ndarray:
-    """A step; what it would take over a bound goes to the bound, and the rest makes the best of that."""
+    """The step to the minimum of the damped model within the bounds and the trust region.
+
+    Parameters that the free minimum would take beyond a bound go to the bound, and the step of the others is solved
+    for again with these fixed.
+    """
     way = _capped(x, model.held(held).minimum(damping, limits.units), limits)
     goal = x.vector + way
     kept = _within(goal, limits)
@@ -158,7 +166,7 @@ def _bounded(x: Parameters, model: Model, held: np.ndarray, damping: float, limi
 
 
 def _capped(x: Parameters, way: np.ndarray, limits: Limits) -> np.ndarray:
-    """Each frame's part of a step, and the shared one, shortened to MAX_STEP."""
+    """The step, with each frame's part and the shared part shortened until no parameter changes by over MAX_STEP."""
     size = x.like(np.abs(way / limits.units))
     frames = MAX_STEP / np.maximum(size.frames.max(axis=1, initial=0), MAX_STEP)
     shared = MAX_STEP / max(size.shared.max(initial=0), MAX_STEP)
@@ -171,6 +179,6 @@ def _within(vector: np.ndarray, limits: Limits) -> np.ndarray:
 
 
 def _dot(a: Parameters, b: np.ndarray) -> float:
-    """The sum of the products."""
+    """The scalar product."""
     products = a.like(a.vector * b)
     return float(products.frames.sum() + products.shared.sum())

@@ -1,8 +1,8 @@
-"""Smooth steps for free vertices.
+"""The optimizer of free vertices, whose steps are smooth over the surface.
 
-Nicolet, Jacobson, Jakob, "Large steps in inverse rendering of geometry", SIGGRAPH Asia 2021: instead of the
-displacements d optimize u = (I + lambda L) d with the graph Laplacian L, which spreads the gradient at one vertex over
-its neighbourhood, and step with Adam whose denominator is one number for all of u.
+Nicolet, Jacobson, Jakob, "Large steps in inverse rendering of geometry", SIGGRAPH Asia 2021. In place of the
+displacements d of the vertices, the parameters are u = (I + lambda L) d with the graph Laplacian L. A step of u spreads
+the gradient at one vertex over its neighbourhood. The steps are Adam's, with one denominator for all of u.
 """
 
 from __future__ import annotations
@@ -18,14 +18,17 @@ from ...raster.algebra import root
 
 
 class Preconditioner:
-    """The map between displacements and smooth parameters, factorized once: encode(d) = (I + lambda L) d.
+    """The map from displacements d to parameters u and back; its matrix I + lambda L is factorized once.
 
-    cholespy (by the paper's authors, BSD, wheels for every platform) solves three times faster than scipy's splu and
-    on CUDA too.
+    The solver is cholespy (by the paper's authors, BSD, wheels for every platform): it is three times faster than
+    scipy's splu, and it runs on CUDA too.
+
+    Attributes:
+        encode: u = (I + lambda L) d.
     """
 
     def __init__(self, laplacian: sp.csr_matrix, strength: float, *, device: torch.device, dtype: torch.dtype) -> None:
-        """laplacian: (M, M) symmetric positive semi-definite; strength: lambda >= 0, 1 / entries of the Laplacian."""
+        """laplacian: L (M, M), symmetric and positive semi-definite; strength: lambda, 0 or more."""
         matrix = (sp.identity(laplacian.shape[0], format="csr") + strength * laplacian).tocoo()
         solver = CholeskySolverF if dtype == torch.float32 else CholeskySolverD
         row, column, value = (
@@ -36,7 +39,7 @@ class Preconditioner:
         self.encode = SparseMap(matrix, device=device, dtype=dtype)
 
     def decode(self, parameters: Tensor) -> Tensor:
-        """d = (I + lambda L)^-1 u, differentiable: the matrix is symmetric, so the gradient is solved for likewise."""
+        """d = (I + lambda L)^-1 u, differentiable. The matrix is symmetric, so the same solver gives the gradient."""
         return _Solve.apply(parameters, self._solver)
 
 
@@ -59,9 +62,10 @@ def _solve(solver, right: Tensor) -> Tensor:
 
 
 class Adam:
-    """Adam (Kingma and Ba 2015) of one block that is divided by the largest second moment in it (Nicolet et al., 3.3).
+    """Adam (Kingma and Ba 2015), whose step is divided by the root of the largest second moment of all parameters.
 
-    torch.optim would do without that, but loading it takes a second.
+    That one divisor (Nicolet et al., section 3.3) leaves the directions of the steps as they are. torch.optim has no
+    such Adam, and takes a second to load.
     """
 
     def __init__(self, parameters: Tensor) -> None:
@@ -70,12 +74,13 @@ class Adam:
 
     @torch.no_grad()
     def step(self, rate: float, b1: float = 0.9, b2: float = 0.999) -> None:
-        """One step of length `rate` along the gradient, which is then gone."""
+        """Take one step of length `rate` down the gradient, and drop the gradient."""
         self._steps += 1
         gradient = self._parameters.grad
         if gradient is None:
             return
-        # Products and sums apart: one instruction for both rounds less, and not where a thread's share ends.
+        # Products and sums are separate calls. A fused multiply-add rounds once less, and torch uses it everywhere but
+        # where a thread's share of the tensor ends, so that the bits would depend on the number of threads.
         self._first.mul_(b1).add_((1 - b1) * gradient)
         self._second.mul_(b2).add_((1 - b2) * gradient.square())
         size = self._second.max() / (1 - b2**self._steps)

@@ -1,4 +1,4 @@
-"""The fit of free vertices."""
+"""The fit of free vertices: its stages in order, and the best mesh on the way."""
 
 from __future__ import annotations
 
@@ -19,17 +19,18 @@ from .free_mesh import FreeMesh
 from .prepared import reconstruction, refinement
 from .steps import Batches, Pace, Steps
 
-STEP_COST = 100  # A step costs as much as rows of so many pixels do, beside those of its crops: a rough measure.
+STEP_COST = 100  # A step at S x S pixels takes time in proportion to about S + STEP_COST, by which stages share it.
 
 
 class VertexFit:
-    """One run: a mesh, or none, becomes one that matches its views.
+    """One fit of free vertices.
 
     Attributes:
         mesh: the mesh as it is now.
-        best: the best mesh that was measured so far.
-        best_iou: (N,) of that mesh with each view.
-        step: steps done.
+        best: of all meshes that were measured so far, the one with the best mean IoU.
+        best_iou: (N,) IoU of the best mesh with each view.
+        step: how many steps are done.
+        late: whether the time was too short for all steps.
     """
 
     def __init__(
@@ -41,7 +42,7 @@ class VertexFit:
         renderer: Renderer,
         journal: Journal,
     ) -> None:
-        """mesh: what is refined; None where one is made from the masks."""
+        """mesh: the mesh to refine, in the world; None for a mesh made from the masks."""
         self.views, self.settings, self.renderer, self.journal = views, settings, renderer, journal
         journal.begin(sum(stage.steps for stage in settings.schedule))
         counting = [view for view in views if view.weight > 0]
@@ -52,12 +53,12 @@ class VertexFit:
             journal.notes += notes
         self.mesh = FreeMesh(begun, settings.vertex_weights(), renderer.device)
         self.batches = Batches(views, settings.batch, settings.seed)
-        self.watched = [thinned(view) for view in views]  # measured on the way; at the end the views themselves
+        self.watched = [thinned(view) for view in views]  # On the way these are measured; the result, every pixel.
         self.best, self.best_iou = begun.mesh, np.zeros(len(views))
         self.step, self.late = 0, False
 
     def events(self) -> Iterator[Progress | FitResult]:
-        """What happens; the last item is the result."""
+        """The progress of the fit; the last item is the result."""
         journal = self.journal
         yield self.evaluated(0, {})
         for number, stage in enumerate(self.settings.schedule):
@@ -77,7 +78,7 @@ class VertexFit:
         )
 
     def run_stage(self, number: int, stage: Stage) -> Iterator[Progress]:
-        """One resolution, whose blur, steps and stiffness go from their first to their last values."""
+        """Take the steps of one stage, and yield their progress."""
         pace = Pace(stage.steps, self.settings.patience, self.seconds(number))
         if stage.edge is not None:
             self.remesh(stage.edge)
@@ -106,12 +107,18 @@ class VertexFit:
                 yield self.event(number, loss)
 
     def remesh(self, edge: float) -> None:
-        """Make even triangles of an edge length; the ragged mesh from before is no longer what to beat."""
+        """Make the mesh anew of even triangles with edges of a length in unit space.
+
+        The best mesh so far has other faces, so the next one that is measured takes its place whatever its IoU.
+        """
         self.mesh = self.mesh.remeshed(edge)
         self.best_iou = np.zeros(len(self.views))
 
     def seconds(self, number: int) -> float | None:
-        """How long a stage may take: its share of what is left of max_seconds, by steps and their rough cost."""
+        """How many seconds a stage may take of those left of max_seconds, by its share of the cost of all stages left.
+
+        None without a limit.
+        """
         if self.settings.max_seconds is None:
             return None
         finest = max(box[2] - box[0] for box in map(crop_box, self.views)) * MAX_ENLARGEMENT
@@ -119,7 +126,7 @@ class VertexFit:
         return max(0.0, self.journal.left()) * costs[0] / sum(costs)
 
     def evaluated(self, stage: int, loss: dict[str, float]) -> Progress:
-        """The event of this moment with its IoU; the best such state is kept."""
+        """The event of this moment with the mesh and its IoU; the mesh is kept where it is the best so far."""
         mesh = self.mesh.world()
         with self.journal.measuring(larger(self.views, self.watched)):
             iou = evaluate(mesh.vertices, mesh.faces, self.watched, self.renderer)
@@ -130,7 +137,7 @@ class VertexFit:
     def event(
         self, stage: int, loss: dict[str, float], iou: np.ndarray | None = None, vertices: np.ndarray | None = None
     ) -> Progress:
-        """The event of this moment."""
+        """The event of this moment, with a preview of the mesh where one is due."""
         if vertices is None and self.journal.preview_due():
             vertices = self.mesh.world().vertices
         makes_faces = vertices is not None and not self.mesh.begun.is_given

@@ -1,4 +1,4 @@
-"""The mesh of a fit under way: its free vertices, and what they cost."""
+"""The mesh of a fit of free vertices while the fit goes on, and its objective."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from .remesh import remesh
 
 
 class FreeMesh:
-    """A mesh in unit space, moved by its vertices.
+    """A mesh whose vertices move.
 
     Attributes:
-        begun: the mesh it begins with, in the world, and what goes with that.
-        rest: the same in unit space.
-        objective: what the vertices cost.
+        begun: the mesh before its vertices moved, in the world, with its lock and symmetry.
+        rest: the same mesh in unit space.
+        objective: what is minimized.
     """
 
     def __init__(self, begun: Prepared, weights: dict[str, float], device: torch.device) -> None:
-        """weights: of the terms, by name."""
+        """weights: the weight of each term, by its name."""
         self.begun, self._weights, self._device = begun, weights, device
         mesh = begun.mesh
         vertices = torch.as_tensor(begun.unit.to_unit(mesh.vertices), dtype=torch.float32, device=device)
@@ -40,25 +40,28 @@ class FreeMesh:
         self._free = FreeVertices(mesh.vertices, mesh.faces, lock=begun.lock, mirror=mirror, device=device)
 
     def vertices(self) -> Tensor:
-        """(V, 3) in unit space, differentiable to the free vertices' parameters."""
+        """(V, 3) vertices in unit space, differentiable to the parameters that the optimizer changes."""
         return self._free.apply(self.rest.vertices)
 
     def world(self) -> Mesh:
-        """The mesh in the world, float64; what did not move, and vertices in no face, are as given to the bit."""
+        """The mesh in the world, in float64.
+
+        Vertices that did not move and vertices in no face are those of `begun.mesh` to the bit.
+        """
         with torch.no_grad():
             moved = (self.vertices() - self.rest.vertices).cpu().numpy().astype(np.float64)
         moved[self._loose] = 0
         return Mesh(self.begun.mesh.vertices + moved * self.begun.unit.size, self.begun.mesh.faces)
 
     def remeshed(self, edge: float) -> FreeMesh:
-        """The same shape in even triangles with sides of a length, in unit space."""
+        """The same shape, made of even triangles with edges of a length in unit space."""
         unit, mesh = self.begun.unit, self.world()
         vertices, faces = remesh(unit.to_unit(mesh.vertices), mesh.faces, edge)
         begun = replace(self.begun, mesh=Mesh(unit.to_world(vertices), faces))
         return FreeMesh(begun, self._weights, self._device)
 
     def optimizer(self, stage: Stage, preconditioned: bool) -> Adam:
-        """What takes the steps of a stage."""
+        """A new optimizer of the vertices, smoothing its steps as the stage asks if it is to be preconditioned."""
         strength = (stage.smoothing / self.rest.mean_edge) ** 2 if preconditioned else 0.0
         smooth = Preconditioner(self._free.laplacian, strength, device=self._device, dtype=torch.float32)
         self._free.precondition(smooth.encode, smooth.decode)

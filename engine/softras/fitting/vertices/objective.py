@@ -1,4 +1,4 @@
-"""What a fit of free vertices minimizes: the weighted sum of the losses of all terms for one mesh."""
+"""What a fit of free vertices minimizes: the weighted sum of the losses of its terms."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class _Weighted(NamedTuple):
 
 
 class Objective:
-    """The losses of the terms whose weights are not 0."""
+    """The losses, for one mesh, of all terms whose weight is not 0."""
 
     def __init__(self, rest: Rest, weights: dict[str, float]) -> None:
-        """rest: the mesh before the fit; weights: by name of the term."""
+        """rest: the mesh before the fit; weights: the weight of each term, by its name."""
         self._losses: dict[str, _Weighted] = {}
         for name, term in TERMS.items():
             weight = weights.get(name, 0.0)
@@ -28,7 +28,7 @@ class Objective:
                 self._losses[name] = _Weighted(loss, weight, term.of_mesh)
 
     def terms(self, drawn: Drawn, stiffness: float = 1.0) -> dict[str, Tensor]:
-        """Every loss times its weight, and those of the mesh alone times the stiffness too, by name."""
+        """By name, each loss times its weight; losses of the mesh alone are multiplied by the stiffness too."""
         return {
             name: (stiffness if of_mesh else 1.0) * weight * loss(drawn)
             for name, (loss, weight, of_mesh) in self._losses.items()

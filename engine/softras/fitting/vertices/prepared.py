@@ -1,4 +1,4 @@
-"""What a fit of free vertices begins with: the artist's mesh, placed on the masks, or one that is carved from them."""
+"""What a fit of free vertices begins with: the artist's mesh, placed on the masks, or the visual hull of the masks."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from ..starts.placement import check_cameras, check_extent, moved_onto_masks, on
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """Checked and made ready.
+    """A mesh that was checked and placed, with what holds its vertices.
 
     Attributes:
-        mesh: in the world.
+        mesh: the mesh in the world.
         unit: the space in which it is fitted.
-        is_given: whether the shape and the faces are the artist's own: then only what changes costs, and the faces
-            stay; a mesh of the fit's own is to be smooth, and may be made of other triangles.
-        lock: (V,) bool, True where a vertex does not move; None where all may.
-        mirror: partners (V,), -1 for none, and the unit normal (3,) of the plane, of a mesh whose displacements are
-            mirror-symmetric.
+        is_given: whether it is the artist's own mesh. Then its faces stay, and terms measure how far its shape has
+            changed. A mesh that the fit made may get other faces, and terms measure how smooth it is.
+        lock: (V,) bool, True for vertices that do not move; None where all may move.
+        mirror: for a mesh whose displacements are mirror-symmetric, the index of each vertex's mirror image (V,), -1
+            for none, and the unit normal (3,) of the plane of symmetry.
     """
 
     mesh: Mesh
@@ -42,16 +42,18 @@ class Prepared:
 def refinement(
     mesh: Mesh, views: Sequence[View], lock: np.ndarray | None, settings: Settings, renderer: Renderer
 ) -> tuple[Prepared, list[str]]:
-    """A given mesh, moved onto the masks where it is not there yet; and the notes about that.
-
-    Raises InputError for a mesh without extent or without the symmetry, and for a camera that sees nothing of it.
+    """The artist's mesh, placed on the masks if the settings allow and it is elsewhere; and the notes about that.
 
     Args:
-        views: those that count.
+        views: the views of positive weight.
+
+    Raises:
+        InputError: a mesh without extent or without the symmetry asked for, or a camera that cannot see the mesh.
     """
     mirror, notes = _mirror(mesh, settings), []
     if settings.place == "auto" and lock is None:
-        # A mesh that is moved leaves its plane of symmetry, which stays: only one that is far away is worth that.
+        # Placement takes a mesh away from its plane of symmetry, which does not move with it, so that a symmetric mesh
+        # is placed only where it hardly overlaps the masks at all.
         found = onto_masks(mesh, views, renderer, only_from_afar=mirror is not None)
         if found is not None:
             scale, onto = found

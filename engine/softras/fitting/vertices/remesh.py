@@ -1,24 +1,24 @@
-"""Isotropic remeshing, where the topology is ours to choose.
+"""Isotropic remeshing, for meshes that the fit itself makes.
 
-gpytoolbox (MIT) has Botsch and Kobbelt's remesher, wheels for Linux, Windows and macOS on x86-64 and ARM, and brings
-scikit-image, which has the marching cubes. pymeshlab has the same remesher but is five times as large, under the GPL,
-and lacks ARM wheels for Windows; libigl and trimesh have none.
+The remesher is that of gpytoolbox (MIT), which has wheels for Linux, Windows and macOS on x86-64 and ARM and depends on
+scikit-image, from which the marching cubes come. pymeshlab has the same remesher but is five times as large, under the
+GPL, and lacks ARM wheels for Windows; libigl and trimesh have no remesher.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-MOST_FACES = 14_000
+MOST_FACES = 14_000  # A remeshed surface has at most about so many faces.
 
 
 def remesh(vertices: np.ndarray, faces: np.ndarray, edge: float, iterations: int = 3) -> tuple[np.ndarray, np.ndarray]:
-    """Vertices (V, 3) and faces (F, 3) of the same surface in triangles with sides of about `edge`.
+    """Vertices (V, 3) and faces (F, 3) of the same surface, made of triangles with edges of about the length `edge`.
 
-    Sides are longer where that would take more than about MOST_FACES: lattices have much surface for their size.
+    Edges are longer where the surface, say that of a lattice, is so large that it would take more than MOST_FACES.
     Botsch and Kobbelt, "A remeshing approach to multiresolution modeling", SGP 2004.
     """
-    from gpytoolbox.remesh_botsch import remesh_botsch  # takes half a second, which a refinement can do without
+    from gpytoolbox.remesh_botsch import remesh_botsch  # Loading it takes half a second, only where it is needed.
 
     a, b, c = (vertices[faces[:, k]] for k in range(3))
     area = np.linalg.norm(np.cross(b - a, c - a), axis=1).sum() / 2

@@ -1,4 +1,4 @@
-"""The steps of a stage: which views each looks at, and how fast the stage goes on."""
+"""The steps of a stage: which views each step uses, and how fast the stage goes on."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from ..solvers.smooth_adam import Adam
 from ..terms.free import Drawn
 from .free_mesh import FreeMesh
 
-EVALUATIONS = 10  # A stage is measured so many times.
-IMPROVEMENT = 2e-4  # The mean IoU must grow by so much at least to count as better.
+EVALUATIONS = 10  # The mesh is measured so many times in each stage.
+IMPROVEMENT = 2e-4  # A measurement view_weights as better where the mean IoU has grown by more than this.
 FEWER = "The GPU had not enough memory for all views of a step; it took fewer at once."
 
 
 class Batches:
-    """Which views the steps of a fit look at.
+    """Chooses the views of each step among those of positive weight.
 
     Attributes:
-        size: how many views one step looks at.
+        size: about how many views one step uses.
     """
 
     def __init__(self, views: Sequence[View], size: int, seed: int) -> None:
@@ -36,22 +36,30 @@ class Batches:
         self._random = np.random.default_rng(seed)
 
     def indices(self) -> Iterator[np.ndarray]:
-        """Those of each step: every view once in random order, then anew."""
+        """The indices of the views of one step after the other: every view once, in random order, then all again."""
         while True:
             order = self._random.permutation(self._counting)
             yield from np.array_split(order, max(1, round(len(order) / self.size)))
 
 
 class Pace:
-    """How far a stage has got. Where nothing improves it goes on twice as fast; where time is short, faster still.
+    """How far a stage has got, and how far each step takes it.
+
+    A stage that has stopped improving is shortened: each further step view_weights twice. A stage whose time is short skips
+    ahead with the clock.
 
     Attributes:
-        done: from 0 to 1, where the stage ends.
-        late: whether time was short.
+        done: the share of the stage that is done; it ends at 1.
+        late: whether the time was up before the stage was done.
     """
 
     def __init__(self, steps: int, patience: int, seconds: float | None) -> None:
-        """patience: measurements without improvement; seconds: until the stage must end, None for no limit."""
+        """The stage's pace before its first step.
+
+        Args:
+            patience: after so many measurements without improvement the stage is shortened.
+            seconds: how long the stage may take; None for no limit.
+        """
         self.done, self.late = 0.0, False
         self._steps, self._patience, self._seconds = steps, patience, seconds
         self._started = time.perf_counter()
@@ -60,16 +68,16 @@ class Pace:
 
     @property
     def step(self) -> int:
-        """Steps done, as if none had been left out."""
+        """How many steps this share of the stage is, counting those that were skipped."""
         return min(self._steps, round(self.done * self._steps))
 
     @property
     def measure(self) -> bool:
-        """Whether it is time for a measurement."""
+        """Whether a measurement is due."""
         return self.done >= self._next or self.done >= 1
 
     def advance(self) -> None:
-        """A step was taken."""
+        """Count one step."""
         self.done += self._speed / self._steps
         if self._seconds is not None:
             spent = (time.perf_counter() - self._started) / max(1e-9, self._seconds)
@@ -77,7 +85,7 @@ class Pace:
             self.done = max(self.done, spent)
 
     def measured(self, iou: float) -> None:
-        """The mean IoU is so much now."""
+        """Tell the mean IoU that was measured."""
         self._next = self.done + self._speed / EVALUATIONS
         better = iou > self._best + IMPROVEMENT
         self._best, self._waited = (iou, 0) if better else (self._best, self._waited + 1)
@@ -91,17 +99,17 @@ class Steps:
     def __init__(
         self, stage: Stage, observation: Observation, batches: Batches, renderer: Renderer, cull: bool, notes: list[str]
     ) -> None:
-        """notes: what the user should know is added to them."""
+        """notes: sentences for the user, to which this may add one."""
         self._stage, self._observation, self._renderer, self._cull = stage, observation, renderer, cull
         self._batches, self._indices, self._notes = batches, batches.indices(), notes
 
     def take(self, mesh: FreeMesh, optimizer: Adam, done: float) -> dict[str, float]:
-        """One step; returns the weighted value of each term.
+        """Take one step. Returns each term times its weight, by name.
 
-        Where the GPU has not enough memory for the views of a step, it looks at half of them, as all that follow do.
+        Where the GPU has not enough memory for the views of the step, this step and all later ones use half as many.
 
         Args:
-            done: how far the stage has got, from 0 to 1.
+            done: the share of the stage that is done, from 0 to 1.
         """
         chosen = torch.as_tensor(next(self._indices), device=self._renderer.device)
         while True:
@@ -120,12 +128,13 @@ class Steps:
             optimizer.forget()
 
     def _take(self, mesh: FreeMesh, optimizer: Adam, done: float, chosen: Tensor) -> dict[str, float]:
-        stage, seen = self._stage, self._observation
+        stage, observation = self._stage, self._observation
         vertices, rest = mesh.vertices(), mesh.rest
         blur = _between(stage.blur, done)
-        alpha = seen.render(self._renderer, vertices, rest.faces, chosen, blur=blur, cull=self._cull)
-        weights = torch.tensor([seen.views[i].weight for i in chosen.tolist()], dtype=alpha.dtype, device=alpha.device)
-        drawn = Drawn(rest, vertices, alpha, seen, chosen, weights)
+        alpha = observation.render(self._renderer, vertices, rest.faces, chosen, blur=blur, cull=self._cull)
+        view_weights = [observation.views[i].weight for i in chosen.tolist()]
+        weights = torch.tensor(view_weights, dtype=alpha.dtype, device=alpha.device)
+        drawn = Drawn(rest, vertices, alpha, observation, chosen, weights)
         terms = mesh.objective.terms(drawn, _between(stage.stiffness, done))
         torch.stack(list(terms.values())).sum().backward()
         optimizer.step(_between(stage.rate, done))
