@@ -19,7 +19,7 @@ from ..terms.free import Drawn
 from .free_mesh import FreeMesh
 
 EVALUATIONS = 10  # The mesh is measured so many times in each stage.
-IMPROVEMENT = 2e-4  # A measurement view_weights as better where the mean IoU has grown by more than this.
+IMPROVEMENT = 2e-4  # A measurement counts as better where the mean IoU has grown by more than this.
 FEWER = "The GPU had not enough memory for all views of a step; it took fewer at once."
 
 
@@ -45,7 +45,7 @@ class Batches:
 class Pace:
     """How far a stage has got, and how far each step takes it.
 
-    A stage that has stopped improving is shortened: each further step view_weights twice. A stage whose time is short skips
+    A stage that has stopped improving is shortened: each further step counts twice. A stage whose time is short skips
     ahead with the clock.
 
     Attributes:
