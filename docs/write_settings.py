@@ -5,9 +5,8 @@ python docs/write_settings.py
 
 from __future__ import annotations
 
-from dataclasses import MISSING
+import json
 from pathlib import Path
-from typing import Any
 
 from softras.fitting.schedule import RECONSTRUCT, REFINE, Stage
 from softras.fitting.settings import Settings
@@ -17,7 +16,7 @@ from softras.knobs import knobs
 PAGE = Path(__file__).resolve().parent / "settings.md"
 HEAD = """# Settings
 
-Every knob of a fit: a keyword argument of `softras.fit`, a key of a job's `settings`, and `--set NAME=VALUE` of `softras fit`; those that are asked for most have an option of their own (`softras fit --help`). This page is written by `python docs/write_settings.py` from the declarations in `softras/fitting/settings.py` and `schedule.py`. [fitting.md](fitting.md) says how the search uses them.
+Every knob of a fit: a keyword argument of `softras.fit`, a key of a job's `settings`, and an option of `softras fit`, such as `--max-seconds` for `max_seconds`, whose `--help` says the same (lists of names may be written with commas there, all else is as in JSON, as in this table). This page is written by `python docs/write_settings.py` from the declarations in `softras/fitting/settings.py` and `schedule.py`. [fitting.md](fitting.md) says how the search uses them.
 
 """
 
@@ -26,16 +25,9 @@ def table(cls: type) -> str:
     """Name, default, unit and sentence of every knob."""
     rows = ["| name | default | unit | |", "|---|---|---|---|"]
     for one in knobs(cls):
-        default = (
-            "" if one.default is MISSING else "none" if one.default in (None, (), {}) else f"`{plain(one.default)}`"
-        )
+        default = one.default_text if one.default_text in ("", "none") else f"`{one.default_text}`"
         rows.append(f"| `{one.name}` | {default} | {one.unit} | {one.sentence} |")
     return "\n".join(rows) + "\n"
-
-
-def plain(value: Any) -> str:
-    """A value as JSON documents and Python programs write it alike."""
-    return repr(list(value) if isinstance(value, tuple) else value).replace("'", '"')
 
 
 def weights() -> str:
@@ -55,7 +47,7 @@ def stages(schedule: tuple[Stage, ...]) -> str:
     rows = [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
     for stage in schedule:
         values = [getattr(stage, name) for name in names]
-        rows.append(f"| {' | '.join('none' if value is None else plain(value) for value in values)} |")
+        rows.append(f"| {' | '.join('none' if value is None else json.dumps(value) for value in values)} |")
     return "\n".join(rows) + "\n"
 
 

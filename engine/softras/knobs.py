@@ -6,6 +6,7 @@ command line's `--help`, the page docs/settings.md and the test that no knob is 
 
 from __future__ import annotations
 
+import json
 import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
@@ -34,6 +35,21 @@ class Knob:
     check: Check
     unit: str
     sentence: str
+
+    @property
+    def default_text(self) -> str:
+        """The default as JSON has it, "none" for nothing, and an empty text where a value must be given."""
+        if self.default is MISSING:
+            return ""
+        return "none" if self.default in (None, (), {}) else json.dumps(self.default)
+
+    @property
+    def text(self) -> str:
+        """The sentence, the unit and the default."""
+        if self.default_text in ("", "none"):
+            unit = f" In {self.unit}." if self.unit else ""
+            return self.sentence + unit + (" Default: none." if self.default_text else "")
+        return f"{self.sentence} Default: {self.default_text}{' ' if self.unit else ''}{self.unit}."
 
 
 def knob(check: Check, sentence: str, *, unit: str = "", **default: Any) -> Any:
@@ -84,8 +100,6 @@ def described(cls: type) -> str:
     """One paragraph for each knob, as a docstring lists attributes: name, unit, sentence and default."""
     lines = []
     for one in knobs(cls):
-        default = "" if one.default is MISSING else f" Default: {one.default!r}."
-        unit = f" In {one.unit}." if one.unit else ""
-        text = textwrap.wrap(f"{one.name}: {one.sentence}{unit}{default}", 108, subsequent_indent="    ")
+        text = textwrap.wrap(f"{one.name}: {one.text}", 108, subsequent_indent="    ")
         lines += [f"        {line}" for line in text]
     return "\n".join(lines)

@@ -1,5 +1,7 @@
 """The command `softras`, run as a user runs it."""
 
+import argparse
+import math
 import os
 import re
 import shutil
@@ -16,8 +18,12 @@ from PIL import Image
 from short_fits import ENDLESS, QUICK, QUICK_NEW
 
 from softras import load_mesh, load_views
+from softras.fitting.settings import Settings
 from softras.io.views import save_views
 from softras.job import Job
+from softras.knobs import knobs
+from softras.tasks import TASKS
+from softras.tasks.fit_command import FitCommand
 
 
 def table(stdout: str) -> dict[str, float]:
@@ -105,7 +111,7 @@ def test_fitted_cameras_are_written_as_views(softras, spot: Path, tmp_path: Path
     save_views(tmp_path / "given", moved)
     done = softras(
         *("fit", "--mesh", spot / "spot.obj", "--views", tmp_path / "given", "--optimize", "cameras"),
-        *("--set", 'camera_parts=["location"]', "--out-views", tmp_path / "found"),
+        *("--camera-parts", "location", "--out-views", tmp_path / "found"),
     )
     assert done.returncode == 0, done.stderr
     points = load_mesh(spot / "spot.obj").vertices
@@ -131,6 +137,11 @@ def test_fitted_cameras_are_written_as_views(softras, spot: Path, tmp_path: Path
         ("fit --views {spot} --out {out}/a.obj --set speed=9", "no setting 'speed'"),
         ("fit --views {spot} --out {out}/a.obj --set speed", "needs the form NAME=VALUE"),
         ("fit --views {spot} --mesh {spot}/start.obj --out {out}/a.obj --optimize colour", "colour"),
+        ("fit --mode magic", "mode cannot be 'magic'; choose from refine, reconstruct"),
+        ("fit --seed x", "seed must be a whole number of at least 0, not 'x'"),
+        ("fit --set seed=x", "seed must be a whole number of at least 0, not 'x'"),
+        ("fit --optimize object,colour", "optimize cannot be 'colour'"),
+        ("fit --weights iou=2", "weights must be a dictionary"),
         ("fit --views {spot} --mesh {spot}/start.obj --out {out}/a.obj --max-seconds -1", "max_seconds"),
         ("fit {out}", "is not a job folder"),
         ("fit {out} --views {spot}", "either a job folder or"),
@@ -174,7 +185,7 @@ def test_a_start_mesh_of_any_line_ends_and_continued_lines_comes_back(
         assert len(out.read_bytes().splitlines()) == len(text.splitlines())
 
 
-@pytest.mark.parametrize("arguments", [[], ["dance"], ["fit", "--mode", "magic"], ["fit", "--seed", "x"]])
+@pytest.mark.parametrize("arguments", [[], ["dance"], ["fit", "--speed", "9"], ["fit", "--seed"]])
 def test_a_wrong_command_line_is_status_2(softras, arguments: list[str]) -> None:
     done = softras(*arguments)
     assert done.returncode == 2 and "usage: softras" in done.stderr
@@ -251,6 +262,40 @@ def test_the_doctor_names_what_is_missing(bare_python: Path) -> None:
     assert done.returncode == 2 and done.stderr == ""
     assert re.search(r"^torch +MISSING", done.stdout, re.MULTILINE)
     assert "pip install torch==" in done.stdout and "softras fit cannot run: PyTorch is not installed" in done.stdout
+
+
+def test_the_help_says_of_every_setting_what_its_declaration_says_without_pytorch(bare_python: Path) -> None:
+    command = [bare_python, "-m", "softras", "fit", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "COLUMNS": "500"})
+    assert done.returncode == 0, done.stderr
+    said = dict(re.findall(r"^  --(\S+) VALUE\s+(.*)$", done.stdout, re.MULTILINE))
+    for one in knobs(Settings):
+        assert said.pop(one.name.replace("_", "-")).startswith(one.sentence)
+    assert not said
+    assert "Default: 8 views." in done.stdout and 'Default: ["vertices"].' in done.stdout
+    done = subprocess.run([bare_python, "-m", "softras", "--help"], capture_output=True, text=True)
+    assert done.returncode == 0 and "fit a mesh to the masks" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("given", "settings"),
+    [
+        (
+            ["--optimize", "pose, cameras", "--max-seconds", ".5"],
+            {"optimize": ["pose", "cameras"], "max_seconds": 0.5},
+        ),
+        (["--cull", "false", "--seed", "007", "--symmetry", "x"], {"cull": False, "seed": 7, "symmetry": "x"}),
+        (["--max-seconds", "inf", "--set", "known-frame=-3"], {"max_seconds": math.inf, "known_frame": -3}),
+        (["--weights", '{"iou": 2}', "--set", "place=never"], {"weights": {"iou": 2}, "place": "never"}),
+        (["--schedule", '[{"resolution": 32, "steps": 1}]'], {"schedule": [{"resolution": 32, "steps": 1}]}),
+    ],
+)
+def test_options_become_settings(spot: Path, given: list[str], settings: dict) -> None:
+    parser = argparse.ArgumentParser()
+    command = FitCommand()
+    command.add_options(parser)
+    options = parser.parse_args(["--views", str(spot), "--out", "new.obj", *given])
+    assert command.read(TASKS["fit"], options).job.settings == {"mode": "reconstruct", **settings}
 
 
 def test_a_fit_without_pytorch_is_one_sentence(bare_python: Path, square_views, cube, tmp_path: Path) -> None:

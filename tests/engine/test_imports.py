@@ -26,6 +26,7 @@ def modules_after(code: str) -> set[str]:
         "import softras.job",
         "import softras.cli",
         "import softras.server",
+        "import softras.fitting.settings",
         "from softras import camera_to_blender, camera_to_opencv, camera_to_opengl, camera_to_pytorch3d",
         "from softras import camera_from_softras_look_at as look_at; look_at((0, 0, -3), 64)",
     ],

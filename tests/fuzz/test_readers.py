@@ -32,7 +32,7 @@ from softras import (
     save_mesh,
 )
 from softras.files import read_array
-from softras.fitting import fit_events  # noqa: F401  torch makes a folder of its own when it is loaded
+from softras.fitting.fit import fit_events  # noqa: F401  torch makes a folder of its own when it is loaded
 from softras.io.images import load_colours, load_image
 from softras.io.masks import load_mask
 from softras.io.rigs import load_rig, save_rig

@@ -10,8 +10,6 @@ from torch import Tensor
 from ..errors import InputError
 from ..raster.sums import transformed
 
-AXES = ("x", "y", "z")
-
 
 class Mirror:
     """Pairs of vertices that mirror each other in a plane.

@@ -1,6 +1,1 @@
-"""Fit a mesh to silhouettes."""
-
-from .fit import fit, fit_events
-from .progress import FitResult, Progress
-
-__all__ = ["FitResult", "Progress", "fit", "fit_events"]
+"""Fit a mesh to silhouettes. Importing this loads no torch, so that the list of settings is there without it."""

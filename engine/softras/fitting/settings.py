@@ -1,4 +1,8 @@
-"""Every knob of a fit, as plain values that fit into a job document."""
+"""Every knob of a fit, as plain values that fit into a job document.
+
+Importing this loads no torch, so that the command line's help has the knobs too. The tables of renderers and of terms,
+which do, are imported when a value is checked against them.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +14,9 @@ from typing import Any
 import numpy as np
 
 from ..checks import affine, flag, mapping, names, numbers, one_of, positive, whole
-from ..deform.mirror import AXES
 from ..errors import InputError, shown
 from ..knobs import checked, described, knob, or_none, refuse_unknown
-from .observed.renderer import RENDERERS
 from .schedule import VARIABLES, Stage, default_schedule
-from .terms.table import TERMS, default_weights
 
 MODES = ("refine", "reconstruct")
 MOST_VOXELS = 512  # along a side of the hull, which then has 134 million voxels
@@ -23,16 +24,21 @@ MOST_TURNS = 10_000  # rotations; neighbours among so many are less than 10 degr
 MOST_WEIGHT = 1e9
 CAMERA_PARTS = ("location", "rotation", "focal", "shift")
 DEVICES = ("auto", "cpu", "cuda")
+AXES = ("x", "y", "z")
 
 
 def _weights(name: str, value: Any) -> dict[str, float]:
     """Factors of terms, by name."""
+    from .terms.table import TERMS
+
     given = mapping(name, value, tuple(TERMS))
     return {term: positive(f"the weight of {term}", x, zero=True, most=MOST_WEIGHT) for term, x in given.items()}
 
 
 def _renderer(name: str, value: Any) -> str:
     """One of those that are in the table now."""
+    from .observed.renderer import RENDERERS
+
     return one_of(name, value, tuple(RENDERERS))
 
 
@@ -182,11 +188,17 @@ class Settings:
 
     def vertex_weights(self) -> dict[str, float]:
         """The factor of every term in a fit of free vertices."""
-        return default_weights(self.mode) | self.weights
+        return self._weights(self.mode)
 
     def pose_weights(self) -> dict[str, float]:
         """The factor of every term in a search for few parameters."""
-        return default_weights("poses") | self.weights
+        return self._weights("poses")
+
+    def _weights(self, kind: str) -> dict[str, float]:
+        """The factor of every term in a kind of fit: the default one, unless another is given."""
+        from .terms.table import default_weights
+
+        return default_weights(kind) | self.weights
 
     def _check_together(self) -> None:
         """No setting is left without effect."""

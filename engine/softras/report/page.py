@@ -15,7 +15,7 @@ from .. import __version__
 from ..mesh import Mesh
 
 if TYPE_CHECKING:
-    from ..fitting import Progress
+    from ..fitting.progress import Progress
 
 _STYLE = """
 :root { color-scheme: light dark; --page: #f4f5f7; --card: #ffffff; --ink: #1b1f24; --quiet: #68707a; --line: #dfe3e8; }

@@ -27,7 +27,7 @@ from ..views import View
 from .page import Card, page
 
 if TYPE_CHECKING:
-    from ..fitting import FitResult
+    from ..fitting.progress import FitResult
 
 PICTURE, SMALL_PICTURE = 560, 400  # pixels of a picture's longer side, and where there are many views
 MANY_VIEWS = 24

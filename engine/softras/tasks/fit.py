@@ -20,14 +20,14 @@ from .fit_state import FitDocument, FitState, ious, mean_iou
 from .task import Context, Result, State, Task, Update
 
 if TYPE_CHECKING:
-    from ..fitting import FitResult, Progress
+    from ..fitting.progress import FitResult, Progress
 
 _NOT_SETTINGS = {"start", "mesh", "rig", "views", "lock", "stop"}  # arguments of fit_events that a job holds elsewhere
 
 
 def fit_job(job: Job, stop: Callable[[], bool] | None = None) -> Iterator[Progress | FitResult]:
     """The events of the job's fit, as of `fit_events`. Raises InputError for a setting that it does not have."""
-    from ..fitting import fit_events
+    from ..fitting.fit import fit_events
 
     if misplaced := _NOT_SETTINGS & set(job.settings):
         raise InputError(f"'{misplaced.pop()}' cannot be a setting; it has its own place in a job.")
@@ -51,7 +51,7 @@ def _run(document: FitDocument, context: Context) -> Iterator[Update | Result]:
 
 def follow(document: FitDocument, events: Iterable[Progress | FitResult], keeper: Keeper) -> Iterator[Update | Result]:
     """The events of a fit as those of the task; the best state so far is kept."""
-    from ..fitting import FitResult
+    from ..fitting.progress import FitResult
 
     job, best, mean = document.job, document.first, None
     for event in events:

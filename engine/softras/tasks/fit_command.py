@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, one_line
 from ..files import check_writable
+from ..fitting.settings import Settings
 from ..job import Job
+from ..knobs import knobs
 from ..log import LOG
 from .command import Command, add_inputs, check_inputs, given_mesh, given_views
 from .fit_state import FitDocument, mean_iou, resumed
 
 if TYPE_CHECKING:
-    from ..fitting import FitResult
+    from ..fitting.progress import FitResult
     from .task import Result, Task
 
 
@@ -26,7 +28,7 @@ class FitCommand(Command):
 
     description = (
         "Fit a mesh to the masks of a views folder (with a cameras.json), or run a job folder. "
-        "Without a start mesh a new one is made."
+        "Without a start mesh a new one is made: the mode is reconstruct then, whatever its default."
     )
 
     def add_options(self, parser: argparse.ArgumentParser) -> None:
@@ -39,18 +41,14 @@ class FitCommand(Command):
         )
         parser.add_argument("--out", metavar="FILE", help="where to write the fitted mesh (.obj .ply .stl .off .glb)")
         parser.add_argument("--out-views", metavar="DIR", help="where to write the views with the fitted cameras")
-        parser.add_argument(
-            "--mode", choices=("refine", "reconstruct"), help="default: refine with a mesh, else reconstruct"
+        settings = parser.add_argument_group(
+            "settings", "As in a job's settings: names, numbers, or JSON. Several names stand with commas between them."
         )
-        parser.add_argument(
-            "--optimize", metavar="WHAT", help="of vertices (default), object, pose, shape_keys, cameras; with commas"
-        )
-        parser.add_argument("--seed", type=int, metavar="N", help="start of the random numbers (default 0)")
-        parser.add_argument("--device", choices=("auto", "cpu", "cuda"), help="where to compute (default auto)")
-        parser.add_argument("--max-seconds", type=float, metavar="S", help="stop after this time with the best so far")
-        parser.add_argument("--symmetry", choices=("x", "y", "z"), help="keep mirror symmetry across this axis")
-        parser.add_argument(
-            "--set", action="append", default=[], metavar="NAME=VALUE", help="any other setting of softras.fit"
+        for one in knobs(Settings):
+            option = f"--{one.name.replace('_', '-')}"
+            settings.add_argument(option, metavar="VALUE", help=one.text.replace("%", "%%"))
+        settings.add_argument(
+            "--set", action="append", default=[], metavar="NAME=VALUE", help="any of these settings, by its name"
         )
 
     def read(self, task: Task, options: argparse.Namespace) -> FitDocument:
@@ -137,19 +135,31 @@ def _job(options: argparse.Namespace) -> Job:
 
 
 def _settings(options: argparse.Namespace) -> dict[str, Any]:
-    names = ("mode", "seed", "device", "max_seconds", "symmetry")
-    settings = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
-    if options.optimize:
-        settings["optimize"] = [name.strip() for name in options.optimize.split(",")]
+    """What the options say of settings. Raises InputError for a value that its setting does not take."""
+    declared = {one.name: one for one in knobs(Settings)}
+    given = {name: getattr(options, name) for name in declared if getattr(options, name) is not None}
     for text in options.set:
         name, equals, value = text.partition("=")
         if not equals:
             raise InputError(f"--set {text} needs the form NAME=VALUE.")
-        try:
-            settings[name.strip().replace("-", "_")] = json.loads(value)
-        except ValueError:
-            settings[name.strip().replace("-", "_")] = value
+        given[name.strip().replace("-", "_")] = value
+    settings = {name: _value(text) for name, text in given.items()}
+    for name, value in settings.items():
+        if name in declared:  # else the fit says that there is no such setting
+            if isinstance(declared[name].default, tuple) and isinstance(value, str):
+                settings[name] = value = [part.strip() for part in value.split(",")]
+            declared[name].check(name, value)  # now, not after all masks are read
     return settings
+
+
+def _value(text: str) -> Any:
+    """The value that a text stands for: JSON, a number as Python writes it, or the text itself."""
+    for read in (json.loads, int, float):
+        try:
+            return read(text)
+        except ValueError:
+            pass
+    return text
 
 
 def _source(options: argparse.Namespace) -> str | None:

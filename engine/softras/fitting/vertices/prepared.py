@@ -8,12 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...deform import find_partners
-from ...deform.mirror import AXES
 from ...mesh import Mesh
 from ...views import View
 from ..observed.renderer import Renderer
 from ..observed.unit import UnitSpace
-from ..settings import Settings
+from ..settings import AXES, Settings
 from ..starts.hull import carve
 from ..starts.placement import check_cameras, check_extent, moved_onto_masks, onto_masks
 
