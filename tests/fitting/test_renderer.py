@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 import pytest
 import torch
@@ -40,6 +42,31 @@ def test_another_renderer_is_one_entry_of_the_table(optimize, monkeypatch):
     assert size == pytest.approx(0.8, abs=0.02)
     assert result.mean_iou > 0.95  # by its own drawings
     assert evaluate(result.mesh.vertices, truth.faces, views).mean() < 0.75
+
+
+class Remembering(SoftRenderer):
+    """Keeps the mesh and the cameras of every hard silhouette that it draws."""
+
+    drawn: ClassVar[list[np.ndarray]] = []
+
+    def hard(self, vertices, faces, cameras, size):
+        self.drawn.append(np.concatenate([vertices.flatten(), cameras["world_to_camera"].flatten()]))
+        return super().hard(vertices, faces, cameras, size)
+
+
+@pytest.mark.parametrize("optimize", ["object", "vertices"])
+@pytest.mark.parametrize("size", [1.0, 1.8])  # one that stays where it is, and one that is scaled onto the masks first
+def test_the_start_is_measured_once(optimize, size, monkeypatch):
+    monkeypatch.setitem(RENDERERS, "remembering", Remembering)
+    monkeypatch.setattr(Remembering, "drawn", [])
+    truth, views = hook(), views_of(hook(), 6, 96)
+    start = Mesh(truth.vertices * [1.05 * size, 0.95 * size, size], truth.faces)
+    result = fit(start, views, optimize=optimize, renderer="remembering", turns=0, schedule=SHORT)
+    assert any("moved onto the masks" in note for note in result.notes) is (size > 1)
+    assert len(Remembering.drawn) > 2 and result.mean_iou > 0.9
+    evaluate(start.vertices, start.faces, views, Remembering(SOFT_ON_CPU.device))
+    *drawn, of_start = Remembering.drawn
+    assert sum(np.allclose(one, of_start, atol=1e-5) for one in drawn) == 1
 
 
 def test_a_renderer_that_nobody_knows_is_refused():

@@ -81,28 +81,27 @@ def _told(
     views = [ObservedView.of(view) for view in views]
     journal.notes += doubts(views, cameras_known="cameras" not in settings.optimize, ended=lambda: journal.left() <= 0)
     views = [replace(view, weight=0.0) if view.weight > 0 and view.blank() else view for view in views]
-    known = _iou_of_the_start(start, views, renderer, journal)
+    landmarks = any(mark.weight > 0 for view in views if view.weight > 0 for mark in view.landmarks)
+    started: float | None = None  # the mean IoU of the start, of large images by a part of their pixels
     said = 0
     for event in _events(start, views, lock, settings, journal, renderer):
         if not isinstance(event, FitResult):
+            if started is None and event.iou is not None and start is not None:
+                placed = any(PLACED in note for note in journal.notes)
+                started = _measured(start, views, renderer, journal) if placed else mean_iou(event.iou, views)
             yield replace(event, notes=[one_line(note) for note in journal.notes[said:]])
             said = len(journal.notes)
             continue
-        result = event if start is None or known is None else _at_least_the_start(event, start, known, views, renderer)
+        result = event
+        if start is not None and started is not None and not landmarks:  # Landmarks may ask for what masks do not.
+            result = _at_least_the_start(event, start, started, views, renderer)
         notes = remarks(views, result.iou, settings.optimize) if result.status == FINISHED else []
         notes = result.notes + notes + _device_notes(device)
         yield replace(result, notes=[one_line(note) for note in notes])
 
 
-def _iou_of_the_start(
-    start: Mesh | Rig | None, views: list[View], renderer: Renderer, journal: Journal
-) -> float | None:
-    """The mean IoU of the start, of large images by a part of their pixels.
-
-    None where the result need not match the masks better: there is no start, or a landmark asks for something else.
-    """
-    if start is None or any(mark.weight > 0 for view in views if view.weight > 0 for mark in view.landmarks):
-        return None
+def _measured(start: Mesh | Rig, views: list[View], renderer: Renderer, journal: Journal) -> float:
+    """The mean IoU of the start, of large images by a part of their pixels."""
     mesh, few = mesh_in_world(start), [thinned(view) for view in views]
     with journal.measuring(larger(views, few)):
         return mean_iou(evaluate(mesh.vertices, mesh.faces, few, renderer), views)
