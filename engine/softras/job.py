@@ -129,7 +129,7 @@ class Job:
         return self.mesh if self.rig is None else self.rig
 
     @property
-    def moves(self) -> bool:
+    def fits_poses(self) -> bool:
         """Whether a rig or cameras are part of the result, not only vertices."""
         optimize = self.settings.get("optimize", ())
         return self.rig is not None or bool(set([optimize] if isinstance(optimize, str) else optimize) - {"vertices"})

@@ -1,4 +1,7 @@
-"""Free vertices bend what is only turned, scaled or elsewhere: the object is moved onto the masks first."""
+"""Alignment: before free vertices are fitted, the mesh as a whole is moved, rotated and scaled onto the masks.
+
+Free vertices would bend a mesh that only stands elsewhere, is rotated or has another size.
+"""
 
 from __future__ import annotations
 
@@ -18,15 +21,15 @@ from .settings import Settings
 from .starts.placement import MATCHED, PLACED, clearly_better, overlap
 
 SHARE = 0.25  # The search may take this share of max_seconds.
-MOST_VIEWS = 8  # The search looks at no more views: seven numbers follow from a few, and each view costs as much again.
+MOST_VIEWS = 8  # The search uses at most so many views: few are enough for seven numbers, and each view costs time.
 
 
 def aligned(
     mesh: Mesh, views: list[View], settings: Settings, renderer: Renderer, journal: Journal
 ) -> Iterator[Progress | Mesh]:
-    """The progress of a search for the object; the last item is the mesh, moved where that matches clearly better.
+    """Yields the progress of the search; the last item is the mesh, moved if it matches the masks clearly better so.
 
-    A mesh that stays is the one given. One that must stay symmetric is not searched for, since its plane stays.
+    A mesh that matches already is returned as it is, and so is one that must stay symmetric: its plane does not move.
     """
     if settings.symmetry is not None or overlap(mesh, [view for view in views if view.weight > 0], renderer) >= MATCHED:
         yield mesh
@@ -42,13 +45,13 @@ def aligned(
             result = event
             continue
         if started is None and event.iou is not None:
-            started = mean_iou(event.iou, views)  # of the mesh moved by bounds alone
+            started = mean_iou(event.iou, views)  # The first event has the mesh after its placement.
         shown = next(iter(event.rigs.values()), None)
         vertices = event.vertices if shown is None else shown.vertices()
         iou = event.iou
-        if iou is not None and vertices is not None and watched is not None:  # the search knows its own views alone
+        if iou is not None and vertices is not None and watched is not None:  # The search measured only its own views.
             iou = evaluate(vertices, mesh.faces, watched, renderer)
-        # What the search minimizes is no term of the vertices' objective.
+        # The search minimizes other terms than the fit of free vertices, of which these events are a part.
         journal.history[-1] = replace(journal.history[-1], loss={}, iou=iou)
         yield replace(event, loss={}, vertices=vertices, rigs={}, iou=iou)
     journal.notes[:] = notes
@@ -61,14 +64,14 @@ def aligned(
 
 
 def most_apart(views: list[View], count: int) -> list[View]:
-    """Up to `count` views that look from directions as different as can be, in the order they came in.
+    """Up to `count` of the views, in their order, whose viewing directions are as different as possible.
 
     Farthest point sampling: each next view is the one whose direction is farthest from those already chosen.
     """
     if len(views) <= count:
         return views
     forward = np.array([view.camera.world_to_camera[2, :3] for view in views])
-    chosen, nearest = [0], forward @ forward[0]  # cosines of the angles to the chosen view that is nearest
+    chosen, nearest = [0], forward @ forward[0]  # (N,) the cosine of the angle to the nearest chosen view
     while len(chosen) < count:
         chosen.append(int(np.argmin(nearest)))
         nearest = np.maximum(nearest, forward @ forward[chosen[-1]])
@@ -76,7 +79,7 @@ def most_apart(views: list[View], count: int) -> list[View]:
 
 
 def _moved(given: Mesh, result: FitResult) -> str:
-    """What the user should know of it."""
+    """The note to the user that says how the mesh was moved."""
     (rig,) = result.rigs.values()
     matrix = rig.transform.matrix()
     scale = float(np.cbrt(np.linalg.det(matrix[:3, :3])))
@@ -85,7 +88,7 @@ def _moved(given: Mesh, result: FitResult) -> str:
     axis = ", ".join(f"{x + 0.0:.2f}" for x in (turn / max(angle, 1e-12)).round(2))
     used = given.vertices[np.unique(result.mesh.faces)]
     way = np.linalg.norm(matrix[:3, 3] - (used.min(axis=0) + used.max(axis=0)) / 2)
-    # Zero is added since rounding leaves negative zeros, which would be written with a sign.
+    # Rounding leaves negative zeros, which would be written with a sign; adding zero makes them positive.
     return (
         f"The mesh was turned by {np.degrees(angle):.3g} degrees about the axis ({axis}), scaled by {scale:.3g} and "
         f"moved by {way:.3g} onto the masks first; {PLACED}."

@@ -1,4 +1,4 @@
-"""What looks wrong about views before a fit, and about what a fit ended with: one sentence each."""
+"""Sentences for the user about what looks wrong in the views before a fit, and in what a fit ended with."""
 
 from __future__ import annotations
 
@@ -13,27 +13,29 @@ from .observed.observation import crop_box
 from .observed.observed_view import images_of
 from .starts.hull import first_bounds
 
-BORDER = 0.6  # An object seldom covers more than this share of the image's border; an inverted mask does.
+BORDER = 0.6  # A mask that covers more than this share of the image's border is most likely inverted.
 GREYS = 128  # A mask with more than so many of the 256 grey levels,
 BETWEEN = 0.25  # and more than this share of its pixels neither black nor white, is taken for a photograph.
-ENOUGH = 4  # With fewer views of one moment than this, nothing tells which of them is wrong.
-MOST = 40  # More views of one moment than this are not compared with one another, which would take too long.
-VOXELS = 64  # The visual hull by which masks are compared has so many voxels along each side of its bounds.
-CELLS = 64  # Each mask is reduced to so many cells a side for that,
-TOLERANCE = 2  # and grown by so many cells, which is how far its outline may be wrong.
-BLOCKS = CELLS // 2  # The hull's image is compared with a mask in so many blocks a side, of 2 x 2 cells each.
-AGREED = 0.85  # Masks agree when their visual hull covers at least this share of each.
-BETTER = 0.5  # Without the odd view, less than this share of what is uncovered without any other view stays uncovered.
-POOR = 0.9  # A fit that ends below this mean IoU is clearly worse than what masks of one object allow.
-WORSE = 0.15  # A view is named when its IoU is so far below the median of all views.
+ENOUGH = 4  # Fewer views of one frame than this cannot tell which of them is wrong.
+MOST = 40  # More views of one frame than this are not compared with one another: it would take too long.
+VOXELS = 64  # To compare masks, their visual hull is made of so many voxels along each side of its bounds.
+CELLS = 64  # For that, each mask is reduced to so many cells a side,
+TOLERANCE = 2  # and dilated by so many cells, by which its outline may be wrong.
+BLOCKS = CELLS // 2  # The image of the hull is compared with a mask in so many blocks a side, of 2 x 2 cells each.
+AGREED = 0.85  # Masks agree when the image of their visual hull covers at least this share of each mask.
+# One view is odd if the others agree without it, and if the share of a mask that stays uncovered is then less than this
+# times the share that stays uncovered without any other view.
+BETTER = 0.5
+POOR = 0.9  # A fit with good masks of one object ends above this mean IoU.
+WORSE = 0.15  # A view is named when its IoU is lower than the median of all views by more than this.
 
 
 def doubts(views: Sequence[View], cameras_known: bool = True, ended: Callable[[], bool] = lambda: False) -> list[str]:
     """A sentence for every view that is left out or whose mask looks wrong.
 
     Args:
-        cameras_known: whether the cameras are right, so that masks can be compared with one another.
-        ended: asked between the smallest parts of that comparison; once it returns True, the comparison is left out.
+        cameras_known: whether the cameras can be relied on; masks are compared with one another only then.
+        ended: called between the parts of that comparison; once it returns True, the comparison is left out.
     """
     found = []
     counting = []
@@ -43,7 +45,7 @@ def doubts(views: Sequence[View], cameras_known: bool = True, ended: Callable[[]
         if blank := view.blank():
             found.append(f"A view is left out: {blank}")
             continue
-        view = thinned(view)  # a megapixel tells as much
+        view = thinned(view)  # A megapixel is enough to tell.
         if sentence := _of_mask(view):
             found.append(sentence)
         else:
@@ -60,7 +62,7 @@ def doubts(views: Sequence[View], cameras_known: bool = True, ended: Callable[[]
 
 
 def remarks(views: Sequence[View], iou: np.ndarray, optimize: Sequence[str]) -> list[str]:
-    """Sentences about the (N,) IoU that a finished fit of these variables ended with."""
+    """Sentences about a finished fit: its IoU (N,) with the views, and the variables that it optimized."""
     found = []
     counts = [i for i, view in enumerate(views) if view.weight > 0]
     frames = [views[i].frame for i in counts]
@@ -87,35 +89,35 @@ def remarks(views: Sequence[View], iou: np.ndarray, optimize: Sequence[str]) -> 
 
 
 def odd_one(views: Sequence[View], ended: Callable[[], bool] = lambda: False) -> int | None:
-    """The index of the one view of a moment that cannot show what all others do, if there is one.
+    """The index of the one view of a frame whose mask contradicts those of all others; None if there is no such view.
 
-    Masks of one object are covered by the image of their visual hull. One view spoils the hull for the others, or has
-    a mask that what the others leave does not fill.
+    The image of the visual hull covers every mask if all masks are of one object and all cameras are right. A wrong
+    view carves away what the others need; the hull made without it covers the masks of the others.
     """
     low, high = first_bounds(views)
     axes = [np.linspace(low[k], high[k], VOXELS) for k in range(3)]
     points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
     misses = np.zeros(len(points), np.int8)
     inside: list[np.ndarray] = []
-    places: list[np.ndarray] = []
+    block_of: list[np.ndarray] = []
     wanted: list[np.ndarray] = []
     for view in views:
         if ended():
             return None
         keeps, blocks, shown = _carved(view, points)
         misses += ~keeps
-        inside, places, wanted = [*inside, keeps], [*places, blocks], [*wanted, shown]
-        few = np.flatnonzero(misses <= 1)  # others are in no hull, whichever view is left out
+        inside, block_of, wanted = [*inside, keeps], [*block_of, blocks], [*wanted, shown]
+        few = np.flatnonzero(misses <= 1)  # All other voxels are in no hull, whichever view is left out.
         if len(few) < len(misses):
             points, misses = points[few], misses[few]
-            inside, places = [row[few] for row in inside], [row[few] for row in places]
+            inside, block_of = [row[few] for row in inside], [row[few] for row in block_of]
 
     def covered(hull: np.ndarray) -> np.ndarray:
-        """(N,) share of each mask that the image of these voxels covers."""
+        """(N,) the share of each mask that is covered by the image of the voxels of a hull, given as (P,) bool."""
         shares = np.ones(len(views))
         for n, cells in enumerate(wanted):
             hit = np.zeros(BLOCKS * BLOCKS + 1, bool)
-            hit[places[n][hull]] = True
+            hit[block_of[n][hull]] = True
             if len(cells):
                 shares[n] = hit[cells].mean()
         return shares
@@ -134,12 +136,13 @@ def odd_one(views: Sequence[View], ended: Callable[[], bool] = lambda: False) ->
 
 
 def _carved(view: View, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What a view says of world points (P, 3), the centres of voxels.
+    """What a view says of the centres of voxels (P, 3) in the world.
 
     Returns:
-        (P,) whether the view keeps the point: its mask shows it there, or the view does not see it;
-        (P,) the block of the mask that the point is in, BLOCKS * BLOCKS where it is in none; and
-        the blocks that the mask fills.
+        (P,) bool, whether the view keeps the point: it lies in the dilated mask, in an ignored part or outside the
+            image;
+        (P,) the index of the block of the mask's crop in which the point lies, BLOCKS * BLOCKS for none; and
+        the indices of the blocks that the mask fills.
     """
     x0, y0, x1, y1 = box = crop_box(view)
     mean, known = images_of(view).mean_mask(box, CELLS)
@@ -147,17 +150,17 @@ def _carved(view: View, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.
     filled = (mean * known).reshape(BLOCKS, 2, BLOCKS, 2).mean(axis=(1, 3)) > 0.75
     x, y = view.camera.project(points).T
     depth = points @ view.camera.world_to_camera[2, :3] + view.camera.world_to_camera[2, 3]
-    seen = (depth > view.camera.near) & np.isfinite(x) & np.isfinite(y)
-    seen &= (x > 0) & (x < view.camera.width) & (y > 0) & (y < view.camera.height)
-    x, y = (np.where(seen, x, 0) - x0) / (x1 - x0) * CELLS, (np.where(seen, y, 0) - y0) / (y1 - y0) * CELLS
-    within = seen & (x >= 0) & (x < CELLS) & (y >= 0) & (y < CELLS)
+    in_image = (depth > view.camera.near) & np.isfinite(x) & np.isfinite(y)
+    in_image &= (x > 0) & (x < view.camera.width) & (y > 0) & (y < view.camera.height)
+    x, y = (np.where(in_image, x, 0) - x0) / (x1 - x0) * CELLS, (np.where(in_image, y, 0) - y0) / (y1 - y0) * CELLS
+    within = in_image & (x >= 0) & (x < CELLS) & (y >= 0) & (y < CELLS)
     column, row = (np.where(within, cell, 0).astype(np.int32) for cell in (x, y))
     blocks = np.where(within, row // 2 * BLOCKS + column // 2, BLOCKS * BLOCKS)
-    return ~seen | (within & shown[row, column]), blocks, np.flatnonzero(filled)
+    return ~in_image | (within & shown[row, column]), blocks, np.flatnonzero(filled)
 
 
 def _of_mask(view: View) -> str | None:
-    """What looks wrong about one mask by itself."""
+    """A sentence about what looks wrong in one mask by itself; None if nothing does."""
     known = np.ones(view.mask.shape, bool) if view.ignore is None else ~view.ignore
     border = np.zeros(view.mask.shape, bool)
     border[[0, -1]] = border[:, [0, -1]] = True

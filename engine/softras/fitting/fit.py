@@ -1,4 +1,4 @@
-"""Fits: what comes in is checked, the few parameters come first, free vertices last."""
+"""The fit: its input is checked, then few parameters are searched for, then the free vertices are fitted."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from .settings import Settings
 from .starts.placement import PLACED
 from .vertices.fit import VertexFit
 
-POSE_SHARE = 0.5  # of max_seconds, where free vertices follow
-ROUGH = 0.01  # of mean IoU, by which an image and a part of its pixels may differ
+POSE_SHARE = 0.5  # Few parameters may take this share of max_seconds where free vertices follow.
+ROUGH = 0.01  # The mean IoU of thinned views may differ by so much from the mean IoU of all pixels.
 
 
 def fit(
@@ -42,13 +42,13 @@ def fit(
 
     Args:
         start: a mesh, or a rig with a transform, bones or shape keys of its own; None when mode is "reconstruct".
-        views: at least one, at least two for "reconstruct". Views of several frames show a sequence.
-        lock: (V,) bool, True where a vertex must not move by itself.
-        stop: asked at every step; once it returns True the best state so far is the result.
-        settings: by name, see `Settings`: mode="refine", optimize=("vertices",), seed=0, device="auto", ...
+        views: at least one view, or at least two for "reconstruct". Views of several frames show a sequence.
+        lock: (V,) bool, True for vertices that must not move by themselves.
+        stop: called at every step; once it returns True the fit ends with the best state so far.
+        settings: any of `Settings`, by name: mode="refine", optimize=("vertices",), seed=0, device="auto", ...
 
     Raises:
-        InputError: an unusable setting, no views, a camera inside the mesh, ...
+        InputError: the input cannot be used: a wrong setting, no views, a camera inside the mesh, ...
     """
     for event in fit_events(start, views, lock=lock, stop=stop, **settings):
         if isinstance(event, FitResult):
@@ -64,25 +64,25 @@ def fit_events(
     stop: Callable[[], bool] | None = None,
     **settings: Any,
 ) -> Iterator[Progress | FitResult]:
-    """As `fit`, telling its progress; the last item is the FitResult. Closing the iterator ends the fit at once."""
+    """As `fit`, but yields its progress; the last item is the FitResult. Closing the iterator ends the fit at once."""
     checked = Settings.of(**settings)
     views = list(views)
     lock = _checked_lock(lock, start)
     _check(start, views, lock, checked)
-    return _told(start, views, lock, checked, Journal(stop, checked.max_seconds))
+    return _with_notes(start, views, lock, checked, Journal(stop, checked.max_seconds))
 
 
-def _told(
+def _with_notes(
     start: Mesh | Rig | None, views: list[View], lock: np.ndarray | None, settings: Settings, journal: Journal
 ) -> Iterator[Progress | FitResult]:
-    """The events of the fit to the views whose masks tell something, with what the user should know of it."""
+    """The events of a fit to the views whose masks show an outline, each with the new notes for the user."""
     device = _device(settings.device)
     renderer = RENDERERS[settings.renderer](device)
     views = [ObservedView.of(view) for view in views]
     journal.notes += doubts(views, cameras_known="cameras" not in settings.optimize, ended=lambda: journal.left() <= 0)
     views = [replace(view, weight=0.0) if view.weight > 0 and view.blank() else view for view in views]
     landmarks = any(mark.weight > 0 for view in views if view.weight > 0 for mark in view.landmarks)
-    started: float | None = None  # the mean IoU of the start, of large images by a part of their pixels
+    started: float | None = None  # the start's mean IoU with the thinned views
     said = 0
     for event in _events(start, views, lock, settings, journal, renderer):
         if not isinstance(event, FitResult):
@@ -101,7 +101,7 @@ def _told(
 
 
 def _measured(start: Mesh | Rig, views: list[View], renderer: Renderer, journal: Journal) -> float:
-    """The mean IoU of the start, of large images by a part of their pixels."""
+    """The start's mean IoU with the thinned views."""
     mesh, few = mesh_in_world(start), [thinned(view) for view in views]
     with journal.measuring(larger(views, few)):
         return mean_iou(evaluate(mesh.vertices, mesh.faces, few, renderer), views)
@@ -110,7 +110,11 @@ def _measured(start: Mesh | Rig, views: list[View], renderer: Renderer, journal:
 def _at_least_the_start(
     result: FitResult, start: Mesh | Rig, rough: float, views: list[View], renderer: Renderer
 ) -> FitResult:
-    """The result, or the start where that matches the masks better; `rough` is about the start's mean IoU."""
+    """The result, or the start if that matches the masks better.
+
+    Args:
+        rough: the start's mean IoU with the thinned views; the start is measured again only where this leaves a doubt.
+    """
     found = mean_iou(result.iou, views)
     if found > rough + ROUGH:
         return result
@@ -124,7 +128,7 @@ def _at_least_the_start(
         "stays as it was."
     )
     cameras = [view.camera for view in views]
-    # What was said of the way there is no longer so: a mesh that was moved first is back where it was.
+    # Notes that the mesh was placed are no longer true: it is back where it was.
     notes = [sentence for sentence in result.notes if PLACED not in sentence]
     return replace(result, mesh=mesh, iou=iou, rigs=rigs, cameras=cameras, notes=[*notes, note])
 
@@ -137,9 +141,10 @@ def _events(
     journal: Journal,
     renderer: Renderer,
 ) -> Iterator[Progress | FitResult]:
+    """The events of the search for few parameters and of the fit of free vertices, whichever are asked for."""
     result: FitResult | None = None
     vertices_too = "vertices" in settings.optimize
-    if settings.moves:
+    if settings.pose_variables:
         assert start is not None
         share = POSE_SHARE if vertices_too else 1.0
         for event in fit_poses(start, views, settings, renderer, journal, share * journal.max_seconds):
@@ -157,7 +162,7 @@ def _events(
         rigs = result.rigs if result is not None else {}
         if isinstance(start, Rig) and not rigs:
             rigs = {views[0].frame: start}
-        if mesh is not None and not settings.moves and settings.place == "auto" and lock is None:
+        if mesh is not None and not settings.pose_variables and settings.place == "auto" and lock is None:
             for found in aligned(mesh, views, settings, renderer, journal):
                 if isinstance(found, Mesh):
                     mesh = found
@@ -175,23 +180,30 @@ def _events(
     yield result
 
 
-def _on_top(fitted: FitResult, rigs: dict[int, Rig], before: FitResult | None) -> FitResult:
-    """The result of free vertices, which are those of the rig's mesh where there is a rig."""
+def _on_top(fitted: FitResult, rigs: dict[int, Rig], posed: FitResult | None) -> FitResult:
+    """The result of free vertices, whose displacements go into the meshes of the rigs.
+
+    Args:
+        fitted: the result of the free vertices.
+        rigs: the rig in each frame, found before them.
+        posed: the result of the search for few parameters, if there was one.
+    """
     rigs = {f: replace(rig, mesh=Mesh(rig.unposed(fitted.mesh.vertices), rig.mesh.faces)) for f, rig in rigs.items()}
-    late = before is not None and before.status == OUT_OF_TIME and fitted.status == FINISHED
+    late = posed is not None and posed.status == OUT_OF_TIME and fitted.status == FINISHED
     return replace(fitted, rigs=rigs, status=OUT_OF_TIME if late else fitted.status)
 
 
 def _carried(settings: Settings, start: Mesh | Rig, result: FitResult) -> Settings:
-    """The plane of symmetry goes with the object."""
+    """The settings with the plane of symmetry moved as the object was moved."""
     if settings.symmetry is None or not result.rigs:
         return settings
     (rig,) = result.rigs.values()
-    before = start if isinstance(start, Rig) else rig_of(start)
-    return replace(settings, symmetry_frame=tuple(carried_frame(settings.symmetry_frame, before, rig)))
+    given = start if isinstance(start, Rig) else rig_of(start)
+    return replace(settings, symmetry_frame=tuple(carried_frame(settings.symmetry_frame, given, rig)))
 
 
 def _check(start: Mesh | Rig | None, views: list[View], lock: np.ndarray | None, settings: Settings) -> None:
+    """Raises InputError where start, views, lock and settings do not go together."""
     if settings.mode == "reconstruct" and lock is not None:
         raise InputError("reconstruct makes a new mesh, so nothing can be locked; leave out the lock mask.")
     if lock is not None and "vertices" not in settings.optimize:
@@ -228,7 +240,7 @@ def _check(start: Mesh | Rig | None, views: list[View], lock: np.ndarray | None,
                 raise InputError(
                     f"a landmark of view '{view.name}' is of vertex {landmark.vertex}, but the mesh has {count}."
                 )
-        if view.landmarks and not settings.moves:
+        if view.landmarks and not settings.pose_variables:
             raise InputError(
                 f"view '{view.name}' has landmarks, which free vertices do not follow; optimize object, pose, "
                 "shape_keys or cameras too."
@@ -246,7 +258,7 @@ def _checked_lock(lock: np.ndarray | None, start: Mesh | Rig | None) -> np.ndarr
 
 
 def _device(name: str) -> torch.device:
-    """The device of that name; "auto" is a GPU whose rasterizer runs, else the CPU."""
+    """The device of a name; "auto" is the GPU if the rasterizer runs on it, else the CPU."""
     if name == "cpu":
         return torch.device("cpu")
     problem = cuda.problem()
@@ -256,7 +268,7 @@ def _device(name: str) -> torch.device:
 
 
 def _device_notes(device: torch.device) -> list[str]:
-    """Which device computes, where there was a choice."""
+    """A note that says which device computed, where the machine has a GPU."""
     if not torch.cuda.is_available():
         return []
     name = torch.cuda.get_device_name(torch.cuda.current_device())

@@ -1,4 +1,4 @@
-"""What a fit tells while it runs and when it ends."""
+"""What a fit reports while it runs and when it ends."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from ..rig import Rig
 from ..status import FINISHED, STOPPED, Status
 from ..views import View
 
-EVENT_SECONDS = 0.1  # between progress events
-PREVIEW_SECONDS = 0.4  # between those that show something
+EVENT_SECONDS = 0.1  # At least so many seconds lie between two progress events,
+PREVIEW_SECONDS = 0.4  # and so many between two events that bring a preview: vertices, rigs or cameras.
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,17 +25,17 @@ class Progress:
     """A moment of a fit.
 
     Attributes:
-        step: steps done, of `steps` over all stages (a stage may end early).
+        step: how many steps are done.
+        steps: how many steps there are at most in all stages; stages may end early.
         stage: index of the stage.
-        loss: each term times its weight, by name; their sum is what was minimized at that moment.
+        loss: each term times its weight, by name; their sum is what the fit minimizes at this moment.
         elapsed: seconds since the start.
-        iou: (N,) of the vertices in this event against all views, of large images against every few pixels; None when
-            not measured at this moment.
-        vertices: (V, 3) world points (of a sequence in its first frame), or None when this event brings none.
-        faces: (F, 3) of those vertices where the fit makes its own mesh, else None.
-        rigs: the rig in the frames whose pose is new in this event; with free vertices, those they are on top of.
-        cameras: of all views where they moved, or None.
-        notes: those of the result that are known already and that no earlier event had.
+        iou: (N,) IoU of the vertices in this event with all views, large ones thinned; None when it was not measured.
+        vertices: (V, 3) world points, of a sequence in its first frame; None when this event brings none.
+        faces: (F, 3) faces of these vertices where the fit makes its own mesh, else None.
+        rigs: by frame, the rigs whose pose is new in this event; in a fit of free vertices, the rigs they belong to.
+        cameras: the cameras of all views where they move, else None.
+        notes: notes of the result that no earlier event had.
     """
 
     step: int
@@ -53,20 +53,20 @@ class Progress:
 
 @dataclass(frozen=True, eq=False)
 class FitResult:
-    """The best state of a fit.
+    """What a fit ends with: the best state that it found.
 
     Attributes:
-        mesh: the fitted mesh (of a sequence in its first frame); after a refinement with the faces and the vertex order
-            it came with.
+        mesh: the fitted mesh in the world, of a sequence in its first frame; a refinement keeps the faces and the order
+            of the vertices.
         iou: (N,) intersection over union with each view's mask, by `evaluate`; NaN for views whose mask is empty or
             full, which are left out.
-        history: the progress events without their vertices.
+        history: the progress events, without vertices, rigs and cameras.
         status: FINISHED, STOPPED (by the caller) or OUT_OF_TIME of `softras.status`.
-        elapsed: seconds.
-        notes: sentences the user should read, such as that the mesh was moved onto the masks.
-        rigs: the fitted rig in each frame, with the modes, locks and limits it came with; empty where only vertices or
-            cameras were fitted to a mesh.
-        cameras: of each view; where they were not to move, as given.
+        elapsed: seconds from start to end.
+        notes: sentences for the user, such as that the mesh was moved onto the masks.
+        rigs: the fitted rig in each frame, with the rotation modes, locks and limits of the given one; empty for a mesh
+            of which only vertices or cameras were fitted.
+        cameras: the fitted camera of each view, or the given one where cameras were not to move.
     """
 
     mesh: Mesh
@@ -88,26 +88,27 @@ class FitResult:
         return Mesh(self.rigs[frame].vertices(), self.mesh.faces) if frame in self.rigs else self.mesh
 
     def fitted_views(self, views: Sequence[View]) -> list[View]:
-        """The views it was fitted to, with the fitted cameras."""
+        """The views to which it was fitted, with the fitted cameras."""
         return [replace(view, camera=camera) for view, camera in zip(views, self.cameras, strict=True)]
 
 
 class Journal:
-    """What the parts of one fit share: its clock, its history, its notes, and whether it should end.
+    """What the parts of one fit (few parameters, free vertices) share: clock, history, notes, and whether to end.
 
     Attributes:
-        steps: all steps of the parts so far and of the present one.
-        before: those of the parts before.
+        steps: how many steps the present part and those before it have at most.
+        steps_before: how many of these are of the parts before.
+        max_seconds: when the fit ends at the latest; infinite for no limit.
         status: as in FitResult.
         notes: as in FitResult.
-        history: the events without what they show.
+        history: as in FitResult.
     """
 
     def __init__(self, stop: Callable[[], bool] | None, max_seconds: float | None) -> None:
         self.started = time.perf_counter()
-        self._told = self._shown = -np.inf
+        self._last_event = self._last_preview = -np.inf
         self.max_seconds = np.inf if max_seconds is None else max_seconds
-        self.steps = self.before = 0
+        self.steps = self.steps_before = 0
         self.status: Status = FINISHED
         self.notes: list[str] = []
         self.history: list[Progress] = []
@@ -116,15 +117,18 @@ class Journal:
 
     @contextmanager
     def measuring(self, larger: float = 1.0) -> Iterator[None]:
-        """Around a measurement of all views. The result needs another one, of images that many times larger."""
+        """Times a measurement of all views, to know how long it takes to measure the result at the end.
+
+        larger: how many times more pixels that measurement has.
+        """
         began = time.perf_counter()
         yield
         self._closing = larger * (time.perf_counter() - began)
 
     def left(self, max_seconds: float | None = None) -> float:
-        """Seconds left for steps, of `max_seconds` or of the fit's own; what measuring the result takes is taken off.
+        """Seconds left for steps: until max_seconds (the fit's own unless given), less the time to measure the result.
 
-        At least half of the time is for steps, however long a measurement takes.
+        However long that measurement takes, at least half of max_seconds is for steps.
         """
         limit = self.max_seconds if max_seconds is None else max_seconds
         return limit - min(self._closing, limit / 2) - self.elapsed()
@@ -134,8 +138,8 @@ class Journal:
         return time.perf_counter() - self.started
 
     def begin(self, steps: int) -> None:
-        """A part of so many steps begins."""
-        self.before, self.steps = self.steps, self.steps + steps
+        """Begin a part of the fit with at most so many steps."""
+        self.steps_before, self.steps = self.steps, self.steps + steps
 
     def stopped(self) -> bool:
         """Whether the caller wants the fit to end now."""
@@ -145,17 +149,22 @@ class Journal:
 
     def due(self) -> bool:
         """Whether it is time for an event."""
-        return self.elapsed() - self._told > EVENT_SECONDS
+        return self.elapsed() - self._last_event > EVENT_SECONDS
 
     def preview_due(self) -> bool:
-        """Whether it is time for an event that shows something."""
-        return self.elapsed() - self._shown > PREVIEW_SECONDS
+        """Whether it is time for an event with a preview."""
+        return self.elapsed() - self._last_preview > PREVIEW_SECONDS
 
-    def event(self, step: int, stage: int, loss: dict[str, float], **shown: Any) -> Progress:
-        """The event of this moment; step: of the present part; shown: further fields of Progress."""
-        self._told = self.elapsed()
-        if shown.get("vertices") is not None or shown.get("rigs") or shown.get("cameras"):
-            self._shown = self._told
-        event = Progress(self.before + step, self.steps, stage, loss, self._told, **shown)
+    def event(self, step: int, stage: int, loss: dict[str, float], **more: Any) -> Progress:
+        """The event of this moment, which the history keeps.
+
+        Args:
+            step: how many steps of the present part are done.
+            more: further fields of Progress.
+        """
+        self._last_event = self.elapsed()
+        if more.get("vertices") is not None or more.get("rigs") or more.get("cameras"):
+            self._last_preview = self._last_event
+        event = Progress(self.steps_before + step, self.steps, stage, loss, self._last_event, **more)
         self.history.append(replace(event, vertices=None, faces=None, rigs={}, cameras=None))
         return event

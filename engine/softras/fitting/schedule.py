@@ -1,4 +1,4 @@
-"""Stages of a fit, coarse to fine."""
+"""The stages of a fit, coarse to fine."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from ..checks import ends, number, positive, whole
 from ..errors import InputError, shown
 from ..knobs import checked, described, knob, or_none, refuse_unknown
 
-# What a stage may be told. Beyond it nothing can be seen, float32 ends, or memory does.
+# The values that a stage accepts. Others would have no visible effect, leave the range of float32 or exceed the memory.
 MOST_PIXELS, MOST_STEPS = 8192, 1_000_000
 BLURS = (1e-3, 1e3)  # crop pixels
 LENGTHS = (1e-9, 1e3)  # object sizes
-LEAST_EDGE = 1e-3  # object sizes; a mesh of such edges has millions of faces
+LEAST_EDGE = 1e-3  # In object sizes; a mesh with such edges has millions of faces.
 FACTORS = (1e-9, 1e9)
 
 VARIABLES = ("vertices", "object", "pose", "shape_keys", "cameras")
@@ -22,7 +22,7 @@ VARIABLES = ("vertices", "object", "pose", "shape_keys", "cameras")
 
 @dataclass(frozen=True)
 class Stage:
-    """One resolution of a fit of free vertices. Lengths are in object sizes: the longest side of the object is 1.
+    """A part of a fit of free vertices, at one resolution. Lengths are in object sizes: the object's longest side is 1.
 
     Attributes:
     """
@@ -58,7 +58,7 @@ class Stage:
     )
     edge: float | None = knob(
         or_none(partial(number, low=LEAST_EDGE, high=LENGTHS[1])),
-        "Edge length of the even triangles that the mesh is made of anew (reconstruct only).",
+        "Edge length of the even triangles of which the stage makes the mesh anew (reconstruct only).",
         default=None,
         unit="object sizes",
     )
@@ -87,14 +87,14 @@ Stage.__doc__ = f"{(Stage.__doc__ or '').rstrip()}\n{described(Stage)}\n"
 
 @dataclass(frozen=True)
 class PoseStage:
-    """One resolution of a search for poses. All steps are Levenberg and Marquardt's.
+    """A part of a search for poses, at one resolution. The steps are those of Levenberg-Marquardt.
 
     Attributes:
-        resolution: side of the square crop around the object, pixels (fewer where the masks are coarser).
-        steps: at most this many; a stage ends where steps hardly help any more.
-        blur: crop pixels of softness; sigma = (2 blur / resolution)^2.
-        prior: factor of the weight that holds the pose near the given one.
-        pull: weight of the pulls towards parts of the masks that nothing covers (see `poses/pulls.py`).
+        resolution: side of the square crop around the object in pixels; fewer where the masks are coarser.
+        steps: how many steps there are at most; the stage ends earlier where steps hardly lower the cost.
+        blur: softness of the silhouette in crop pixels; sigma = (2 blur / resolution)^2.
+        prior: factor of the weights of the prior, which keeps the pose near the given one.
+        pull: weight of the pulls towards parts of the masks that the silhouette does not cover (`poses/pulls.py`).
     """
 
     resolution: int
@@ -104,26 +104,27 @@ class PoseStage:
     pull: float = 0.0
 
 
-# A pose that is far; one from a pose nearby.
+# The bones of a frame: from a pose that may be far off, and from a pose that is nearly right.
 POSE = (
     PoseStage(96, 14, 0.83, pull=300),
     PoseStage(96, 4, 0.48),
     PoseStage(128, 4, 0.35),
 )
 POSE_NEAR = (PoseStage(96, 5, 0.83, pull=300), *POSE[1:])
-# A shape, or where an object is. A step goes as far as the blur, so that what is far takes coarse pixels.
+# The object and the shape keys. A step moves an outline by about the blur, so that large distances need coarse pixels.
 SHAPE = (
     PoseStage(32, 6, 1.0, prior=0.1),
     PoseStage(64, 6, 0.8, prior=0.1),
     PoseStage(128, 6, 0.5, prior=0.03),
 )
-# Poses and cameras at once.
+# All frames and the cameras together.
 JOINT = (PoseStage(96, 10, 0.83), PoseStage(128, 6, 0.5))
-# The last bit, where the prior lets go.
+# The last stages, for bones and for all else, in which the prior counts for little or nothing.
 FINE = (PoseStage(128, 5, 0.3, prior=0.03), PoseStage(192, 5, 0.3, prior=0.03))
 FINEST = (PoseStage(256, 8, 0.3, prior=0.0), PoseStage(400, 10, 0.15, prior=0.0))
-# An object turned far: every rotation; the better ones; the best.
+# The object in many rotations: all of them in the first stage, the better ones in the second, the best in the third.
 OBJECT = (PoseStage(32, 5, 1.0), PoseStage(64, 6, 0.8), PoseStage(128, 6, 0.5))
+# The cameras of a mesh that stays.
 CAMERAS = (
     PoseStage(96, 10, 0.83, pull=300),
     PoseStage(128, 6, 0.6, pull=100),
@@ -132,13 +133,13 @@ CAMERAS = (
 
 
 def default_schedule(mode: str) -> tuple[Stage, ...]:
-    """The stages of free vertices that work without tuning."""
+    """The stages of a fit of free vertices in a mode, for whoever gives none."""
     return RECONSTRUCT if mode == "reconstruct" else REFINE
 
 
 RECONSTRUCT = (Stage(400, 200, (0.35, 0.16), (0.025, 0.0015), smoothing=0.028, edge=0.018),)
 
-# Stiff at first, so that nothing folds while the shape is found; then soft, so that detail gets in.
+# Stiff at first, so that the mesh does not fold while it is still far from the masks; then soft, for the details.
 REFINE = (
     Stage(128, 60, (1.5, 0.7), (0.04, 0.03), smoothing=0.12),
     Stage(128, 120, (0.5, 0.35), (0.04, 0.025), smoothing=0.08, stiffness=(1, 0.5)),

@@ -1,7 +1,7 @@
-"""Every knob of a fit, as plain values that fit into a job document.
+"""The settings of a fit, all of them plain values that a job document can hold.
 
-Importing this loads no torch, so that the command line's help has the knobs too. The tables of renderers and of terms,
-which do, are imported when a value is checked against them.
+Importing this module does not load torch, so that the command line's help can list the settings quickly. The tables of
+renderers and of terms, which load torch, are imported when a value is checked against them.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from ..knobs import checked, described, knob, or_none, refuse_unknown
 from .schedule import VARIABLES, Stage, default_schedule
 
 MODES = ("refine", "reconstruct")
-MOST_VOXELS = 512  # along a side of the hull, which then has 134 million voxels
-MOST_TURNS = 10_000  # rotations; neighbours among so many are less than 10 degrees apart
-MOST_WEIGHT = 1e9
+MOST_VOXELS = 512  # With so many voxels along each side, the grid of the visual hull has 134 million.
+MOST_TURNS = 10_000  # So many rotations lie less than 10 degrees apart; more would find nothing new.
+MOST_WEIGHT = 1e9  # Beyond it, a term leaves the range of float32.
 CAMERA_PARTS = ("location", "rotation", "focal", "shift")
 DEVICES = ("auto", "cpu", "cuda")
 AXES = ("x", "y", "z")
 
 
 def _weights(name: str, value: Any) -> dict[str, float]:
-    """Factors of terms, by name."""
+    """The weights of terms, by their names."""
     from .terms.table import TERMS
 
     given = mapping(name, value, tuple(TERMS))
@@ -36,21 +36,21 @@ def _weights(name: str, value: Any) -> dict[str, float]:
 
 
 def _renderer(name: str, value: Any) -> str:
-    """One of those that are in the table now."""
+    """A name in the table RENDERERS, to which a program may have added its own."""
     from .observed.renderer import RENDERERS
 
     return one_of(name, value, tuple(RENDERERS))
 
 
 def _schedule(name: str, value: Any) -> tuple[Stage, ...]:
-    """Stages; none where the mode's own are to be taken."""
+    """Stages; an empty list stands for those of the mode."""
     if not isinstance(value, list | tuple):
         raise InputError(f"{name} must be a list of stages, not {shown(value)}.")
     return tuple(map(Stage.of, value))
 
 
 def _max_seconds(name: str, value: Any) -> float | None:
-    """A positive number; None for no limit, as infinity is."""
+    """A positive number; None or infinity for no limit."""
     return None if value is None or value == math.inf else positive(name, value)
 
 
@@ -62,7 +62,7 @@ def _frame(name: str, value: Any) -> tuple[float, ...]:
 
 @dataclass(frozen=True)
 class Settings:
-    """How to fit. docs/settings.md has the same as a table.
+    """The settings of a fit; docs/settings.md lists them in a table.
 
     Attributes:
     """
@@ -143,9 +143,7 @@ class Settings:
         "itself.",
         default=True,
     )
-    batch: int = knob(
-        partial(whole, least=1), "How many views one step of the vertices looks at.", default=8, unit="views"
-    )
+    batch: int = knob(partial(whole, least=1), "How many views one step of the vertices uses.", default=8, unit="views")
     weights: dict[str, float] = knob(
         _weights, "Factors of the terms of the objective that differ from the defaults.", default_factory=dict
     )
@@ -154,13 +152,13 @@ class Settings:
     )
     max_seconds: float | None = knob(
         _max_seconds,
-        "When to stop with the best so far; every stage gets its share of the time. Without it there is no limit.",
+        "When the fit ends with the best so far; every stage gets its share of the time. Without it there is no limit.",
         default=None,
         unit="seconds",
     )
     patience: int = knob(
         partial(whole, least=1),
-        "After how many evaluations without improvement, of the ten of each stage, the stage goes on twice as fast.",
+        "After how many evaluations without improvement, of the ten in each stage, the rest of the stage is halved.",
         default=3,
         unit="evaluations",
     )
@@ -182,26 +180,26 @@ class Settings:
         return settings
 
     @property
-    def moves(self) -> tuple[str, ...]:
-        """The variables of few parameters: all but the vertices."""
+    def pose_variables(self) -> tuple[str, ...]:
+        """The variables with few parameters: all but the vertices."""
         return tuple(name for name in self.optimize if name != "vertices")
 
     def vertex_weights(self) -> dict[str, float]:
-        """The factor of every term in a fit of free vertices."""
+        """The weight of every term in a fit of free vertices."""
         return self._weights(self.mode)
 
     def pose_weights(self) -> dict[str, float]:
-        """The factor of every term in a search for few parameters."""
+        """The weight of every term in a search for few parameters."""
         return self._weights("poses")
 
     def _weights(self, kind: str) -> dict[str, float]:
-        """The factor of every term in a kind of fit: the default one, unless another is given."""
+        """The weight of every term in a kind of fit: the default one, unless another is given."""
         from .terms.table import default_weights
 
         return default_weights(kind) | self.weights
 
     def _check_together(self) -> None:
-        """No setting is left without effect."""
+        """Raises InputError for settings that contradict one another or would have no effect."""
         if self.mode == "reconstruct" and self.optimize != ("vertices",):
             raise InputError("reconstruct makes a new mesh, so it can only optimize vertices.")
         if self.mode == "reconstruct" and self.symmetry is not None:
@@ -217,7 +215,7 @@ class Settings:
         weights = self.vertex_weights()
         if not (weights["iou"] or weights["squared"]):
             raise InputError("the weights of iou and squared are both 0, so no mask counts; give one of them a weight.")
-        if self.moves and not self.pose_weights()["silhouettes"]:
+        if self.pose_variables and not self.pose_weights()["silhouettes"]:
             raise InputError("the weight of silhouettes is 0, so no mask counts; give it a weight.")
 
 

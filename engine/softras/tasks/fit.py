@@ -100,7 +100,7 @@ def _update(event: Progress, mean: float | None) -> Update:
 def _result(document: FitDocument, result: FitResult) -> Result:
     """The result of the fit, or the state that an earlier run had found where this one found nothing better."""
     job, before = document.job, document.before
-    poses: dict[str, Any] = {"rigs": result.rigs, "cameras": result.cameras} if job.moves else {}
+    poses: dict[str, Any] = {"rigs": result.rigs, "cameras": result.cameras} if job.fits_poses else {}
     step = result.history[-1].step if result.history else 0
     state = FitState(result.mesh.vertices, job.new_faces(result.mesh), iou=ious(result.iou), step=step, **poses)
     if before is not None and before.score(job.views) > state.score(job.views):

@@ -1,4 +1,7 @@
-"""The search for the cameras of a mesh that stays: from where they are, and where that ends badly, from all sides."""
+"""The search for the cameras of a mesh that stays.
+
+A search starts from where the cameras are; where it ends badly, another starts from all sides of the object.
+"""
 
 from __future__ import annotations
 
@@ -22,12 +25,12 @@ from .search import Poses, together
 from .tracker import Fitted, Tracker
 
 FACINGS = 1000  # So many rotations of the cameras about the object are rated by small silhouettes,
-TRIED = 8  # and so many of them refined.
-SETTLED = 0.95  # Cameras whose views have at least this mean IoU are not searched for from all sides.
+TRIED = 8  # and so many of the best are refined.
+SETTLED = 0.95  # Cameras whose views match with at least this mean IoU are not searched for from all sides.
 
 
 def find_cameras(prepared: Prepared, tracker: Tracker, fitted: Fitted) -> Generator[Progress, None, Fitted]:
-    """All cameras of a mesh that stays: as one rig, or one after the other."""
+    """Search for all cameras of a mesh that stays: together if they form a rigid rig, else one after the other."""
     for which in groups(prepared):
         if tracker.ended():
             break
@@ -38,9 +41,10 @@ def find_cameras(prepared: Prepared, tracker: Tracker, fitted: Fitted) -> Genera
 def _find_group(
     prepared: Prepared, tracker: Tracker, fitted: Fitted, which: Sequence[int]
 ) -> Generator[Progress, None, Fitted]:
-    """The cameras of these views, which move as one.
+    """Search for the cameras of the views with these indices, which move as one.
 
-    Cameras that may go anywhere and end badly are searched for from all sides, and move to what is clearly better.
+    Cameras that may move and rotate freely, and that match badly after a search from where they are, are searched for
+    from all sides; they go there only where that matches clearly better.
     """
     near = yield from _refine(prepared, tracker, fitted, which)
     anywhere = {"location", "rotation"} <= set(prepared.settings.camera_parts)
@@ -65,7 +69,7 @@ def _find_group(
 def _refine(
     prepared: Prepared, tracker: Tracker, fitted: Fitted, which: Sequence[int]
 ) -> Generator[Progress, None, Fitted]:
-    """The cameras of these views from where they are, and from where they look at the object."""
+    """Search for the cameras of these views from where they are, and from a pose in which they look at the object."""
     still = prepared.problem((), [_counting(prepared, fitted, which)], tracker.pause)
     cameras = MovingCameras.of([fitted.cameras[i] for i in which], still.unit, prepared.settings)
     problem = still.with_cameras(cameras.moves)
@@ -89,9 +93,13 @@ def _refine(
 def _turn_about_object(
     prepared: Prepared, tracker: Tracker, fitted: Fitted, which: Sequence[int]
 ) -> Generator[Progress, None, tuple[Fitted, tuple[float, ...]]]:
-    """The cameras of these views turned about the object to the best of all sides; and the rivals of that side.
+    """Rotate the cameras of these views about the object to the side from which it matches the masks best.
 
-    Cameras that turn about an object see what they would see of the object, turned the other way.
+    Cameras that circle an object see the same pictures as cameras that stand still while the object turns the other
+    way, so the rotation of the object is searched for.
+
+    Returns:
+        The views with their cameras there, and the angles in degrees to rotations that match about as well.
     """
     views = _counting(prepared, fitted, which)
     rig = rig_of(mesh_in_world(prepared.rig))
@@ -114,5 +122,5 @@ def _turn_about_object(
 
 
 def _counting(prepared: Prepared, fitted: Fitted, which: Sequence[int]) -> list[View]:
-    """Those of some views that count, with their cameras as they are now."""
+    """Those of the views with these indices whose weight is positive, with their cameras as they are now."""
     return [replace(prepared.views[i], camera=fitted.cameras[i]) for i in which if prepared.views[i].weight > 0]

@@ -1,4 +1,4 @@
-"""Cameras that move in a search: in the unit space of a problem, and back in the world."""
+"""Cameras that move in a search: into the unit space in which they are searched for, and back into the world."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from .problem import PoseProblem
 
 @dataclass(frozen=True, eq=False)
 class MovingCameras:
-    """The cameras of N views, of which equal ones move as one.
+    """The cameras of N views; views whose cameras are equal share one camera, which moves as one.
 
     Attributes:
-        given: where they are when none of their parameters has changed.
-        unit: the space of the problem that they move in.
-        moves: how their parameters move them there.
+        given: the N cameras as given, in the world.
+        unit: the space in which they are searched for.
+        moves: how their parameters move them, in unit space.
     """
 
     given: Sequence[Camera]
@@ -34,7 +34,7 @@ class MovingCameras:
 
     @classmethod
     def of(cls, given: Sequence[Camera], unit: UnitSpace, settings: Settings) -> MovingCameras:
-        """From where they are, by those of their parts that the settings name."""
+        """The given cameras, free to change in the parts that the settings name (`camera_parts`)."""
         cameras = [unit.camera(camera) for camera in given]
         moves = CameraMoves(
             np.array([camera.world_to_camera for camera in cameras]),
@@ -46,7 +46,7 @@ class MovingCameras:
         return cls(given, unit, moves)
 
     def at(self, shared: np.ndarray) -> list[Camera]:
-        """Where they are in the world, for their parameters (C,)."""
+        """The N cameras in the world, moved by their parameters (C,)."""
         unit = self.unit
         scales = [np.diag([unit.size, unit.size, 1.0]) if camera.orthographic else np.eye(3) for camera in self.given]
         K = np.array([camera.K @ scale for camera, scale in zip(self.given, scales, strict=True)])
@@ -59,7 +59,10 @@ class MovingCameras:
 
 
 def groups(prepared: Prepared) -> Iterator[list[int]]:
-    """The views whose cameras move as one, those that count first; of all groups in which a view counts."""
+    """For each set of cameras that move as one, the indices of its views, those of positive weight first.
+
+    Sets without a view of positive weight are left out.
+    """
     if prepared.settings.cameras_together:
         yield prepared.movable
         return
@@ -71,14 +74,14 @@ def groups(prepared: Prepared) -> Iterator[list[int]]:
 
 
 def aimed(moves: CameraMoves, parts: Sequence[str], problem: PoseProblem) -> list[np.ndarray]:
-    """Parameters of a camera that turns (or moves) so that it sees the middle of the mesh where its mask's middle is.
+    """Parameters of one camera, rotated or else moved until it shows the middle of the mesh in the middle of its mask.
 
-    None of a rig of cameras, nor where the camera may do neither.
+    An empty list for a rig of cameras, and for a camera that may neither rotate nor move.
 
     Args:
-        moves: of one camera, by itself.
-        parts: what of it may change.
-        problem: of its views.
+        moves: how the camera moves.
+        parts: the parts of the camera that may change, as in the setting `camera_parts`.
+        problem: a problem of one frame whose views are those of this camera.
     """
     view = problem.frames[0][0]
     camera = view.camera
@@ -94,7 +97,7 @@ def aimed(moves: CameraMoves, parts: Sequence[str], problem: PoseProblem) -> lis
     if "rotation" in parts and not camera.orthographic:
         axis, cosine = np.cross(now, then), now @ then
         block[3:6] = axis / max(np.linalg.norm(axis), 1e-12) * np.arccos(np.clip(cosine, -1, 1))
-        # About the eye, whatever the camera turns about.
+        # The parameters rotate the camera about another point; this translation makes it a rotation about the eye.
         block[:3] = moves.turned_about_eye(0, block[3:6])
     elif "location" in parts:
         scale = problem.unit.size if camera.orthographic else 1 / max(middle[2], 1e-6)
@@ -104,6 +107,6 @@ def aimed(moves: CameraMoves, parts: Sequence[str], problem: PoseProblem) -> lis
 
 
 def _owners(cameras: Sequence[Camera]) -> np.ndarray:
-    """(N,) which camera each is; equal ones are one."""
+    """(N,) a number from 0 for each of N cameras, the same for equal ones."""
     numbers: dict[Camera, int] = {}
     return np.array([numbers.setdefault(camera, len(numbers)) for camera in cameras])

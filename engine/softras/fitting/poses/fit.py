@@ -23,9 +23,9 @@ from .prepared import Prepared, prepare
 from .search import FEW_FRAMES, Poses, Search, apart, exchange, onwards, together
 from .tracker import Fitted, Tracker
 
-TRIES = 3  # So often the first stage of the search for a pose is gone through where there are FEW_FRAMES.
-SWEEPS = 3  # So often frames that match badly try other poses.
-MATCHED = 0.9  # The rotation of an object whose views have at least this mean IoU is not searched for.
+TRIES = 3  # The first stage of the search for a pose is repeated so often where there are at most FEW_FRAMES frames.
+SWEEPS = 3  # Frames that match badly try the poses of the frames beside them at most so many times.
+MATCHED = 0.9  # An object whose views match with at least this mean IoU is not tried in other rotations.
 
 
 def fit_poses(
@@ -38,11 +38,12 @@ def fit_poses(
     *,
     finest: bool = True,
 ) -> Iterator[Progress | FitResult]:
-    """What happens; the last item is the result.
+    """The progress of the fit; the last item is the result.
 
     Args:
-        max_seconds: since the journal's start.
-        finest: whether the last, sharpest stages are wanted.
+        start: a rig, or a mesh whose object or cameras are fitted.
+        max_seconds: when the fit ends at the latest, counted from the journal's start.
+        finest: whether the last stages, with the finest crops, are wanted.
     """
     prepared, notes = prepare(start, views, settings, renderer)
     journal.notes += notes
@@ -67,7 +68,7 @@ def fit_poses(
 
 
 def _most_steps(prepared: Prepared) -> int:
-    """How many there are at most, but for exchanges."""
+    """How many steps the stages have together, for the progress bar; `exchange` may take more."""
     if not prepared.parts:
         return len(list(groups(prepared))) * sum(stage.steps for stage in (*CAMERAS[:1], *CAMERAS))
     stages, last = (POSE, FINE) if "pose" in prepared.parts else (SHAPE, FINEST)
@@ -75,7 +76,10 @@ def _most_steps(prepared: Prepared) -> int:
 
 
 class PoseFit:
-    """The order in which the poses of a rig are searched for: the object, the frames, the cameras, all together."""
+    """The order in which the poses of a rig are searched for.
+
+    The object in the first frame, then each frame by itself, then all frames together with the cameras.
+    """
 
     def __init__(self, prepared: Prepared, tracker: Tracker) -> None:
         self._prepared, self._tracker, self._settings = prepared, tracker, prepared.settings
@@ -83,11 +87,11 @@ class PoseFit:
         self._problem = prepared.problem(prepared.parts, frames, tracker.pause)
         given = [prepared.views[i].camera for i in prepared.movable]
         self._cameras = MovingCameras.of(given, self._problem.unit, self._settings)
-        # Poses that stay keep their rigs, by which the tracker knows what to measure anew.
+        # The same pose gives the same Rig object, so that the tracker measures only the frames whose rig is a new one.
         self._rig_at = lru_cache(2 * len(frames))(lambda pose: self._problem.rig_at(np.frombuffer(pose).copy()))
 
     def find(self, finest: bool) -> Generator[Progress, None, Fitted]:
-        """The rig in every frame, and the cameras with it."""
+        """Search for the rig in every frame and for the cameras."""
         prepared, settings = self._prepared, self._settings
         known = None if settings.known_frame is None else prepared.frames.index(settings.known_frame)
         poses = yield from self._find_object(Poses.start(self._problem), known)
@@ -99,21 +103,21 @@ class PoseFit:
         if "cameras" in settings.optimize:
             problem = problem.with_cameras(self._cameras.moves)
             poses = poses.with_cameras(problem)
-            poses = yield from self._follow(together(problem, poses, prepared.shown, JOINT, known), poses)
+            poses = yield from self._follow(together(problem, poses, prepared.used_frames, JOINT, known), poses)
         if finest:
             stages = FINE if "pose" in prepared.parts else FINEST
-            poses = yield from self._follow(together(problem, poses, prepared.shown, stages, known), poses)
+            poses = yield from self._follow(together(problem, poses, prepared.used_frames, stages, known), poses)
         fitted = self._fitted(self._filled(poses))
         if not self._tracker.ended():
             yield self._tracker.evaluated(fitted)
         return fitted
 
     def _find_object(self, poses: Poses, known: int | None) -> Generator[Progress, None, Poses]:
-        """Where the object is in the first frame, all else as given; the others begin there."""
+        """Search for the object's transform in the first frame, with all else as given; other frames start from it."""
         part = self._problem.figure.slices["object"]
         if known is not None or part.start == part.stop:
             return poses
-        first = self._prepared.shown[0]
+        first = self._prepared.used_frames[0]
         free = self._prepared.rig.transform.turns_freely
         unsure = self._prepared.placed or self._tracker.iou[self._prepared.used[first]].mean() < MATCHED
         turns = spread(self._settings.turns if free and unsure else 0)
@@ -121,18 +125,18 @@ class PoseFit:
         return poses.all_like(first)
 
     def _find_shape(self, poses: Poses, known: int | None) -> Generator[Progress, None, Poses]:
-        """The object, and the shape keys, in one frame after the other."""
-        problem, shown = self._problem, self._prepared.shown
-        first = shown[0] if known is None else known
-        if known is None and self._prepared.parts != ("object",):  # else the search for the rotation has found it
+        """Search for the object and the shape keys, one frame after the other."""
+        problem, used = self._problem, self._prepared.used_frames
+        first = used[0] if known is None else known
+        if known is None and self._prepared.parts != ("object",):  # An object alone was found by `_find_object`.
             poses = yield from self._follow(apart(problem, poses, [first], SHAPE), poses)
-        others = [k for k in shown if k != first]
+        others = [k for k in used if k != first]
         return (yield from self._follow(onwards(problem, poses, first, others, SHAPE), poses))
 
     def _find_poses(self, poses: Poses, known: int | None) -> Generator[Progress, None, Poses]:
-        """The bones in every frame, and again where frames match worse than those beside them."""
-        problem, shown = self._problem, self._prepared.shown
-        others = [k for k in shown if k != known]
+        """Search for the bones in every frame, and once more in frames that match worse than others."""
+        problem, used = self._problem, self._prepared.used_frames
+        others = [k for k in used if k != known]
         if known is None:
             tries = TRIES if len(others) <= FEW_FRAMES else 1
             poses = yield from self._follow(apart(problem, poses, others, POSE, tries), poses)
@@ -140,20 +144,20 @@ class PoseFit:
             poses = yield from self._follow(onwards(problem, poses, known, others, POSE), poses)
         if not self._tracker.ended():
             yield self._tracker.evaluated(self._fitted(poses))
-        return (yield from self._follow(exchange(problem, poses, shown, POSE_NEAR, SWEEPS, known), poses))
+        return (yield from self._follow(exchange(problem, poses, used, POSE_NEAR, SWEEPS, known), poses))
 
     def _filled(self, poses: Poses) -> Poses:
-        """With poses of the frames that no view counts for: between those of the frames beside them."""
-        numbers, shown = self._prepared.frames, self._prepared.shown
-        at = np.take(numbers, shown)
-        columns = [np.interp(numbers, at, column[shown]) for column in poses.frames.T]
+        """The poses, with frames without a view of positive weight interpolated between the frames beside them."""
+        numbers, used = self._prepared.frames, self._prepared.used_frames
+        at = np.take(numbers, used)
+        columns = [np.interp(numbers, at, column[used]) for column in poses.frames.T]
         return replace(poses, frames=np.stack(columns, axis=1))
 
     def _follow(self, search: Search, poses: Poses) -> Generator[Progress, None, Poses]:
         return self._tracker.follow(search, poses, self._fitted)
 
     def _fitted(self, poses: Poses) -> Fitted:
-        """What poses mean for the views."""
+        """The rigs and the cameras that poses stand for."""
         prepared = self._prepared
         rigs = {f: self._rig_at(pose.tobytes()) for f, pose in zip(prepared.frames, poses.frames, strict=True)}
         fitted = Fitted(rigs, [view.camera for view in prepared.views])

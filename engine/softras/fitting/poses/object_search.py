@@ -1,4 +1,4 @@
-"""The rotation of an object that is turned far from where the masks show it: many are tried, the best refined."""
+"""The search for an object whose rotation may be far off: many rotations are tried, and the best are refined."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from ..schedule import PoseStage
 from ..solvers.chain import Parameters
 from ..starts.facing import APART, angle_between, rotation_of
 from .problem import PoseProblem
-from .search import Found, Poses, Search, minimize, told
+from .search import Found, Poses, Search, as_moments, minimize
 
-MAX_TURN = np.radians(85)  # The rotations that are tried for an object are at most this far from the given one.
+MAX_TURN = np.radians(85)  # Rotations that are tried differ from the given one by at most this angle.
 KEPT = (6, 2)  # So many candidates go on after the first stage, and so many after the second.
-RIVAL = 1.6  # Another rotation matches about as well where it costs at most so many times as much as the best.
+RIVAL = 1.6  # Another rotation matches about as well as the best if it costs at most so many times as much.
 
 
 def search_turns(
     problem: PoseProblem, poses: Poses, frame: int, stages: Sequence[PoseStage], turns: Sequence[Rotation]
 ) -> Search:
-    """The object's location, rotation and size in a frame, all else as it is.
+    """Search for the object's location, rotation and scale in one frame; all else stays as it is.
 
-    The given rotation, and those that are made before it, go through the first stage, the best of them through the
-    second, of those the best through the rest.
+    The given rotation, and each of `turns` followed by it, go through the first stage; the best of them go on to the
+    second stage, and the best of these to the rest.
     """
     given = poses.of([frame])
     held = np.ones(given.frames.shape, dtype=bool)
@@ -40,17 +40,21 @@ def search_turns(
             candidates = candidates[: KEPT[number - 1]]
         last = number == len(stages) - 1
         for k, candidate in enumerate(candidates):
-            # Coarse pixels bloat what is thin, so that smaller would fit better: the size waits for the last stage.
+            # Coarse pixels make thin parts look thick, so that a smaller object would match better there: the scale
+            # changes in the last stage only.
             still = held if last else held | sizes
             steps = minimize(problem, [frame], candidate.x, stage, still)
-            candidates[k] = yield from told(steps, [frame], poses, taken=False)
+            candidates[k] = yield from as_moments(steps, [frame], poses, taken=False)
             if last and candidates[k].cost < poses.costs[frame]:
                 poses = poses.settled(frame, candidates[k])
     return poses.with_rivals(_rivals(problem, candidates, poses.frames[frame]))
 
 
 def _distinct(problem: PoseProblem, candidates: list[Found]) -> list[Found]:
-    """The best first, then those that are turned clearly otherwise, then the rest, which would end where it does."""
+    """The candidates in another order: the best, then those whose rotation is APART from it, then the rest.
+
+    Those whose rotation is nearly that of the best would most likely end where it ends.
+    """
     best = _rotation(problem, candidates[0].x.frames[0])
     near = [angle_between(best, _rotation(problem, found.x.frames[0])) < APART for found in candidates]
     others = [candidate for candidate, same in zip(candidates, near, strict=True) if not same]
@@ -58,7 +62,7 @@ def _distinct(problem: PoseProblem, candidates: list[Found]) -> list[Found]:
 
 
 def _rivals(problem: PoseProblem, ends: Sequence[Found], pose: np.ndarray) -> tuple[float, ...]:
-    """Degrees between the rotation of a pose (P,) and others whose ends cost about as much."""
+    """The angles in degrees from the rotation of a pose (P,) to those among `ends` that match about as well."""
     best = _rotation(problem, pose)
     least = min(end.cost for end in ends)
     others = [_rotation(problem, end.x.frames[0]) for end in ends if end.cost < RIVAL * least]
@@ -67,12 +71,15 @@ def _rivals(problem: PoseProblem, ends: Sequence[Found], pose: np.ndarray) -> tu
 
 
 def _rotation(problem: PoseProblem, pose: np.ndarray) -> np.ndarray:
-    """(3, 3) of the object in a pose (P,)."""
+    """The (3, 3) rotation of the object in a pose (P,)."""
     return rotation_of(problem.rig_at(pose).transform.matrix())
 
 
 def turned(problem: PoseProblem, given: np.ndarray, turns: Sequence[Rotation]) -> list[np.ndarray]:
-    """Parameters (P,) of the object turned about the middle of its mesh, before the rotation that it has."""
+    """For each of `turns`, the pose (P,) of the object rotated by it first, and then by the rotation it has in `given`.
+
+    The middle of the mesh stays where it is. An empty list where the object may not rotate about all axes.
+    """
     part = problem.figure.slices["object"]
     names = [name.removeprefix("object.") for name in problem.figure.names[part]]
     if not {"rotation.x", "rotation.y", "rotation.z"} <= set(names):
@@ -88,7 +95,7 @@ def turned(problem: PoseProblem, given: np.ndarray, turns: Sequence[Rotation]) -
         pose = given.copy()
         linear = start[:3, :3] / transform.scale @ rotation.as_matrix() * transform.scale
         change = dict(zip(("rotation.x", "rotation.y", "rotation.z"), rotation.as_rotvec(), strict=True))
-        # What is free of the location keeps the middle where it was.
+        # The location, as far as it is free, makes up for the way that the middle of the mesh would go.
         shift = middle - linear @ local - start[:3, 3]
         change |= dict(zip(("location.x", "location.y", "location.z"), shift, strict=True))
         pose[part] = [change.get(name, 0.0) for name in names]
@@ -97,11 +104,11 @@ def turned(problem: PoseProblem, given: np.ndarray, turns: Sequence[Rotation]) -
 
 
 def spread(count: int, farthest: float = MAX_TURN) -> list[Rotation]:
-    """Rotations no farther than that (radians), evenly spread, by a super-Fibonacci spiral (Alexa, CVPR 2022)."""
+    """`count` rotations by at most `farthest` radians, evenly spread: a super-Fibonacci spiral (Alexa, CVPR 2022)."""
     phi, psi = np.sqrt(2), 1.533751168755204288118041
     found: list[Rotation] = []
     total = max(1, 4 * count if farthest < np.pi else count)
-    while len(found) < count:  # of all rotations a share is near enough
+    while len(found) < count:  # Only some of all rotations are by so little, so more are made until there are enough.
         s = np.arange(total) + 0.5
         r, big = np.sqrt(s / total), np.sqrt(1 - s / total)
         alpha, beta = 2 * np.pi * s / phi, 2 * np.pi * s / psi

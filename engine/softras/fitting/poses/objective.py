@@ -1,7 +1,4 @@
-"""What a search for few parameters minimizes: half the sum of squares of all terms, over frames in one stage.
-
-`solvers/levenberg.py` minimizes it.
-"""
+"""What a search for few parameters minimizes in one stage: half the sum of squares of all terms over some frames."""
 
 from __future__ import annotations
 
@@ -15,14 +12,14 @@ from ..terms.table import TERMS
 
 
 class PoseObjective:
-    """The terms whose weights are not 0."""
+    """The sum of the terms whose weight is not 0, and its quadratic model for `solvers/levenberg.py`."""
 
     def __init__(self, frames: Frames, weights: dict[str, float], *, pause: Callable[[], None] = lambda: None) -> None:
-        """Of all terms of `TERMS`.
+        """The objective of some frames.
 
         Args:
-            weights: by name of the term.
-            pause: called before each frame's part of the work; what it raises ends the work.
+            weights: the weight of each term, by its name in `TERMS`.
+            pause: called before each frame's part of the work; an exception that it raises ends the work.
         """
         self.frames, self.pause = frames, pause
         self._penalties: list[Penalty] = []
@@ -33,11 +30,12 @@ class PoseObjective:
                 self._penalties.append(penalty)
             if weight and term.residuals is not None and (residuals := term.residuals(frames, weight)) is not None:
                 self._residuals.append(residuals)
-        # The next model is made where the last step led to, so that what was drawn last of each frame is kept.
+        # The next model is asked for at the parameters whose cost was asked for last, so that each frame's last drawing
+        # is kept.
         self._posed: list[tuple[bytes, Posed] | None] = [None] * len(frames.views)
 
     def cost(self, x: Parameters, more: Sequence[Residuals] = ()) -> float:
-        """Half the sum of squares; more: residuals beside those of the terms, of this step alone."""
+        """Half the sum of squares at parameters x; more: residuals that belong to this step alone, such as pulls."""
         total = sum((penalty.cost(x) for penalty in self._penalties), 0.0)
         for f in range(len(self.frames.views)):
             self.pause()
@@ -47,7 +45,7 @@ class PoseObjective:
         return total
 
     def model(self, x: Parameters, more: Sequence[Residuals] = ()) -> Model:
-        """Cost, gradient and Gauss-Newton matrix; more: as of `cost`."""
+        """The cost at x with its gradient and its Gauss-Newton matrix; more: as of `cost`."""
         model = Model.empty(len(self.frames.views), self.frames.figure.count, len(x.shared))
         for penalty in self._penalties:
             model.cost += penalty.cost(x)
@@ -64,7 +62,7 @@ class PoseObjective:
         return model
 
     def posed(self, f: int, x: Parameters) -> Posed:
-        """A frame as the parameters pose it."""
+        """Frame f, posed by the parameters x."""
         key = x.frames[f].tobytes() + x.shared.tobytes()
         known = self._posed[f]
         if known is None or known[0] != key:
@@ -72,10 +70,10 @@ class PoseObjective:
         return known[1]
 
     def _add(self, model: Model, posed: Posed, part: Part) -> None:
-        """Add J^T J and J^T r of residuals r with rows J."""
+        """Add J^T J and J^T r to a model, for residuals r with derivatives J."""
         rows, residuals, view = part
         square, slope = array(product(rows.T, rows)), array(product(residuals[None], rows)[0])
-        own, moves = self.frames.figure.count, self.frames.moves
+        own, moves = self.frames.figure.count, self.frames.camera_moves
         model.blocks[posed.index] += square[:own, :own]
         model.gradient.frames[posed.index] += slope[:own]
         if moves is not None and view is not None:

@@ -1,4 +1,4 @@
-"""What a fit of few parameters begins with: the rig where it starts, and which views are of which frame."""
+"""What a fit of few parameters begins with: the rig, placed on the masks, and the views of each frame."""
 
 from __future__ import annotations
 
@@ -19,17 +19,19 @@ from .problem import PoseProblem
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """Checked and made ready.
+    """A rig that was checked and placed, and the views it is fitted to. A view counts if its weight is positive.
 
     Attributes:
-        rig: the start; that of a mesh alone has an object that turns about the mesh's middle.
+        rig: the rig to start from. A mesh alone is made a rig whose object rotates about the mesh's middle.
         placed: whether it was moved onto the masks.
-        loose: (V,) bool, vertices of a mesh alone that are in no face, and stay.
-        views: all of them, in the order of the result.
-        frames: their frames, ascending.
-        used: for each frame the indices of the views that count in it.
-        parts: what of the rig is fitted.
-        cull: whether faces that are seen from behind are left out.
+        loose: (V,) bool, True for vertices in no face of a mesh alone, which stay where they are.
+        views: all views, in the order of the result.
+        frames: the numbers of their frames, ascending.
+        used: for each frame, the indices of its views that count.
+        parts: the parts of the rig that are fitted, of PARTS.
+        cull: whether faces seen from behind are left out.
+        settings: the settings of the fit.
+        renderer: draws the silhouettes.
     """
 
     rig: Rig
@@ -44,13 +46,13 @@ class Prepared:
     renderer: Renderer
 
     @property
-    def shown(self) -> list[int]:
-        """Places in `frames` of those that views count for."""
+    def used_frames(self) -> list[int]:
+        """The indices in `frames` of the frames that have a view that counts."""
         return [k for k, views in enumerate(self.used) if views]
 
     @property
     def movable(self) -> list[int]:
-        """The indices of all views: first those that count, frame by frame, then the others."""
+        """The indices of all views: first the views that count, frame by frame, then the others."""
         counting = [i for views in self.used for i in views]
         return counting + [i for i in range(len(self.views)) if i not in set(counting)]
 
@@ -61,7 +63,10 @@ class Prepared:
         pause: Callable[[], None],
         rig: Rig | None = None,
     ) -> PoseProblem:
-        """What these parts of the rig, or of another, are in frames with these views; pause: see `PoseProblem`."""
+        """The problem of finding parts of a rig (this one unless another is given) in frames with these views.
+
+        pause: see `PoseProblem`.
+        """
         return PoseProblem.of(
             rig or self.rig,
             parts,
@@ -77,9 +82,9 @@ class Prepared:
 def prepare(
     start: Mesh | Rig, views: Sequence[View], settings: Settings, renderer: Renderer
 ) -> tuple[Prepared, list[str]]:
-    """Places the rig on the masks where it is not there yet; and the notes about that.
+    """The start, placed on the masks if the settings allow and it is elsewhere; and the notes about that.
 
-    Raises InputError for a mesh without extent, and for a camera that sees nothing of it.
+    Raises InputError for a mesh without extent, and for a camera that cannot see the mesh.
     """
     parts = tuple(part for part in PARTS if part in settings.optimize)
     frames = sorted({view.frame for view in views})
@@ -94,7 +99,7 @@ def prepare(
     free = all(rig.transform.free_location) and rig.transform.free_scale and "object" in parts
     found, notes = None, []
     if settings.place == "auto" and settings.known_frame is None and free:
-        first = [views[i] for i in next(filter(None, used))]  # in later frames the object may be elsewhere
+        first = [views[i] for i in next(filter(None, used))]  # In later frames the object may be elsewhere.
         found = onto_masks(mesh, first, renderer)
     if found is not None:
         scale, onto = found

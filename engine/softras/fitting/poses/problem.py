@@ -1,4 +1,4 @@
-"""What poses are searched for: a rig, what of it may change, and the views of every frame of a sequence."""
+"""The problem that a search for poses solves: a rig, its parts that may change, and the views of every frame."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ from .objective import PoseObjective
 from .pulls import Surface
 from .simplify import simplified
 
-CELL = 2.0  # Parts of a mesh that are smaller than this many crop pixels are merged at that resolution.
-MAX_FACE_RATIO = 0.7  # A merged mesh is used where it has at most this share of the faces; else it saves too little.
-MIN_AREA_RATIO = 0.5  # It is used where it keeps this share of the faces' area: what is thinner than a cell is lost.
+CELL = 2.0  # For each resolution, vertices in one cell of a grid are merged; a cell is so many crop pixels wide.
+MAX_FACE_RATIO = 0.7  # The merged mesh is used only if it has less than this share of the faces: else it saves little.
+MIN_AREA_RATIO = 0.5  # It is used only if it has more than this share of the area: parts thinner than a cell vanish.
 
 
 @dataclass(frozen=True, eq=False)
 class Level:
-    """The rig as detailed as a resolution shows it.
+    """The rig with as much detail as a resolution can show.
 
     Attributes:
-        figure: float64, on the CPU.
-        mesh: in the world, as given.
-        clusters: (V,) the vertex of this mesh that stands for each vertex of the rig as given.
-        surface: points on the mesh.
+        figure: the simplified rig as a function of its parameters, in float64 on the CPU.
+        mesh: the mesh of the simplified rig in the given pose, in the world.
+        clusters: (V,) for each vertex of the rig as given, the vertex of this mesh that stands for it.
+        surface: the points of the mesh that can be pulled.
     """
 
     figure: PosedRig
@@ -49,28 +49,28 @@ class Level:
 
     @classmethod
     def of(cls, rig: Rig, clusters: np.ndarray, optimize: Sequence[str]) -> Level:
-        """A level whose mesh is that of a rig."""
+        """The level of a simplified rig whose parts `optimize` may change."""
         mesh = mesh_in_world(rig)
         return cls(PosedRig(rig, optimize, dtype=torch.float64), mesh, clusters, Surface(mesh))
 
 
 @dataclass(frozen=True, eq=False)
 class PoseProblem:
-    """A rig in F frames, whose poses have P parameters each, and the cameras that see it.
+    """A rig in F frames, whose poses have P parameters each, and the cameras of its views.
 
     Attributes:
         given: the rig as given.
-        rig: the same with one vertex for all that are at one place whatever the pose.
+        rig: the same rig, in which vertices that coincide in every pose are one vertex.
         optimize: the parts of the rig that may change (see `PosedRig`).
-        frames: the views of each frame. The search leaves out frames without any.
+        frames: the views of each frame. Frames without views are not searched.
         unit: the space in which cameras move and silhouettes are drawn.
-        weights: of the terms, by name.
-        cull: whether faces that are seen from behind are left out.
-        renderer: of the silhouettes.
-        random: chooses among the pixels that pull.
-        pause: called between the smallest parts of the work; what it raises ends the search.
-        moves: how the cameras of all views move, frame by frame, in unit space; None where they stay.
-        levels: those made so far, by the size of the cells in which vertices are merged.
+        weights: the weight of each term, by its name.
+        cull: whether faces seen from behind are left out.
+        renderer: draws the silhouettes.
+        random: chooses the pixels that pull.
+        pause: called between the smallest parts of the work; an exception that it raises ends the search.
+        camera_moves: how the cameras of all views, frame by frame, move in unit space; None where they stay.
+        levels: the levels made so far, by the size of the cells in which vertices are merged.
     """
 
     given: Rig
@@ -83,7 +83,7 @@ class PoseProblem:
     renderer: Renderer
     random: np.random.Generator
     pause: Callable[[], None] = lambda: None
-    moves: CameraMoves | None = None
+    camera_moves: CameraMoves | None = None
     levels: dict[float, Level] = field(default_factory=dict)
 
     @classmethod
@@ -99,7 +99,7 @@ class PoseProblem:
         seed: int = 0,
         pause: Callable[[], None] = lambda: None,
     ) -> PoseProblem:
-        """Of a rig whose cameras stay. Raises InputError when nothing of the parts to optimize may change."""
+        """A problem in which the cameras stay. Raises InputError when nothing in the parts to optimize may change."""
         merged, clusters = simplified(rig)
         whole = Level.of(merged, clusters, optimize)
         unit = UnitSpace.around(whole.mesh.vertices[np.unique(whole.mesh.faces)])
@@ -109,17 +109,17 @@ class PoseProblem:
         )
 
     def with_cameras(self, moves: CameraMoves) -> PoseProblem:
-        """The same with cameras that move."""
-        return replace(self, moves=moves)
+        """The same problem with cameras that move."""
+        return replace(self, camera_moves=moves)
 
     @property
     def figure(self) -> PosedRig:
-        """The rig in all its detail."""
+        """The rig in full detail, as a function of its parameters."""
         return self.levels[0.0].figure
 
     @property
     def mesh(self) -> Mesh:
-        """The rig's mesh in the world, as given."""
+        """The mesh of the rig in full detail, in the given pose, in the world."""
         return self.levels[0.0].mesh
 
     def world(self, pose: np.ndarray) -> np.ndarray:
@@ -138,7 +138,7 @@ class PoseProblem:
         return replace(self.given, transform=moved.transform, armature=armature, shape_keys=keys)
 
     def level(self, stage: PoseStage) -> Level:
-        """The rig at the resolution of a stage."""
+        """The rig, simplified for the resolution of a stage where that is of use."""
         cell = CELL / stage.resolution
         if cell not in self.levels:
             whole = self.levels[0.0]
@@ -151,16 +151,16 @@ class PoseProblem:
         return self.levels[cell]
 
     def objective(self, frames: Sequence[int], poses: np.ndarray, stage: PoseStage) -> PoseObjective:
-        """What a stage minimizes of some frames, whose crops are around the given poses (K, P)."""
+        """What a stage minimizes over K frames, in crops around the mesh in given poses (K, P)."""
         level = self.level(stage)
-        first = np.cumsum([0, *map(len, self.frames)])  # of each frame's views among all
+        first = np.cumsum([0, *map(len, self.frames)])  # The index of each frame's first view among all views.
         observed = []
         for f, pose in zip(frames, poses, strict=True):
             self.pause()
             views = self.frames[f]
             observation = observe(views, self.world(pose), self.unit, stage.resolution, self.renderer.device)
             observed.append(FrameViews(views, observation, first[f] + np.arange(len(views))))
-        seen = Frames(
+        of_stage = Frames(
             observed,
             stage,
             level.figure,
@@ -169,12 +169,12 @@ class PoseProblem:
             self.unit,
             self.renderer,
             self.cull,
-            self.moves,
+            self.camera_moves,
         )
-        return PoseObjective(seen, self.weights, pause=self.pause)
+        return PoseObjective(of_stage, self.weights, pause=self.pause)
 
     def pulls(self, objective: PoseObjective, x: Parameters, stage: PoseStage) -> Pinned:
-        """Of every frame of an objective: what its masks have and its silhouettes lack pulls the nearest points."""
+        """The pulls in every frame of an objective, at parameters x (see `Surface.pulls`)."""
         found = []
         for k in range(len(objective.frames.views)):
             posed = objective.posed(k, x)
@@ -191,15 +191,21 @@ class PoseProblem:
         return Pinned(found)
 
     def limits(self, poses: np.ndarray, shared: np.ndarray, held: np.ndarray | None = None) -> Limits:
-        """Where poses (K, P) and shared parameters may go; what is held, (K, P) bool, stays as in the poses."""
+        """The bounds and the units of the parameters of K frames and of the cameras.
+
+        Args:
+            poses: (K, P) parameters of the frames.
+            shared: (C,) parameters of the cameras.
+            held: (K, P) bool, True for parameters that stay as in `poses`.
+        """
         low, high = self.figure.bounds.T
         low, high = np.tile(low, (len(poses), 1)), np.tile(high, (len(poses), 1))
         if held is not None:
             low[held] = high[held] = poses[held]
         end, units = np.full(len(shared), np.inf), np.ones(len(shared))
-        if self.moves is not None:
-            end[self.moves.held.ravel()] = 0
-            units = self.moves.units.ravel()
+        if self.camera_moves is not None:
+            end[self.camera_moves.held.ravel()] = 0
+            units = self.camera_moves.units.ravel()
         own = np.tile(self.figure.units, (len(poses), 1))
         pairs = ((low, -end), (high, end), (own, units))
         return Limits(*(Parameters.of(frames, cameras).vector for frames, cameras in pairs))

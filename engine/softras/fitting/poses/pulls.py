@@ -1,8 +1,9 @@
-"""Pulls that reach further than silhouettes: parts of the masks that nothing covers, and the points that might.
+"""Pulls: pins that draw points of the mesh to those pixels of the masks that the silhouette does not cover.
 
-A soft silhouette tells a limb where to go only where limb and mask overlap. Beyond, points of the surface are assigned
-to uncovered pixels one to one, so that what sticks out of a mask goes where something is missing: a partial optimal
-transport, solved anew before each step as in iterative closest points (Besl and McKay 1992).
+A soft silhouette tells a limb where to go only where limb and mask overlap. Pulls act over any distance. Points of the
+surface are assigned to uncovered pixels one to one, preferring points outside the mask, so that a limb that sticks out
+of a mask goes where the silhouette lacks something. This is a partial optimal transport, solved anew before each step
+as the correspondences of iterative closest points are (Besl and McKay 1992).
 """
 
 from __future__ import annotations
@@ -11,25 +12,32 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from ...mesh import Mesh
-from ..terms.landmarks import Pins, seen
+from ..terms.landmarks import Pins, normalized_points
 from ..terms.posed import Arrays
 
-POINTS = 200  # of the surface
-PIXELS = 30  # of a view, at most; others at each step
-SETTLED = 0.1  # sides of the crop: so much further may a point come from that sticks out than one that does not
-FAR = 0.15  # sides of the crop: distance that a pull fades with
+POINTS = 200  # So many points of the surface can be pulled.
+PIXELS = 30  # In each view at most so many uncovered pixels pull, chosen at random before every step.
+# Points outside the mask are assigned first: for all others, the square of this is added to the squared distance to a
+# pixel, in sides of the crop.
+SETTLED = 0.1
+FAR = 0.15  # A pull over this distance, in sides of the crop, has a quarter of the weight of one over no distance.
 
 
 class Surface:
-    """Points spread evenly over a mesh, each in one face."""
+    """Points spread evenly over a mesh, each in one face.
+
+    Attributes:
+        corners: (count, 3) the vertices of each point's face.
+        shares: (count, 3) barycentric coordinates of each point.
+    """
 
     def __init__(self, mesh: Mesh, count: int = POINTS) -> None:
-        """mesh: of any pose; the faces' areas say how many points each has."""
+        """mesh: in any pose; the number of points in a face is proportional to the face's area in this pose."""
         a, b, c = (mesh.vertices[mesh.faces[:, k]] for k in range(3))
         area = np.linalg.norm(np.cross(b - a, c - a), axis=1).cumsum()
         face = np.searchsorted(area, area[-1] * (np.arange(count) + 0.5) / count)
         u, v = np.random.default_rng(0).random((2, count))
-        root = np.sqrt(u)  # evenly over a triangle: Osada et al., "Shape distributions", 2002
+        root = np.sqrt(u)  # The root spreads points evenly over a triangle: Osada et al., "Shape distributions", 2002.
         self.corners = mesh.faces[face].astype(np.int64)
         self.shares = np.stack([1 - root, root * (1 - v), root * v], axis=1)
 
@@ -42,14 +50,15 @@ class Surface:
         weight: float,
         random: np.random.Generator,
     ) -> Pins:
-        """Pins for what the masks of a frame's views have and the silhouettes lack.
+        """Pins from points of the surface to pixels that the masks have and the silhouettes lack, in a frame's views.
 
         Args:
-            vertices: (V, 3).
+            vertices: (V, 3) of the mesh in its present pose.
             cameras: as in `Pins.residuals`.
             masks: (N, 2, S, S) as in `Observation`.
-            silhouettes: (N, S, S) bool.
-            weight: of a view's squared distances, for a mask that is not covered at all.
+            silhouettes: (N, S, S) bool, of the mesh in this pose.
+            weight: the weights of a view's pins sum to at most this, and to less the more of the mask is covered.
+            random: chooses the pixels that pull.
         """
         points = np.einsum("kc,kci->ki", self.shares, vertices[self.corners])
         size = masks.shape[-1]
@@ -63,7 +72,8 @@ class Surface:
             part = weight * len(missing) / np.count_nonzero(inside[n])
             if len(missing) > PIXELS:
                 missing = random.choice(missing, PIXELS, replace=False)
-            where = seen(points, cameras["world_to_camera"][n], cameras["orthographic"][n])[0] @ cameras["K"][n, :2].T
+            normalized, _ = normalized_points(points, cameras["world_to_camera"][n], cameras["orthographic"][n])
+            where = normalized @ cameras["K"][n, :2].T
             column, row = where.clip(0, size - 1).astype(int).T
             settled = np.where(known[n, row, column] & ~inside[n, row, column], 0, SETTLED**2)
             targets = (np.column_stack([missing % size, missing // size]) + 0.5) / size

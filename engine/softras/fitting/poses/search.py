@@ -1,7 +1,7 @@
-"""The search for poses: every frame by itself, from its neighbours, or all together.
+"""Searches for poses: every frame by itself, from the pose of the frame beside it, or all frames together.
 
-Each search is a generator. It yields a `Moment` after every step, so that whoever runs it can tell of it and may leave
-off at any step with what was found until then, and it returns the poses it ends with. Nothing is kept anywhere else.
+A search is a generator. It yields a `Moment` after every step and returns the poses it ends with. Whoever runs it can
+report each step, and can leave off after any of them with the poses found until then. Nothing is kept anywhere else.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from ..solvers.chain import Model, Parameters
 from ..solvers.levenberg import Cost, Ended, State, descend
 from .problem import PoseProblem
 
-FEW_FRAMES = 3  # Up to so many frames, none is left out of a second search: nothing tells which would need it.
-SUSPECT = 1.3  # A frame that costs so many times more than the better ones may have a wrong pose.
-BETTER = 0.98  # Another pose is taken only where it costs less than this share of the present one.
+FEW_FRAMES = 3  # Of up to so many frames, each is searched again: they are too few to tell which one is unusual.
+SUSPECT = 1.3  # A frame that costs at least so many times as much as the better frames may have a wrong pose.
+BETTER = 0.98  # Another pose is taken only if it costs less than this share of what the present pose costs.
 
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """What a stage of some frames ended with.
+    """What some frames ended a stage with.
 
     Attributes:
-        x: the frames' poses, and what their cameras share.
-        cost: of the last stage there, without pulls; infinite before the first stage.
-        ended: why there was no other step; None before the first stage.
+        x: the poses of the frames, and the parameters of the cameras.
+        cost: the stage's cost of x, without pulls; infinite before the first stage.
+        ended: why the stage ended; None before the first stage.
     """
 
     x: Parameters
@@ -41,11 +41,11 @@ class Poses:
     """What a search has found so far.
 
     Attributes:
-        frames: (F, P) pose of each frame.
-        shared: (C,) parameters of the cameras, none where they stay.
-        costs: (F,) of each frame at the end of the last stages that it went through by itself.
-        cost: of what was searched last.
-        rivals: degrees from the rotation of the object to others that match about as well.
+        frames: (F, P) the pose of each frame.
+        shared: (C,) the parameters of the cameras; C is 0 where they stay.
+        costs: (F,) the cost of each frame when it was last searched by itself; infinite before.
+        cost: the cost of the frames that were searched last.
+        rivals: the angles in degrees from the object's rotation to other rotations that match about as well.
     """
 
     frames: np.ndarray
@@ -56,37 +56,37 @@ class Poses:
 
     @classmethod
     def start(cls, problem: PoseProblem) -> Poses:
-        """The rig as given in every frame, and the cameras as given."""
+        """The rig as given in every frame, and the cameras as given: all parameters are 0."""
         count = len(problem.frames)
-        shared = 0 if problem.moves is None else problem.moves.held.size
+        shared = 0 if problem.camera_moves is None else problem.camera_moves.held.size
         return cls(np.zeros((count, problem.figure.count)), np.zeros(shared), np.full(count, np.inf))
 
     def of(self, frames: Sequence[int]) -> Parameters:
-        """Those of some frames."""
+        """The parameters of some frames, and of the cameras."""
         return Parameters.of(self.frames[list(frames)], self.shared)
 
     def at(self, frames: Sequence[int], x: Parameters, cost: float) -> Poses:
-        """With other poses of some frames, and other cameras."""
+        """These poses, with those of some frames and the cameras replaced by x."""
         poses = self.frames.copy()
         poses[list(frames)] = x.frames
         return replace(self, frames=poses, shared=x.shared, cost=cost)
 
     def settled(self, frame: int, found: Found) -> Poses:
-        """With the pose, and the cost, that one frame ended with by itself."""
+        """These poses, with the pose and the cost with which one frame ended a search by itself."""
         costs = self.costs.copy()
         costs[frame] = found.cost
         return replace(self.at([frame], found.x, found.cost), costs=costs)
 
     def all_like(self, frame: int) -> Poses:
-        """With the pose of one frame in every frame."""
+        """These poses, with the pose of one frame in every frame."""
         return replace(self, frames=np.tile(self.frames[frame], (len(self.frames), 1)))
 
     def with_cameras(self, problem: PoseProblem) -> Poses:
-        """With cameras as given, which move in a problem from now on."""
+        """These poses, with the parameters (all 0) of the cameras that move in a problem."""
         return replace(self, shared=Poses.start(problem).shared)
 
     def with_rivals(self, rivals: Sequence[float]) -> Poses:
-        """With what else matches about as well."""
+        """These poses, with other rotations that match about as well, as angles in degrees."""
         return replace(self, rivals=tuple(rivals))
 
 
@@ -95,10 +95,10 @@ class Moment:
     """One step of a search.
 
     Attributes:
-        frames: those whose poses it changed, maybe only to try some that are not taken.
-        x: the poses of these frames, and the cameras, after the step.
-        cost: there.
-        poses: the result of the search if it is left off here.
+        frames: the frames whose poses the step changed, maybe only to try poses that will not be taken.
+        x: the poses of these frames, and the parameters of the cameras, after the step.
+        cost: the cost of x.
+        poses: what the search returns if it is left off here.
     """
 
     frames: Sequence[int]
@@ -114,10 +114,11 @@ Search = Generator[Moment, None, Poses]
 def minimize(
     problem: PoseProblem, frames: Sequence[int], start: Parameters, stage: PoseStage, held: np.ndarray | None = None
 ) -> Steps:
-    """One stage of some frames, together, from K poses.
+    """Search for the poses of K frames together, in one stage.
 
     Args:
-        held: (K, P) bool, parameters that do not change.
+        start: the poses to start from, and the parameters of the cameras.
+        held: (K, P) bool, True for parameters that do not change.
     """
     objective = problem.objective(frames, start.frames, stage)
 
@@ -136,18 +137,18 @@ def through(
     stages: Sequence[PoseStage],
     held: np.ndarray | None = None,
 ) -> Steps:
-    """Some frames, together, through stages that each begin where the one before ended. As in `minimize`."""
+    """As `minimize`, through several stages, each of which begins where the one before it ended."""
     found = start
     for stage in stages:
         found = yield from minimize(problem, frames, found.x, stage, held)
     return found
 
 
-def told(steps: Steps, frames: Sequence[int], poses: Poses, *, taken: bool) -> Generator[Moment, None, Found]:
-    """The steps of some frames as moments of a search that has found `poses` before.
+def as_moments(steps: Steps, frames: Sequence[int], poses: Poses, *, taken: bool) -> Generator[Moment, None, Found]:
+    """The steps of some frames, as moments of a search that had found `poses` before them.
 
     Args:
-        taken: whether what they lead to counts as found at once; otherwise it is only tried.
+        taken: whether the search, left off after a step, returns what the step led to; if not, it returns `poses`.
     """
     while True:
         try:
@@ -160,16 +161,17 @@ def told(steps: Steps, frames: Sequence[int], poses: Poses, *, taken: bool) -> G
 def apart(
     problem: PoseProblem, poses: Poses, frames: Sequence[int], stages: Sequence[PoseStage], tries: int = 1
 ) -> Search:
-    """Every frame by itself from where it is.
+    """Search for every frame by itself, from the pose that it has.
 
-    tries: how often the first stage is gone through, each time with other points that the masks pull. Where it ends
-        may depend on the last bit of a number, so all ends that are about as good go on, and the best of them is taken.
+    Args:
+        tries: how often the first stage is repeated, each time with other random pulls. Where it ends may depend on the
+            last bit of a number, so all ends that are about as good go on to the next stages, and the best is taken.
     """
     for f in frames:
         start, begun = Found(poses.of([f])), []
         for attempt in range(tries):
             first = attempt == 0
-            found = yield from told(through(problem, [f], start, stages[:1]), [f], poses, taken=first)
+            found = yield from as_moments(through(problem, [f], start, stages[:1]), [f], poses, taken=first)
             poses = poses.at([f], found.x, found.cost) if first else poses
             begun.append(found)
         begun.sort(key=_cost)
@@ -178,7 +180,7 @@ def apart(
             if start.cost > SUSPECT * begun[0].cost:
                 break
             first = rank == 0
-            found = yield from told(through(problem, [f], start, stages[1:]), [f], poses, taken=first)
+            found = yield from as_moments(through(problem, [f], start, stages[1:]), [f], poses, taken=first)
             poses = poses.at([f], found.x, found.cost) if first else poses
             ends.append(found)
         poses = poses.settled(f, min(ends, key=_cost))
@@ -188,7 +190,7 @@ def apart(
 def onwards(
     problem: PoseProblem, poses: Poses, known: int, frames: Sequence[int], stages: Sequence[PoseStage]
 ) -> Search:
-    """Every frame from the pose of the one beside it, away from a known one."""
+    """Search for every frame from the pose of the frame beside it, beginning at a known frame and going both ways."""
     x = poses.of([known])
     cost = problem.objective([known], x.frames, stages[-1]).cost(x)
     poses = poses.settled(known, Found(x, cost))
@@ -211,9 +213,13 @@ def exchange(
     sweeps: int,
     known: int | None = None,
 ) -> Search:
-    """Frames that match worse than others try the poses of those beside them, their mean, and their own anew.
+    """Search again for frames that match worse than others, from the poses of the frames beside them and their mean.
 
-    Of a few frames all do, for nothing tells which are worse than they could be.
+    Of up to FEW_FRAMES frames, each is searched again, from its own pose too.
+
+    Args:
+        sweeps: how often all frames are gone through, as long as that changes any.
+        known: the frame whose pose is known and stays.
     """
     for _ in range(sweeps):
         changed = False
@@ -227,10 +233,10 @@ def exchange(
             beside = [frames[j] for j in (k - 1, k + 1) if 0 <= j < len(frames)]
             starts: list[np.ndarray | None] = [poses.frames[[g]] for g in beside if poses.costs[g] < poses.costs[f]]
             starts += [poses.frames[beside].mean(axis=0)[None]] if len(beside) == 2 else []
-            starts += [None] if len(frames) <= FEW_FRAMES else []  # the frame's own pose, which is what it has by then
+            starts += [None] if len(frames) <= FEW_FRAMES else []  # None: the pose that the frame has by then.
             for pose in starts:
                 start = poses.of([f]) if pose is None else Parameters.of(pose, poses.shared)
-                found = yield from told(through(problem, [f], Found(start), stages), [f], poses, taken=False)
+                found = yield from as_moments(through(problem, [f], Found(start), stages), [f], poses, taken=False)
                 if found.cost < BETTER * poses.costs[f]:
                     poses, changed = poses.settled(f, found), True
         if not changed:
@@ -241,11 +247,11 @@ def exchange(
 def together(
     problem: PoseProblem, poses: Poses, frames: Sequence[int], stages: Sequence[PoseStage], known: int | None = None
 ) -> Search:
-    """All frames at once, bound by smoothness, and the cameras with them."""
+    """Search for all frames at once, coupled by the smoothness term, and for the cameras with them."""
     held = np.zeros((len(frames), problem.figure.count), dtype=bool)
     held[[f == known for f in frames]] = True
     steps = through(problem, frames, Found(poses.of(frames)), stages, held)
-    found = yield from told(steps, frames, poses, taken=True)
+    found = yield from as_moments(steps, frames, poses, taken=True)
     return poses.at(frames, found.x, found.cost)
 
 
@@ -254,5 +260,5 @@ def _cost(found: Found) -> float:
 
 
 def _dearest_first(poses: Poses, frames: Sequence[int]) -> list[int]:
-    """Places in `frames`, that with the greatest cost first."""
+    """The indices in `frames`, that of the frame with the greatest cost first."""
     return sorted(range(len(frames)), key=lambda k: -poses.costs[frames[k]])

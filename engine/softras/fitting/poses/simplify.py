@@ -1,7 +1,7 @@
-"""Fewer vertices for a rig: vertices that always coincide become one, and those that a resolution cannot tell apart.
+"""Fewer vertices for a rig: vertices that always coincide, or that a resolution cannot tell apart, become one vertex.
 
-This saves time, and more: soft silhouettes of faces that are smaller than their blur are too fat, since each face adds
-its own share to the pixels outside.
+This saves time, and it makes soft silhouettes more exact: each face adds its own share to the pixels outside it, so
+that many faces smaller than the blur make a silhouette too fat.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from ...rig import Rig
 def simplified(rig: Rig, cell: float = 0.0, alone: Sequence[int] = ()) -> tuple[Rig, np.ndarray]:
     """The rig with one vertex for each cluster of its vertices, and (V,) the cluster of each vertex.
 
-    Vertex clustering (Rossignac and Borrel 1993): vertices in one cell of a grid that follow the same bone most become
-    one, which is that nearest to their middle. Faces that lose their area are left out; where none would be left, the
-    rig comes back as it is.
+    Vertex clustering (Rossignac and Borrel 1993): a cluster is the vertices that lie in one cell of a grid and whose
+    largest bone weight is of the same bone. Of each cluster, the vertex nearest to its middle is kept. Faces whose
+    corners become the same vertex are left out; where no face would be left, the rig is returned as it is.
 
     Args:
-        cell: side of a cell, relative to the longest side of the mesh; 0 merges only vertices that coincide whatever
-            the pose, as in files that have one vertex for every corner of a face.
-        alone: vertices that are clusters of their own where the cell is not 0.
+        cell: the side of a cell, relative to the longest side of the mesh; 0 merges only vertices that coincide in
+            every pose, as in files that have a vertex for every corner of a face.
+        alone: vertices that stay clusters of their own, if the cell is not 0.
     """
     vertices, armature = rig.mesh.vertices, rig.armature
     weights = np.zeros((len(vertices), 0))
@@ -50,9 +50,8 @@ def simplified(rig: Rig, cell: float = 0.0, alone: Sequence[int] = ()) -> tuple[
     middle = np.column_stack([np.bincount(clusters, vertices[:, k]) for k in range(3)]) / count[:, None]
     away = np.linalg.norm(vertices - middle[clusters], axis=1)
     order = np.lexsort((away, clusters))
-    chosen = order[
-        np.searchsorted(clusters[order], np.arange(len(count)))
-    ]  # of each cluster the vertex nearest to its middle
+    # The vertices are sorted by cluster and, in a cluster, by distance to its middle: the first one of each is kept.
+    chosen = order[np.searchsorted(clusters[order], np.arange(len(count)))]
     if armature is not None:
         owners, bones = np.nonzero(weights[chosen])
         skin = weights[chosen][owners, bones]

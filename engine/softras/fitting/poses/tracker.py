@@ -1,4 +1,4 @@
-"""Runs the searches of a fit as long as there is time, and tells how they go."""
+"""Runs the searches of a fit as long as there is time, and reports their progress."""
 
 from __future__ import annotations
 
@@ -16,24 +16,22 @@ from ..progress import Journal, Progress
 from .prepared import Prepared
 from .search import Moment, Poses, Search
 
-MEASURE_SECONDS = 2.0  # Between measurements of the IoU on the way.
-
-Told = Generator[Progress, None, Poses]
+MEASURE_SECONDS = 2.0  # While searches run, the IoU is measured every so many seconds.
 
 
 class TimeUp(Exception):
-    """Ends a search between two of its moments; what it found so far stays."""
+    """Raised to end a search between two of its moments; the poses of the last moment are its result."""
 
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """What views are of: the rig in each frame, by its number, and the camera of each view."""
+    """What a fit has found: the rig in each frame, by the frame's number, and the camera of each view."""
 
     rigs: dict[int, Rig]
     cameras: Sequence[Camera]
 
     def with_cameras(self, which: Sequence[int], cameras: Sequence[Camera]) -> Fitted:
-        """With other cameras of these views."""
+        """The same, with other cameras for the views with these indices."""
         found = list(self.cameras)
         for i, camera in zip(which, cameras, strict=True):
             found[i] = camera
@@ -41,40 +39,42 @@ class Fitted:
 
 
 class Tracker:
-    """Counts the steps of one fit and watches its clock; measures and tells on the way.
+    """Runs the searches of one fit: counts steps, ends them when the time is up, measures, and reports progress.
 
     Attributes:
         late: whether the time was up before the fit had ended by itself.
-        iou: (N,) of each view when it was last measured.
+        iou: (N,) the IoU of each view when it was last measured.
     """
 
     def __init__(self, prepared: Prepared, journal: Journal, max_seconds: float) -> None:
-        """max_seconds: since the journal's start."""
+        """max_seconds: when the time is up, counted from the journal's start."""
         self.late, self.iou = False, np.zeros(len(prepared.views))
         self._prepared, self._journal, self._max_seconds = prepared, journal, max_seconds
         self._watched = [thinned(view) for view in prepared.views]
         self._step, self._cost = 0, np.inf
-        self._measured: dict[int, tuple[Rig, list[Camera]]] = {}  # of what, by frame
+        self._measured: dict[int, tuple[Rig, list[Camera]]] = {}  # What was measured last, by frame.
         self._measured_at = -np.inf
 
     def ended(self) -> bool:
-        """Whether the time is up, or the caller wants the end."""
+        """Whether the time is up, or the caller wants the fit to end."""
         self.late |= self._journal.left(self._max_seconds) <= 0
         return self.late or self._journal.stopped()
 
     def pause(self) -> None:
-        """Raises TimeUp where the search is to end before its next moment."""
+        """Raise TimeUp if the search is to end before its next moment."""
         if self.ended():
             raise TimeUp
 
-    def follow(self, search: Search, poses: Poses, fitted: Callable[[Poses], Fitted]) -> Told:
-        """Take the steps of a search, as long as there is time, and tell of some.
+    def follow(
+        self, search: Search, poses: Poses, fitted: Callable[[Poses], Fitted]
+    ) -> Generator[Progress, None, Poses]:
+        """Take the steps of a search as long as there is time, and yield progress now and then.
 
-        Returns the poses it ends with; of a search that is left off those it has found until then, and `poses` where
-        it has not begun.
+        Returns the poses that the search ends with or has found when the time is up.
 
         Args:
-            fitted: what some poses of the search mean for the views.
+            poses: what is returned if the search is ended before its first step.
+            fitted: gives the rigs and the cameras that poses of the search stand for.
         """
         if self._journal.stopped() or self.late:
             return poses
@@ -99,7 +99,7 @@ class Tracker:
             return poses
 
     def evaluated(self, fitted: Fitted) -> Progress:
-        """The event of this moment with the IoU of every view."""
+        """The event of this moment with the IoU of every view; only frames that changed are measured anew."""
         prepared = self._prepared
         for f in prepared.frames:
             index = [i for i, view in enumerate(prepared.views) if view.frame == f]
@@ -116,7 +116,10 @@ class Tracker:
         return self._event(iou=self.iou, vertices=vertices, rigs=rigs, cameras=cameras)
 
     def measured(self, fitted: Fitted, which: Sequence[int], *, whole: bool = False) -> np.ndarray:
-        """(N,) IoU with these views, 0 for others; with every pixel of large ones, or with enough to tell."""
+        """(N,) the IoU with the views of these indices, 0 for all others.
+
+        whole: whether every pixel is measured; if not, large views are thinned.
+        """
         prepared = self._prepared
         views = prepared.views if whole else self._watched
         iou = np.zeros(len(views))
@@ -127,20 +130,20 @@ class Tracker:
         return iou
 
     def larger(self) -> float:
-        """How many times more pixels all views have than what is measured of them on the way."""
+        """How many times more pixels the views have than are measured while searches run."""
         return larger(self._prepared.views, self._watched)
 
     def mean_iou(self, fitted: Fitted, which: Sequence[int]) -> float:
-        """Of these views, by their weights."""
+        """The mean IoU with the views of these indices, by their weights."""
         counting = [i for i in which if self._prepared.views[i].weight > 0]
         return mean_iou(self.measured(fitted, counting)[counting], [self._prepared.views[i] for i in counting])
 
     def note(self, sentence: str) -> None:
-        """Tell the user."""
+        """Add a sentence to the notes for the user."""
         self._journal.notes.append(sentence)
 
     def _preview(self, moment: Moment, fitted: Callable[[Poses], Fitted]) -> Progress:
-        """The event of a moment with what its step has changed."""
+        """The event of a moment, with the rigs and the cameras that its step has changed."""
         prepared = self._prepared
         shown: dict[str, Any] = {}
         tried = fitted(moment.poses.at(moment.frames, moment.x, moment.cost))
@@ -152,12 +155,12 @@ class Tracker:
 
     def _event(self, **shown: Any) -> Progress:
         """The event of this moment."""
-        self._journal.steps = max(self._journal.steps, self._journal.before + self._step)
+        self._journal.steps = max(self._journal.steps, self._journal.steps_before + self._step)
         loss = {"squares": float(self._cost)} if np.isfinite(self._cost) else {}
         return self._journal.event(self._step, 0, loss, **shown)
 
 
 def _with_camera(view: View, given: Camera, camera: Camera) -> View:
-    """A view, maybe thinned, whose camera moved from the given one."""
+    """A view, maybe thinned, moved along with the camera of the whole view from `given` to `camera`."""
     into_view = view.camera.K @ np.linalg.inv(given.K)
     return replace(view, camera=replace(view.camera, K=into_view @ camera.K, world_to_camera=camera.world_to_camera))

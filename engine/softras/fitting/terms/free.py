@@ -1,4 +1,4 @@
-"""What terms of free vertices are given: the mesh before the fit, and what one step shows of it."""
+"""What the terms of free vertices are computed from: the mesh before the fit, and the mesh drawn in one step."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ from ...geometry.smoothness import edge_lengths
 from ...geometry.topology import Topology
 from ..observed.observation import Observation
 
-SHORTEST_EDGE = 1e-4  # object sizes; the mean edge of a mesh counts as no shorter, for lengths are divided by it
+SHORTEST_EDGE = 1e-4  # Lengths are divided by the mean edge, which counts as at least so long (in object sizes).
 
 
 class Rest:
-    """The mesh before a fit of free vertices, in unit space: what a changed mesh is measured against.
+    """The mesh before a fit of free vertices, in unit space, to which terms compare the mesh during the fit.
 
     Attributes:
         vertices: (V, 3).
         faces: (F, 3) int64.
-        topology: of the faces.
-        keep_detail: whether the shape is the artist's own, which costs nothing as it is (a refinement); otherwise it
-            is the fit's own, which is to be smooth (a reconstruction).
-        mean_edge: mean length of the edges.
+        topology: the edges and hinges of the faces.
+        keep_detail: True for the artist's own shape, of which terms measure the change (a refinement); False for a
+            shape that the fit has made, of which terms measure the smoothness (a reconstruction).
+        edge_lengths: (E,) lengths of the edges.
+        mean_edge: their mean, at least SHORTEST_EDGE.
     """
 
     def __init__(self, vertices: Tensor, topology: Topology, *, keep_detail: bool) -> None:
@@ -37,15 +38,15 @@ class Rest:
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
-    """One step of free vertices: the mesh as it is, and as some of the views should show it.
+    """The mesh in one step of the fit, drawn in B of the views.
 
     Attributes:
         rest: the mesh before the fit.
-        vertices: (V, 3) in unit space, differentiable.
-        alpha: (B, S, S) their silhouettes in B views.
-        observation: what all views show, S x S pixels each.
-        views: (B,) which of them those B are.
-        weights: (B,) of these views.
+        vertices: (V, 3) the vertices now, in unit space, differentiable.
+        alpha: (B, S, S) the silhouettes of the mesh in the B views, differentiable.
+        observation: what all views show, in crops of S x S pixels.
+        views: (B,) the indices of the B views among all.
+        weights: (B,) the weights of the B views.
     """
 
     rest: Rest
@@ -57,13 +58,13 @@ class Drawn:
 
     @cached_property
     def moved(self) -> Tensor:
-        """(V, 3) displacements of the vertices in a refinement; in a reconstruction the vertices themselves."""
+        """(V, 3) the displacements of the vertices in a refinement; in a reconstruction, the vertices themselves."""
         return self.vertices - self.rest.vertices if self.rest.keep_detail else self.vertices
 
     @cached_property
     def masks(self) -> list[Tensor]:
-        """For each of the B views (2, S, S): the mask where it is known, and how much of the pixel is known."""
+        """For each of the B views its (2, S, S) of `Observation.masks`."""
         return self.observation.masks_of(self.views)
 
 
-Loss = Callable[[Drawn], Tensor]  # one number, differentiable
+Loss = Callable[[Drawn], Tensor]  # It returns one differentiable number, of shape ().

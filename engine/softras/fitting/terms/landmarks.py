@@ -1,4 +1,4 @@
-"""Points of the mesh that a view should see at given pixels: landmarks, and what pulls limbs over a distance."""
+"""Points of the mesh that a view should show at given pixels: landmarks, and the pulls of `poses/pulls.py`."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ from .term import Term
 
 @dataclass(frozen=True, eq=False)
 class Pins:
-    """k points, and the pixels of one frame's views where they should be seen.
+    """k points of a mesh, each with the position in the image at which one of a frame's views should show it.
+
+    Positions in the image are in sides of the view's crop: (0, 0) is its top left corner and (1, 1) its bottom right.
 
     Attributes:
         views: (k,) index of the view among those of the frame.
-        corners: (k, 3) vertices that share in the point.
-        shares: (k, 3) of each of them, summing to 1.
-        targets: (k, 2) where the view's crop should see the point, in sides of the crop.
-        weights: (k,) of the squared distance, in sides of the crop.
+        corners: (k, 3) the three vertices, of a face or one and the same, between which the point lies.
+        shares: (k, 3) barycentric coordinates of the point, which sum to 1.
+        targets: (k, 2) where the view should show the point.
+        weights: (k,) weight of the squared distance in the image between point and target.
     """
 
     views: np.ndarray
@@ -40,19 +42,20 @@ class Pins:
 
     @classmethod
     def joined(cls, parts: Sequence[Pins]) -> Pins:
-        """All of them."""
+        """The pins of all parts, in their order."""
         names = ("views", "corners", "shares", "targets", "weights")
         return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
     def residuals(self, vertices: np.ndarray, cameras: Arrays, size: int) -> np.ndarray:
-        """(k, 2) weighted differences of the points' pixels and the targets, in sides of the crop.
+        """(k, 2) differences between where the views show the points and the targets, times the roots of the weights.
 
         Args:
             vertices: (V, 3).
-            cameras: K (N, 3, 3), world_to_camera (N, 4, 4), orthographic (N,) of the views, near (N,).
+            cameras: K (N, 3, 3), world_to_camera (N, 4, 4), orthographic (N,) and near (N,) of the views' crops.
             size: pixels of a side of the crops.
         """
-        pixels = np.einsum("kij,kj->ki", cameras["K"][self.views, :2], self._seen(self._points(vertices), cameras)[0])
+        normalized, _ = self._normalized(self._points(vertices), cameras)
+        pixels = np.einsum("kij,kj->ki", cameras["K"][self.views, :2], normalized)
         return np.sqrt(self.weights)[:, None] * (pixels / size - self.targets)
 
     def rows(
@@ -64,38 +67,49 @@ class Pins:
         d_K: np.ndarray | None = None,
         d_world_to_camera: np.ndarray | None = None,
     ) -> np.ndarray:
-        """(k, 2, P) derivatives of the residuals for those of vertices (V, 3, P) and cameras (N, ..., P)."""
+        """(k, 2, P) derivatives of the residuals by P parameters.
+
+        Args:
+            vertices, cameras, size: as of `residuals`.
+            d_vertices: (V, 3, P) derivatives of the vertices.
+            d_K, d_world_to_camera: (N, 3, 3, P) and (N, 4, 4, P) derivatives of the cameras; None where they stay.
+        """
         points = self._points(vertices)
-        seen, depth = self._seen(points, cameras)
+        normalized, depth = self._normalized(points, cameras)
         turn, K = cameras["world_to_camera"][self.views, :3, :3], cameras["K"][self.views, :2]
         moved = turn @ np.einsum("kc,kcip->kip", self.shares, d_vertices[self.corners])
         if d_world_to_camera is not None:
             motion = d_world_to_camera[self.views, :3]
             moved = moved + np.einsum("kijp,kj->kip", motion[:, :, :3], points) + motion[:, :, 3]
         away = np.where(cameras["orthographic"][self.views][:, None], 0.0, moved[:, 2])
-        aside = (moved[:, :2] - seen[:, :2, None] * away[:, None]) / depth[:, None, None]
+        aside = (moved[:, :2] - normalized[:, :2, None] * away[:, None]) / depth[:, None, None]
         pixels = K[:, :, :2] @ aside
         if d_K is not None:
-            pixels = pixels + np.einsum("kijp,kj->kip", d_K[self.views, :2], seen)
+            pixels = pixels + np.einsum("kijp,kj->kip", d_K[self.views, :2], normalized)
         return np.sqrt(self.weights)[:, None, None] / size * pixels
 
     def _points(self, vertices: np.ndarray) -> np.ndarray:
         return np.einsum("kc,kci->ki", self.shares, vertices[self.corners])
 
-    def _seen(self, points: np.ndarray, cameras: Arrays) -> tuple[np.ndarray, np.ndarray]:
-        """(k, 3) what K is multiplied by, and (k,) the depth that it was divided by."""
-        return seen(points, cameras["world_to_camera"][self.views], cameras["orthographic"][self.views])
+    def _normalized(self, points: np.ndarray, cameras: Arrays) -> tuple[np.ndarray, np.ndarray]:
+        return normalized_points(points, cameras["world_to_camera"][self.views], cameras["orthographic"][self.views])
 
 
-def seen(points: np.ndarray, world_to_camera: np.ndarray, orthographic: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(k, 3) points (x / z, y / z, 1) before the camera, or (x, y, 1) of an orthographic one; and (k,) what divided.
+def normalized_points(
+    points: np.ndarray, world_to_camera: np.ndarray, orthographic: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Normalized image coordinates of points: K times them is where the camera shows the points.
 
-    Points beside or behind the eye count as just before it.
+    Points beside or behind the eye count as just in front of it.
 
     Args:
         points: (k, 3).
         world_to_camera: (k, 4, 4), or (4, 4) of one camera.
-        orthographic: (k,), or of one camera.
+        orthographic: (k,) bool, or one of one camera.
+
+    Returns:
+        (k, 3) of (x / z, y / z, 1), or (x, y, 1) where the camera is orthographic; and
+        (k,) the depth z that x and y were divided by, 1 where the camera is orthographic.
     """
     camera = (world_to_camera[..., :3, :3] @ points[:, :, None])[..., 0] + world_to_camera[..., :3, 3]
     depth = np.where(orthographic, 1.0, np.maximum(camera[:, 2], 1e-3))
@@ -104,10 +118,10 @@ def seen(points: np.ndarray, world_to_camera: np.ndarray, orthographic: np.ndarr
 
 @dataclass(frozen=True, eq=False)
 class Pinned:
-    """Half the weighted squares of the distances of pins from their targets, in sides of the crops.
+    """Half the weighted sum of squared distances, in the image, between pins and their targets.
 
     Attributes:
-        pins: of every frame.
+        pins: the pins of each frame.
     """
 
     pins: Sequence[Pins]
@@ -134,7 +148,7 @@ class Pinned:
 
 
 def _scene(posed: Posed) -> tuple[np.ndarray, Arrays, int]:
-    """What pins are measured in: vertices, cameras, and the side of the crops."""
+    """The vertices, the cameras and the side of the crops, as `Pins.residuals` takes them."""
     return posed.points, posed.camera_arrays, posed.views.observation.resolution
 
 
@@ -143,16 +157,16 @@ def _landmarks(frames: Frames, weight: float) -> Pinned | None:
     return Pinned(pins) if any(map(len, pins)) else None
 
 
-def _landmarks_of(seen_in: FrameViews, frames: Frames, weight: float) -> Pins:
-    """The landmarks of one frame's views as pins in its crops."""
-    found = [(n, landmark) for n, view in enumerate(seen_in.views) for landmark in view.landmarks]
+def _landmarks_of(of_frame: FrameViews, frames: Frames, weight: float) -> Pins:
+    """The landmarks of one frame's views, as pins in the crops."""
+    found = [(n, landmark) for n, view in enumerate(of_frame.views) for landmark in view.landmarks]
     if not found:
         return Pins.none()
-    given = arrays(seen_in.observation.cameras)["K"]
+    given = arrays(of_frame.observation.cameras)["K"]
     targets = []
     for n, landmark in found:
-        into_crop = given[n] @ np.linalg.inv(frames.unit.camera(seen_in.views[n].camera).K)
-        targets.append((into_crop @ [*landmark.pixel, 1.0])[:2] / seen_in.observation.resolution)
+        into_crop = given[n] @ np.linalg.inv(frames.unit.camera(of_frame.views[n].camera).K)
+        targets.append((into_crop @ [*landmark.pixel, 1.0])[:2] / of_frame.observation.resolution)
     vertices = frames.clusters[[landmark.vertex for _, landmark in found]]
     return Pins(
         np.array([n for n, _ in found]),

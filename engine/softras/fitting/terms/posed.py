@@ -1,4 +1,4 @@
-"""What terms of few parameters are given: frames, one of them in a pose, and how that follows the parameters."""
+"""What the terms of few parameters are computed from: the frames, one frame in a pose, and its derivatives."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class FrameViews:
     """The views of one frame.
 
     Attributes:
-        views: N of them.
+        views: the N views.
         observation: what they show.
-        cameras: (N,) index of each view's camera among all cameras.
+        cameras: (N,) index of each view's camera among the cameras of all frames.
     """
 
     views: Sequence[View]
@@ -41,24 +41,24 @@ class FrameViews:
 
     @property
     def weights(self) -> np.ndarray:
-        """(N,) of the views."""
+        """(N,) weights of the views."""
         return np.array([view.weight for view in self.views], dtype=float)
 
 
 @dataclass(frozen=True, eq=False)
 class Frames:
-    """Frames that follow one another, in one stage of a search for the P parameters of each.
+    """The frames of a sequence, in one stage of the search for their poses.
 
     Attributes:
-        views: what is seen in each frame.
-        stage: its blur and the factors of its terms.
-        figure: the rig, in float64 on the CPU.
-        faces: (F, 3) int64 of its mesh.
-        clusters: (V,) the vertex of this mesh that stands for each vertex of the rig as given.
-        unit: the space in which the mesh is drawn and cameras move.
+        views: the views of each frame.
+        stage: the stage, with its blur and the factors of its terms.
+        figure: the rig as a function of the P parameters of a pose, in float64 on the CPU.
+        faces: (F, 3) int64 faces of the rig's mesh, which may be simplified.
+        clusters: (V,) for each vertex of the rig as given, the vertex of the simplified mesh that stands for it.
+        unit: the space in which the mesh is drawn and in which cameras move.
         renderer: draws the mesh.
-        cull: whether faces that are seen from behind are left out.
-        moves: how the cameras of all views move; None where they stay.
+        cull: whether faces seen from behind are left out.
+        camera_moves: how the parameters of the cameras move them; None where the cameras stay.
     """
 
     views: Sequence[FrameViews]
@@ -69,10 +69,10 @@ class Frames:
     unit: UnitSpace
     renderer: Renderer
     cull: bool
-    moves: CameraMoves | None
+    camera_moves: CameraMoves | None
 
     def tensor(self, x: np.ndarray) -> Tensor:
-        """As float32, where the renderer has its tensors."""
+        """An array as a float32 tensor on the renderer's device."""
         return torch.as_tensor(x, dtype=torch.float32, device=self.faces.device)
 
 
@@ -80,15 +80,17 @@ class Posed:
     """One frame in a pose.
 
     Attributes:
-        frames: all that is seen in the stage.
-        index: of this frame among them.
-        views: its views.
-        vertices: (V, 3) in unit space.
-        cameras: of its crops, where they are now.
+        frames: all frames of the stage.
+        index: the index of this frame among them.
+        views: the views of this frame.
+        pose: (P,) its parameters, float64.
+        camera_blocks: (G, 9) the parameters of all cameras, none where they stay.
+        vertices: (V, 3) the posed vertices in unit space.
+        cameras: the cameras of its crops, moved by their parameters.
     """
 
     def __init__(self, frames: Frames, index: int, x: Parameters) -> None:
-        """x: the parameters of all frames, and of the cameras."""
+        """x: the parameters of all frames and of the cameras."""
         self.frames, self.index, self.views = frames, index, frames.views[index]
         self.pose = torch.as_tensor(x.frames[index], dtype=torch.float64)
         self.camera_blocks = x.shared.reshape(-1, COUNT)
@@ -96,13 +98,13 @@ class Posed:
             world = frames.figure.vertices(self.pose)
         self.vertices = frames.tensor((world.cpu().numpy() - frames.unit.centre) / frames.unit.size)
         self.cameras: Cameras = self.views.observation.cameras
-        if frames.moves is not None:
-            K, matrix = frames.moves.moved(self.views.cameras, arrays(self.cameras)["K"], self.camera_blocks)
+        if frames.camera_moves is not None:
+            K, matrix = frames.camera_moves.moved(self.views.cameras, arrays(self.cameras)["K"], self.camera_blocks)
             self.cameras = {**self.cameras, "K": frames.tensor(K), "world_to_camera": frames.tensor(matrix)}
 
     @cached_property
     def alpha(self) -> Tensor:
-        """(N, S, S) silhouettes in the crops."""
+        """(N, S, S) the silhouettes of the mesh in the crops."""
         frames = self.frames
         size, blur = self.views.observation.size, frames.stage.blur
         with torch.no_grad():
@@ -110,21 +112,23 @@ class Posed:
 
     @cached_property
     def points(self) -> np.ndarray:
-        """(V, 3) the vertices in double precision, on the CPU."""
+        """(V, 3) the vertices in float64, on the CPU."""
         return array(self.vertices)
 
     @cached_property
     def camera_arrays(self) -> Arrays:
-        """The cameras in double precision, on the CPU."""
+        """The cameras in float64, on the CPU."""
         return arrays(self.cameras)
 
 
 class Motion:
-    """How one frame follows Q parameters: the P of its own and, where cameras move, those of each view's own camera.
+    """The derivatives of one frame by Q parameters: the P of its pose, then the 9 of each view's own camera.
+
+    Where the cameras stay, Q is P. The camera's columns mean another camera's parameters in each view.
 
     Attributes:
         d_vertices: (V, 3, Q) derivatives of the vertices.
-        d_K, d_world_to_camera: (N, 3, 3, Q) and (N, 4, 4, Q) of the cameras; None where they stay.
+        d_K, d_world_to_camera: (N, 3, 3, Q) and (N, 4, 4, Q) derivatives of the cameras; None where they stay.
     """
 
     def __init__(self, posed: Posed) -> None:
@@ -135,16 +139,16 @@ class Motion:
         self.d_vertices = (derivatives / frames.unit.size).to(frames.faces.device, torch.float32)
         self.d_K: Tensor | None = None
         self.d_world_to_camera: Tensor | None = None
-        if frames.moves is not None:
+        if frames.camera_moves is not None:
             given = arrays(posed.views.observation.cameras)["K"]
-            of_cameras = frames.moves.derivatives(posed.views.cameras, given, posed.camera_blocks)
+            of_cameras = frames.camera_moves.derivatives(posed.views.cameras, given, posed.camera_blocks)
             pad, own = torch.nn.functional.pad, frames.figure.count
             self.d_K, self.d_world_to_camera = (pad(frames.tensor(x), (own, 0)) for x in of_cameras)
             self.d_vertices = pad(self.d_vertices, (0, COUNT))
 
     @cached_property
     def drawing(self) -> Jacobian:
-        """The silhouettes, and their derivatives by the Q parameters."""
+        """The silhouettes of the mesh in the crops, and their derivatives by the Q parameters."""
         posed, frames = self._posed, self._posed.frames
         return frames.renderer.jacobian(
             posed.vertices,
@@ -160,12 +164,12 @@ class Motion:
 
 
 class Part(NamedTuple):
-    """Some residuals of a frame and how they follow its parameters.
+    """M residuals of one frame, and their derivatives.
 
     Attributes:
-        rows: (M, Q) derivatives, the columns as in `Motion`.
-        residuals: (M,).
-        view: index of the view whose camera the last columns are of; None for residuals that follow no camera.
+        rows: (M, Q) the derivatives by the parameters of `Motion`.
+        residuals: (M,) the residuals.
+        view: the index of the view whose camera the last columns mean; None for residuals that depend on no camera.
     """
 
     rows: Tensor
@@ -174,35 +178,35 @@ class Part(NamedTuple):
 
 
 class Residuals(Protocol):
-    """Half a sum of squares in every frame."""
+    """A term of few parameters that is half a sum of squared residuals in every frame."""
 
     def cost(self, posed: Posed) -> float:
-        """That of a frame."""
+        """Half the sum of squares in one frame."""
 
     def linear(self, posed: Posed, motion: Motion) -> tuple[float, Iterable[Part]]:
-        """The same, and the residuals with their derivatives; those that are 0 and stay so may be left out."""
+        """The same, and the residuals with their derivatives; residuals whose derivatives are 0 may be left out."""
 
 
 class Penalty(Protocol):
-    """A quadratic function of the parameters themselves."""
+    """A term of few parameters that is a quadratic function of the parameters themselves."""
 
     def cost(self, x: Parameters) -> float:
-        """Its value."""
+        """The value of the function."""
 
     def add_to(self, model: Model, x: Parameters) -> None:
-        """Adds its gradient and its second derivatives; not its value."""
+        """Add the gradient and the second derivatives of the function to a model, but not its value."""
 
 
 def half_squares(residuals: Tensor) -> float:
-    """Half the sum of squares, in an order that threads do not change."""
+    """Half the sum of squares, added up in an order that does not depend on the number of threads."""
     return 0.5 * float(whole(residuals.double().square()))
 
 
 def arrays(cameras: Cameras) -> Arrays:
-    """Cameras on the CPU, numbers in double precision."""
+    """The tensors of cameras as arrays, numbers in float64."""
     return {name: array(x) if x.is_floating_point() else x.cpu().numpy() for name, x in cameras.items()}
 
 
 def array(x: Tensor) -> np.ndarray:
-    """On the CPU, in double precision."""
+    """A tensor as a float64 array."""
     return x.cpu().numpy().astype(np.float64)

@@ -1,4 +1,4 @@
-"""What holds few parameters where they are, and frames together."""
+"""Priors, which keep few parameters near where they were given, and frames near the frames beside them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from .term import Term
 
 @dataclass(frozen=True, eq=False)
 class Prior:
-    """w / 2 sum (x / u)^2 over the parameters x of every frame: the way from the rig as given, in units u.
+    """w / 2 sum (x / u)^2 over the parameters x of every frame, which are changes from the rig as given.
 
     Attributes:
         weight: w.
-        units: (P,) typical sizes of a frame's parameters: a radian, the size of the object, a shape key's range.
+        units: (P,) u, the typical size of each change: a radian, the size of the object, the range of a shape key.
     """
 
     weight: float
@@ -36,7 +36,7 @@ class Prior:
 
 @dataclass(frozen=True, eq=False)
 class Smoothness:
-    """w / 2 sum ((x[f + 1] - x[f]) / u)^2 over the parameters of neighbouring frames; attributes as of `Prior`."""
+    """w / 2 sum ((x[f + 1] - x[f]) / u)^2 over the parameters x of all frames f; attributes as of `Prior`."""
 
     weight: float
     units: np.ndarray
@@ -57,16 +57,16 @@ class Smoothness:
         gradient[:-1] -= slope
 
     def _changes(self, x: Parameters) -> np.ndarray:
-        """(F - 1, P) in units."""
+        """(F - 1, P) changes from each frame to the next, in units."""
         return np.diff(x.frames, axis=0) / self.units
 
 
 @dataclass(frozen=True, eq=False)
 class CameraPrior:
-    """1/2 sum w x^2 over the parameters x of the cameras: the way from where they were.
+    """1/2 sum w x^2 over the parameters x of the cameras, which are changes from the cameras as given.
 
     Attributes:
-        weights: (C,) w: the term's weight over the squared typical size of each parameter.
+        weights: (C,) w, the term's weight over the square of each parameter's typical size.
     """
 
     weights: np.ndarray
@@ -90,7 +90,7 @@ def _smoothness(frames: Frames, weight: float) -> Penalty | None:
 
 
 def _camera_prior(frames: Frames, weight: float) -> Penalty | None:
-    return None if frames.moves is None else CameraPrior(weight / frames.moves.units.ravel() ** 2)
+    return None if frames.camera_moves is None else CameraPrior(weight / frames.camera_moves.units.ravel() ** 2)
 
 
 PRIOR = Term({"poses": 3e-3}, penalty=_prior)

@@ -1,4 +1,4 @@
-"""How silhouettes differ from masks."""
+"""The terms that compare silhouettes with masks."""
 
 from __future__ import annotations
 
@@ -18,30 +18,32 @@ from .term import Term
 def silhouette_iou_loss(alpha: Tensor, masks: Sequence[Tensor]) -> Tensor:
     """(N,) one minus the soft intersection over union of silhouettes and masks.
 
-    1 - sum(k a t) / sum(k (a + t - a t)) over the pixels of a view, with silhouette a (N, H, W), mask t and
-    knownness k, all in 0..1. Liu et al., "Soft Rasterizer", ICCV 2019, eq. 8.
+    1 - sum(k a t) / sum(k (a + t - a t)) over the pixels of a view, with silhouette a, mask t and knownness k (see
+    `Observation`), all in 0..1. Liu et al., "Soft Rasterizer", ICCV 2019, eq. 8.
 
     Args:
-        masks: for each view (2, H, W): k t, and k.
+        alpha: (N, H, W) a.
+        masks: for each view (2, H, W), k t and k.
     """
-    both, seen = _Sums.apply(alpha, masks).unbind(dim=1)
+    both, drawn = _Sums.apply(alpha, masks).unbind(dim=1)
     wanted = torch.stack([whole(mask[0]) for mask in masks])
-    return 1 - both / (seen + wanted - both).clamp_min(1e-6)
+    return 1 - both / (drawn + wanted - both).clamp_min(1e-6)
 
 
 def silhouette_squared(alpha: Tensor, masks: Sequence[Tensor]) -> Tensor:
-    """(N,) squared difference of silhouettes and masks, relative to the mask's area.
+    """(N,) squared differences between silhouettes and masks, relative to the mask's area.
 
-    sum((k a - k t)^2) / sum(k t) over the pixels of a view; arguments as in `silhouette_iou_loss`.
+    sum((k a - k t)^2) / sum(k t) over the pixels of a view; letters and arguments as of `silhouette_iou_loss`.
     """
     wanted = torch.stack([whole(mask[0]) for mask in masks])
     return _Squares.apply(alpha, masks) / wanted.clamp_min(1e-6)
 
 
 class _Sums(torch.autograd.Function):
-    """(N, K) sums over pixels of alpha (N, H, W) times the K images (K, H, W) of its view.
+    """(N, K) sums over the pixels of alpha (N, H, W) times each of the K images (K, H, W) of its view.
 
-    One pass over the pixels forward and one back: at 512 x 512 half of a step went into this as plain products.
+    Forward and backward pass over the pixels once each. Written as products of tensors, these sums took half the time
+    of a step at 512 x 512 pixels.
     """
 
     @staticmethod
@@ -60,7 +62,7 @@ class _Sums(torch.autograd.Function):
 
 
 class _Squares(torch.autograd.Function):
-    """(N,) sum over pixels of (k a - k t)^2, in as few passes."""
+    """(N,) sums over the pixels of (k a - k t)^2, in as few passes as `_Sums`."""
 
     @staticmethod
     def forward(ctx, alpha: Tensor, masks: Sequence[Tensor]) -> Tensor:
@@ -77,14 +79,17 @@ class _Squares(torch.autograd.Function):
 
 
 def _dots(image: Tensor, others: Tensor) -> Tensor:
-    """(K,) sums over the pixels of an image (H, W) times others (K, H, W), row by row; no BLAS on the CPU."""
+    """(K,) sums over the pixels of an image (H, W) times each of others (K, H, W).
+
+    On the CPU they are added row by row, not by a BLAS, whose bits depend on the number of threads.
+    """
     if image.device.type != "cpu":
         return others.flatten(1) @ image.flatten()
     return torch.from_numpy(np.einsum("khw,hw->kh", others.numpy(), image.numpy()).sum(axis=1))
 
 
 def _mean_over_views(term: Callable[[Tensor, Sequence[Tensor]], Tensor]) -> Callable[[Rest], Loss]:
-    """The loss that is the mean of a term over the views of a step, by their weights."""
+    """The loss that is the mean, over the views of a step, of a function (N,) of each view times the view's weight."""
 
     def loss(drawn: Drawn) -> Tensor:
         return (drawn.weights * term(drawn.alpha, drawn.masks)).sum() / len(drawn.weights)
@@ -97,10 +102,10 @@ SQUARED = Term({"refine": 0.2, "reconstruct": 0.2}, _mean_over_views(silhouette_
 
 
 class MaskDifferences:
-    """1/2 sum w v / A (k a - k t)^2 over the pixels of every frame's views.
+    """1/2 sum w v / A (k a - k t)^2 over the pixels of all views of a frame.
 
-    With silhouette a, mask t and knownness k of a pixel, all in 0..1, the area A of the view's mask, the share v of the
-    view in the weights of the frame's views, and the term's weight w.
+    a is the silhouette, t the mask and k the knownness of a pixel (see `Observation`), all in 0..1; A is the area of
+    the view's mask, v the view's share of the weights of the frame's views, and w the term's weight.
     """
 
     def __init__(self, frames: Frames, weight: float) -> None:
@@ -115,25 +120,25 @@ class MaskDifferences:
         return half_squares(self._residuals(posed.index, posed.alpha))
 
     def linear(self, posed: Posed, motion: Motion) -> tuple[float, Iterable[Part]]:
-        """As in `Residuals`: of the pixels that the outline passes through."""
+        """As in `Residuals`, with the pixels that the silhouette's outline passes through."""
         found = motion.drawing
         residuals = self._residuals(posed.index, found.alpha)
         rows = found.rows * self._scales[posed.index].flatten()[found.pixels, None]
         picked = residuals.flatten()[found.pixels]
         counts = [len(rows)]
-        if posed.frames.moves is not None:  # then each view has a camera with columns of its own
+        if posed.frames.camera_moves is not None:  # In each view the camera's columns mean another camera's parameters.
             views = found.pixels // found.alpha[0].numel()
             counts = torch.bincount(views, minlength=len(found.alpha)).tolist()
         parts = zip(rows.split(counts), picked.split(counts), range(len(counts)), strict=True)
         return half_squares(residuals), (Part(*part) for part in parts)
 
     def _residuals(self, frame: int, alpha: Tensor) -> Tensor:
-        """(N, S, S), zero where nothing is known."""
+        """(N, S, S) residuals; zero where nothing is known."""
         return self._scales[frame] * alpha - self._targets[frame]
 
 
 def _pixel_scales(views: FrameViews, weight: float) -> Tensor:
-    """(N, S, S) roots of what a squared difference counts at each pixel."""
+    """(N, S, S) what the difference of silhouette and mask at each pixel is multiplied by: k sqrt(w v / A)."""
     masks = views.observation.masks
     area = torch.stack([whole(mask) for mask in masks[:, 0]]).clamp_min(1e-6)
     shares = weight * (views.weights / views.weights.sum())

@@ -1,6 +1,6 @@
-"""What the shape of a free mesh costs by itself: how rough, folded, sheared or stretched it has become.
+"""The terms of a mesh by itself: how rough, folded, sheared or stretched it has become.
 
-Lengths are in object sizes. Every term is a mean, so that its weight does not depend on the number of vertices.
+Every term is a mean over the mesh, so that its weight does not depend on the number of vertices.
 """
 
 from __future__ import annotations
@@ -17,37 +17,42 @@ from ...raster.sums import whole
 from .free import Loss, Rest
 from .term import Term
 
-MAX_DISTORTION = 100.0  # The conformal energy of a face over its area counts as no more than this.
-EQUILATERAL = 3**-0.5  # cotangent of 60 degrees
-SHORTEST_AT_REST = 0.1  # mean edges; an edge that is shorter at rest counts as this long
+MAX_DISTORTION = 100.0  # A face's conformal energy per area counts as at most this, however sheared the face is.
+EQUILATERAL = 3**-0.5  # The cotangent of 60 degrees.
+SHORTEST_AT_REST = 0.1  # An edge that is shorter than this share of the mean edge at rest counts as this long.
 
 
 def laplacian(moved: Tensor, operator: Callable[[Tensor], Tensor], edge: float) -> Tensor:
     """Mean squared distance of a vertex from the middle of its neighbours, in edge lengths.
 
-    mean |L x|^2 / edge^2 with the random-walk graph Laplacian L = I - D^-1 A (V, V) and x (V, 3): the vertices, or
-    their displacements, which keeps the mesh's own detail. Sorkine et al., "Laplacian surface editing", SGP 2004.
+    mean |L x|^2 / edge^2, where L = I - D^-1 A (V, V) is the random-walk graph Laplacian and x (V, 3) are the vertices
+    or, to leave the mesh its detail, their displacements. Sorkine et al., "Laplacian surface editing", SGP 2004.
+
+    Args:
+        moved: x.
+        operator: computes L x.
+        edge: the mean length of an edge.
     """
     return _mean(operator(moved).square().sum(dim=1)) / edge**2
 
 
 def bilaplacian(moved: Tensor, operator: Callable[[Tensor], Tensor], edge: float) -> Tensor:
-    """Mean squared Laplacian of the Laplacian, in edge lengths: smooth bends cost little, noise costs much.
+    """Mean squared Laplacian of the Laplacian, in edge lengths. Smooth bends cost little, noise costs much.
 
-    mean |L L x|^2 / edge^2; L and x as in `laplacian`. Kobbelt et al., "Interactive multi-resolution modeling",
-    SIGGRAPH 1998.
+    mean |L L x|^2 / edge^2; letters and arguments as of `laplacian`. Kobbelt et al., "Interactive multi-resolution
+    modeling", SIGGRAPH 1998.
     """
     return _mean(operator(operator(moved)).square().sum(dim=1)) / edge**2
 
 
 def normal_consistency(vertices: Tensor, topology: Topology, rest: Tensor | None = None) -> Tensor:
-    """Mean of 1 - cos(angle between the normals) over the hinges; with `rest`, only what folds further costs.
+    """Mean over the hinges of how far their faces are folded.
 
-    Without rest, `softras.normal_consistency_loss`. With it mean max(0, cos(rest) - cos(angle)): the artist's creases
-    are free.
+    Without `rest` it is the mean of 1 - cos(angle between the normals), as `softras.normal_consistency_loss`. With
+    `rest` it is the mean of max(0, cos(angle at rest) - cos(angle)), so that the artist's creases cost nothing.
 
     Args:
-        rest: (H,) cosines of the hinges at rest.
+        rest: (H,) cosines of the hinges' angles at rest.
     """
     if rest is None:
         return _mean(1 - hinge_cosines(vertices, topology))
@@ -57,22 +62,25 @@ def normal_consistency(vertices: Tensor, topology: Topology, rest: Tensor | None
 def edge_length(vertices: Tensor, topology: Topology, lengths: Tensor) -> Tensor:
     """Mean squared relative change of the edges' lengths.
 
-    mean ((|e| - l) / l)^2 over edges with wanted lengths l (E,). Wang et al., "Pixel2Mesh", ECCV 2018, has the same
-    with l = 0.
+    mean ((|e| - l) / l)^2 over the edges e with wanted lengths l. The edge term of Wang et al., "Pixel2Mesh", ECCV
+    2018, wants length 0.
+
+    Args:
+        lengths: (E,) l.
     """
     return _mean(((edge_lengths(vertices, topology.edges) - lengths) / lengths).square())
 
 
 def distortion(vertices: Tensor, faces: Tensor, cotangents: Tensor) -> Tensor:
-    """Mean of how much the faces are sheared: 0 where they keep their angles, up to 10^4 where one collapses.
+    """Mean of how much the faces are sheared: 0 for a face that keeps its angles, up to 10^4 for one that collapses.
 
-    mean (q - 1)^2 with q = s / A, where s = sum_i cot(theta_i) |e_i|^2 / 4 and A is the face's area: q is the conformal
-    energy of the map from the face at rest, 1 where it is a similarity and greater elsewhere (here: up to 100).
+    mean (q - 1)^2 with q = s / A, where s = sum_i cot(theta_i) |e_i|^2 / 4 and A is the face's area. q is the conformal
+    energy per area of the map from the face at rest: 1 for a similarity, more for other maps, at most MAX_DISTORTION.
     Hormann and Greiner, "MIPS: an efficient global parametrization method", 2000; Pinkall and Polthier, 1993.
 
     Args:
-        cotangents: (F, 3) of the angles at rest, `softras.geometry.smoothness.cotangents`; edge i is the one from
-            corner i + 1 to i + 2.
+        cotangents: (F, 3) cotangents of the angles theta at rest, as `softras.geometry.smoothness.cotangents` gives
+            them; edge i of a face is the one from corner i + 1 to corner i + 2, opposite to angle i.
     """
     a, b, c = corners(vertices, faces)
     squares = torch.stack([(x - y).square().sum(dim=1) for x, y in ((c, b), (a, c), (b, a))], dim=1)

@@ -1,4 +1,4 @@
-"""All terms by name. They are added up in this order, which decides the last bits of their sum."""
+"""All terms by name. Terms are added up in this order, on which the last bits of the sum depend."""
 
 from __future__ import annotations
 
@@ -22,5 +22,5 @@ TERMS: dict[str, Term] = {
 
 
 def default_weights(kind: str) -> dict[str, float]:
-    """The default factor of every term in a kind of fit: "refine", "reconstruct" or "poses"."""
+    """The default weight of every term in a kind of fit: "refine", "reconstruct" or "poses"."""
     return {name: term.weights.get(kind, 0.0) for name, term in TERMS.items()}

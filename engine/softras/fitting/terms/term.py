@@ -1,4 +1,4 @@
-"""What a term of the objective is."""
+"""A term: one summand of the objective."""
 
 from __future__ import annotations
 
@@ -11,18 +11,20 @@ from .posed import Frames, Penalty, Residuals
 
 @dataclass(frozen=True)
 class Term:
-    """One summand of what a fit minimizes, for one kind of fit or for both.
+    """One summand of what a fit minimizes, in fits of free vertices, in searches for few parameters, or in both.
 
-    What makes a summand is called once for each mesh that a fit of free vertices begins with, or for each stage of a
-    search for few parameters, and returns None where nothing is there to be measured.
+    The functions `loss`, `residuals` and `penalty` prepare the summand: `loss` is called for each new mesh of a fit of
+    free vertices, the two others for each stage of a search for few parameters. They return None where there is
+    nothing to measure, as in a mesh without hinges. A term has those of them that it has a meaning for.
 
     Attributes:
-        weights: the default factor in each kind of fit: of free vertices, by mode, "refine" or "reconstruct", and of
-            few parameters, "poses"; 0 where one is missing.
-        loss: for free vertices: from the mesh to a differentiable function of a step, which its weight multiplies.
-        of_mesh: whether the loss is of the mesh alone, so that the stiffness of a stage multiplies it too.
-        residuals: for few parameters: from the frames and the weight to half a sum of squares in every frame.
-        penalty: for few parameters: from the same to a quadratic function of the parameters themselves.
+        weights: the default weight in each kind of fit: "refine" and "reconstruct" are the modes of free vertices,
+            "poses" means few parameters; a missing one is 0.
+        loss: for free vertices; takes the mesh before the fit and returns a differentiable function of a step's
+            drawing, which is then multiplied by the weight.
+        of_mesh: whether the loss depends on the mesh alone, so that it is multiplied by the stage's stiffness too.
+        residuals: for few parameters; takes the frames and the weight and returns half a sum of squares per frame.
+        penalty: for few parameters; takes the same and returns a quadratic function of the parameters themselves.
     """
 
     weights: dict[str, float] = field(default_factory=dict)
