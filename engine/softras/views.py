@@ -127,8 +127,13 @@ def checked_values(given: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
-def mean_iou(iou: Sequence[float] | np.ndarray, views: Sequence[View]) -> float:
-    """Mean over the views by their weights; NaN, of views whose mask tells nothing, is left out. NaN if all are."""
-    values, weights = np.asarray(iou, dtype=float), np.array([view.weight for view in views])
+def mean_iou(iou: Sequence[float | None] | np.ndarray, views: Sequence[View] | None = None) -> float:
+    """Mean over the views, by their weights where they are given; NaN where no view counts.
+
+    Args:
+        iou: of each view; NaN or None for one whose mask tells nothing, which does not count.
+    """
+    values = np.array(iou, dtype=float)
+    weights = np.ones(len(values)) if views is None else np.array([view.weight for view in views])
     told = ~np.isnan(values)
     return float(np.average(values[told], weights=weights[told])) if weights[told].any() else math.nan

@@ -110,7 +110,8 @@ def test_a_mask_of_zeros_and_ones_of_255_is_told_so(square_views) -> None:
 def test_the_mean_iou_is_of_the_views_that_tell_something(square_views) -> None:
     heavy = [replace(square_views[0], weight=3.0), *square_views[1:]]
     assert mean_iou([0.5, 0.9, *[np.nan] * (len(heavy) - 2)], heavy) == pytest.approx(0.6)
-    assert np.isnan(mean_iou([np.nan] * len(heavy), heavy))
+    assert np.isnan(mean_iou([np.nan] * len(heavy), heavy)) and np.isnan(mean_iou([]))
+    assert mean_iou([0.5, 0.9, None]) == mean_iou([0.5, 0.9, np.nan]) == pytest.approx(0.7)
 
 
 def test_arrays_and_one_camera_render_as_tensors_and_a_list_do(cube, square_views) -> None:

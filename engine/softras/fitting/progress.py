@@ -14,7 +14,7 @@ from ..camera import Camera
 from ..mesh import Mesh
 from ..rig import Rig
 from ..status import FINISHED, STOPPED, Status
-from ..views import View
+from ..views import View, mean_iou
 
 EVENT_SECONDS = 0.1  # At least so many seconds lie between two progress events,
 PREVIEW_SECONDS = 0.4  # and so many between two events that bring a preview: vertices, rigs or cameras.
@@ -81,7 +81,7 @@ class FitResult:
     @property
     def mean_iou(self) -> float:
         """Mean of `iou` over the views that were not left out."""
-        return float(np.nanmean(self.iou))
+        return mean_iou(self.iou)
 
     def mesh_in(self, frame: int) -> Mesh:
         """The fitted mesh in a frame, in the world."""

@@ -9,10 +9,9 @@ from html import escape
 from itertools import cycle
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from .. import __version__
 from ..mesh import Mesh
+from ..views import mean_iou
 
 if TYPE_CHECKING:
     from ..fitting.progress import Progress
@@ -94,8 +93,8 @@ def page(
     """
     told = [card for card in cards if not math.isnan(card.iou)]  # the others are left out
     before = [card.start_iou for card in told if card.start_iou is not None]
-    mean = f"{sum(card.iou for card in told) / len(told):.4f}" if told else "-"
-    tiles = [(mean, "mean IoU" + (f", {sum(before) / len(before):.4f} at the start" if before else ""))]
+    mean = f"{mean_iou([card.iou for card in told]):.4f}" if told else "-"
+    tiles = [(mean, "mean IoU" + (f", {mean_iou(before):.4f} at the start" if before else ""))]
     if told:
         worst = min(told, key=lambda card: card.iou)
         tiles.append((f"{worst.iou:.4f}", f"worst view, {worst.name}"))
@@ -136,7 +135,7 @@ def _card(card: Card) -> str:
 
 
 def _charts(history: Sequence[Progress]) -> str:
-    iou = [(event.elapsed, float(np.nanmean(event.iou))) for event in history if event.iou is not None]
+    iou = [(event.elapsed, mean_iou(event.iou)) for event in history if event.iou is not None]
     terms: dict[str, list[tuple[float, float]]] = {}
     for event in history:
         for name, value in event.loss.items():

@@ -15,8 +15,9 @@ from ..io.poses import save_poses
 from ..job import Job, finite
 from ..keeping import Keeper
 from ..mesh import Mesh
+from ..views import mean_iou
 from .fit_command import FitCommand
-from .fit_state import FitDocument, FitState, ious, mean_iou
+from .fit_state import FitDocument, FitState, ious
 from .task import Context, Result, State, Task, Update
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def follow(document: FitDocument, events: Iterable[Progress | FitResult], keeper
         if found is not None and (best is None or found.score(job.views) > best.score(job.views)):
             best = found if keeper.keep(found.kept(job.rig)) else best
         if event.iou is not None:
-            mean = mean_iou(ious(event.iou))
+            mean = finite(mean_iou(event.iou))
         yield _update(event, mean)
 
 
@@ -91,7 +92,7 @@ def _update(event: Progress, mean: float | None) -> Update:
             "stage": int(event.stage),
             "loss": {name: finite(value) for name, value in loss.items()},
             "iou": iou,
-            "mean_iou": mean_iou(iou),
+            "mean_iou": finite(mean_iou(iou)),
         },
         files=files,
     )
@@ -108,7 +109,7 @@ def _result(document: FitDocument, result: FitResult) -> Result:
         result = replace(
             result,
             mesh=Mesh(before.vertices, result.mesh.faces if before.faces is None else before.faces),
-            iou=np.array([np.nan if value is None else value for value in before.iou]),
+            iou=np.array(before.iou, dtype=float),
             rigs=dict(before.rigs),
             cameras=before.cameras or result.cameras,
             notes=[*result.notes, note],

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InputError, one_line
 from ..files import check_writable
 from ..fitting.settings import Settings
-from ..job import Job
+from ..job import Job, finite
 from ..knobs import knobs
 from ..log import LOG
+from ..views import mean_iou
 from .command import Command, add_inputs, check_inputs, given_mesh, given_views
-from .fit_state import FitDocument, mean_iou, resumed
+from .fit_state import FitDocument, resumed
 
 if TYPE_CHECKING:
     from ..fitting.progress import FitResult
@@ -69,7 +70,7 @@ class FitCommand(Command):
         if before is None:
             LOG.warning("there is no result to go on from; the fit begins anew.")
         else:
-            mean = mean_iou(before.iou)
+            mean = finite(mean_iou(before.iou))
             measured = "" if mean is None else f", mean IoU {mean:.4f}"
             LOG.warning("goes on from the best state of step %d%s.", before.step, measured)
         return FitDocument(job, before)

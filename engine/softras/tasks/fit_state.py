@@ -17,7 +17,7 @@ from ..job import BEST, BEST_FILES, RESULT, Job, finite
 from ..keeping import State
 from ..mesh import Mesh
 from ..rig import Rig, carried_frame, rig_of
-from ..views import View
+from ..views import View, mean_iou
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,9 +41,8 @@ class FitState:
 
     def score(self, views: Sequence[View]) -> float:
         """The mean IoU over the views by their weights; below 0 before the first measurement."""
-        told = [(value, view.weight) for value, view in zip(self.iou, views, strict=False) if value is not None]
-        weight = sum(weight for _, weight in told)
-        return sum(value * weight for value, weight in told) / weight if weight > 0 else -1.0
+        mean = finite(mean_iou(self.iou, views)) if self.iou else None
+        return -1.0 if mean is None else mean
 
     def kept(self, given: Rig | None) -> State:
         """What the job folder says and holds of it; given: the rig that the fit starts from."""
@@ -55,7 +54,7 @@ class FitState:
         for rig in self.rigs.values():
             if given is not None and not np.array_equal(rig.mesh.vertices, given.mesh.vertices):
                 files["rig_vertices"] = _array(rig.mesh.vertices)
-        return State({"iou": list(self.iou), "mean_iou": mean_iou(self.iou), "step": self.step}, files)
+        return State({"iou": list(self.iou), "mean_iou": finite(mean_iou(self.iou)), "step": self.step}, files)
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,12 +80,6 @@ def _array(array: np.ndarray) -> Callable[[Path], object]:
 def ious(iou: np.ndarray | None) -> list[float | None]:
     """Of each view, as messages and files have it: None for one that was left out."""
     return [] if iou is None else [finite(float(value)) for value in iou]
-
-
-def mean_iou(iou: Sequence[float | None]) -> float | None:
-    """The mean over the views that are not left out; None where there are none."""
-    told = [value for value in iou if value is not None]
-    return sum(told) / len(told) if told else None
 
 
 def resumed(job: Job, folder: Path) -> tuple[Job, FitState | None]:

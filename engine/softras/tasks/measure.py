@@ -12,13 +12,13 @@ import numpy as np
 
 from ..checks import one_of
 from ..errors import InputError
-from ..job import RESULT, Job
+from ..job import RESULT, Job, finite
 from ..keeping import State
 from ..mesh import Mesh
 from ..rig import Rig, mesh_in_world
-from ..views import View
+from ..views import View, mean_iou
 from .command import Command, add_inputs, check_inputs, given_mesh, given_views
-from .fit_state import ious, load_state, mean_iou
+from .fit_state import ious, load_state
 from .task import Context, Result, Task, Update
 
 
@@ -39,7 +39,7 @@ class Measurement:
     @property
     def mean_iou(self) -> float:
         """Mean of `iou` over the views that were not left out; NaN where all were."""
-        return float("nan") if np.isnan(self.iou).all() else float(np.nanmean(self.iou))
+        return mean_iou(self.iou)
 
 
 def measure(
@@ -127,14 +127,14 @@ def _run(document: _Document, context: Context) -> Iterator[Update | Result]:
     total = len(document.views)
     for iou in _ious(document.meshes, document.views, document.renderer):
         found.append(iou)
-        mean = mean_iou(ious(np.array(found)))
+        mean = finite(mean_iou(found))
         text = "" if mean is None else f"mean IoU {mean:.4f}"
         yield Update(len(found), total, text, fields={"mean_iou": mean})
         if len(found) < total and context.stopped():
             return
     reached = ious(np.array(found))
     fields: dict[str, Any] = {"views": [view.name for view in document.views], "iou": reached}
-    fields["mean_iou"] = mean_iou(reached)
+    fields["mean_iou"] = finite(mean_iou(reached))
     yield Result(State(fields), value=Measurement(np.array(found), document.meshes))
 
 
