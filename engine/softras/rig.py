@@ -18,9 +18,9 @@ from .errors import InputError, shown
 from .mesh import Mesh
 from .rotations import ROTATION_MODES, rotation_matrix, rotation_numbers
 
-PARTS = ("object", "pose", "shape_keys")  # what of a rig a fit can move: the variables of that name
+PARTS = ("object", "pose", "shape_keys")  # The parts of a rig that a fit can move, by the names of the variables.
 INHERIT_SCALE = ("FULL", "FIX_SHEAR", "ALIGNED", "AVERAGE", "NONE", "NONE_LEGACY")
-LEAST_WEIGHT = 1e-4  # a vertex whose weights sum to no more than this stays: Blender's armature deformation
+LEAST_WEIGHT = 1e-4  # As in Blender, bones do not move a vertex whose weights sum to no more than this.
 
 Axes = tuple[bool, bool, bool]
 LOCKED: Axes = (False, False, False)
@@ -36,9 +36,9 @@ class Transform:
         scale: (3,), no zeros.
         mode: one of ROTATION_MODES.
         free_location: which of x, y, z may change.
-        free_rotation: which angles may change: of the Euler angles, XYZ for a mode that has none.
-        free_scale: whether all three may change by one factor.
-        limits: (3, 2) least and greatest of the same angles, radians, or None.
+        free_rotation: which Euler angles may change; XYZ angles for a mode that has none of its own.
+        free_scale: whether the three scales may change by one common factor.
+        limits: (3, 2) the least and the greatest value of these angles in radians, or None.
     """
 
     location: np.ndarray = field(default_factory=lambda: np.zeros(3))
@@ -74,12 +74,12 @@ class Transform:
                 raise InputError("a rotation must be within its limits.")
 
     def angles(self) -> np.ndarray:
-        """(3,) the Euler angles that locks and limits are about: the mode's own, XYZ for a mode that has none."""
+        """(3,) the Euler angles to which locks and limits apply: the mode's own, or XYZ for a mode that has none."""
         if len(self.rotation) == 3:
             return self.rotation
         x, y, z = angles = rotation_numbers(rotation_matrix(self.rotation, self.mode), "XYZ", np.zeros(3))
         half = np.copysign(np.pi, angles)
-        other = np.array([x - half[0], half[1] - y, z - half[2]])  # the same rotation
+        other = np.array([x - half[0], half[1] - y, z - half[2]])  # The same rotation by other angles.
         return angles if self._within(angles) or not self._within(other) else other
 
     def _within(self, angles: np.ndarray) -> bool:
@@ -89,7 +89,7 @@ class Transform:
 
     @property
     def turns_freely(self) -> bool:
-        """Whether it may take any rotation."""
+        """Whether the rotation may become any other."""
         return all(self.free_rotation) and self.limits is None
 
     def matrix(self) -> np.ndarray:
@@ -105,13 +105,13 @@ class Bone:
     """A bone.
 
     Attributes:
-        name: what the artist calls it.
-        parent: index of its parent, an earlier bone of the armature; -1 for none.
-        rest: (4, 4) rest matrix in armature space (Blender: bone.matrix_local); rigid.
-        pose: its pose channels.
-        inherit_rotation: whether it turns with its parent.
+        name: the name that the artist gave it.
+        parent: the index of its parent, an earlier bone of the armature; -1 for none.
+        rest: (4, 4) its rest matrix, from bone space to armature space, rigid (Blender: bone.matrix_local).
+        pose: its location, rotation and scale in its own space.
+        inherit_rotation: whether it rotates with its parent.
         inherit_scale: how its parent's scale acts on it, one of INHERIT_SCALE.
-        local_location: whether its location is along its own rest axes, not the armature's.
+        local_location: whether its location is along the axes of its rest matrix; if not, along those of the armature.
     """
 
     name: str
@@ -144,7 +144,8 @@ class Armature:
         skin_vertices: (n,) vertex of each entry of the skin.
         skin_bones: (n,) bone of each entry.
         skin_weights: (n,) weight of each entry, not negative; a vertex's weights need not sum to 1.
-        follows: (4, 4) armature space to the space of the mover; the identity where the armature object is the mover.
+        follows: (4, 4) the matrix from armature space to the space of the mover; the identity where the armature object
+            is the mover.
     """
 
     bones: tuple[Bone, ...]
@@ -173,16 +174,16 @@ class Armature:
             raise InputError("the weights of the skin must not be negative.")
 
     def weights(self, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(vertices, bones, weights) of the skin of `count` vertices with each vertex's weights summing to 1.
+        """The skin of a mesh of `count` vertices as vertices, bones and weights (n,); each vertex's weights sum to 1.
 
-        Vertices that stay, whose weights sum to LEAST_WEIGHT or less, have no entries.
+        Vertices whose given weights sum to LEAST_WEIGHT or less have no entries.
         """
         total = np.bincount(self.skin_vertices, self.skin_weights, count)[self.skin_vertices]
         used = (total > LEAST_WEIGHT) & (self.skin_weights > 0)
         return self.skin_vertices[used], self.skin_bones[used], self.skin_weights[used] / total[used]
 
     def carries(self) -> np.ndarray:
-        """(B,) bool: whether the bone or one below it has weight."""
+        """(B,) bool: whether the bone or one of its descendants has weights."""
         carries = np.bincount(self.skin_bones, self.skin_weights, len(self.bones)) > 0
         for index in range(len(self.bones) - 1, -1, -1):
             if carries[index] and self.bones[index].parent >= 0:
@@ -190,11 +191,11 @@ class Armature:
         return carries
 
     def pose_matrices(self) -> np.ndarray:
-        """(B, 4, 4) bone space to armature space in the present pose (Blender: pose_bone.matrix)."""
+        """(B, 4, 4) the matrices from bone space to armature space in the present pose (Blender: pose_bone.matrix)."""
         poses: list[np.ndarray] = []
         for bone in self.bones:
             if bone.parent < 0:
-                turn = place = bone.rest
+                turn = location_frame = bone.rest
                 after = np.ones(3)
                 frame = np.eye(4)
             else:
@@ -202,13 +203,13 @@ class Armature:
                 frame = poses[bone.parent]
                 offset = np.linalg.inv(above.rest) @ bone.rest
                 turn, after = _inherit(bone, above.rest, frame, offset)
-                place = frame @ offset
+                location_frame = frame @ offset
             if not bone.local_location:
-                place = np.block([[frame[:3, :3], place[:3, 3:]], [np.eye(4)[3:]]])
+                location_frame = np.block([[frame[:3, :3], location_frame[:3, 3:]], [np.eye(4)[3:]]])
             channel = bone.pose.matrix()
             pose = turn @ channel
             pose[:3, :3] *= after
-            pose[:3, 3] = (place @ channel[:, 3])[:3]
+            pose[:3, 3] = (location_frame @ channel[:, 3])[:3]
             poses.append(pose)
         return np.array(poses)
 
@@ -218,10 +219,11 @@ class ShapeKey:
     """A shape key.
 
     Attributes:
-        name: what the artist calls it.
-        offsets: (V, 3) what value 1 adds, object space: relative to its relative key, times its vertex group.
-        value: how much of them is added.
-        low, high: the least and the greatest value it may take.
+        name: the name that the artist gave it.
+        offsets: (V, 3) what a value of 1 adds to the vertices, in object space. In Blender, the difference from the key
+            it is relative to, times the weights of its vertex group.
+        value: the factor of the offsets.
+        low, high: the least and the greatest value it may have.
         free: whether the value may change.
     """
 
@@ -245,7 +247,7 @@ class ShapeKey:
 
     @property
     def moves(self) -> bool:
-        """Whether it is free and its range leaves it somewhere to go."""
+        """Whether the value can change: it is free, and its range has more than one value."""
         return self.free and self.low < self.high
 
 
@@ -254,12 +256,13 @@ class Rig:
     """A mesh and what moves it.
 
     Attributes:
-        mesh: object space, with neither shape keys nor pose.
-        transform: of the mover, the object that carries mesh and bones.
+        mesh: the mesh in object space, without shape keys and pose.
+        transform: the transform of the mover, the object that carries mesh and bones.
         parent: (4, 4) the mover's world matrix is parent @ transform.matrix().
-        follows: (4, 4) mesh object space to the space of the mover; the identity where the mesh object is the mover.
-        shape_keys: without the basis.
-        armature: or None.
+        follows: (4, 4) the matrix from the mesh object's space to the space of the mover; the identity where the mesh
+            object is the mover.
+        shape_keys: the shape keys, without the basis.
+        armature: the armature, or None.
     """
 
     mesh: Mesh
@@ -290,34 +293,38 @@ class Rig:
 
     @property
     def matrix(self) -> np.ndarray:
-        """(4, 4) mesh object space to world."""
+        """(4, 4) the matrix from the mesh object's space to the world."""
         return self.parent @ self.transform.matrix() @ self.follows
 
     def vertices(self) -> np.ndarray:
-        """(V, 3) float64 world positions: shape keys, then linear blend skinning, then the object's transform.
+        """(V, 3) float64 vertices in the world: shape keys, then linear blend skinning, then the object's transform.
 
-        The definition that everything faster is tested against.
+        This is the definition, against which the faster `deform.PosedRig` is tested.
         """
         linear, location = self._motions()
         return np.einsum("vij,vj->vi", linear, self.mesh.vertices + self._offsets()) + location
 
     def unposed(self, world: np.ndarray) -> np.ndarray:
-        """(V, 3) what `mesh.vertices` must be so that `vertices()` is `world`; where it is already, as they are."""
+        """(V, 3) what `mesh.vertices` must be so that `vertices()` is `world` (V, 3).
+
+        Vertices that are there already stay as they are, to the bit.
+        """
         moved = world - self.vertices()
         linear, _ = self._motions()
         with np.errstate(divide="ignore", invalid="ignore"):
             volume = np.abs(np.linalg.det(linear)) / np.linalg.norm(linear, axis=(1, 2)) ** 3
-        flat = ~(volume > 1e-6)  # bones that turn a vertex by half circles against one another leave it no space
+        # Bones that rotate a vertex by half a turn against one another blend to a matrix that cannot be inverted.
+        flat = ~(volume > 1e-6)
         linear[flat] = np.eye(3)
         moved[flat] = 0
         return self.mesh.vertices + np.linalg.solve(linear, moved[:, :, None])[:, :, 0]
 
     def _offsets(self) -> np.ndarray:
-        """(V, 3) what the shape keys add, object space."""
+        """(V, 3) what the shape keys add to the vertices, in object space."""
         return sum((key.value * key.offsets for key in self.shape_keys), start=np.zeros_like(self.mesh.vertices))
 
     def _motions(self) -> tuple[np.ndarray, np.ndarray]:
-        """(V, 3, 3) and (V, 3): how pose and transform move each vertex from object space to the world."""
+        """Linear parts (V, 3, 3) and translations (V, 3) by which pose and transform take each vertex to the world."""
         matrices = np.broadcast_to(np.eye(4), (len(self.mesh.vertices), 4, 4))
         armature = self.armature
         if armature is not None:
@@ -333,7 +340,7 @@ class Rig:
 
 
 def _inherit(bone: Bone, rest: np.ndarray, above: np.ndarray, offset: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What a parent's pose gives to a bone's rotation and scale: a (4, 4) matrix, and a (3,) scale that comes last.
+    """What a bone inherits of its parent's rotation and scale: a (4, 4) matrix, and a scale (3,) that is applied last.
 
     Args:
         bone: the bone.
@@ -370,7 +377,7 @@ def _inherit(bone: Bone, rest: np.ndarray, above: np.ndarray, offset: np.ndarray
 
 
 def _orthogonal(matrix: np.ndarray) -> np.ndarray:
-    """(3, 3) the matrix without shear and of the same volume: y stays, x and z turn by the same angle."""
+    """The (3, 3) matrix without shear and of the same volume: the y axis stays, x and z rotate by the same angle."""
     x, y, z = matrix.T
     x, z = x - y * (x @ y) / (y @ y), z - y * (z @ y) / (y @ y)
     lengths = np.linalg.norm(x), np.linalg.norm(z)
@@ -382,7 +389,7 @@ def _orthogonal(matrix: np.ndarray) -> np.ndarray:
 
 
 def _set(owner: Any, name: str, value: Any) -> None:
-    object.__setattr__(owner, name, value)  # the classes are frozen: set once, while they are made
+    object.__setattr__(owner, name, value)  # The classes are frozen; their constructors set fields once.
 
 
 def mesh_in_world(start: Mesh | Rig) -> Mesh:
@@ -391,7 +398,7 @@ def mesh_in_world(start: Mesh | Rig) -> Mesh:
 
 
 def rig_of(mesh: Mesh) -> Rig:
-    """A mesh alone as a rig whose object moves freely and turns about the mesh's middle."""
+    """A mesh alone as a rig whose object moves freely and rotates about the mesh's middle."""
     used = mesh.vertices[np.unique(mesh.faces)]
     middle = (used.min(axis=0) + used.max(axis=0)) / 2
     free = (True, True, True)
@@ -400,6 +407,10 @@ def rig_of(mesh: Mesh) -> Rig:
 
 
 def carried_frame(frame: Sequence[float] | None, before: Rig, after: Rig) -> list[float]:
-    """A frame (16 numbers, row by row; None for the world's) that goes with the object from one pose to another."""
+    """A coordinate frame that goes with the object from one pose of a rig to another.
+
+    Args:
+        frame: the matrix from the frame to the world, 16 numbers row by row; None for the world's own.
+    """
     given = np.reshape(frame or np.eye(4).ravel(), (4, 4))
     return (after.matrix @ np.linalg.inv(before.matrix) @ given).ravel().tolist()

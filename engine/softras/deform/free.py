@@ -1,4 +1,4 @@
-"""Free vertices: every vertex moves on its own."""
+"""Free vertices: every vertex moves by itself."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from .mirror import Mirror
 
 
 class FreeVertices:
-    """Displacements of the vertices of one mesh.
+    """The displacements of the vertices of one mesh.
 
-    Vertices in no face and locked vertices stay exactly where they are. Vertices at one place (the two sides of a
-    seam in a mesh that is not welded) move as one, so that seams do not open.
+    Vertices in no face and locked vertices stay exactly where they are. Vertices that coincide (such as those on the
+    two sides of a seam) move as one point, so that seams do not open.
 
     Attributes:
-        parameters: (M, 3), of the M places that can move, the leaf tensor to optimize: the displacements seen through
-            an invertible linear map, which `precondition` sets, the identity at first.
-        laplacian: (M, M) of the graph of the places.
+        parameters: (M, 3) the leaf tensor to optimize, for the M points that can move: their displacements, mapped by
+            an invertible linear map that `precondition` sets and that is the identity at first.
+        laplacian: (M, M) the combinatorial Laplacian of the graph of these points.
     """
 
     def __init__(
@@ -35,24 +35,24 @@ class FreeVertices:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        """Free vertices of a mesh.
+        """The free vertices of a mesh.
 
         Args:
-            vertices: (V, 3) at rest.
+            vertices: (V, 3) before they move.
             faces: (F, 3).
-            lock: (V,) bool, True where a vertex must not move.
+            lock: (V,) bool, True for vertices that must not move.
             mirror: keeps the displacements mirror-symmetric.
         """
-        place = np.unique(vertices, axis=0, return_inverse=True)[1].ravel()
-        movable = np.zeros(place.max() + 1, dtype=bool)
-        movable[place[faces.ravel()]] = True
+        point = np.unique(vertices, axis=0, return_inverse=True)[1].ravel()  # (V,) equal for vertices that coincide
+        movable = np.zeros(point.max() + 1, dtype=bool)
+        movable[point[faces.ravel()]] = True
         if lock is not None:
-            movable[place[lock]] = False
-        node_of_place = np.full(len(movable), -1)
-        node_of_place[movable] = np.arange(movable.sum())
-        node = node_of_place[place]
+            movable[point[lock]] = False
+        node_of_point = np.full(len(movable), -1)
+        node_of_point[movable] = np.arange(movable.sum())
+        node = node_of_point[point]
 
-        self.laplacian = _laplacian(place[faces], len(movable))[movable][:, movable].tocsr()
+        self.laplacian = _laplacian(point[faces], len(movable))[movable][:, movable].tocsr()
         self._moved = torch.as_tensor(np.flatnonzero(node >= 0), device=device)
         self._node = torch.as_tensor(node[node >= 0], device=device)
         self._mirror = mirror
@@ -60,16 +60,16 @@ class FreeVertices:
         self.parameters = torch.zeros(int(movable.sum()), 3, device=device, dtype=dtype, requires_grad=True)
 
     def displacements(self) -> Tensor:
-        """(M, 3) displacements of the places that can move."""
+        """(M, 3) the displacements of the points that can move."""
         return self._decode(self.parameters)
 
     def apply(self, vertices: Tensor) -> Tensor:
-        """(V, 3) vertices plus their displacements."""
+        """(V, 3) the vertices (V, 3) plus their displacements."""
         full = torch.zeros_like(vertices).index_copy(0, self._moved, rows(self.displacements(), self._node))
         return vertices + (full if self._mirror is None else self._mirror.average(full))
 
     def precondition(self, encode: Callable[[Tensor], Tensor], decode: Callable[[Tensor], Tensor]) -> None:
-        """Seen through encode(displacements) = parameters and its inverse; the shape stays as it is."""
+        """Make encode(displacements) the parameters from now on, without a change of shape; decode is its inverse."""
         with torch.no_grad():
             self.parameters.copy_(encode(self.displacements()))
         self._decode = decode
@@ -80,10 +80,10 @@ def _identity(x: Tensor) -> Tensor:
 
 
 def _laplacian(faces: np.ndarray, count: int) -> sp.csr_matrix:
-    """(count, count) combinatorial graph Laplacian: degree on the diagonal, -1 for each edge."""
+    """(count, count) combinatorial graph Laplacian: the degrees on the diagonal, and -1 for each edge."""
     start, end = faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2).T.astype(np.int64)
     keys = np.sort(np.concatenate([start * count + end, end * count + start]))
-    keys = keys[np.diff(keys, prepend=-1) > 0]  # np.unique takes ten times as long
+    keys = keys[np.diff(keys, prepend=-1) > 0]  # Each key once; np.unique takes ten times as long.
     i, j = keys // count, keys % count
     i, j = i[i != j], j[i != j]
     adjacency = sp.csr_matrix((np.ones(len(i)), (i, j)), shape=(count, count))

@@ -12,9 +12,9 @@ from ..raster.sums import transformed
 
 
 class Mirror:
-    """Pairs of vertices that mirror each other in a plane.
+    """Pairs of vertices that are each other's mirror image in a plane.
 
-    A vertex without a partner has itself as partner in space only when it lies on the plane; otherwise it moves freely.
+    A vertex in the plane is its own partner. A vertex without a partner moves freely.
     """
 
     def __init__(
@@ -27,17 +27,21 @@ class Mirror:
         self._reflect = torch.as_tensor(np.eye(3) - 2 * np.outer(normal, normal), device=device, dtype=dtype)
 
     def average(self, displacements: Tensor) -> Tensor:
-        """(V, 3) displacements, each pair replaced by the mean of one and the mirrored other."""
+        """(V, 3) the displacements (V, 3), made mirror-symmetric.
+
+        The displacement of a vertex with a partner becomes the mean of its own and its partner's mirrored one.
+        """
         own, other = (displacements.index_select(0, index) for index in (self._paired, self._partner))
         other = transformed(other, self._reflect)
         return displacements.index_copy(0, self._paired, 0.5 * (own + other))
 
 
 def find_partners(vertices: np.ndarray, origin: np.ndarray, normal: np.ndarray) -> np.ndarray:
-    """(V,) index of the vertex at each vertex's mirror image in the plane, -1 where there is none.
+    """(V,) the index of the vertex at each vertex's mirror image in a plane, -1 where there is none.
 
-    Vertices count as mirror images when they mirror to within 1e-4 of the mesh's longest side.
-    Raises InputError when fewer than half of the vertices have a partner.
+    A vertex is at the mirror image if it is no farther from it than 1e-4 times the mesh's longest side. The plane goes
+    through `origin` (3,) and has the unit normal `normal` (3,). Raises InputError when fewer than half of the vertices
+    have a partner.
     """
     size = np.ptp(vertices, axis=0).max()
     image = vertices - 2 * ((vertices - origin) @ normal)[:, None] * normal

@@ -18,18 +18,17 @@ from .transforms import Transforms
 
 
 class PosedRig:
-    """The vertices of a rig for any of its poses.
+    """A rig whose pose is given by P parameters: changes from the rig as given, which are 0 for the rig as it is.
 
-    Parameters are changes from the rig as given: 0 is the rig as it is. `deform.transforms` and `deform.shape_keys` say
-    what they mean.
+    `deform.transforms` and `deform.shape_keys` say what each parameter means.
 
     Attributes:
         count: P.
-        slices: which parameters are of which part ("object", "pose", "shape_keys").
+        slices: by part ("object", "pose", "shape_keys"), the parameters that belong to it.
         names: P labels such as "pose.Arm.rotation.x".
-        bounds: (P, 2) least and greatest of each parameter, infinite where there are none.
-        units: (P,) a typical size of each: 1 for radians and log scales, the object's size for locations, the whole
-            range for shape keys.
+        bounds: (P, 2) the least and the greatest value of each parameter, infinite for none.
+        units: (P,) the typical size of each parameter: 1 for radians and logarithms of scales, the object's size for
+            locations, the whole range for shape keys.
     """
 
     def __init__(
@@ -62,7 +61,7 @@ class PosedRig:
         poses = [bone.pose if "pose" in optimize else _held(bone.pose) for bone in bones]
         self._pose = Transforms(poses, device=device, dtype=dtype)
         self._skeleton = Skeleton(armature, count, device=device, dtype=dtype) if armature else None
-        # The mesh into armature space, and armature space into the mover's.
+        # The matrices from the mesh's space to armature space, and from armature space to the space of the mover.
         into = armature.follows if armature else np.eye(4)
         self._follows = tensor(np.linalg.inv(into) @ rig.follows)
         self._armature = tensor(into)
@@ -90,24 +89,24 @@ class PosedRig:
         self.units = np.concatenate([units, np.ptp(self._keys.bounds, axis=1)])
 
     def vertices(self, parameters: Tensor) -> Tensor:
-        """(V, 3) world positions for parameters (P,); differentiable, also forwards and by vmap."""
+        """(V, 3) vertices in the world for parameters (P,); differentiable, also in forward mode and by vmap."""
         points = _apply(self._follows, self._keyed(parameters))
         if self._skeleton is not None:
             points = self._skeleton.skin(self._skeleton.poses(self._channels(parameters)), points)
         return _apply(self._world(parameters), points)
 
     def joints(self, parameters: Tensor) -> Tensor:
-        """(B, 3) heads of the bones in the world."""
+        """(B, 3) the heads of the bones in the world."""
         if self._skeleton is None:
             return self._vertices.new_zeros(0, 3)
         return _apply(self._world(parameters), self._skeleton.poses(self._channels(parameters))[:, :3, 3])
 
     def jacobian(self, parameters: Tensor) -> Tensor:
-        """(V, 3, P) exact derivative of `vertices` in closed form, many times faster than jacfwd; not for vmap."""
+        """(V, 3, P) the exact derivatives of `vertices` in closed form: many times faster than jacfwd; no vmap."""
         skeleton, slices = self._skeleton, self.slices
         world = self._world(parameters)
         points = rest = _apply(self._follows, self._keyed(parameters))
-        linear = world[:3, :3]  # of armature space at rest to the world, for each vertex where there is an armature
+        linear = world[:3, :3]  # From armature space at rest to the world; with an armature, a matrix for each vertex.
         posed = None
         if skeleton is not None:
             channels, tangents = self._pose.matrices_and_tangents(parameters[slices["pose"]])
@@ -131,10 +130,7 @@ class PosedRig:
         return torch.cat([rest.new_zeros(len(rest), 3, 0), *blocks], dim=2)
 
     def rig(self, parameters: Tensor) -> Rig:
-        """The rig at the parameters: new transforms and shape key values, in the modes and ranges of the given ones.
-
-        What is not optimized keeps its own locks.
-        """
+        """The rig in the pose of parameters (P,), with the rotation modes, locks and ranges of the given rig."""
         rig, slices = self._given, self.slices
         (transform,) = self._object.moved(parameters[slices["object"]])
         armature = rig.armature
@@ -157,13 +153,13 @@ class PosedRig:
         return self._pose.matrices(parameters[self.slices["pose"]])
 
     def _world(self, parameters: Tensor) -> Tensor:
-        """(4, 4) armature space (the mover's where there is no armature) to world."""
+        """(4, 4) the matrix from armature space (without an armature, the space of the mover) to the world."""
         if self._still is not None:
             return self._still
         return self._placed(self._object.matrices(parameters[self.slices["object"]])[0])
 
     def _placed(self, matrices: Tensor) -> Tensor:
-        """(..., 4, 4) from armature space, through the object's matrices, to the world."""
+        """(..., 4, 4) the matrices from armature space to the world, for matrices (..., 4, 4) of the object."""
         return product(product(self._parent, matrices), self._armature)
 
 
@@ -181,5 +177,5 @@ def _apply(matrix: Tensor, points: Tensor) -> Tensor:
 
 
 def _scale_of(matrix: np.ndarray) -> float:
-    """By how much lengths grow, on average over directions."""
+    """The factor by which a matrix (4, 4) scales lengths, as the cube root of the factor of volumes."""
     return float(np.cbrt(np.abs(np.linalg.det(matrix[:3, :3]))))

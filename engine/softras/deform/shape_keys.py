@@ -14,13 +14,13 @@ from ..rig import ShapeKey
 
 
 class ShapeKeys:
-    """The shape keys of a mesh; the parameters are what is added to the values of the free ones.
+    """The shape keys of a mesh, of which P may change; a parameter is what is added to the value of one of these.
 
     Attributes:
         count: P.
-        names: of the free keys.
-        bounds: (P, 2) least and greatest of each parameter, so that values stay in their ranges.
-        offsets: (P, V, 3) of the free keys.
+        names: the names of the P keys.
+        bounds: (P, 2) the least and the greatest value of each parameter, for which a key's value is in its range.
+        offsets: (P, V, 3) the offsets of the P keys.
     """
 
     def __init__(
@@ -31,7 +31,7 @@ class ShapeKeys:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        """count: V of the mesh."""
+        """count: how many vertices the mesh has, V."""
         self._given = list(keys)
         free = [key for key in keys if key.moves]
         self.count = len(free)
@@ -43,14 +43,14 @@ class ShapeKeys:
         self.offsets = torch.as_tensor(offsets, device=device, dtype=dtype)
 
     def apply(self, parameters: Tensor, vertices: Tensor) -> Tensor:
-        """(V, 3) vertices plus all keys at the parameters (P,)."""
+        """(V, 3) the vertices (V, 3) plus the offsets of all keys times their values at parameters (P,)."""
         changed = vertices + self._constant
         if not self.count:
             return changed
         return changed + product(parameters[None], self.offsets.flatten(1)).view_as(changed)
 
     def moved(self, parameters: Tensor) -> list[ShapeKey]:
-        """The keys with their values at the parameters, within their ranges."""
+        """The keys with their values at parameters (P,), clamped to their ranges."""
         change = iter(parameters.detach().double().cpu().tolist())
         return [
             replace(key, value=min(max(key.value + next(change), key.low), key.high)) if key.moves else key

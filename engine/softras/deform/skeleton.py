@@ -1,4 +1,4 @@
-"""Bones: their pose matrices from their channels, and linear blend skinning."""
+"""Bones: their pose matrices from their pose channels, and linear blend skinning."""
 
 from __future__ import annotations
 
@@ -12,16 +12,20 @@ from .transforms import affine, inverse
 
 
 class Skeleton:
-    """The bones of an armature, evaluated level by level (all bones of one depth at once).
+    """The B bones of an armature, evaluated level by level: all bones of one depth in the hierarchy at once.
 
-    Memory is a dense (V, B) matrix of skin weights: products with it are faster than gathers up to some hundred bones.
-    Its tangents take a sparse product, for each parameter has a column of its own.
+    The skin weights are a dense matrix (V, B), since products with it are faster than gathers up to some hundred bones.
+    The derivatives of the skinned vertices use a sparse product, which is faster for many parameters.
+
+    Attributes:
+        weights: (V, B) the skin weights; rows sum to 1, or to 0 for vertices that follow no bone.
+        inverse_rest: (B, 4, 4) the inverses of the rest matrices.
     """
 
     def __init__(
         self, armature: Armature, count: int, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
     ) -> None:
-        """count: V of the mesh."""
+        """count: how many vertices the mesh has, V."""
 
         def tensor(values: np.ndarray | list, kind: torch.dtype = dtype) -> Tensor:
             return torch.as_tensor(np.array(values), device=device, dtype=kind)
@@ -30,10 +34,10 @@ class Skeleton:
         depth = np.zeros(len(bones), dtype=int)
         for number, bone in enumerate(bones):
             depth[number] = 0 if bone.parent < 0 else depth[bone.parent] + 1
-        # Within a level, bones that inherit alike stand together.
+        # Bones of one level that inherit in the same way are evaluated together.
         kinds = [(int(d), _kind(bone)) for d, bone in zip(depth, bones, strict=True)]
         order = sorted(range(len(bones)), key=lambda number: kinds[number])
-        place = np.argsort(order)
+        position = np.argsort(order)  # (B,) where each bone is in the order of evaluation
         rest = np.array([bone.rest for bone in bones])
         groups: dict[tuple[int, tuple[bool, str, bool]], list[int]] = {}
         for number in order:
@@ -43,23 +47,23 @@ class Skeleton:
             parents = np.array([bones[number].parent for number in members])
             above = rest[parents] if level else np.tile(np.eye(4), (len(members), 1, 1))
             offset = np.linalg.inv(above) @ rest[members]
-            index = tensor(place[parents], torch.int64) if level else None
+            index = tensor(position[parents], torch.int64) if level else None
             self._groups.append((kind, tensor(members, torch.int64), index, tensor(above), tensor(offset)))
-        self._order = tensor(place, torch.int64)
+        self._order = tensor(position, torch.int64)
         self.inverse_rest = tensor(np.linalg.inv(rest))
 
-        below = np.eye(len(bones), dtype=bool)  # [a, b]: b is a or below it
+        below = np.eye(len(bones), dtype=bool)  # [a, b]: whether bone b is bone a or one of its descendants
         for number, bone in enumerate(bones):
             if bone.parent >= 0:
                 below[:, number] |= below[:, bone.parent]
         self._below = tensor(below)
-        # Where every bone takes its parent's whole motion, what moves a bone moves all below it alike.
+        # Where every bone inherits all of its parent's motion, the motion of a bone carries its descendants along.
         self._carried = all(bone.parent < 0 or _kind(bone)[:2] == (True, "FULL") for bone in bones)
 
         vertices, entries, weights = armature.weights(count)
         dense = np.zeros((count, len(bones)))
         np.add.at(dense, (vertices, entries), weights)
-        self.weights = tensor(dense)  # (V, B), rows sum to 1, or to 0 for vertices that stay
+        self.weights = tensor(dense)
         rows, columns = np.nonzero(dense)
         self._entry_vertices, self._entry_weights = tensor(rows, torch.int64), tensor(dense[rows, columns])
         starts = 4 * np.searchsorted(rows, np.arange(count + 1))
@@ -67,18 +71,21 @@ class Skeleton:
         self._stays = tensor(dense.sum(axis=1) == 0)[:, None, None] * torch.eye(4, device=device, dtype=dtype)[:3]
 
     def poses(self, channels: Tensor) -> Tensor:
-        """(B, 4, 4) bone space to armature space for channel matrices (B, 4, 4); as Blender evaluates a pose."""
+        """(B, 4, 4) the pose matrices, from bone space to armature space, for channel matrices (B, 4, 4).
+
+        They are those that Blender computes.
+        """
         return self._evaluate(channels)[0]
 
     def pose_tangents(self, channels: Tensor, tangents: Tensor, owners: Tensor) -> tuple[Tensor, Tensor]:
-        """The pose matrices (B, 4, 4) and their derivatives (P, B, 4, 4).
+        """The pose matrices (B, 4, 4) and their derivatives (P, B, 4, 4) by P parameters, each of one bone's channels.
 
         Args:
-            channels: (B, 4, 4).
-            tangents: (P, 4, 4) what each parameter changes of its own bone's channel matrix.
-            owners: (P,) that bone.
+            channels: (B, 4, 4) the channel matrices.
+            tangents: (P, 4, 4) the derivative of each parameter's own bone's channel matrix.
+            owners: (P,) each parameter's bone.
         """
-        poses, turns, places = self._evaluate(channels)
+        poses, turns, location_frames = self._evaluate(channels)
         if not self._carried:
             own_bone = torch.nn.functional.one_hot(owners, len(channels)).to(channels)
             full = own_bone[:, :, None, None] * tangents[:, None]
@@ -87,30 +94,34 @@ class Skeleton:
                 return torch.func.jvp(self.poses, (channels,), (tangent,))[1]
 
             return poses, torch.func.vmap(push)(full)
-        # Of a bone's pose to its own channels, its parent staying.
+        # The derivative of each bone's pose by its own channels, while its parent stays.
         own = product(turns[owners], tangents)
-        if turns is not places:
-            location = product(places[owners, :3, :3], tangents[:, :3, 3:])[..., 0]
+        if turns is not location_frames:
+            location = product(location_frames[owners, :3, :3], tangents[:, :3, 3:])[..., 0]
             own = torch.nn.functional.pad(torch.cat([own[:, :3, :3], location[:, :, None]], dim=2), (0, 0, 0, 1))
         motion = product(own, inverse(poses)[owners]).flatten(0, 1)
         moved = product(motion, poses.permute(1, 0, 2).flatten(1)).unflatten(0, (-1, 4)).unflatten(2, (-1, 4))
         return poses, moved.transpose(1, 2) * self._below[owners][:, :, None, None]
 
     def skin(self, poses: Tensor, points: Tensor) -> Tensor:
-        """(V, 3) points of armature space (at rest) moved by the pose matrices (B, 4, 4)."""
+        """(V, 3) vertices at rest (V, 3), in armature space, moved by the pose matrices (B, 4, 4)."""
         blend = self.blend(poses)
         x, y, z = (blend[:, :, k] * points[:, k, None] for k in range(3))
         return x + y + z + blend[:, :, 3]
 
     def blend(self, poses: Tensor) -> Tensor:
-        """(V, 3, 4) the matrix that moves each vertex: the weighted mean of its bones' matrices."""
+        """(V, 3, 4) the matrix that moves each vertex: the weighted mean of the matrices of its bones."""
         deform = product(poses, self.inverse_rest)[:, :3].flatten(1)
         return product(self.weights, deform).unflatten(1, (3, 4)) + self._stays
 
     def skin_tangents(self, tangents: Tensor, points: Tensor) -> Tensor:
-        """(V, 3, P) derivatives of the skinned points (V, 3) for tangents (P, B, 4, 4) of the pose matrices.
+        """(V, 3, P) the derivatives of the skinned vertices, from those of the pose matrices (P, B, 4, 4).
 
-        One sparse product of each vertex's weighted positions at rest, (V, B * 4), with the tangents, (B * 4, 3 * P).
+        One sparse product: the weighted positions at rest of each vertex, (V, B * 4), times the derivatives,
+        (B * 4, 3 * P).
+
+        Args:
+            points: (V, 3) the vertices at rest, in armature space.
         """
         local = torch.cat([points, torch.ones_like(points[:, :1])], dim=1)
         values = (self._entry_weights[:, None] * local[self._entry_vertices]).flatten()
@@ -119,30 +130,34 @@ class Skeleton:
         return sparse_product(*self._pattern, values, right).unflatten(1, (3, -1))
 
     def _evaluate(self, channels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Poses (B, 4, 4), and what they are of channels: rotation and scale by the second, location by the third."""
+        """The pose matrices (B, 4, 4), and two matrices (B, 4, 4) by which they follow from the channel matrices.
+
+        The first of these multiplies a bone's rotation and scale, the second its location. They are one and the same
+        tensor where they are equal for all bones.
+        """
         poses = channels[:0]
-        turns, places = [], []
+        turns, location_frames = [], []
         for (rotates, scale, local), members, parents, rest, offset in self._groups:
             channel = channels[members]
             above, after = rest, None
-            turn = place = offset
+            turn = location_frame = offset
             if parents is not None:
                 above = poses[parents]
-                turn = place = product(above, offset)
+                turn = location_frame = product(above, offset)
                 if not (rotates and scale == "FULL"):
                     turn, after = _inherit(rotates, scale, rest, above, offset)
             if not local:
-                place = torch.cat([above[:, :, :3], place[:, :, 3:]], dim=2)
+                location_frame = torch.cat([above[:, :, :3], location_frame[:, :, 3:]], dim=2)
             pose = product(turn, channel)
-            if turn is not place:
+            if turn is not location_frame:
                 linear = pose[:, :3, :3] if after is None else pose[:, :3, :3] * after[:, None, :]
-                pose = affine(linear, product(place[:, :3], channel[:, :, 3:])[..., 0])
+                pose = affine(linear, product(location_frame[:, :3], channel[:, :, 3:])[..., 0])
             poses = torch.cat([poses, pose])
             turns.append(turn.expand_as(pose))
-            places.append(place.expand_as(pose) if turn is not place else turns[-1])
+            location_frames.append(location_frame.expand_as(pose) if turn is not location_frame else turns[-1])
         turned = torch.cat(turns)[self._order]
-        alike = all(turn is place for turn, place in zip(turns, places, strict=True))
-        return poses[self._order], turned, turned if alike else torch.cat(places)[self._order]
+        alike = all(turn is frame for turn, frame in zip(turns, location_frames, strict=True))
+        return poses[self._order], turned, turned if alike else torch.cat(location_frames)[self._order]
 
 
 def _kind(bone: Bone) -> tuple[bool, str, bool]:
@@ -150,15 +165,15 @@ def _kind(bone: Bone) -> tuple[bool, str, bool]:
 
 
 def _inherit(rotates: bool, mode: str, rest: Tensor, above: Tensor, offset: Tensor) -> tuple[Tensor, Tensor | None]:
-    """What parents' poses give to their children's rotation and scale: (m, 4, 4), and a scale (m, 3) that comes last.
+    """What m bones inherit of their parents' rotation and scale: (m, 4, 4), and a scale (m, 3) that is applied last.
 
-    `softras.rig` has the same for one bone, with its arguments explained.
+    `softras.rig` has the same function for one bone, and explains its arguments.
     """
     after = None
     linear = above[:, :3, :3] if rotates else rest[:, :3, :3]
     size = above[:, :3, :3].norm(dim=1)
     x, y, z = above[:, :3, :3].unbind(2)
-    # Not linalg.det: forward mode within two vmaps gets it wrong (PyTorch 2.13).
+    # Not linalg.det: its forward mode is wrong inside two vmaps (PyTorch 2.13).
     volume = (torch.linalg.cross(x, y) * z).sum(1).abs()
     even = size * (volume / size.prod(1)).pow(1 / 3)[:, None]
     if rotates:
@@ -184,7 +199,7 @@ def _inherit(rotates: bool, mode: str, rest: Tensor, above: Tensor, offset: Tens
 
 
 def _orthogonal(matrices: Tensor) -> Tensor:
-    """(m, 3, 3) without shear and of the same volume: y stays, x and z turn by the same angle."""
+    """(m, 3, 3) matrices without shear and of the same volume: the y axis stays, x and z rotate by the same angle."""
     x, y, z = matrices.unbind(2)
     square = (y * y).sum(1, keepdim=True)
     x = x - y * ((x * y).sum(1, keepdim=True) / square)

@@ -1,4 +1,4 @@
-"""Transforms as functions of parameters: rotations, locations and scales of many objects or bones at once."""
+"""Transforms as functions of parameters: locations, rotations and scales of many objects or bones at once."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ from ..rotations import axes_of, rotation_matrix, rotation_numbers
 
 
 class Transforms:
-    """n transforms and what of them may change.
+    """n transforms, and P parameters that change them.
 
-    The parameters are changes from the transforms as given, transform by transform: location (added), rotation, log of
-    the scale factor. A rotation that is free about all axes and has no limits moves by a rotation vector in the
-    transform's own frame (radians, given rotation @ exp of it); others by their free Euler angles (added).
+    The parameters are changes from the transforms as given, one transform after the other: what is added to the
+    location, the change of the rotation, and the logarithm of a factor of the scale. A rotation that is free about all
+    axes and has no limits is changed by a rotation vector v in the transform's own frame, in radians: the new rotation
+    is the given one times exp(v). Other rotations are changed by adding to their free Euler angles.
 
     Attributes:
         count: P.
-        owners: (P,) the transform that each parameter belongs to.
-        channels: what each parameter is: ("rotation", "x") and so on, ("scale", "") for a scale.
-        bounds: (P, 2) least and greatest of each parameter, infinite where there are none.
+        owners: (P,) the index of the transform that each parameter belongs to.
+        channels: for each parameter what it changes: ("rotation", "x") and so on, or ("scale", "").
+        bounds: (P, 2) the least and the greatest value of each parameter, infinite for none.
     """
 
     def __init__(
@@ -39,8 +40,8 @@ class Transforms:
         owners: list[int] = []
         self.channels: list[tuple[str, str]] = []
         bounds: list[tuple[float, float]] = []
-        absent = -1  # replaced by the index of a zero behind the parameters
-        index = np.full((n, 7), absent)  # location, rotation, scale
+        absent = -1  # Below, it is replaced by the index of a zero that follows the parameters.
+        index = np.full((n, 7), absent)  # of the parameters of each transform's location, rotation and scale
         for number, transform in enumerate(self._given):
             free = (*transform.free_location, *transform.free_rotation, transform.free_scale)
             for slot in np.flatnonzero(free):
@@ -65,7 +66,7 @@ class Transforms:
         self.owners = tensor(np.array(owners, dtype=np.int64), torch.int64)
         self._location = tensor([t.location for t in self._given])
         self._scale = tensor([t.scale for t in self._given])
-        # Rotations by rotation vectors, and rotations that stay, come before those by Euler angles.
+        # Rotations that change by rotation vectors or not at all come before those that change by Euler angles.
         plain, by_angle = np.flatnonzero(~euler), np.flatnonzero(euler)
         self._plain, self._by_angle = tensor(plain, torch.int64), tensor(by_angle, torch.int64)
         self._order = tensor(np.argsort(np.concatenate([plain, by_angle])), torch.int64)
@@ -77,19 +78,22 @@ class Transforms:
         self._eye = torch.eye(3, device=device, dtype=dtype)
 
     def matrices(self, parameters: Tensor) -> Tensor:
-        """(n, 4, 4) translation @ rotation @ scale for parameters (P,); differentiable, also forwards and by vmap."""
+        """(n, 4, 4) translation @ rotation @ scale for parameters (P,).
+
+        Differentiable, also in forward mode and by vmap.
+        """
         change = self._changes(parameters)
         linear = self._rotations(change[:, 3:6]) * (self._scale * exponential(change[:, 6:]))[:, None, :]
         return affine(linear, self._location + change[:, :3])
 
     def matrices_and_tangents(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        """(n, 4, 4) the matrices, and (P, 4, 4) the derivative of each parameter's own transform's matrix to it."""
+        """(n, 4, 4) the matrices, and (P, 4, 4) the derivative by each parameter of the matrix of its own transform."""
         change = self._changes(parameters)
         vectors = change[:, 3:6]
         rotations = self._rotations(vectors)
         scale = (self._scale * exponential(change[:, 6:]))[:, None, :]
         matrices = affine(rotations * scale, self._location + change[:, :3])
-        # d R = R [w]x with one w (in the transform's own frame) for each of the three angles.
+        # Each angle changes R by dR = R [w], with the cross-product matrix of an axis w in the transform's own frame.
         axes = _right_jacobian(vectors[self._plain], self._cross)
         if len(self._by_angle):
             axes = torch.cat([axes, self._euler_axes(vectors)])[self._order]
@@ -101,7 +105,7 @@ class Transforms:
         return matrices, tangents[self.owners, self._slots]
 
     def moved(self, parameters: Tensor) -> list[Transform]:
-        """The transforms at the parameters, in their own rotation modes, as close to the given ones as can be."""
+        """The transforms at parameters (P,), in their own rotation modes, with angles close to the given ones."""
         change = self._changes(parameters).detach().double().cpu().numpy()
         result = []
         for transform, delta in zip(self._given, change, strict=True):
@@ -120,11 +124,11 @@ class Transforms:
         return result
 
     def _changes(self, parameters: Tensor) -> Tensor:
-        """(n, 7) changes of location, rotation and log scale, 0 where nothing may change."""
+        """(n, 7) the changes of location, rotation and log scale, 0 for what may not change."""
         return torch.cat([parameters, parameters.new_zeros(1)])[self._index]
 
     def _rotations(self, change: Tensor) -> Tensor:
-        """(n, 3, 3) for (n, 3) changes."""
+        """(n, 3, 3) the rotations for changes (n, 3)."""
         turned = product(self._given_rotation, rotations_of(change[self._plain]))
         if not len(self._by_angle):
             return turned
@@ -132,7 +136,7 @@ class Transforms:
         return torch.cat([turned, product(product(third, second), first)])[self._order]
 
     def _axis_rotations(self, change: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The three turns (m, 3, 3) of the m transforms that turn by Euler angles, first turn first."""
+        """The three rotations (m, 3, 3) about single axes of the m transforms with Euler angles, in order."""
         angles = (self._start + change[self._by_angle]).gather(1, self._axes)
         axis = self._cross[self._axes]  # (m, 3, 3, 3)
         cosine, sine = (x[..., None, None] for x in cosine_and_sine(angles))
@@ -140,7 +144,7 @@ class Transforms:
         return turns[:, 0], turns[:, 1], turns[:, 2]
 
     def _euler_axes(self, change: Tensor) -> Tensor:
-        """(m, 3, 3) columns: the axis, in the transform's own frame, about which the angle of x, y, z turns."""
+        """(m, 3, 3) whose columns are the axes, in the transform's own frame, about which the three angles rotate."""
         first, second, _ = self._axis_rotations(change)
         own = self._eye[self._axes]  # (m, 3 turns, 3)
         back = torch.stack(
@@ -154,15 +158,15 @@ class Transforms:
         return back.gather(2, self._axes.argsort(1)[:, None, :].expand(-1, 3, -1))
 
 
-_CROSS = np.zeros((3, 3, 3))  # [axis] is the cross-product matrix of the axis
+_CROSS = np.zeros((3, 3, 3))  # _CROSS[i] is the cross-product matrix of axis i.
 for _a, _b, _c in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):
     _CROSS[_a, _c, _b], _CROSS[_a, _b, _c] = 1.0, -1.0
 
 
 def rotations_of(vectors: Tensor) -> Tensor:
-    """(n, 3, 3) matrix exponentials of the cross-product matrices of rotation vectors (n, 3), radians (Rodrigues).
+    """(n, 3, 3) the rotations by rotation vectors (n, 3), in radians: Rodrigues' formula.
 
-    Exact with all derivatives at 0, where the quotients are replaced by their series.
+    Exact near 0 too, with all derivatives: there its quotients are replaced by their series.
     """
     x, y, z = vectors.unbind(1)
     zero = torch.zeros_like(x)
@@ -173,7 +177,7 @@ def rotations_of(vectors: Tensor) -> Tensor:
 
 
 def _quotients(square: Tensor) -> tuple[Tensor, Tensor]:
-    """sin t / t and (1 - cos t) / t² of t² (Taylor below 0.01, where they would lose digits)."""
+    """sin t / t and (1 - cos t) / t² as functions of t²; Taylor series below 0.01, where quotients lose digits."""
     small = square < 0.01
     t = root(torch.where(small, 1.0, square))
     sine_of = cosine_and_sine(torch.stack([t, t / 2]))[1]
@@ -187,7 +191,7 @@ def _quotients(square: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _right_jacobian(vectors: Tensor, cross: Tensor) -> Tensor:
-    """(n, 3, 3) J with d exp(v) = exp(v) [J dv]x for rotation vectors (n, 3)."""
+    """(n, 3, 3) J with d exp(v) = exp(v) [J dv] for rotation vectors v (n, 3); [w] is the cross-product matrix of w."""
     k = product(vectors, cross.flatten(1)).unflatten(1, (3, 3))
     square = (vectors * vectors).sum(1)[:, None, None]
     small = square < 0.01
@@ -199,14 +203,14 @@ def _right_jacobian(vectors: Tensor, cross: Tensor) -> Tensor:
 
 
 def affine(linear: Tensor, location: Tensor) -> Tensor:
-    """(n, 4, 4) of (n, 3, 3) and (n, 3)."""
+    """(n, 4, 4) the affine matrices with linear parts (n, 3, 3) and translations (n, 3)."""
     top = torch.cat([linear, location[:, :, None]], dim=2)
     last = torch.tensor([0.0, 0.0, 0.0, 1.0], dtype=linear.dtype, device=linear.device)
     return torch.cat([top, last.expand(len(linear), 1, 4)], dim=1)
 
 
 def inverse(affines: Tensor) -> Tensor:
-    """(n, 4, 4) the inverses of (n, 4, 4), whose last rows are 0, 0, 0, 1."""
+    """(n, 4, 4) the inverses of affine matrices (n, 4, 4), whose last rows are 0, 0, 0, 1."""
     x, y, z = affines[:, :3, :3].unbind(2)
     rows = torch.stack([torch.linalg.cross(y, z), torch.linalg.cross(z, x), torch.linalg.cross(x, y)], dim=1)
     linear = rows / product(rows[:, :1], x[:, :, None])
@@ -214,5 +218,5 @@ def inverse(affines: Tensor) -> Tensor:
 
 
 def _exponential(vector: np.ndarray) -> np.ndarray:
-    """(3, 3) rotation by a rotation vector (3,)."""
+    """The (3, 3) rotation by a rotation vector (3,), in radians."""
     return rotation_matrix([float(np.linalg.norm(vector)), *vector], "AXIS_ANGLE")

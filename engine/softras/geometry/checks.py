@@ -12,9 +12,10 @@ from ..tensors import as_tensor
 
 
 def mesh_tensors(vertices: Tensor | np.ndarray, faces: Tensor | np.ndarray) -> tuple[Tensor, Tensor]:
-    """Vertices (..., V, 3) and faces (F, 3) int64 as tensors on the vertices' device; InputError if they are no mesh.
+    """Vertices (..., V, 3) and faces (F, 3) int64 as tensors on the vertices' device.
 
-    On a GPU the faces' indices are not looked at, since that would wait for it.
+    Raises InputError if they are not those of a mesh. Indices on a GPU are not checked, since that would have to wait
+    for the GPU.
     """
     vertices = vertex_tensor(vertices)
     faces = face_tensor(faces, vertices.device)
@@ -24,7 +25,7 @@ def mesh_tensors(vertices: Tensor | np.ndarray, faces: Tensor | np.ndarray) -> t
 
 
 def vertex_tensor(vertices: Tensor | np.ndarray) -> Tensor:
-    """(..., V, 3) float32 or float64."""
+    """Vertices (..., V, 3) as a float32 or float64 tensor, or InputError."""
     vertices = as_tensor("vertices", vertices)
     if vertices.dim() < 2 or vertices.shape[-1] != 3:
         raise InputError(f"vertices must have shape (V, 3) or (N, V, 3), not {tuple(vertices.shape)}.")
@@ -32,7 +33,7 @@ def vertex_tensor(vertices: Tensor | np.ndarray) -> Tensor:
 
 
 def face_tensor(faces: Tensor | np.ndarray, device: torch.device | str | None = None) -> Tensor:
-    """(F, 3) int64."""
+    """Faces (F, 3) as an int64 tensor, or InputError."""
     faces = as_tensor("faces", faces, device=device)
     if faces.dim() != 2 or faces.shape[1] != 3:
         raise InputError(f"faces must have shape (F, 3), not {tuple(faces.shape)}.")
@@ -44,7 +45,7 @@ def face_tensor(faces: Tensor | np.ndarray, device: torch.device | str | None = 
 
 
 def point_tensor(name: str, points: Tensor | np.ndarray) -> Tensor:
-    """(P, 3) float32 or float64, at least one point, all finite."""
+    """Points (P, 3), at least one and all finite, as a float32 or float64 tensor, or InputError."""
     points = floating(name, as_tensor(name, points))
     if points.dim() != 2 or points.shape[1] != 3 or not len(points):
         raise InputError(f"{name} must have shape (P, 3) with at least one point, not {tuple(points.shape)}.")
@@ -54,7 +55,7 @@ def point_tensor(name: str, points: Tensor | np.ndarray) -> Tensor:
 
 
 def floating(name: str, values: Tensor) -> Tensor:
-    """The values as they are; InputError unless they are float32 or float64."""
+    """The values as they are. Raises InputError unless they are float32 or float64."""
     if values.dtype not in (torch.float32, torch.float64):
         raise InputError(f"{name} must be float32 or float64, not {values.dtype}.")
     return values

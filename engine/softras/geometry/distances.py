@@ -14,17 +14,17 @@ from ..errors import InputError
 from ..raster import transforms
 from .checks import point_tensor
 
-PAIRS = 1 << 26  # distances held at once on a GPU: 256 MiB of float32
+PAIRS = 1 << 26  # So many distances are held at once on a GPU: 256 MiB of float32.
 
 
 def nearest_distances(points: Tensor | np.ndarray, others: Tensor | np.ndarray, *, squared: bool = False) -> Tensor:
     """(P,) distance of each point (P, 3) from the nearest of others (Q, 3), differentiable to both.
 
-    Exact: by a k-d tree, on a GPU by all pairs, a block of them at a time. The gradient of a distance that is
-    zero is zero.
+    It is exact: a k-d tree finds the nearest points on the CPU; on a GPU, all pairs are compared, a block at a time.
+    The gradient of a distance that is zero is zero.
 
     Args:
-        squared: give squared distances.
+        squared: whether to return squared distances.
 
     Raises:
         InputError: no points, NaN or infinite ones, another shape, or different dtypes or devices.
@@ -50,12 +50,12 @@ def chamfer_distance(points: Tensor | np.ndarray, others: Tensor | np.ndarray, *
 
 
 class FScore(NamedTuple):
-    """Each in 0..1.
+    """How well points match a reference; all numbers are in 0..1.
 
     Attributes:
         f_score: 2 precision recall / (precision + recall), the harmonic mean; 0 where both are 0.
-        precision: of the points, the share near the reference.
-        recall: of the reference, the share near the points.
+        precision: the share of the points that are near the reference.
+        recall: the share of the reference that is near the points.
     """
 
     f_score: float
@@ -64,7 +64,7 @@ class FScore(NamedTuple):
 
 
 def f_score(points: Tensor | np.ndarray, reference: Tensor | np.ndarray, threshold: float) -> FScore:
-    """F-score of points (P, 3) against a reference (Q, 3); near is a distance of at most the threshold.
+    """The F-score of points (P, 3) against a reference (Q, 3); near means a distance of at most the threshold.
 
     Knapitsch et al., "Tanks and temples", TOG 2017. Errors as `nearest_distances`.
     """
@@ -77,11 +77,12 @@ def f_score(points: Tensor | np.ndarray, reference: Tensor | np.ndarray, thresho
 
 
 class _Nearest(transforms.Transformable):
-    """(P,) int64 index of the nearest of others (Q, 3) for points (P, 3); a constant for every derivative."""
+    """(P,) int64 the index of the nearest of others (Q, 3) for each of points (P, 3), constant for derivatives."""
 
     @staticmethod
     def forward(points: Tensor, others: Tensor) -> tuple[Tensor]:
-        points, others = point_tensor("points", points), point_tensor("others", others)  # under vmap unknown before
+        # Under vmap, the values could not be checked before.
+        points, others = point_tensor("points", points), point_tensor("others", others)
         return (_by_pairs(points, others) if points.is_cuda else _by_tree(points, others),)
 
     @staticmethod
@@ -104,5 +105,5 @@ def _by_tree(points: Tensor, others: Tensor) -> Tensor:
 
 def _by_pairs(points: Tensor, others: Tensor) -> Tensor:
     blocks = points.split(max(1, PAIRS // len(others)))
-    exact = "donot_use_mm_for_euclid_dist"  # the other way loses digits where points are far from the origin
+    exact = "donot_use_mm_for_euclid_dist"  # Matrix products lose digits where points are far from the origin.
     return torch.cat([torch.cdist(block, others, compute_mode=exact).argmin(dim=1) for block in blocks])

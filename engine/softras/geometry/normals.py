@@ -8,13 +8,15 @@ from torch import Tensor
 
 from .checks import mesh_tensors
 
-ROUNDING = 16  # a normal is rounding only where its length is below this many epsilons of the sides' squares
+# A cross product of two sides is nothing but rounding, so that the face has no area, where its length is at most this
+# many times the machine epsilon times the sum of the squares of these sides.
+ROUNDING = 16
 
 
 def face_normals(vertices: Tensor | np.ndarray, faces: Tensor | np.ndarray) -> Tensor:
     """(..., F, 3) unit normals of faces, outward where the faces are counter-clockwise seen from outside.
 
-    (b - a) x (c - a) over its length. The normal of a face without area is zero, and so is its gradient.
+    (b - a) x (c - a) divided by its length. The normal of a face without area is zero, and so is its gradient.
 
     Args:
         vertices: (..., V, 3).
@@ -24,9 +26,9 @@ def face_normals(vertices: Tensor | np.ndarray, faces: Tensor | np.ndarray) -> T
 
 
 def vertex_normals(vertices: Tensor | np.ndarray, faces: Tensor | np.ndarray) -> Tensor:
-    """(..., V, 3) unit normals of vertices: of the sum of their faces' normals, weighted by the faces' areas.
+    """(..., V, 3) unit normals of vertices: the directions of the sums of their faces' normals times areas.
 
-    Zero, and so is the gradient, at vertices of no face, of faces without area, or whose faces cancel out.
+    The normal is zero, and so is its gradient, at vertices in no face, in faces without area, or whose faces cancel.
 
     Args:
         vertices: (..., V, 3).
@@ -42,7 +44,7 @@ def vertex_normals(vertices: Tensor | np.ndarray, faces: Tensor | np.ndarray) ->
 
 
 def face_areas(vertices: Tensor | np.ndarray, faces: Tensor | np.ndarray) -> Tensor:
-    """(..., F) areas of faces. Where it is zero, its gradient is.
+    """(..., F) areas of faces. The gradient of an area that is zero is zero.
 
     Args:
         vertices: (..., V, 3).
@@ -70,7 +72,7 @@ def _crosses(vertices: Tensor, faces: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _unit(normals: Tensor, sizes: Tensor) -> Tensor:
-    """Normals (..., 3) over their lengths; zero where the length is rounding only next to sizes (..., 1)."""
+    """Normals (..., 3) divided by their lengths; zero where sizes (..., 1) say that the length is rounding."""
     length = normals.norm(dim=-1, keepdim=True)
     none = length <= ROUNDING * torch.finfo(normals.dtype).eps * sizes
     return torch.where(none, 0, normals / torch.where(none, 1, length))

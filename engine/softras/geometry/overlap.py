@@ -12,19 +12,19 @@ from ..errors import InputError
 def silhouette_iou(one: Tensor | np.ndarray, other: Tensor | np.ndarray) -> Tensor:
     """(...) intersection over union of silhouettes (..., H, W) with values 0..1, or bool; differentiable.
 
-    sum(a b) / sum(a + b - a b), Liu et al., "Soft Rasterizer", ICCV 2019, eq. 8; of silhouettes that are 0 or 1 the
-    usual IoU. 0 where both are empty.
+    sum(a b) / sum(a + b - a b), Liu et al., "Soft Rasterizer", ICCV 2019, eq. 8. For silhouettes of zeros and ones it
+    is the usual IoU. It is 0 where both are empty.
     """
     return _iou(one, other, 2)
 
 
 def voxel_iou(one: Tensor | np.ndarray, other: Tensor | np.ndarray) -> Tensor:
-    """(...) intersection over union of voxels (..., R, R, R) with values 0..1, or bool, as `voxelize` gives them."""
+    """(...) intersection over union of voxels (..., R, R, R) with values 0..1, or bool as those of `voxelize`."""
     return _iou(one, other, 3)
 
 
 def _iou(one: Tensor | np.ndarray, other: Tensor | np.ndarray, dims: int) -> Tensor:
-    """Over the last dims axes."""
+    """(...) the intersection over union over the last `dims` axes."""
     a, b = (_number(torch.as_tensor(x)) for x in (one, other))
     if a.shape != b.shape or a.dim() < dims:
         raise InputError(

@@ -16,12 +16,12 @@ from .normals import corners, face_areas
 
 
 class SurfacePoints(NamedTuple):
-    """Points on a mesh's surface and where they lie.
+    """Points on a mesh's surface.
 
     Attributes:
         points: (P, 3), differentiable to the vertices.
-        faces: (P,) int64, the face that each lies on.
-        barycentrics: (P, 3) weights of that face's corners; each at least 0, their sum 1.
+        faces: (P,) int64, the face on which each point lies.
+        barycentrics: (P, 3) weights of that face's corners; each is at least 0, and their sum is 1.
     """
 
     points: Tensor
@@ -32,17 +32,18 @@ class SurfacePoints(NamedTuple):
 def sample_surface(
     vertices: Tensor | np.ndarray, faces: Tensor | np.ndarray, count: int, *, seed: int = 0
 ) -> SurfacePoints:
-    """Random points spread evenly over the surface: faces by their areas, and evenly within each.
+    """Random points spread evenly over the surface of a mesh.
 
-    With u, v uniform in 0..1 the weights are 1 - sqrt(u), sqrt(u) (1 - v), sqrt(u) v. Osada et al., "Shape
-    distributions", TOG 2002, eq. 1. The gradient moves the points with their faces; it does not see that areas change.
-    Normals of the points are `face_normals(vertices, faces)[found.faces]`.
+    A face is chosen by its area and a point in it evenly: with u, v uniform in 0..1, the weights of its corners are
+    1 - sqrt(u), sqrt(u) (1 - v) and sqrt(u) v (Osada et al., "Shape distributions", TOG 2002, eq. 1). The gradient is
+    that of points that move with their faces; that areas change is not part of it. The normals of the points are
+    `face_normals(vertices, faces)[found.faces]`.
 
     Args:
         vertices: (V, 3).
         faces: (F, 3).
-        count: how many, P.
-        seed: the same one gives the same points, on any device up to rounding.
+        count: how many points, P.
+        seed: start of the random numbers; the same seed gives the same points, up to rounding on any device.
 
     Raises:
         InputError: a wrong shape, NaN or infinite vertices, or a surface without area.
@@ -60,8 +61,8 @@ def sample_surface(
     if not total > 0:
         raise InputError("the mesh has no face with an area; there is no surface to put points on.")
     random = torch.rand(3, count, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)).to(areas.device)
-    place = torch.minimum(random[0] * total, torch.nextafter(total, total.new_zeros(())))
-    chosen = torch.searchsorted(ends, place, right=True)  # to the right: never a face without area
+    along = torch.minimum(random[0] * total, torch.nextafter(total, total.new_zeros(())))
+    chosen = torch.searchsorted(ends, along, right=True)  # With `right`, a face without area is never chosen.
     root = random[1].sqrt()
     weights = torch.stack([1 - root, root * (1 - random[2]), root * random[2]], dim=1).to(vertices.dtype)
     a, b, c = corners(vertices, faces[chosen])

@@ -1,4 +1,4 @@
-"""What of a mesh depends on its faces alone."""
+"""The topology of a mesh: what depends on its faces alone."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from .sparse import SparseMap
 
 
 class Topology:
-    """Edges and hinges of faces, and the graph Laplacian, each found once, at first use.
+    """The edges, hinges and graph Laplacian of faces, each computed once, at its first use.
 
-    A hinge is a pair of faces that share an edge. An edge of the boundary has none, an edge of three faces three.
+    A hinge is a pair of faces that share an edge. An edge at the boundary has no hinge, an edge of three faces three.
 
     Attributes:
         faces: (F, 3) int64.
     """
 
     def __init__(self, faces: Tensor | np.ndarray, device: torch.device | str | None = None) -> None:
-        """faces: (F, 3) vertex indices, in any orientation; device: where to work, that of the faces unless given."""
+        """faces: (F, 3) vertex indices, in any orientation; device: of all tensors, that of the faces unless given."""
         faces = transforms.constant("the faces of a softras.Topology", faces)
         with transforms.outside():
             self.faces = face_tensor(faces, device)
@@ -33,27 +33,27 @@ class Topology:
 
     @property
     def edges(self) -> Tensor:
-        """(E, 2) int64 undirected edges, the lesser vertex first; of faces that name a vertex twice, what is left."""
+        """(E, 2) int64 undirected edges, the lower index first. A face that names a vertex twice has one edge."""
         return self._found[0]
 
     @property
     def hinges(self) -> Tensor:
-        """(H, 2) int64 faces."""
+        """(H, 2) int64 the two faces of each hinge."""
         return self._found[1]
 
     @property
     def turned(self) -> Tensor:
-        """(H,) bool: whether the two faces of a hinge are oriented differently, as no outside and inside allow."""
+        """(H,) bool: whether the two faces of a hinge are oriented against each other: one shows its inner side."""
         return self._found[2]
 
     @cached_property
     def vertex_count(self) -> int:
-        """The least number of vertices that the faces need."""
+        """How many vertices the faces need at least."""
         with transforms.outside():
             return int(self.faces.max()) + 1 if self.faces.numel() else 0
 
     def of(self, vertices: Tensor | np.ndarray) -> Tensor:
-        """Vertices (..., V, 3) as a tensor; InputError if they cannot be those of the faces."""
+        """Vertices (..., V, 3) as a tensor. Raises InputError if they cannot be those of the faces."""
         vertices = vertex_tensor(vertices)
         if vertices.shape[-2] < self.vertex_count:
             raise InputError(f"the faces need {self.vertex_count} vertices but there are {vertices.shape[-2]}.")
@@ -62,9 +62,9 @@ class Topology:
         return vertices
 
     def laplacian(self, x: Tensor) -> Tensor:
-        """(..., V, C) L x: of each vertex, x (..., V, C) less the mean of its neighbours; zero without neighbours.
+        """(..., V, C) L x: at each vertex, x (..., V, C) minus its mean over the neighbours; zero without neighbours.
 
-        L = I - D^-1 A, the random-walk graph Laplacian, with adjacency A and degrees D. Differentiable.
+        L = I - D^-1 A is the random-walk graph Laplacian, with adjacency A and degrees D. Differentiable.
         """
         count = x.shape[-2]
         key = (count, x.device, x.dtype)
@@ -84,7 +84,7 @@ class Topology:
 
 
 def _edges_and_hinges(faces: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(E, 2) edges, (H, 2) hinges, and (H,) whether a hinge's faces run the same way along their edge."""
+    """Edges (E, 2), hinges (H, 2), and (H,) whether both faces of a hinge go along their edge in the same direction."""
     sides = faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2)
     owner = np.repeat(np.arange(len(faces)), 3)
     real = sides[:, 0] != sides[:, 1]
@@ -98,12 +98,12 @@ def _edges_and_hinges(faces: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.nda
     first[1:] = keys[1:] != keys[:-1]
     hinges, turned = [np.empty((0, 2), dtype=np.int64)], [np.empty(0, dtype=bool)]
     step = 1
-    while (same := np.flatnonzero(keys[:-step] == keys[step:])).size:  # once, unless more than two faces meet
+    while (same := np.flatnonzero(keys[:-step] == keys[step:])).size:  # More than once where more than two faces meet.
         hinges.append(np.stack([owner[same], owner[same + step]], axis=1))
         turned.append(forward[same] == forward[same + step])
         step += 1
     pairs, ways = np.concatenate(hinges), np.concatenate(turned)
-    others = pairs[:, 0] != pairs[:, 1]  # a face that runs along an edge twice is no hinge
+    others = pairs[:, 0] != pairs[:, 1]  # A face that goes along an edge twice makes no hinge with itself.
     return sides[order][first], pairs[others], ways[others]
 
 
@@ -116,9 +116,10 @@ def _random_walk(edges: np.ndarray, count: int) -> sp.csr_matrix:
 
 
 def closed(vertices: np.ndarray, faces: np.ndarray) -> bool:
-    """Whether every side of a face is met by exactly one face the other way round, and the normals point outwards.
+    """Whether a mesh is closed and its normals point outwards.
 
-    Vertices at one place count as one, as they do in a fit.
+    It is closed where every side of a face is also the side of exactly one other face, in the opposite direction.
+    Vertices that coincide count as one, as they do in a fit.
 
     Args:
         vertices: (V, 3).

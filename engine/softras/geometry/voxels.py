@@ -12,24 +12,24 @@ from ..errors import InputError
 from ..raster import transforms
 from .checks import mesh_tensors
 
-PAIRS = 1 << 22  # (face, grid line) pairs looked at at once
-SLACK = 1e-9  # of barycentric coordinates, so that rounding opens no gap between two faces
+PAIRS = 1 << 22  # So many pairs of a face and a grid line are intersected at a time, which bounds the memory.
+SLACK = 1e-9  # Barycentric coordinates may be below 0 by so much, so that rounding opens no gap between two faces.
 
 
 def voxelize(vertices: Tensor | np.ndarray, faces: Tensor | np.ndarray, resolution: int = 32) -> Tensor:
-    """(R, R, R) bool solid voxels [x, y, z] of a mesh in the cube from -0.5 to 0.5; on the vertices' device.
+    """(R, R, R) bool solid voxels [x, y, z] of a mesh in the cube from -0.5 to 0.5, on the vertices' device.
 
-    As the benchmark of SoftRas has them (Liu et al., ICCV 2019, its public code): vertices move to v (R - 1) + R / 2,
-    so that the cube reaches from the middle of the first voxel to the middle of the last, and voxel i spans i to i + 1.
-    A voxel belongs to the surface where a vertex lies in it or the surface crosses one of its edges: a grid line
-    along an axis that meets a face marks the four voxels around it. All that cannot be reached from outside through
-    the sides of free voxels is solid too. A hole wider than a voxel lets the outside in. What lies outside the grid
-    is cut off, and a mesh cut so is open.
+    The voxels are those of SoftRas's benchmark (Liu et al., ICCV 2019, its public code). A vertex v is mapped to
+    v (R - 1) + R / 2, so that the cube extends from the middle of the first voxel to the middle of the last, and voxel
+    i from i to i + 1. A voxel belongs to the surface if a vertex lies in it or the surface crosses one of its edges: a
+    grid line along an axis that meets a face marks the four voxels around it. Free voxels that are not connected to
+    the outside, through sides of free voxels, are solid too. A hole wider than a voxel connects the inside to the
+    outside. What lies outside the grid is cut off, and a mesh that is cut is open.
 
     Args:
         vertices: (V, 3); scale other meshes into the cube first.
-        faces: (F, 3), in any orientation.
-        resolution: R; 32 in the benchmark.
+        faces: (F, 3), oriented in any way.
+        resolution: R, which is 32 in the benchmark.
 
     Raises:
         InputError: a wrong shape, NaN or infinite vertices, or a resolution below 2.
@@ -51,14 +51,14 @@ def voxelize(vertices: Tensor | np.ndarray, faces: Tensor | np.ndarray, resoluti
     return torch.as_tensor(_filled(surface), device=vertices.device)
 
 
-def _mark(voxels: np.ndarray, places: np.ndarray) -> None:
-    """Set the voxels at places (P, 3), whole numbers, where they exist."""
-    inside = ((places >= 0) & (places < voxels.shape)).all(axis=1)
-    voxels[tuple(places[inside].astype(np.int64).T)] = True
+def _mark(voxels: np.ndarray, indices: np.ndarray) -> None:
+    """Set the voxels with indices (P, 3), whole numbers of which some may lie outside the grid."""
+    inside = ((indices >= 0) & (indices < voxels.shape)).all(axis=1)
+    voxels[tuple(indices[inside].astype(np.int64).T)] = True
 
 
 def _mark_crossings(voxels: np.ndarray, triangles: np.ndarray) -> None:
-    """Set the four voxels around each place where a grid line along the last axis meets a triangle (F, 3, 3)."""
+    """Set the four voxels around each point at which a grid line along the last axis meets a triangle (F, 3, 3)."""
     a, u, v = triangles[:, 0], triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0]
     area = u[:, 0] * v[:, 1] - u[:, 1] * v[:, 0]  # zero where the triangle is seen from the edge
     last = voxels.shape[0]
@@ -67,7 +67,7 @@ def _mark_crossings(voxels: np.ndarray, triangles: np.ndarray) -> None:
     size = np.where(area[:, None] != 0, (high - low + 1).clip(0), 0)
     ends = size.prod(axis=1).cumsum()
     start = 0
-    while start < len(ends):  # as many triangles at once as have PAIRS grid lines in their boxes
+    while start < len(ends):  # Each time as many triangles as have PAIRS grid lines in their bounding boxes.
         done = ends[start - 1] if start else 0
         stop = max(start + 1, int(np.searchsorted(ends, done + PAIRS, side="right")))
         count = np.diff(ends[start:stop], prepend=done)
@@ -87,7 +87,7 @@ def _mark_crossings(voxels: np.ndarray, triangles: np.ndarray) -> None:
 
 
 def _filled(surface: np.ndarray) -> np.ndarray:
-    """The surface and all that is enclosed by it: free voxels not joined to the border through sides."""
+    """The surface and what it encloses: free voxels that are not connected to the grid's border through sides."""
     parts, _ = ndimage.label(~surface)
     outside = np.zeros(parts.max() + 1, dtype=bool)
     for axis in range(3):
