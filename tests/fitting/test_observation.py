@@ -9,7 +9,7 @@ import pytest
 import torch
 from fitting_scenes import ball, camera_around, views_of
 
-from softras import InputError, Mesh, View
+from softras import InputError, Mesh, View, fit
 from softras.fitting.observed.evaluate import evaluate
 from softras.fitting.observed.observation import crop_box, observe
 from softras.fitting.observed.observed_view import images_of
@@ -94,6 +94,26 @@ def test_carving_a_ball_gives_a_ball(orthographic):
     hull = carve(views_of(sphere, 16, 128, orthographic=orthographic), 48)
     assert volume(hull) == pytest.approx(4 / 3 * np.pi, rel=0.15)  # the hull of 16 views is a little larger
     np.testing.assert_allclose(hull.vertices.mean(axis=0), middle, atol=0.05)
+
+
+def test_carving_that_must_end_gives_a_coarse_hull(cow_views):
+    asked = 0
+
+    def ended() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked > 30
+
+    coarse = carve(cow_views, 512, ended)
+    assert asked == 31, "nothing is carved after the end"
+    assert 0.9 < volume(coarse) / volume(carve(cow_views, 96)) < 1.2
+    assert len(coarse.faces) < 12_000, "those of 512 voxels would be half a million"
+
+
+def test_a_reconstruction_that_is_stopped_at_once_is_the_coarse_hull(cow_views):
+    result = fit(None, cow_views, mode="reconstruct", voxels=512, stop=lambda: True)
+    assert result.status == "stopped"
+    assert result.mean_iou > 0.8 and len(result.mesh.faces) < 12_000
 
 
 def test_carving_needs_two_views_that_agree(cow, cow_views):

@@ -79,7 +79,7 @@ def _with_notes(
     device = _device(settings.device)
     renderer = RENDERERS[settings.renderer](device)
     views = [ObservedView.of(view) for view in views]
-    journal.notes += doubts(views, cameras_known="cameras" not in settings.optimize, ended=lambda: journal.left() <= 0)
+    journal.notes += doubts(views, cameras_known="cameras" not in settings.optimize, ended=journal.over)
     views = [replace(view, weight=0.0) if view.weight > 0 and view.blank() else view for view in views]
     landmarks = any(mark.weight > 0 for view in views if view.weight > 0 for mark in view.landmarks)
     started: float | None = None  # the start's mean IoU with the thinned views

@@ -147,6 +147,10 @@ class Journal:
             self.status = STOPPED
         return self.status == STOPPED
 
+    def over(self) -> bool:
+        """Whether nothing more may begin: the caller wants the fit to end, or no time is left for steps."""
+        return self.stopped() or self.left() <= 0
+
     def due(self) -> bool:
         """Whether it is time for an event."""
         return self.elapsed() - self._last_event > EVENT_SECONDS

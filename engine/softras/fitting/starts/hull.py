@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,10 +19,13 @@ from .placement import nearest_point_to_rays, wanted_size
 
 MASK = 384  # Masks are averaged to at most so many cells a side before distances to their outlines are computed.
 TOLERANCE = 0.35  # Outlines are moved outwards by so many pixels, so that parts one pixel thick survive the carving.
+SLAB = (
+    1 << 17
+)  # At most about so many points are projected at a time, whose arrays then stay in the processor's caches.
 SEARCH = 40  # The grid that narrows down the object's bounding box has so many voxels along its longest side.
 
 
-def carve(views: Sequence[View], voxels: int = 96) -> Mesh:
+def carve(views: Sequence[View], voxels: int = 96, ended: Callable[[], bool] = lambda: False) -> Mesh:
     """The largest connected piece of the visual hull as a closed mesh, from a grid of points in space.
 
     Each grid point is projected into every view, and its signed distance to the outline of that view's mask is taken
@@ -32,6 +35,7 @@ def carve(views: Sequence[View], voxels: int = 96) -> Mesh:
 
     Args:
         voxels: how many grid points there are along the longest side of the hull's bounding box.
+        ended: asked again and again whether the time is over; then the mesh is of a grid of some 40 voxels.
 
     Raises:
         InputError: fewer than two views, or masks that leave nothing of the object.
@@ -43,12 +47,15 @@ def carve(views: Sequence[View], voxels: int = 96) -> Mesh:
     outlines = [_Outline.of(view) for view in views]
     low, high = first_bounds(views)
     for _ in range(3):
-        field, spacing = _field(outlines, low, high, SEARCH)
-        occupied = np.argwhere(_largest(field > -spacing))
+        sampled = _sampled(outlines, low, high, SEARCH)
+        assert sampled is not None, "only a grid that may end early is left out"
+        coarse = sampled
+        occupied = np.argwhere(_largest(coarse.values > -coarse.spacing))
         if len(occupied) == 0:
             break
-        low, high = low + spacing * (occupied.min(axis=0) - 1.5), low + spacing * (occupied.max(axis=0) + 1.5)
-    field, spacing = _field(outlines, low, high, voxels)
+        low, high = (coarse.low + coarse.spacing * corner for corner in (occupied.min(0) - 1.5, occupied.max(0) + 1.5))
+    grid = _sampled(outlines, low, high, voxels, ended) or coarse
+    field, spacing = grid.values, grid.spacing
     inside = _largest(field > 0)
     if inside.sum() < 8:
         raise InputError(
@@ -58,7 +65,7 @@ def carve(views: Sequence[View], voxels: int = 96) -> Mesh:
     field = np.where(filled, np.maximum(field, 1e-3 * spacing), np.minimum(field, -1e-3 * spacing))
     field = np.pad(field, 1, constant_values=-spacing)
     vertices, faces, _, _ = marching_cubes(field, 0.0, spacing=(spacing,) * 3, gradient_direction="ascent")
-    return Mesh(vertices + low - spacing, faces)
+    return Mesh(vertices + grid.low - spacing, faces)
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,21 +121,43 @@ def first_bounds(views: Sequence[View]) -> tuple[np.ndarray, np.ndarray]:
     return middle - half, middle + half
 
 
-def _field(outlines: list[_Outline], low: np.ndarray, high: np.ndarray, voxels: int) -> tuple[np.ndarray, float]:
-    """The values of `carve` on a grid from corner `low` to corner `high`, and the distance between grid points."""
+@dataclass(frozen=True, eq=False)
+class _Grid:
+    """Values at the points of a grid in space.
+
+    Attributes:
+        values: (X, Y, Z) float32 values of `carve`.
+        low: (3,) the point whose indices are 0.
+        spacing: the distance between neighbours along each axis.
+    """
+
+    values: np.ndarray
+    low: np.ndarray
+    spacing: float
+
+
+def _sampled(
+    outlines: list[_Outline], low: np.ndarray, high: np.ndarray, voxels: int, ended: Callable[[], bool] = lambda: False
+) -> _Grid | None:
+    """The values of `carve` on a grid from corner `low` to corner `high`; None where the time ended on the way."""
     spacing = float((high - low).max()) / (voxels - 1)
-    shape = np.ceil((high - low) / spacing).astype(int) + 1
-    points = (
-        torch.stack(torch.meshgrid(*map(torch.arange, shape.tolist()), indexing="ij"), dim=-1).reshape(-1, 3) * spacing
-    )
-    field = torch.full((len(points),), torch.inf)
-    seen_by = torch.zeros(len(points))  # how many views say anything of each point
-    for outline in outlines:
-        distance = outline.field(points, low)
-        seen_by += torch.isfinite(distance)
-        field = torch.minimum(field, distance)
-    field[seen_by < len(outlines) / 2] = -spacing
-    return field.reshape(*shape).numpy(), spacing
+    x, y, z = (np.ceil((high - low) / spacing).astype(int) + 1).tolist()
+    values = np.empty((x, y, z), dtype=np.float32)
+    thickness = max(1, SLAB // (y * z))
+    for first in range(0, x, thickness):
+        indices = (torch.arange(first, min(first + thickness, x)), torch.arange(y), torch.arange(z))
+        points = torch.stack(torch.meshgrid(*indices, indexing="ij"), dim=-1).reshape(-1, 3) * spacing
+        nearest = torch.full((len(points),), torch.inf)
+        seen_by = torch.zeros(len(points))  # how many views say anything of each point
+        for outline in outlines:
+            if ended():
+                return None
+            distance = outline.field(points, low)
+            seen_by += torch.isfinite(distance)
+            nearest = torch.minimum(nearest, distance)
+        nearest[seen_by < len(outlines) / 2] = -spacing
+        values[first : first + thickness] = nearest.reshape(-1, y, z).numpy()
+    return _Grid(values, low, spacing)
 
 
 def _largest(inside: np.ndarray) -> np.ndarray:

@@ -29,6 +29,7 @@ class VertexFit:
         mesh: the mesh as it is now.
         best: of all meshes that were measured so far, the one with the best mean IoU.
         best_iou: (N,) IoU of the best mesh with each view.
+        remade: whether the faces of `mesh` are newer than those of `best`.
         step: how many steps are done.
         late: whether the time was too short for all steps.
     """
@@ -47,14 +48,14 @@ class VertexFit:
         journal.begin(sum(stage.steps for stage in settings.schedule))
         counting = [view for view in views if view.weight > 0]
         if mesh is None:
-            begun = reconstruction(counting, settings.voxels)
+            begun = reconstruction(counting, settings.voxels, journal.over)
         else:
-            begun, notes = refinement(mesh, counting, lock, settings, renderer)
-            journal.notes += notes
+            begun = refinement(mesh, counting, lock, settings, renderer, journal)
         self.mesh = FreeMesh(begun, settings.vertex_weights(), renderer.device)
         self.batches = Batches(views, settings.batch, settings.seed)
         self.watched = [thinned(view) for view in views]  # On the way these are measured; the result, every pixel.
         self.best, self.best_iou = begun.mesh, np.zeros(len(views))
+        self.remade = False
         self.step, self.late = 0, False
 
     def events(self) -> Iterator[Progress | FitResult]:
@@ -62,7 +63,7 @@ class VertexFit:
         journal = self.journal
         yield self.evaluated(0, {})
         for number, stage in enumerate(self.settings.schedule):
-            if number and journal.left() <= 0:
+            if journal.over():
                 self.late = True
                 break
             yield from self.run_stage(number, stage)
@@ -111,8 +112,7 @@ class VertexFit:
 
         The best mesh so far has other faces, so the next one that is measured takes its place whatever its IoU.
         """
-        self.mesh = self.mesh.remeshed(edge)
-        self.best_iou = np.zeros(len(self.views))
+        self.mesh, self.remade = self.mesh.remeshed(edge), True
 
     def seconds(self, number: int) -> float | None:
         """How many seconds a stage may take of those left of max_seconds, by its share of the cost of all stages left.
@@ -130,8 +130,8 @@ class VertexFit:
         mesh = self.mesh.world()
         with self.journal.measuring(larger(self.views, self.watched)):
             iou = evaluate(mesh.vertices, mesh.faces, self.watched, self.renderer)
-        if mean_iou(iou, self.views) >= mean_iou(self.best_iou, self.views):
-            self.best, self.best_iou = mesh, iou
+        if self.remade or mean_iou(iou, self.views) >= mean_iou(self.best_iou, self.views):
+            self.best, self.best_iou, self.remade = mesh, iou, False
         return self.event(stage, loss, iou, mesh.vertices)
 
     def event(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ from ...mesh import Mesh
 from ...views import View
 from ..observed.renderer import Renderer
 from ..observed.unit import UnitSpace
+from ..progress import Journal
 from ..settings import AXES, Settings
 from ..starts.hull import carve
 from ..starts.placement import check_cameras, check_extent, moved_onto_masks, onto_masks
@@ -39,9 +40,9 @@ class Prepared:
 
 
 def refinement(
-    mesh: Mesh, views: Sequence[View], lock: np.ndarray | None, settings: Settings, renderer: Renderer
-) -> tuple[Prepared, list[str]]:
-    """The artist's mesh, placed on the masks if the settings allow and it is elsewhere; and the notes about that.
+    mesh: Mesh, views: Sequence[View], lock: np.ndarray | None, settings: Settings, renderer: Renderer, journal: Journal
+) -> Prepared:
+    """The artist's mesh, placed on the masks if the settings allow, it is elsewhere and there is time; with a note.
 
     Args:
         views: the views of positive weight.
@@ -49,8 +50,8 @@ def refinement(
     Raises:
         InputError: a mesh without extent or without the symmetry asked for, or a camera that cannot see the mesh.
     """
-    mirror, notes = _mirror(mesh, settings), []
-    if settings.place == "auto" and lock is None:
+    mirror = _mirror(mesh, settings)
+    if settings.place == "auto" and lock is None and not journal.over():
         # Placement takes a mesh away from its plane of symmetry, which does not move with it, so that a symmetric mesh
         # is placed only where it hardly overlaps the masks at all.
         found = onto_masks(mesh, views, renderer, only_from_afar=mirror is not None)
@@ -60,14 +61,14 @@ def refinement(
             loose[mesh.faces] = False
             moved = mesh.vertices @ onto[:3, :3].T + onto[:3, 3]
             mesh = Mesh(np.where(loose[:, None], mesh.vertices, moved), mesh.faces)
-            notes.append(moved_onto_masks(scale))
+            journal.notes.append(moved_onto_masks(scale))
     check_cameras(mesh, views)
-    return Prepared(mesh, _unit(mesh), True, lock, mirror), notes
+    return Prepared(mesh, _unit(mesh), True, lock, mirror)
 
 
-def reconstruction(views: Sequence[View], voxels: int) -> Prepared:
-    """The visual hull of the masks. Raises InputError where the views leave nothing of it."""
-    mesh = carve(views, voxels)
+def reconstruction(views: Sequence[View], voxels: int, ended: Callable[[], bool]) -> Prepared:
+    """The visual hull of the masks, a coarse one once `ended()`. Raises InputError where the views leave none."""
+    mesh = carve(views, voxels, ended)
     return Prepared(mesh, _unit(mesh), False)
 
 
