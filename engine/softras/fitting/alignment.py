@@ -18,6 +18,7 @@ from .observed.renderer import Renderer
 from .poses.fit import fit_poses
 from .progress import FitResult, Journal, Progress
 from .settings import Settings
+from .starts.facing import rotation_of
 from .starts.placement import MATCHED, PLACED, clearly_better, overlap
 
 SHARE = 0.25  # The search may take this share of max_seconds.
@@ -83,7 +84,7 @@ def _moved(given: Mesh, result: FitResult) -> str:
     (rig,) = result.rigs.values()
     matrix = rig.transform.matrix()
     scale = float(np.cbrt(np.linalg.det(matrix[:3, :3])))
-    turn = Rotation.from_matrix(matrix[:3, :3] / scale).as_rotvec()
+    turn = Rotation.from_matrix(rotation_of(matrix)).as_rotvec()
     angle = float(np.linalg.norm(turn))
     axis = ", ".join(f"{x + 0.0:.2f}" for x in (turn / max(angle, 1e-12)).round(2))
     used = given.vertices[np.unique(result.mesh.faces)]

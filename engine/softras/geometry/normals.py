@@ -50,7 +50,12 @@ def face_areas(vertices: Tensor | np.ndarray, faces: Tensor | np.ndarray) -> Ten
         vertices: (..., V, 3).
         faces: (F, 3).
     """
-    return _crosses(*mesh_tensors(vertices, faces))[0].norm(dim=-1) / 2
+    return triangle_areas(*corners(*mesh_tensors(vertices, faces)))
+
+
+def triangle_areas(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+    """(...) areas |(b - a) x (c - a)| / 2 of triangles with corners (..., 3). Where one is zero, its gradient is."""
+    return torch.linalg.cross(b - a, c - a).norm(dim=-1) / 2
 
 
 def corners(vertices: Tensor, faces: Tensor) -> tuple[Tensor, Tensor, Tensor]:

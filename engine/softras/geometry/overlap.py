@@ -31,8 +31,12 @@ def _iou(one: Tensor | np.ndarray, other: Tensor | np.ndarray, dims: int) -> Ten
             f"the two must have one shape with at least {dims} axes, not {tuple(a.shape)} and {tuple(b.shape)}."
         )
     axes = tuple(range(-dims, 0))
-    both = (a * b).sum(dim=axes)
-    return both / (a.sum(dim=axes) + b.sum(dim=axes) - both).clamp_min(1e-6)
+    return iou_of_sums((a * b).sum(dim=axes), a.sum(dim=axes), b.sum(dim=axes))
+
+
+def iou_of_sums(both: Tensor, one: Tensor, other: Tensor) -> Tensor:
+    """(...) intersection over union of sums over all pixels: of the products, of one's values and of the other's."""
+    return both / (one + other - both).clamp_min(1e-6)
 
 
 def _number(values: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from .normals import _face_normals, corners
+from .normals import _face_normals, corners, triangle_areas
 from .topology import Topology
 
 # A face counts as one without area, which has no angles, where 4 times its area is at most this times the sum of the
@@ -100,7 +100,7 @@ def cotangents(vertices: Tensor, faces: Tensor) -> Tensor:
     """(..., F, 3) cotangents of the faces' angles at corners 0, 1, 2; zeros for a face (almost) without area."""
     a, b, c = corners(vertices, faces)
     cosine = torch.stack([((y - x) * (z - x)).sum(dim=-1) for x, y, z in ((a, b, c), (b, c, a), (c, a, b))], dim=-1)
-    sine = torch.linalg.cross(b - a, c - a).norm(dim=-1, keepdim=True)  # |u| |v| sin: twice the area, at each corner
+    sine = 2 * triangle_areas(a, b, c)[..., None]  # |u| |v| sin of the angle: twice the area, at each corner
     flat = sine <= FLATTEST * cosine.sum(dim=-1, keepdim=True)
     return torch.where(flat, 0, cosine / sine.clamp_min(1e-30))
 

@@ -14,10 +14,11 @@ from scipy.spatial.transform import Rotation
 from ...rig import mesh_in_world, rig_of
 from ...views import View
 from ..observed.observed_view import images_of
+from ..observed.rays import nearest_point_to_rays
 from ..progress import Progress
 from ..schedule import CAMERAS, OBJECT
 from ..starts.facing import best_apart, facings
-from ..starts.placement import clearly_better, nearest_point_to_rays
+from ..starts.placement import clearly_better
 from .cameras import MovingCameras, aimed, groups
 from .object_search import search_turns, spread
 from .prepared import Prepared

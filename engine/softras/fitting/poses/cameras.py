@@ -11,9 +11,9 @@ from ...camera import Camera
 from ...deform.cameras import COUNT, CameraMoves
 from ..observed.observation import visible_pixels
 from ..observed.observed_view import images_of
+from ..observed.rays import pixel_ray
 from ..observed.unit import UnitSpace
 from ..settings import Settings
-from ..starts.placement import pixel_ray
 from .prepared import Prepared
 from .problem import PoseProblem
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from ...geometry.normals import face_areas
 from ...mesh import Mesh
 from ..terms.landmarks import Pins, normalized_points
 from ..terms.posed import Arrays
@@ -33,8 +34,7 @@ class Surface:
 
     def __init__(self, mesh: Mesh, count: int = POINTS) -> None:
         """mesh: in any pose; the number of points in a face is proportional to the face's area in this pose."""
-        a, b, c = (mesh.vertices[mesh.faces[:, k]] for k in range(3))
-        area = np.linalg.norm(np.cross(b - a, c - a), axis=1).cumsum()
+        area = face_areas(mesh.vertices, mesh.faces).numpy().cumsum()
         face = np.searchsorted(area, area[-1] * (np.arange(count) + 0.5) / count)
         u, v = np.random.default_rng(0).random((2, count))
         root = np.sqrt(u)  # The root spreads points evenly over a triangle: Osada et al., "Shape distributions", 2002.

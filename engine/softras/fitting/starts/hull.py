@@ -15,7 +15,7 @@ from ...raster.algebra import product
 from ...views import View
 from ..observed.observation import crop_box
 from ..observed.observed_view import Box, images_of
-from .placement import nearest_point_to_rays, wanted_size
+from ..observed.rays import focal_length, nearest_point_to_rays, wanted_size
 
 MASK = 384  # Masks are averaged to at most so many cells a side before distances to their outlines are computed.
 TOLERANCE = 0.35  # Outlines are moved outwards by so many pixels, so that parts one pixel thick survive the carving.
@@ -107,9 +107,8 @@ class _Outline:
         pixels = torch.nn.functional.grid_sample(
             self.distance, grid[None, None], mode="bilinear", padding_mode="border", align_corners=False
         ).ravel()
-        focal = float(np.sqrt(abs(np.linalg.det(camera.K[:2, :2]))))
         in_image = (depth > camera.near) & (u >= 0) & (u <= camera.width) & (v >= 0) & (v <= camera.height)
-        return torch.where(in_image, pixels * divisor / focal, torch.inf)
+        return torch.where(in_image, pixels * divisor / focal_length(camera), torch.inf)
 
 
 def first_bounds(views: Sequence[View]) -> tuple[np.ndarray, np.ndarray]:

@@ -16,6 +16,7 @@ from ...mesh import Mesh
 from ...views import View
 from ..observed.observation import observe
 from ..observed.observed_view import images_of
+from ..observed.rays import nearest_point_to_rays, pixel_ray, wanted_size
 from ..observed.renderer import Renderer
 from ..observed.unit import UnitSpace
 from ..terms.silhouettes import silhouette_iou_loss
@@ -184,36 +185,6 @@ def _where_size_fits(camera: Camera, box: np.ndarray, size: float) -> np.ndarray
     eye, direction = pixel_ray(camera, box.mean(axis=0))
     unit_depth = camera.world_to_camera[2, :3] @ direction
     return eye + direction * size / wanted_size(camera, eye + direction / unit_depth, box) / unit_depth
-
-
-def wanted_size(camera: Camera, point: np.ndarray, box: np.ndarray) -> float:
-    """The length in the world that spans the longer side of a pixel box (2, 2) at the depth of a point (3,)."""
-    depth = 1.0 if camera.orthographic else max(float(camera.to_camera(point)[2]), camera.near)
-    focal = np.sqrt(abs(np.linalg.det(camera.K[:2, :2])))
-    return float(np.ptp(box, axis=0).max() * depth / focal)
-
-
-def nearest_point_to_rays(cameras: Sequence[Camera], pixels: Sequence[np.ndarray], near: np.ndarray) -> np.ndarray:
-    """(3,) the world point with the least sum of squared distances to the rays through one pixel (2,) of each camera.
-
-    Of points that are equally near, such as all points of a single ray, the one closest to `near` (3,) is chosen.
-    """
-    matrix, right = 1e-9 * np.eye(3), 1e-9 * near
-    for camera, pixel in zip(cameras, pixels, strict=True):
-        origin, direction = pixel_ray(camera, pixel)
-        across = np.eye(3) - np.outer(direction, direction)
-        matrix, right = matrix + across, right + across @ origin
-    return np.linalg.solve(matrix, right)
-
-
-def pixel_ray(camera: Camera, pixel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Origin (3,) and unit direction (3,), in the world, of the ray that a camera sees at a pixel (2,)."""
-    xy = np.linalg.solve(camera.K[:2, :2], pixel - camera.K[:2, 2])
-    R, t = camera.world_to_camera[:3, :3], camera.world_to_camera[:3, 3]
-    if camera.orthographic:
-        return np.linalg.solve(R, np.array([*xy, 0.0]) - t), np.linalg.solve(R, np.array([0.0, 0.0, 1.0]))
-    direction = np.linalg.solve(R, np.array([*xy, 1.0]))
-    return camera.centre, direction / np.linalg.norm(direction)
 
 
 def _bounds(view: View) -> tuple[np.ndarray, np.ndarray]:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...geometry.overlap import iou_of_sums
 from ...raster.algebra import root
 from ...raster.sums import whole
 from .free import Drawn, Loss, Rest
@@ -27,7 +28,7 @@ def silhouette_iou_loss(alpha: Tensor, masks: Sequence[Tensor]) -> Tensor:
     """
     both, drawn = _Sums.apply(alpha, masks).unbind(dim=1)
     wanted = torch.stack([whole(mask[0]) for mask in masks])
-    return 1 - both / (drawn + wanted - both).clamp_min(1e-6)
+    return 1 - iou_of_sums(both, drawn, wanted)
 
 
 def silhouette_squared(alpha: Tensor, masks: Sequence[Tensor]) -> Tensor:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ...geometry.normals import corners
+from ...geometry.normals import corners, triangle_areas
 from ...geometry.smoothness import cotangents, edge_lengths, hinge_cosines
 from ...geometry.topology import Topology
 from ...raster.sums import whole
@@ -85,7 +85,7 @@ def distortion(vertices: Tensor, faces: Tensor, cotangents: Tensor) -> Tensor:
     a, b, c = corners(vertices, faces)
     squares = torch.stack([(x - y).square().sum(dim=1) for x, y in ((c, b), (a, c), (b, a))], dim=1)
     energy = (cotangents * squares).sum(dim=1) / 4
-    area = torch.linalg.cross(b - a, c - a).norm(dim=1) / 2
+    area = triangle_areas(a, b, c)
     bounded = energy / (area + energy / MAX_DISTORTION).clamp_min(1e-15)
     return _mean(torch.where(energy > 0, bounded - 1 / (1 + 1 / MAX_DISTORTION), 0).square())
 

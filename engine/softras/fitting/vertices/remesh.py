@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from ...geometry.normals import face_areas
+
 MOST_FACES = 14_000  # A remeshed surface has at most about so many faces.
 
 
@@ -20,8 +22,7 @@ def remesh(vertices: np.ndarray, faces: np.ndarray, edge: float, iterations: int
     """
     from gpytoolbox.remesh_botsch import remesh_botsch  # Loading it takes half a second, only where it is needed.
 
-    a, b, c = (vertices[faces[:, k]] for k in range(3))
-    area = np.linalg.norm(np.cross(b - a, c - a), axis=1).sum() / 2
+    area = face_areas(vertices, faces).numpy().sum()
     edge = max(edge, float(np.sqrt(area / MOST_FACES * 4 / np.sqrt(3))))
     v, f = remesh_botsch(vertices.astype(np.float64), faces.astype(np.int32), iterations, edge, True)
     return np.asarray(v), np.asarray(f, dtype=np.int32)
