@@ -15,10 +15,10 @@ namespace {
 // What the members of a team share to render one view.
 template <class T>
 struct Workspace : FaceGradients<T> {
-  Buffer<T> image;      // the planes that fragments.h describes
+  Buffer<T> image;      // the planes that image_planes.h describes
   Tiles<T> tiles;
   FaceOrder order;      // of the faces in the backward pass
-  Buffer<double> fold;  // for modes that are not plain, as Fragments::clear() describes it
+  Buffer<double> fold;  // for modes that are not plain, as ImagePlanes::clear() describes it
 };
 
 template <class T, bool plain>
