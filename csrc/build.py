@@ -21,7 +21,7 @@ from pathlib import Path
 SOURCES = Path(__file__).resolve().parent
 OUT = SOURCES.parent / "engine" / "softras" / "_native"
 
-CUDA_SOURCES = (  # the files that raster/native/nvrtc.py reads
+CUDA_SOURCES = (  # softras_cuda.cu and what it includes, which raster/native/nvrtc.py reads
     "softras_cuda.cu",
     "cuda_faces.h",
     "cuda_image.h",

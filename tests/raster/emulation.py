@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from softras.raster.native import backends, cuda, cuda_structures, driver, nvrtc
+from softras.raster.native import backends, cuda, driver, nvrtc
 
 HERE = Path(__file__).resolve().parent
 CSRC = HERE.parents[1] / "csrc"
@@ -54,9 +54,8 @@ def build(folder: Path, changed: dict[str, str] | None = None) -> ctypes.CDLL:
     if sys.platform != "linux":
         pytest.skip("the emulator's fibers are those of Linux")
     folder.mkdir(parents=True, exist_ok=True)
-    for name in (nvrtc.SOURCE, *nvrtc.HEADERS):
-        text = (changed or {}).get(name) or (CSRC / name).read_text()
-        (folder / name).write_text(text + cuda_structures.assertions() if name == nvrtc.SOURCE else text)
+    for name, text in nvrtc.sources(CSRC).items():
+        (folder / name).write_text((changed or {}).get(name) or text)
     library = folder / "emulated_driver.so"
     command = [sys.executable, "-m", "ziglang", "c++", *FLAGS.split(), "-shared", "-fPIC", f"-I{folder}"]
     environment = {**os.environ, "ZIG_LOCAL_CACHE_DIR": str(folder / "zig")}
@@ -68,7 +67,7 @@ def build(folder: Path, changed: dict[str, str] | None = None) -> ctypes.CDLL:
 
 def build_without_barrier(folder: Path, source: str, before: str) -> ctypes.CDLL:
     """The emulated driver with one barrier less: the one that follows this text."""
-    text = (CSRC / source).read_text()
+    text = nvrtc.sources(CSRC)[source]
     broken, found = re.subn(f"({re.escape(before)}) *__sync(warp|threads)\\(\\);\n", r"\1", text)
     assert found == 1
     library = build(folder, {source: broken})

@@ -47,7 +47,7 @@ def test_changed_sources_are_compiled_anew(compiler, monkeypatch):
     nvrtc.compiled(90, "float64")
     nvrtc.compiled(86, "float32")
     texts = nvrtc.sources()
-    monkeypatch.setattr(nvrtc, "sources", lambda: {**texts, nvrtc.HEADERS[0]: texts[nvrtc.HEADERS[0]] + "\n"})
+    monkeypatch.setattr(nvrtc, "sources", lambda: {**texts, "softras_math.h": texts["softras_math.h"] + "\n"})
     nvrtc.compiled(90, "float32")
     nvrtc.compiled(90, "float32")
     assert [option.split("=")[1] for option in built] == ["sm_90", "sm_90", "sm_86", "sm_90"]
@@ -142,13 +142,27 @@ def test_an_argument_that_the_kernels_declare_otherwise_is_named(compiler, monke
                 nvrtc.build(nvrtc.sources(), ["--gpu-architecture=sm_90", *nvrtc.defines("float32")])
 
 
+def script(path):
+    """A file of the repository as a module."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_build_places_what_the_kernels_include():
+    assert set(script(emulation.CSRC / "build.py").CUDA_SOURCES) == set(nvrtc.sources(emulation.CSRC))
+
+
+def test_a_missing_source_is_named(tmp_path):
+    (tmp_path / nvrtc.SOURCE).write_text('#include "cuda_faces.h"\n')
+    with pytest.raises(nvrtc.CompileError, match=r"cuda_faces\.h\); 'python csrc/build\.py' puts them there"):
+        nvrtc.sources(tmp_path)
+
+
 def test_the_extension_holds_the_sources():
-    root = emulation.CSRC.parent
-    spec = importlib.util.spec_from_file_location("build_addon", root / "build_addon.py")
-    build_addon = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(build_addon)
-    contents = build_addon.contents()
-    for name in (nvrtc.SOURCE, *nvrtc.HEADERS):
+    contents = script(emulation.CSRC.parent / "build_addon.py").contents()
+    for name in nvrtc.sources(emulation.CSRC):
         placed = contents[f"engine/softras/_native/{name}"].read_bytes()
         assert placed == (emulation.CSRC / name).read_bytes(), "older than csrc; run 'python csrc/build.py'"
 

@@ -10,6 +10,7 @@ import ctypes
 import functools
 import hashlib
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -20,16 +21,7 @@ from ...files import inside, make_private_folder, read_bytes, write_bytes
 from . import cuda_structures
 
 SOURCE = "softras_cuda.cu"
-HEADERS = (
-    "cuda_faces.h",
-    "cuda_image.h",
-    "cuda_image_backward.h",
-    "cuda_jacobian.h",
-    "fragment.h",
-    "softras_math.h",
-    "softras_modes.h",
-    "softras_texture.h",
-)
+_INCLUDE = re.compile(r'^#include "(.+)"', re.MULTILINE)
 _DIGEST = hashlib.sha256().digest_size  # bytes of the checksum in front of a cache entry, since damaged code may load
 SOURCES = Path(__file__).resolve().parents[2] / "_native"  # csrc/build.py puts them there
 
@@ -38,10 +30,19 @@ class CompileError(RuntimeError):
     """The kernels could not be compiled; the message says why in one sentence."""
 
 
-def sources() -> dict[str, str]:
-    """The CUDA sources by name, with the assertions of cuda_structures. Raises CompileError when they are not there."""
+def sources(folder: Path = SOURCES) -> dict[str, str]:
+    """The CUDA source and all that it includes, by name, with the assertions of cuda_structures.
+
+    Raises CompileError when they are not there.
+    """
+    texts: dict[str, str] = {}
+    wanted = [SOURCE]
     try:
-        texts = {name: (SOURCES / name).read_text(encoding="utf-8") for name in (SOURCE, *HEADERS)}
+        while wanted:
+            name = wanted.pop()
+            if name not in texts:
+                texts[name] = (folder / name).read_text(encoding="utf-8")
+                wanted += _INCLUDE.findall(texts[name])
     except OSError as error:
         raise CompileError(
             f"the CUDA sources are missing ({error.filename}); 'python csrc/build.py' puts them there"
