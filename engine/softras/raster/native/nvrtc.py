@@ -30,8 +30,8 @@ class CompileError(RuntimeError):
     """The kernels could not be compiled; the message says why in one sentence."""
 
 
-def sources(folder: Path = SOURCES) -> dict[str, str]:
-    """The CUDA source and all that it includes, by name, with the assertions of cuda_structures.
+def sources(folder: Path | None = None) -> dict[str, str]:
+    """The CUDA source and all that it includes, by name, with the assertions of cuda_structures; folder: SOURCES.
 
     Raises CompileError when they are not there.
     """
@@ -41,7 +41,7 @@ def sources(folder: Path = SOURCES) -> dict[str, str]:
         while wanted:
             name = wanted.pop()
             if name not in texts:
-                texts[name] = (folder / name).read_text(encoding="utf-8")
+                texts[name] = ((folder or SOURCES) / name).read_text(encoding="utf-8")
                 wanted += _INCLUDE.findall(texts[name])
     except OSError as error:
         raise CompileError(
