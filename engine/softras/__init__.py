@@ -1,6 +1,6 @@
 """Softras: fit a mesh to silhouettes by differentiable rendering.
 
-Importing this package loads no torch; the names below that need it load it at first use.
+Importing this package does not load torch; the names below that need it load it at their first use.
 """
 
 import importlib
@@ -13,8 +13,8 @@ from .mesh import Mesh
 from .rig import Armature, Bone, Rig, ShapeKey, Transform
 from .views import Landmark, View
 
-# Otherwise PyTorch's threads (OpenMP's) wait for work in a loop and take the processor from whatever else runs. OpenMP
-# reads this once, when PyTorch is loaded; what a user has set stays.
+# Unless told otherwise, PyTorch's threads (OpenMP's) wait for work in a loop, which takes the processor from all other
+# programs. OpenMP reads this variable once, when PyTorch is loaded. A value that the user has set stays.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ import numpy as np
 from .checks import LARGEST, array, flag, number, whole
 from .errors import InputError
 
-LARGEST_SIDE = 1 << 16  # pixels of an image's side; Blender's own limit
-ROTATION_TOLERANCE = 1e-5  # of R R^T = 1: rounding in float32 stays far below it
-SMALLEST = 1e-15  # of a focal length (pixels, or pixels per scene unit) and of a near distance
+LARGEST_SIDE = 1 << 16  # A side of an image has at most so many pixels, as in Blender.
+ROTATION_TOLERANCE = 1e-5  # Numbers of R R^T may differ from those of 1 by this; float32 rounds by far less.
+SMALLEST = 1e-15  # The least focal length (pixels, or pixels per scene unit) and the least near distance (scene units).
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,11 +23,11 @@ class Camera:
     u = (K00 x + K01 y) / z + K02, v = (K10 x + K11 y) / z + K12; an orthographic camera leaves out the
     division. Pixel coordinates are continuous, (0, 0) at the top-left corner of the image.
 
-    A camera never changes: it keeps copies of its matrices, which are read-only; `dataclasses.replace` makes another.
-    Cameras of equal numbers are equal and have one hash.
+    A camera never changes: it keeps read-only copies of its matrices, and `dataclasses.replace` makes another camera.
+    Cameras with equal numbers are equal and have the same hash.
 
-    The picture's shape is K's alone: a mirrored picture is a negative K00, and where parents shear a camera, as they
-    can in Blender, the shear is a skew in K (`conventions.blender` takes it out of the rotation).
+    world_to_camera is always a rotation, so K alone mirrors and skews the picture: a mirrored picture has a negative
+    K00, and a camera that its parents shear, as can happen in Blender, has a skew in K.
 
     Attributes:
         K: (3, 3) intrinsics in pixels, last row (0, 0, 1); the upper left (2, 2) invertible.
@@ -83,7 +83,7 @@ class Camera:
 
     @property
     def centre(self) -> np.ndarray:
-        """(3,) the eye in world coordinates."""
+        """(3,) the eye in the world."""
         R, t = self.world_to_camera[:3, :3], self.world_to_camera[:3, 3]
         return -np.linalg.solve(R, t)
 
@@ -92,16 +92,16 @@ class Camera:
         return np.asarray(points, dtype=np.float64) @ self.world_to_camera[:3, :3].T + self.world_to_camera[:3, 3]
 
     def project(self, points: np.ndarray) -> np.ndarray:
-        """(..., 3) world points -> (..., 2) pixels. Points at or behind the eye give inf or mirrored pixels."""
+        """(..., 2) the pixels of world points (..., 3); inf or mirrored for points at the eye or behind it."""
         x = self.to_camera(points)
         with np.errstate(divide="ignore", invalid="ignore"):
             xy = x[..., :2] if self.orthographic else x[..., :2] / x[..., 2:]
         return xy @ self.K[:2, :2].T + self.K[:2, 2]
 
     def crop(self, x0: float, y0: float, x1: float, y1: float, width: int, height: int) -> Camera:
-        """The camera of the pixel box [x0, x1] x [y0, y1], resampled to width x height pixels.
+        """The camera whose image is the box [x0, x1] x [y0, y1] of this one's, resampled to width x height pixels.
 
-        The box may reach outside the image.
+        The box may extend beyond the image.
         """
         x0, y0, x1, y1 = (number("a side of the box of a crop", side) for side in (x0, y0, x1, y1))
         if not (x0 < x1 and y0 < y1):
@@ -113,7 +113,7 @@ class Camera:
 
 
 def camera_to_json(camera: Camera) -> dict[str, Any]:
-    """The camera as JSON values; `camera_from_json` reads them back without loss."""
+    """A camera as JSON values, from which `camera_from_json` makes an equal one."""
     return {
         "K": camera.K.tolist(),
         "world_to_camera": camera.world_to_camera.tolist(),
@@ -125,7 +125,7 @@ def camera_to_json(camera: Camera) -> dict[str, Any]:
 
 
 def camera_from_json(value: Any) -> Camera:
-    """The camera that `camera_to_json` wrote, or that was written by hand without what has a default."""
+    """The camera in the values of `camera_to_json`, of which those that have a default may be missing."""
     if not isinstance(value, dict):
         raise InputError("a camera must be an object with K, world_to_camera, width, height, orthographic and near.")
     for field in fields(Camera):
@@ -135,7 +135,7 @@ def camera_from_json(value: Any) -> Camera:
 
 
 def check_rotation(name: str, R: np.ndarray, tolerance: float) -> None:
-    """Raise InputError, saying what R (3, 3) is instead, unless R R^T = 1 to the tolerance and the determinant is 1."""
+    """Raises InputError, which says what R (3, 3) is instead, unless R R^T = 1 to the tolerance and det R = 1."""
     gram = R @ R.T
     scale = float(np.sqrt(gram.trace() / 3))
     if scale == 0 or np.abs(gram / scale**2 - np.eye(3)).max() > tolerance:

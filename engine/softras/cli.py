@@ -22,8 +22,8 @@ from .run import read, run, write_report
 from .status import STOPPED
 from .tasks import TASKS, Context, Result, Task
 
-OK, INTERNAL, BAD_INPUT = 0, 1, 2
-SIGNALLED = 128  # and the signal's number: 130 after Ctrl-C, 143 after SIGTERM
+OK, INTERNAL, BAD_INPUT = 0, 1, 2  # exit statuses
+SIGNALLED = 128  # A command that a signal ended exits with this plus the signal's number: 130 after Ctrl-C.
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0: the run finished or was out of time; 130 or 143: it was stopped by Ctrl-C or SIGTERM; 2: the input cannot be
     used, or something cannot be written; 1: a bug.
     """
-    if isinstance(sys.stdout, io.TextIOWrapper):  # as stderr: names of files are printed, whatever their bytes
+    if isinstance(sys.stdout, io.TextIOWrapper):  # Names of files may have bytes that are no characters.
         sys.stdout.reconfigure(errors="backslashreplace")
     options = _parser().parse_args(arguments)
     log_to_stderr(times=False)
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         LOG.error("stopped.")
         return SIGNALLED + signal.SIGINT
-    except BrokenPipeError:  # the reader of our output has gone; so is the wish for it
+    except BrokenPipeError:  # Nobody reads the output any more, as after `softras ... | head`.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return OK
     except Exception as error:
@@ -83,7 +83,7 @@ def _serve(options: argparse.Namespace) -> int:
 
 
 def _run(task: Task, options: argparse.Namespace) -> int:
-    """Run a task from its options to its outputs."""
+    """Run a task as its options say, and write its outputs."""
     with _signals_stop() as signals:
         try:
             return _run_until(signals, task, options)
@@ -120,10 +120,10 @@ def _run_until(signals: list[int], task: Task, options: argparse.Namespace) -> i
 
 @contextmanager
 def _signals_stop() -> Iterator[list[int]]:
-    """A list that the first Ctrl-C or SIGTERM puts its number into, so that the run ends with its best.
+    """A list to which the first Ctrl-C or SIGTERM adds its number, so that the run ends with the best it has found.
 
-    The second signal ends the command. A signal that is ignored stays ignored, as in a command that a script runs in
-    the background. Python's own handler would raise an exception wherever the program is, and libraries that are being
+    A second signal ends the command. A signal that is ignored, as by a script's background command, stays ignored.
+    Python's own handler would not do: it raises an exception wherever the program is, and a library that is being
     imported may swallow that.
     """
     signals: list[int] = []

@@ -1,4 +1,4 @@
-"""`softras doctor`: what runs where, and why."""
+"""`softras doctor` says which tasks can run on this machine, on which device, and what is missing."""
 
 from __future__ import annotations
 
@@ -15,12 +15,19 @@ from . import __version__
 from .errors import InputError
 from .tasks import TASKS, Task
 
-TORCH = "2.13.0"
+TORCH = "2.13.0"  # The version of PyTorch with which Softras is tested.
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the doctor's report: a part, whether it is fine (None: not needed), what was found, what to do."""
+    """One line of the doctor's report.
+
+    Attributes:
+        part: what was looked at, such as "torch".
+        ok: True if it can be used, False if it is missing, None if it is not used and not needed.
+        found: what was found.
+        advice: what the user can do about it, or "".
+    """
 
     part: str
     ok: bool | None
@@ -29,10 +36,10 @@ class Finding:
 
 
 def capabilities() -> dict[str, Any]:
-    """What the engine's hello says: python, torch, device, backend, the reason for any fallback, and the tasks.
+    """The fields of the engine's hello: python, torch, device, backend, why no better one is used, and the tasks.
 
-    `tasks` gives, by the name of each task, "" or the sentence that says what it lacks. Raises InputError when PyTorch
-    is missing.
+    `tasks` has, by the name of each task, "" or the sentence that says what it lacks. Raises InputError when PyTorch is
+    missing.
     """
     torch = _torch()
     from .raster.native import cpu, cuda
@@ -67,7 +74,7 @@ def require(task: Task) -> None:
 
 
 def findings() -> list[Finding]:
-    """Everything the doctor looked at, in the order of its report."""
+    """All findings, in the order of the report."""
     result = [
         Finding("softras", True, f"{__version__} in {Path(__file__).parent}"),
         Finding("python", True, f"{platform.python_version()} at {sys.executable}"),
@@ -84,7 +91,7 @@ def findings() -> list[Finding]:
 
 
 def report() -> int:
-    """Print the findings, and which tasks can run; returns the exit status: 0 if all can, else 2."""
+    """Print the findings and which tasks can run. Returns the exit status: 0 if all can run, else 2."""
     for finding in findings():
         mark = {True: "ok", False: "MISSING", None: "-"}[finding.ok]
         print(f"{finding.part:12} {mark:8} {finding.found}")
@@ -99,7 +106,7 @@ def report() -> int:
 def _torch() -> Any:
     try:
         import torch
-    except Exception as error:  # a broken torch raises OSError, ImportError and others
+    except Exception as error:  # A damaged installation of torch raises OSError, ImportError and others.
         advice = _install(f"torch=={TORCH}")
         if importlib.util.find_spec("torch") is None:
             raise InputError(f"PyTorch is not installed in {sys.executable}; {advice}.") from error

@@ -1,4 +1,4 @@
-"""The one error of the user's making, and how what the user gave is shown in it."""
+"""InputError, the one error for what the user gave, and how its messages show values."""
 
 from __future__ import annotations
 
@@ -6,32 +6,31 @@ import re
 import reprlib
 from typing import Any
 
-LONGEST = 1000  # characters of a message; longer text is a file read as a name, and nobody reads it
+LONGEST = 1000  # A message has about so many characters at most: longer text is most likely the content of a file.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _SHORT = reprlib.Repr()
-_SHORT.maxstring = _SHORT.maxother = 60  # characters
+_SHORT.maxstring = _SHORT.maxother = 60  # A message shows at most so many characters of a value.
 
 
 def one_line(text: str) -> str:
-    """Text as one short line: control characters and halves of characters become spaces, the middle is left out.
+    """Text as one line: control characters and lone surrogates become spaces, and the middle of long text is left out.
 
-    So a terminal, a log and Blender's status bar show it, whatever a file's name, a file's text or another process has
-    put into it.
+    A terminal, a log and Blender's status bar can then show it, whatever a file or another process has put into it.
     """
     text = _CONTROL.sub(" ", text)
     return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
 
 
 class InputError(ValueError):
-    """What was given cannot be used; the message is one sentence, on one line, that says what to do about it."""
+    """What the user gave cannot be used. The message is one sentence, on one line, that says what to do about it."""
 
     def __init__(self, message: str) -> None:
         super().__init__(one_line(message))
 
 
 def shown(value: Any) -> str:
-    """A value as a message shows it: its repr, cut to a few words."""
+    """A value as a message shows it: the beginning and the end of its repr."""
     try:
         return _SHORT.repr(value)
-    except Exception:  # a repr may fail, as that of a whole number of more than 4300 digits
+    except Exception:  # A repr may fail, as that of a whole number with more than 4300 digits.
         return f"a {type(value).__name__} that is too large to be shown"

@@ -1,7 +1,7 @@
-"""The one place that opens files: only regular files are read, files are written whole or not at all.
+"""Reads and writes all files: only regular files are read, and files are written whole or not at all.
 
-A file that cannot be read or written is one sentence, an InputError. Standard library and numpy only: Blender's side
-uses it too.
+A file that cannot be read or written raises InputError, one sentence. Standard library and numpy only, since Blender's
+side uses it too.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ import numpy as np
 from .errors import InputError, shown
 from .text import Decoded, decode
 
-LARGEST = 1 << 31  # bytes of a file that is read as data: what is larger is no mesh, mask or array of a fit
-LARGEST_JSON = 1 << 26  # bytes
-_PARTIAL = ".softras-{}.part"  # the name of a file that is being written
-_LONGEST_HEADER = 10_000  # bytes of a .npy file before its numbers, as numpy has it
-MOST_VALUES = 4_000_000  # of a JSON document, which take up to 160 bytes each
+LARGEST = 1 << 31  # A file of data has at most so many bytes: no mesh, mask or array of a fit has more.
+LARGEST_JSON = 1 << 26  # A JSON file has at most so many bytes,
+MOST_VALUES = 4_000_000  # and at most so many values, each of which takes up to 160 bytes of memory.
+_PARTIAL = ".softras-{}.part"  # The name of a file while it is being written.
+_LONGEST_HEADER = 10_000  # The header of a .npy file has at most so many bytes, as in numpy.
 
 _REASONS = {
     errno.ENOSPC: "the disk is full; free some space or choose another folder",
@@ -50,29 +50,29 @@ _NEW |= sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_CLOEXEC", "O_BINA
 
 
 def open_new(path: Path | str) -> BinaryIO:
-    """Open a file at path to write to it piece by piece, readable for its owner alone; what was there is removed first.
+    """Open a new file at path, to be written piece by piece and readable for its owner only. Raises OSError.
 
-    A link there is removed, not followed. Raises OSError.
+    A file or a link at path is removed first; a link is not followed.
     """
     Path(path).unlink(missing_ok=True)
     return os.fdopen(os.open(path, _NEW, 0o600), "wb")
 
 
 def open_data(path: Path | str, most: int = LARGEST) -> BinaryIO:
-    """Open the regular file at path, or the one that a link there leads to, to read bytes.
+    """Open the regular file at path, or the one that a link there leads to, to read its bytes.
 
-    What else may lie there is refused, never waited for: opening a pipe or reading a device may take for ever.
+    Anything else is refused without waiting: opening a pipe or reading a device could take for ever.
 
     Args:
-        path: of the file.
-        most: bytes that it may have.
+        path: the path of the file.
+        most: how many bytes it may have.
 
-    Raises InputError when there is none, it cannot be read, is larger, or is a folder, pipe, socket or device.
+    Raises InputError when the file is missing, cannot be read, is larger, or is a folder, pipe, socket or device.
     """
     try:
         descriptor = os.open(path, _READ)
     except OSError as error:
-        if error.errno in (errno.ENXIO, errno.EOPNOTSUPP):  # a socket
+        if error.errno in (errno.ENXIO, errno.EOPNOTSUPP):  # It is a socket.
             raise InputError(f"{path} is not a regular file; put the file itself there.") from error
         raise _read_error(path, error) from error
     except ValueError as error:  # a null character, or one that this system has no bytes for
@@ -88,7 +88,7 @@ def open_data(path: Path | str, most: int = LARGEST) -> BinaryIO:
 
 
 def read_bytes(path: Path | str, most: int = LARGEST) -> bytes:
-    """What is in the regular file at path; `open_data` says what is refused."""
+    """The bytes of the regular file at path; `open_data` says what is refused."""
     with open_data(path, most) as file:
         try:
             return file.read()
@@ -108,21 +108,22 @@ def write_error(path: Path, error: OSError) -> InputError:
 
 
 def write_bytes(path: Path | str, data: bytes | memoryview, *, lasting: bool = True) -> None:
-    """Write data to path in one step: a reader sees the old file or the new one, never a part.
+    """Write data to path in one step: a reader sees the old file or the new one, never a part of one.
 
-    lasting: wait until the data are on the disk, some 10 ms, so that they survive a crash of the machine.
-    Raises InputError when the disk is full, read-only, or the folder is missing.
+    lasting: whether to wait (some 10 ms) until the data are on the disk, so that they survive a crash of the machine.
+    Raises InputError when the disk is full or read-only, or when the folder is missing.
     """
     path = Path(path)
-    check_place(path)
-    # Nobody can guess this name, and O_EXCL makes the file here or fails: a link that waits in its place, in a folder
-    # that others may write to, would lead the data to another file of the user's. os.replace takes the place of a link.
+    check_replaceable(path)
+    # In a folder that others may write to, somebody could put a link at the name of the new file, which would lead the
+    # data to another file of the user's. So nobody can guess the name, and O_EXCL fails where something is there.
+    # os.replace does not follow a link at path, but replaces it.
     partial = path.with_name(_PARTIAL.format(secrets.token_hex(8)))
     try:
         try:
             with os.fdopen(os.open(partial, _NEW, 0o666), "wb") as file:
                 file.write(data)
-                if lasting:  # else a crash of the machine may leave the new name without the new data
+                if lasting:  # Without this, a crash of the machine may leave the new name without the new data.
                     file.flush()
                     os.fsync(file.fileno())
             os.replace(partial, path)
@@ -134,8 +135,8 @@ def write_bytes(path: Path | str, data: bytes | memoryview, *, lasting: bool = T
         raise write_error(path, error) from error
 
 
-def check_place(path: Path) -> None:
-    """Raises InputError where path is no name of a file, or is something that a file must not take the place of."""
+def check_replaceable(path: Path) -> None:
+    """Raises InputError if path cannot be the name of a file, or is a folder, pipe, socket or device."""
     try:
         kind = stat.S_IFDIR if path.is_dir() else stat.S_IFMT(path.lstat().st_mode)
     except FileNotFoundError:
@@ -151,10 +152,10 @@ def check_place(path: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a new name in folder survive a crash of the machine, on systems that know how."""
+    """Make a new name in a folder survive a crash of the machine, where the system can."""
     if not hasattr(os, "O_DIRECTORY"):
         return
-    with contextlib.suppress(OSError):  # some network disks cannot, and some folders are not readable: no harm is done
+    with contextlib.suppress(OSError):  # Some network disks cannot do it, and some folders cannot be read.
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(descriptor)
@@ -163,34 +164,34 @@ def _sync_folder(folder: Path) -> None:
 
 
 def write_text(path: Path | str, text: str) -> None:
-    """`write_bytes` of text in UTF-8; what UTF-8 has no bytes for, as in the name of a Latin-1 file, becomes "?"."""
+    """`write_bytes` of text in UTF-8; lone surrogates, as in the name of a Latin-1 file, become "?"."""
     write_bytes(path, text.encode(errors="replace"))
 
 
 def write_json(path: Path | str, value: Any, *, lasting: bool = True) -> None:
-    """`write_bytes` of value as JSON."""
+    """`write_bytes` of a value as JSON."""
     write_bytes(path, json.dumps(value, indent=1, allow_nan=False).encode() + b"\n", lasting=lasting)
 
 
 def write_array(path: Path | str, array: np.ndarray, *, lasting: bool = True) -> None:
-    """`write_bytes` of array in .npy format, never pickled."""
+    """`write_bytes` of an array in .npy format, never pickled."""
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=False)
     write_bytes(path, buffer.getbuffer(), lasting=lasting)
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Let the regular file source be at target too: as a hard link, which takes no room, or as a copy.
+    """Put the regular file `source` at `target` too: as a hard link, which takes no room, or else as a copy.
 
-    A hard link needs both on one disk and the right to make it. A link or a file at target is replaced.
+    A hard link is possible where both are on one disk and the user may make it. A file or a link at target is replaced.
     Raises InputError when source cannot be read or target cannot be written.
     """
-    open_data(source).close()  # a pipe or a device is refused
-    check_place(target)
+    open_data(source).close()  # This refuses a pipe or a device.
+    check_replaceable(target)
     partial = target.with_name(f".softras-{secrets.token_hex(8)}.part")
     try:
         os.link(source.resolve(), partial)
-    except (OSError, NotImplementedError):  # another disk; a file system without links; another user's file
+    except (OSError, NotImplementedError):  # On another disk or a file system without links, or another user's file.
         write_bytes(target, read_bytes(source))
         return
     try:
@@ -198,15 +199,15 @@ def link_or_copy(source: Path, target: Path) -> None:
     except OSError as error:
         raise write_error(target, error) from error
     finally:
-        partial.unlink(missing_ok=True)  # os.replace leaves it where both names were the same file already
+        partial.unlink(missing_ok=True)  # os.replace leaves it where both names already were the same file.
 
 
 def write_png(path: Path | str, pixels: np.ndarray) -> None:
-    """`write_bytes` of pixels, (H, W) or (H, W, 3) uint8, as PNG. Grey ones need no Pillow, which Blender lacks."""
+    """`write_bytes` of pixels, (H, W) or (H, W, 3) uint8, as PNG. Grey pixels need no Pillow, which Blender lacks."""
     if pixels.ndim == 2:
         write_bytes(path, _grey_png(pixels))
         return
-    from PIL import Image  # loads in 30 ms: only who writes pictures pays
+    from PIL import Image  # Loading it takes 30 ms, only where it is needed.
 
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG", compress_level=4)
@@ -214,13 +215,13 @@ def write_png(path: Path | str, pixels: np.ndarray) -> None:
 
 
 def _grey_png(pixels: np.ndarray) -> bytes:
-    """The PNG of (H, W) uint8 (W3C Recommendation "Portable Network Graphics", third edition): no filter, no gaps."""
+    """The PNG file of (H, W) uint8, without filters (W3C, "Portable Network Graphics", third edition)."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
     height, width = pixels.shape
-    rows = np.zeros((height, width + 1), dtype=np.uint8)  # each begins with the number of its filter
+    rows = np.zeros((height, width + 1), dtype=np.uint8)  # Each row begins with the number of its filter, 0.
     rows[:, 1:] = pixels
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)  # 8 bits, grey
     parts = chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(rows.data, 3)), chunk(b"IEND", b"")
@@ -228,7 +229,7 @@ def _grey_png(pixels: np.ndarray) -> bytes:
 
 
 def make_folder(path: Path | str) -> Path:
-    """Create the folder path with its parents; fine if it is there already."""
+    """Create a folder with its parents, unless it exists. Raises InputError."""
     path = Path(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -238,7 +239,7 @@ def make_folder(path: Path | str) -> Path:
 
 
 def check_writable(folder: Path) -> None:
-    """Create the folder with its parents, and write and remove a file there. Raises InputError where that fails."""
+    """Create a folder with its parents, and write and remove a file there. Raises InputError where that fails."""
     make_folder(folder)
     probe = ".softras-probe"
     write_bytes(folder / probe, b"")
@@ -246,14 +247,15 @@ def check_writable(folder: Path) -> None:
 
 
 def make_private_folder(path: Path) -> Path:
-    """Create the folder path with its parents, or take the one that is there, so that its owner alone may use it.
+    """Create a folder with its parents, or take the one that is there, and let nobody but its owner use it.
 
-    Raises InputError when it is a link, another user's, or cannot be made private: files in it could be anybody's.
+    Raises InputError when it is a link, belongs to another user, or cannot be made private: then files in it could have
+    been put there by anybody.
     """
     make_folder(path.parent)
     try:
         path.mkdir(mode=0o700, exist_ok=True)
-        if os.name == "posix":  # elsewhere a user's folders are private by where they lie
+        if os.name == "posix":  # On Windows, a user's folders are private anyway.
             found = path.lstat()
             if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
                 raise InputError(f"{path} must be a folder of your own and no link; remove it.")
@@ -265,7 +267,7 @@ def make_private_folder(path: Path) -> Path:
 
 
 def remove(folder: Path, *names: str) -> None:
-    """Remove the files of these names from folder, where they exist."""
+    """Remove the files with these names from a folder, if they exist."""
     for name in names:
         try:
             (folder / name).unlink(missing_ok=True)
@@ -274,17 +276,17 @@ def remove(folder: Path, *names: str) -> None:
 
 
 def remove_partial(folder: Path) -> None:
-    """Remove what is left in folder of writes that were killed; nobody else may be writing there."""
+    """Remove files from a folder whose writing was cut short. Nobody else may be writing there."""
     remove(folder, *(path.name for path in folder.glob(_PARTIAL.format("*"))))
 
 
 def read_text(path: Path) -> Decoded:
-    """The text in the file path, of any encoding."""
+    """The text of a file in any encoding."""
     return decode(read_bytes(path), path)
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in the file path."""
+    """The JSON object in a file."""
     value = json_value(decode(read_bytes(path, LARGEST_JSON), path).text, path)
     if not isinstance(value, dict):
         raise InputError(f"{path} must hold a JSON object.")
@@ -292,7 +294,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def json_value(text: str, path: Path) -> Any:
-    """The JSON value in the text of the file path."""
+    """The JSON value in the text of a file, whose path messages name."""
     if sum(map(text.count, ",[{")) > MOST_VALUES:
         raise InputError(f"{path} holds more than {MOST_VALUES} values, which is too large; choose another file.")
     try:
@@ -302,23 +304,27 @@ def json_value(text: str, path: Path) -> Any:
 
 
 def is_file(path: Path) -> bool:
-    """Whether path is a file; a name that no file system takes is none."""
+    """Whether there is a file at path; False for a name that no file can have."""
     try:
         return path.is_file()
-    except (OSError, ValueError):  # longer than names may be; a null character in it
+    except (OSError, ValueError):  # The name is too long, or has a null character.
         return False
 
 
 def inside(folder: Path, name: str, allow: Sequence[Path | str] = ()) -> Path:
-    """The file or folder name in folder; a path or a link that leads out of it and of every folder of allow is refused.
+    """The path of the file or folder `name` in `folder`. Raises InputError if it leads out of all allowed folders.
 
-    What a document names is not what the user named: a folder from elsewhere could show any file of this machine.
+    The name comes from a document, not from the user. A folder that somebody else has made could otherwise show any
+    file of this machine, by a path or by a link.
+
+    Args:
+        allow: folders in which the file may lie, beside `folder`.
     """
     path = folder / name
     try:
         target = path.resolve()
         within = any(target.is_relative_to(Path(each).resolve()) for each in (folder, *allow))
-    except (OSError, RuntimeError, ValueError) as error:  # links in a circle, or no name at all
+    except (OSError, RuntimeError, ValueError) as error:  # Links in a circle, or a name that no file can have.
         raise InputError(f"{path} leads nowhere; put the file itself there.") from error
     if not within:
         raise InputError(f"{path} leads out of its folder; put the file itself there, or allow the folder it is in.")
@@ -326,15 +332,15 @@ def inside(folder: Path, name: str, allow: Sequence[Path | str] = ()) -> Path:
 
 
 def path_from(folder: Path, path: Path | str) -> str:
-    """How a document in folder names path: relative where it lies in there, so that the folder can be moved."""
+    """A path as a document in a folder names it: relative if it lies in the folder, which can then be moved."""
     target = Path(path).resolve()
     return target.relative_to(folder.resolve()).as_posix() if target.is_relative_to(folder.resolve()) else str(target)
 
 
 def photo_inside(folder: Path, name: Any, allow: Sequence[Path | str]) -> Path | None:
-    """The photograph name in folder, or in a folder of allow; None where there is none.
+    """The path of a photograph in a folder or in one of those of `allow`; None where there is none.
 
-    It is only shown, so one that leads elsewhere is left out, with a warning.
+    A photograph is only shown, so one that lies elsewhere is left out, with a warning.
     """
     if not isinstance(name, str) or not is_file(folder / name):
         return None
@@ -352,14 +358,14 @@ def photo_inside(folder: Path, name: Any, allow: Sequence[Path | str]) -> Path |
 def read_array(
     folder: Path, name: str, shape: tuple[int | None, ...], kinds: str, itemsize: int | None = None
 ) -> np.ndarray:
-    """The array in the .npy file name of folder; its header is checked before any memory is taken.
+    """The array in a .npy file, whose header is checked before any memory is taken. Raises InputError.
 
     Args:
-        folder: where it lies.
-        name: of the file.
-        shape: what it must have; None for any length.
-        kinds: dtype.kind letters that it may be of.
-        itemsize: bytes of a number, or None for any.
+        folder: the folder of the file.
+        name: the name of the file.
+        shape: the shape that the array must have; None for any length.
+        kinds: the letters of dtype.kind that are allowed.
+        itemsize: how many bytes a number must have; None for any.
     """
     path = inside(folder, name)
     with open_data(path) as file:
@@ -384,14 +390,14 @@ def read_array(
 
 
 def _array_header(path: Path, file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """(shape, whether in Fortran order, type) of the .npy file, which is then at its first number."""
+    """The shape, whether in Fortran order, and the type of the array in a .npy file, read up to its first number."""
     readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     try:
-        start = io.BytesIO(file.read(_LONGEST_HEADER))  # what the file says of its length is not believed
+        start = io.BytesIO(file.read(_LONGEST_HEADER))  # The length that the header gives for itself is not trusted.
         shape, fortran, dtype = readers[np.lib.format.read_magic(start)](start)
         file.seek(start.tell())
         if min(shape, default=0) < 0 or dtype.hasobject:
             raise ValueError
-    except Exception as error:  # numpy parses the header as Python; a damaged one raises whatever the parser raises
+    except Exception as error:  # numpy parses the header as Python, so a damaged one may raise anything.
         raise InputError(f"{path} is damaged or not a .npy file; write it anew.") from error
     return shape, fortran, dtype

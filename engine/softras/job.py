@@ -1,7 +1,7 @@
 """The job document and the messages between Blender and the engine process.
 
-Read by both sides, so standard library and numpy only. A job is a folder that holds everything a fit
-needs and runs on any machine; docs/architecture.md describes it and the protocol.
+Both sides import this module, so it needs the standard library and numpy only. A job is a folder that holds all that a
+fit needs, so that it runs on any machine; docs/architecture.md describes the folder and the protocol.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from .mesh import Mesh
 from .rig import Rig
 from .views import View
 
-PROTOCOL = 2  # of the messages
-MAX_LINE = 1 << 20  # bytes of one message; arrays travel as files
+PROTOCOL = 2  # The version of the messages.
+MAX_LINE = 1 << 20  # A message has at most so many bytes; arrays travel as files.
 RESULT = "result.json"
-BEST = ("best", "best_b")  # stems of the files of a run's best state (softras/keeping.py says why there are two)
+BEST = ("best", "best_b")  # Names of files of a run's best state begin so; `keeping.py` says why there are two.
 BEST_FILES = {"vertices": ".npy", "faces": "_faces.npy", "poses": "_poses.json", "rig_vertices": "_rig.npy"}
-PREVIEWS = {"preview": "preview.npy", "poses": "preview_poses.json"}  # what the server shows of a run on its way
+PREVIEWS = {"preview": "preview.npy", "poses": "preview_poses.json"}  # Files that the server writes during a run.
 
 
 @dataclass(eq=False)
@@ -37,11 +37,11 @@ class Job:
     """A fit as a document.
 
     Attributes:
-        views: what the mesh should look like.
-        mesh: the start; None with a rig, and to reconstruct without one.
+        views: the views to which the mesh is fitted.
+        mesh: the mesh to start from; None where a rig is the start, and for a reconstruction.
         lock: (V,) bool, True for vertices that must not move, or None.
         settings: keyword arguments of `softras.fit` (mode, optimize, seed, ...), JSON values only.
-        rig: the start where it has a pose, shape keys or a transform of its own, or None.
+        rig: the rig to start from, or None.
     """
 
     views: list[View]
@@ -63,13 +63,14 @@ class Job:
                 raise InputError(f"the lock mask has shape {self.lock.shape} but the mesh has {count} vertices.")
 
     def save(self, folder: Path | str, *, self_contained: bool = True) -> None:
-        """Write the job into folder (created if missing); job.json comes last, so a half-written job is none.
+        """Write the job into a folder, which is created if it is missing. Raises InputError when that fails.
 
-        self_contained: put the photographs into the folder too (as hard links where the disk allows it, else as
-            copies), so that it can be copied to another machine. Otherwise a photograph is remembered by its path, and
-            reports show it where it lies in the folder or in one that is allowed when the job is loaded.
+        job.json is written last, so that a job that is only half written is no job.
 
-        Raises InputError when the folder cannot be written.
+        Args:
+            self_contained: whether the photographs are put into the folder too (as hard links where the disk allows
+                it, else as copies), so that it can be copied to another machine. Otherwise job.json has the path of
+                each photograph, and reports show those that lie in the folder or in one that is allowed at loading.
         """
         folder = make_folder(folder)
         remove(folder, "job.json")
@@ -100,10 +101,12 @@ class Job:
 
     @classmethod
     def load(cls, folder: Path | str, allow: Sequence[Path | str] = ()) -> Job:
-        """Read and check the job in folder. Raises InputError naming what is missing or wrong.
+        """Read and check the job in a folder. Raises InputError that names what is missing or wrong.
 
-        allow: folders that images may lie in beside the job's own. A photograph elsewhere is not shown, with a warning;
-            a mask elsewhere is an error: a job from elsewhere must not read other files of this machine.
+        Args:
+            allow: folders in which images may lie, beside the job's own. A job that somebody else has made must not
+                read other files of this machine, so a mask elsewhere is an error; a photograph elsewhere is left out,
+                with a warning.
         """
         folder = Path(folder)
         if not is_file(folder / "job.json"):
@@ -125,7 +128,7 @@ class Job:
 
     @property
     def start(self) -> Mesh | Rig | None:
-        """What the fit starts from."""
+        """The mesh or the rig that the fit starts from; None for a reconstruction."""
         return self.mesh if self.rig is None else self.rig
 
     @property
@@ -135,26 +138,26 @@ class Job:
         return self.rig is not None or bool(set([optimize] if isinstance(optimize, str) else optimize) - {"vertices"})
 
     def new_faces(self, fitted: Mesh) -> np.ndarray | None:
-        """(F, 3) the faces of a fitted mesh, or None where they are those of the start."""
+        """(F, 3) the faces of a fitted mesh; None where they are the faces of the start."""
         start = self.mesh if self.rig is None else self.rig.mesh
         kept = start is not None and np.array_equal(fitted.faces, start.faces)
         return None if kept else fitted.faces
 
 
 def forget_results(folder: Path, *stems: str) -> None:
-    """Remove what fits have left in a job folder; with stems of BEST, only the files of those."""
+    """Remove the files that fits have left in a job folder; with stems of BEST, only the files that begin so."""
     if not stems:
-        remove(folder, RESULT, *PREVIEWS.values())  # the result first: it names the others
+        remove(folder, RESULT, *PREVIEWS.values())  # The result goes first, since it names the other files.
     remove(folder, *(stem + ending for stem in stems or BEST for ending in BEST_FILES.values()))
 
 
 def encode(message: dict[str, Any]) -> bytes:
-    """One message as a line of JSON."""
+    """A message as a line of JSON."""
     return json.dumps(message, allow_nan=False).encode() + b"\n"
 
 
 def decode(line: bytes) -> dict[str, Any]:
-    """The message in a line. Raises InputError when it is not a JSON object with a type."""
+    """The message in a line. Raises InputError when the line is not a JSON object with a type."""
     if len(line) > MAX_LINE:
         raise InputError(f"a message must be shorter than {MAX_LINE} bytes.")
     try:
@@ -167,7 +170,7 @@ def decode(line: bytes) -> dict[str, Any]:
 
 
 def check_protocol(protocol: object) -> None:
-    """Raises InputError unless protocol is the one spoken here."""
+    """Raises InputError unless this is the version of the protocol that is spoken here."""
     if protocol != PROTOCOL or isinstance(protocol, bool):
         raise InputError(
             f"this engine speaks protocol {PROTOCOL}, not {shown(protocol)}; "
@@ -176,5 +179,5 @@ def check_protocol(protocol: object) -> None:
 
 
 def finite(value: float | None) -> float | None:
-    """value, or None where JSON has no number for it."""
+    """The value, or None where it is NaN or infinite, for which JSON has no number."""
     return None if value is None or not math.isfinite(value) else float(value)

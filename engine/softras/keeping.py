@@ -1,7 +1,8 @@
-"""The best that a run has found is in its job folder while the run goes on, so that nothing is lost with the process.
+"""Keeps the best state of a run in its job folder while the run goes on, so that nothing is lost with the process.
 
-Whenever the process dies, `result.json` names the files of one whole state: the files of the next state are written
-beside them, under the other stem of BEST, before `result.json` names those. A run that has ended leaves best*.
+Whenever the process dies, `result.json` names files that belong to one state. For that, files of a state have one of
+two names, `best*` and `best_b*`: a new state is written under the name that the last one does not have, and only then
+does `result.json` name its files. A run that has ended leaves `best*`.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class State:
 
     Attributes:
         fields: what result.json and the answer to the request say of it: JSON values by name.
-        files: its files: a function that writes one to the path it is given, by the kind of file (see job.BEST_FILES).
+        files: by the kind of file (see job.BEST_FILES), a function that writes it to the path it is given.
     """
 
     fields: Mapping[str, Any]
@@ -40,40 +41,42 @@ class State:
 
 
 class Keeper:
-    """Keeps the state of one run, in a job folder where there is one. Its methods may be called from several threads.
+    """Keeps the state of one run, in a job folder if there is one. Its methods may be called from several threads.
 
     Attributes:
         state: what the run would end with if it ended now, or None.
         notes: sentences for the user about what could not be written.
-        closed: whether the run has its result, after which nothing is written.
+        closed: whether the run has its result; nothing is written afterwards.
     """
 
     def __init__(self, folder: Path | None, start: State | None = None) -> None:
-        """Nothing is written before `begin`.
+        """A keeper that writes nothing before `begin`.
 
-        folder: the job folder, or None to keep the state in memory alone.
-        start: what a run ends with that is stopped before it has found anything.
+        Args:
+            folder: the job folder; None to keep the state in memory only.
+            start: the state with which a run ends that is stopped before it has found anything.
         """
         self.notes: list[str] = []
         self.closed = False
         self._folder, self.state = folder, start
         self._lock = threading.Lock()
         self._started = time.monotonic()
-        self._begun = False  # whether results in the folder are those of this run
-        self._stem = BEST[1]  # of the files that result.json names
-        self._names: dict[str, str] = {}  # of those files, by kind
+        self._begun = False  # whether the results in the folder are those of this run
+        self._stem = BEST[1]  # with which the names of the files in result.json begin
+        self._names: dict[str, str] = {}  # the names of these files, by kind
 
     def elapsed(self) -> float:
         """Seconds since the start."""
         return round(time.monotonic() - self._started, 3)
 
     def begin(self, *, resume: bool = False) -> None:
-        """Put the start into the folder in place of the results of an earlier run; or go on from those.
+        """Replace the results of an earlier run in the folder by the start, or go on from these results.
 
-        A task that leaves files calls this once it knows that it can do its work, and before it does it. Raises
-        InputError where the folder cannot be written: before the work, not after it.
+        A task that leaves files calls this before its work, once it knows that it can do it. Raises InputError where
+        the folder cannot be written, so that this is known before the work.
 
-        resume: the start is the state that result.json names; its files stay until there is a better one.
+        Args:
+            resume: whether the start is the state that result.json names, whose files stay until a better one is found.
         """
         with self._lock:
             if self._folder is None or self.closed:
@@ -89,19 +92,20 @@ class Keeper:
                 self._take_folder()
 
     def keep(self, state: State) -> bool:
-        """Keep this state in place of the last one; returns whether that could be written.
+        """Replace the last state by this one; returns whether it could be written.
 
-        Raises InputError only where the folder is gone.
+        Raises InputError only if the folder is gone.
         """
         with self._lock:
             what = "What was found last could not be written"
             return not self.closed and self.attempt(what, lambda: self._write(state))
 
     def close(self, status: Status, notes: Sequence[str] = ()) -> dict[str, Any] | None:
-        """The result of the run: how it ended, the state, its files, and the notes for the user; None if it was given.
+        """The result of the run: how it ended, the state, its files, and the notes for the user.
 
-        The one place that writes a result: a task that leaves files has it in result.json. Nothing is written from
-        then on, since the files belong to who waited for them. Raises Stopped where there is no state.
+        For a task that leaves files, it is written to result.json, here and nowhere else. Nothing is written
+        afterwards, since the files then belong to whoever waited for them. Returns None if the result was given before.
+        Raises Stopped if there is no state.
         """
         with self._lock:
             if self.closed:
@@ -111,7 +115,7 @@ class Keeper:
                 raise Stopped
             if self._folder is not None and self.state.files and not self._begun:
                 self._take_folder()
-            if self._begun and self._stem != BEST[0]:  # on a full disk the files stay under the names that they have
+            if self._begun and self._stem != BEST[0]:  # If the disk is full, the files keep the names that they have.
                 self.attempt("", lambda: self._write(self.state))
             said = self._said(status, [*notes, *self.notes])
             if self._folder is not None and self._begun:
@@ -121,9 +125,12 @@ class Keeper:
             return said
 
     def attempt(self, what: str, write: Callable[[], object]) -> bool:
-        """Write something that the run does not need to go on; returns whether that worked. A failure is noted, once.
+        """Write something that the run can do without; returns whether that worked. Notes a failure once.
 
-        what: the beginning of the note; "" for none. Raises InputError only where the folder is gone.
+        Args:
+            what: the beginning of the note; "" for no note.
+
+        Raises InputError only if the folder is gone.
         """
         try:
             write()
@@ -143,7 +150,7 @@ class Keeper:
             self._write(self.state)
 
     def _write(self, state: State | None) -> None:
-        """Put a state beside the one that is in the folder, then let result.json name it."""
+        """Write the files of a state beside those in the folder, then the result.json that names them."""
         assert state is not None
         before = self.state, self._names, self._stem
         if not self._begun:
@@ -162,12 +169,12 @@ class Keeper:
             raise
 
     def _said(self, status: Status, notes: Sequence[str] = ()) -> dict[str, Any]:
-        """What result.json and the answer to the request say."""
+        """The fields of result.json and of the answer to the request."""
         assert self.state is not None
         said = {"status": status, **self._names, **self.state.fields}
         return said | {"elapsed": self.elapsed(), "notes": list(notes)}
 
 
 def _names(stem: str, kinds: Iterable[str]) -> dict[str, str]:
-    """The names of files by their kind."""
+    """The names of the files of these kinds, by kind."""
     return {kind: stem + BEST_FILES[kind] for kind in kinds}

@@ -20,14 +20,14 @@ Check = Callable[[str, Any], Any]  # from the name and the given value to the va
 
 @dataclass(frozen=True)
 class Knob:
-    """What is known of one setting.
+    """One setting.
 
     Attributes:
-        name: of the field.
-        default: a value; for a knob that must be given, `dataclasses.MISSING`.
+        name: the name of the field.
+        default: the default value; `dataclasses.MISSING` for a knob that must be given.
         check: returns the value in its own type, or raises InputError.
-        unit: of a number, such as "seconds"; empty where there is none.
-        sentence: what it does.
+        unit: the unit of a number, such as "seconds"; empty where there is none.
+        sentence: what the setting does.
     """
 
     name: str

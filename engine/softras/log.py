@@ -1,7 +1,7 @@
-"""What the engine says of itself goes through one logger and one handler, to stderr.
+"""The log: one logger whose one handler writes to stderr.
 
-The engine process's stderr is the log that Blender opens, so each line there begins with its time; on the command line
-a sentence begins with "softras:" alone. What libraries print passes by unchanged. Standard library only.
+The stderr of the engine process is the log file that Blender can open, so each line of it begins with the time; on the
+command line a line begins with "softras:". What libraries print is not changed. Standard library only.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ _ROUTINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} (INFO|WARNING) ")
 
 
 def log_to_stderr(*, times: bool) -> None:
-    """Send the log and Python's warnings to stderr; times: as a log with times, which tells of each request too."""
+    """Send the log and Python's warnings to stderr; times: whether lines have times, and requests are logged too."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter(f"{'%(asctime)s %(levelname)s ' if times else ''}%(name)s: %(message)s"))
     logging.basicConfig(handlers=[handler], force=True)
     LOG.setLevel(logging.INFO if times else logging.WARNING)
-    # The message of a warning is a sentence for the user; where in the source it was raised is not.
+    # The message of a warning is for the user; the line of the source that raised it is not.
     warnings.showwarning = lambda message, *where: LOG.warning("%s", message)
 
 
 def is_routine(line: str) -> bool:
-    """Whether a line of a log with times tells of work, and so not of what ended the process."""
+    """Whether a line of a log with times is an ordinary one, not one that says why the process ended."""
     return _ROUTINE.match(line) is not None

@@ -26,7 +26,7 @@ class Mesh:
         try:
             self.vertices = np.ascontiguousarray(self.vertices, dtype=np.float64)
             faces = np.asarray(self.faces)
-        except (TypeError, ValueError, RuntimeError) as error:  # RuntimeError: a tensor that has a gradient
+        except (TypeError, ValueError, RuntimeError) as error:  # RuntimeError: a tensor that requires a gradient.
             raise InputError("mesh vertices and faces must be arrays of numbers.") from error
         if self.vertices.ndim != 2 or self.vertices.shape[1] != 3:
             raise InputError(f"mesh vertices must have shape (V, 3), not {self.vertices.shape}.")

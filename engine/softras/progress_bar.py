@@ -1,4 +1,4 @@
-"""How a run goes, on the terminal."""
+"""The progress of a run on the terminal."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import TextIO
 
 from .tasks import Update
 
-WIDTH = 24  # characters of the bar
-LIVE_SECONDS = 0.1  # between two changes of the live line
+WIDTH = 24  # The bar has so many characters.
+LIVE_SECONDS = 0.1  # The live line changes at most every so many seconds.
 
 
 class ProgressBar:
-    """One live line on a terminal, a line every tenth of the way elsewhere."""
+    """Shows progress: on a terminal by one live line, elsewhere by a line after every tenth of the steps."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -21,7 +21,7 @@ class ProgressBar:
         self._next = 0.0
 
     def show(self, update: Update) -> None:
-        """Show an update if it is time for it; what it has to say to the user is always shown."""
+        """Show an update if one is due; its notes to the user are always shown."""
         done = update.step / max(update.steps, 1)
         for note in update.notes:
             print(f"{self._clear()}note: {note}", file=self._stream, flush=True)
@@ -39,10 +39,10 @@ class ProgressBar:
             print(text, file=self._stream, flush=True)
 
     def _clear(self) -> str:
-        """What makes room for a line."""
+        """The characters that clear the live line."""
         return "\r\x1b[K" if self._live else ""
 
     def end(self) -> None:
-        """Leave the live line."""
+        """End the live line, so that other output begins on a new one."""
         if self._live:
             print(file=self._stream)

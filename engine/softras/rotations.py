@@ -1,4 +1,4 @@
-"""Rotations as an artist has them, as matrices and back."""
+"""Rotations in Blender's rotation modes (quaternion, axis and angle, Euler angles): to matrices and back."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ ROTATION_MODES = ("QUATERNION", "AXIS_ANGLE", *EULER_ORDERS)
 
 
 def axes_of(mode: str) -> tuple[int, int, int]:
-    """The axes (0, 1, 2) that a mode's Euler angles turn about, first turn first; XYZ where it has no Euler angles."""
+    """The axes (0, 1, 2) about which a mode's Euler angles rotate, in order; those of XYZ for a mode without any."""
     order = mode if mode in EULER_ORDERS else "XYZ"
     return "XYZ".index(order[0]), "XYZ".index(order[1]), "XYZ".index(order[2])
 
 
 def axis_rotation(axis: int, angle: float) -> np.ndarray:
-    """(3, 3) rotation by angle radians about a coordinate axis."""
+    """(3, 3) the rotation about a coordinate axis (0, 1 or 2) by an angle in radians."""
     i, j = (axis + 1) % 3, (axis + 2) % 3
     matrix = np.eye(3)
     matrix[i, i] = matrix[j, j] = np.cos(angle)
@@ -27,11 +27,11 @@ def axis_rotation(axis: int, angle: float) -> np.ndarray:
 
 
 def rotation_matrix(rotation: Sequence[float] | np.ndarray, mode: str) -> np.ndarray:
-    """(3, 3) rotation of a mode's numbers.
+    """(3, 3) the rotation that a mode's numbers stand for.
 
     Args:
-        rotation: QUATERNION (w, x, y, z) of any length but 0; AXIS_ANGLE (radians, x, y, z), no turn about an axis of
-            length 0; an Euler order: radians about x, y and z, the order's first letter turning first.
+        rotation: QUATERNION (w, x, y, z) of any length but 0; AXIS_ANGLE (radians, x, y, z), no rotation for an axis of
+            length 0; an Euler order: radians about x, y and z, of which the order's first letter is applied first.
         mode: one of ROTATION_MODES.
     """
     numbers = np.asarray(rotation, dtype=np.float64)
@@ -58,12 +58,13 @@ def rotation_matrix(rotation: Sequence[float] | np.ndarray, mode: str) -> np.nda
 
 
 def rotation_numbers(matrix: np.ndarray, mode: str, near: Sequence[float] | np.ndarray) -> np.ndarray:
-    """The numbers of a mode for a rotation matrix (3, 3): of all that give it, the closest to `near`.
+    """The numbers of a mode that stand for a rotation matrix; of all that do, the closest to `near`.
 
     Args:
-        matrix: (3, 3) rotation.
+        matrix: (3, 3) the rotation.
         mode: one of ROTATION_MODES.
-        near: (4,) or (3,) numbers of that mode; a quaternion keeps its hemisphere, an angle its turns.
+        near: (4,) or (3,) numbers of that mode. A quaternion stays in the same hemisphere as these, and an angle keeps
+            its number of whole turns.
     """
     near = np.asarray(near, dtype=np.float64)
     if mode == "QUATERNION":
@@ -75,7 +76,7 @@ def rotation_numbers(matrix: np.ndarray, mode: str, near: Sequence[float] | np.n
 
 
 def _quaternion(matrix: np.ndarray) -> np.ndarray:
-    """(4,) unit quaternion: the eigenvector of Bar-Itzhack's matrix (2000), stable for every rotation."""
+    """(4,) the unit quaternion of a rotation: an eigenvector of Bar-Itzhack's matrix (2000), stable everywhere."""
     (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = matrix
     k = np.array(
         [
@@ -91,7 +92,7 @@ def _quaternion(matrix: np.ndarray) -> np.ndarray:
 def _axis_angle(quaternion: np.ndarray, near: np.ndarray) -> np.ndarray:
     length = np.linalg.norm(quaternion[1:])
     near_axis = near[1:]
-    if length < 1e-12:  # no turn has any axis
+    if length < 1e-12:  # No rotation at all may have any axis.
         return np.array([2 * np.pi * np.round(near[0] / (2 * np.pi)), *near_axis])
     axis = quaternion[1:] / length
     angle = 2 * np.arctan2(length, quaternion[0])
@@ -103,10 +104,10 @@ def _axis_angle(quaternion: np.ndarray, near: np.ndarray) -> np.ndarray:
 def _nearest_euler(matrix: np.ndarray, mode: str, near: np.ndarray) -> np.ndarray:
     i, j, k = axes_of(mode)
     sign = 1.0 if (j - i) % 3 == 1 else -1.0
-    # matrix = R_k R_j R_i: row k and column i hold the middle angle and the tangents of the other two.
+    # matrix = R_k R_j R_i: its row k and column i give the sine of the middle angle and the tangents of the others.
     flat = np.hypot(matrix[i, i], matrix[j, i])
     middle = np.arctan2(-sign * matrix[k, i], flat)
-    if flat < 1e-9:  # gimbal lock: keep the first angle and let the last take the rest
+    if flat < 1e-9:  # Gimbal lock: the first angle is kept, and the last one makes up for it.
         first = near[i]
         rest = matrix @ (axis_rotation(j, middle) @ axis_rotation(i, first)).T
         last = np.arctan2(rest[(k + 2) % 3, (k + 1) % 3], rest[(k + 1) % 3, (k + 1) % 3])
@@ -124,5 +125,5 @@ def _nearest_euler(matrix: np.ndarray, mode: str, near: np.ndarray) -> np.ndarra
 
 
 def _same_turn(angle: float, near: float) -> float:
-    """The angle plus as many whole turns as bring it closest to near."""
+    """The angle plus the number of whole turns that brings it closest to `near`; both in radians."""
     return float(angle + 2 * np.pi * np.round((near - angle) / (2 * np.pi)))

@@ -1,4 +1,4 @@
-"""A task and its document become a result: the one way in which the command line and the server run a task."""
+"""A run: from a task and its document to a result, in the same way for the command line and the server."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .tasks import Context, Result, Task, Update
 
 
 def read(task: Task, reading: Callable[[], Any]) -> Any:
-    """The document that `reading` returns; where a package is missing for it, that is what is said."""
+    """The document that `reading` returns. Raises InputError that names the package if one is missing for it."""
     try:
         return reading()
     except ImportError:
@@ -23,9 +23,9 @@ def read(task: Task, reading: Callable[[], Any]) -> Any:
 
 
 def run(task: Task, document: Any, context: Context) -> Iterator[Update | Result]:
-    """The events of a run; the last one is the result, whose state the keeper holds then.
+    """The events of a run. The last one is the result, whose state the keeper then holds.
 
-    Raises Stopped where it was stopped before it had a result, and InputError for what cannot be done.
+    Raises Stopped if the run was stopped before there was anything to keep, and InputError for what cannot be done.
     """
     require(task)
     if context.stopped():
@@ -44,7 +44,7 @@ def run(task: Task, document: Any, context: Context) -> Iterator[Update | Result
 
 
 def write_report(task: Task, folder: Path, document: Any, result: Result) -> list[str]:
-    """Write the pictures of a result; returns a note where that failed, since a result is worth more than pictures."""
+    """Write the pictures of a result. If that fails it returns a note, since the result is worth more than pictures."""
     assert task.report is not None
     try:
         task.report(folder, document, result.value)

@@ -1,7 +1,7 @@
-"""`softras serve`: tasks on request, one JSON message per line on stdin and stdout (docs/architecture.md).
+"""`softras serve` runs tasks on request, by one JSON message per line on stdin and stdout (docs/architecture.md).
 
-The main thread reads the requests, and each run has a thread of its own. Whatever libraries print goes to stderr,
-which is the log.
+The main thread reads the requests, and each run has a thread of its own. What libraries print goes to stderr, which is
+the log.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ START_SECONDS = 5.0  # A stop is answered only after the job was read, if that t
 STUCK_SECONDS = 20.0  # A stopped run that still works after this time makes the process end with the status STUCK.
 ALIVE_SECONDS = 2.0  # The time between two heartbeats.
 COMPUTED_SECONDS = 0.005  # A process that used less processor time between two heartbeats only waits, and is silent.
-PROGRESS_SECONDS = 0.05  # The shortest time between two progress messages, where there is nothing to look at.
-PARENT_SECONDS = 0.25  # The time between two looks whether the parent process lives.
+PROGRESS_SECONDS = 0.05  # The shortest time between two progress messages that bring no preview.
+PARENT_SECONDS = 0.25  # The time between two checks whether the parent process lives.
 
-STUCK = 3  # an exit status
+STUCK = 3  # The exit status of a process that was given up.
 
 
 def serve() -> int:
@@ -50,7 +50,7 @@ def serve() -> int:
     LOG.info("Softras %s on %s (%s), process %d", __version__, hello["device"], hello["backend"], os.getpid())
     answers.send(hello)
     _Server(answers).run(requests)
-    os._exit(0)  # at once, whatever a run is doing
+    os._exit(0)  # The process ends at once, even during a run.
 
 
 class Answers:
@@ -83,7 +83,7 @@ class _Run:
         self._previous = previous
         self._lock = threading.Lock()
         self._keeper: Keeper | None = None
-        self._started = threading.Event()  # set once there is a keeper
+        self._started = threading.Event()  # set once there is a keeper, or an answer
         LOG.info("request %d: %s of %s", number, task.name, one_line(str(request.folder)))
         self.thread = threading.Thread(target=self._work, name=f"{task.name} {number}", daemon=True)
         self.thread.start()
@@ -106,7 +106,7 @@ class _Run:
             self._answer(_error(self.number, error))
 
     def _beat(self) -> None:
-        """Send heartbeats while the process computes. One that computes nothing is stuck, which its silence shows."""
+        """Send heartbeats while the process computes, so that silence tells the client that it is stuck."""
         computed = time.process_time()
         while not self.answered.wait(ALIVE_SECONDS):
             now = time.process_time()
@@ -125,7 +125,7 @@ class _Run:
             self._answer(_error(self.number, error))
 
     def _wait_for_previous(self) -> None:
-        """Wait until the run that was stopped before this one has ended; if it does not, give the process up."""
+        """Wait until the stopped run before this one has ended; if it does not, end the process."""
         if self._previous is None:
             return
         self._previous.thread.join(STUCK_SECONDS)
@@ -152,7 +152,7 @@ class _Run:
                 self._tell(event, keeper)
 
     def _tell(self, update: Update, keeper: Keeper) -> None:
-        """Write what there is to look at, then send a progress message that names it."""
+        """Write the previews of an update, then send a progress message that names their files."""
         names: dict[str, str | None] = dict.fromkeys(update.files)
 
         def write_files() -> None:
@@ -162,30 +162,31 @@ class _Run:
                     names[kind] = PREVIEWS[kind]
 
         keeper.attempt("What was found on the way could not always be shown", write_files)
-        told = {"step": update.step, "steps": update.steps, **update.fields, "elapsed": keeper.elapsed(), **names}
+        fields = {"step": update.step, "steps": update.steps, **update.fields, "elapsed": keeper.elapsed(), **names}
         with self._lock:
             if not self.answered.is_set():
-                self._answers.send({"type": "progress", "id": self.number, **told})
+                self._answers.send({"type": "progress", "id": self.number, **fields})
 
     def _answer(self, message: dict[str, Any] | None) -> None:
-        """Answer the request, unless that was done. A message without a type is a result, as the keeper gives it."""
-        if message is None:  # the keeper has given the result to another thread, which answers
+        """Answer the request, unless it is answered. A message without a type is a result, as the keeper returns it."""
+        if message is None:  # The keeper has given the result to another thread, which answers.
             return
         with self._lock:
             if not self.answered.is_set():
-                self.answered.set()  # first: the client may send its next request at once
-                self._started.set()  # a stop need not wait for the keeper any more
+                # Before the message is sent, since the client may send its next request at once.
+                self.answered.set()
+                self._started.set()  # A stop need not wait for the keeper any more.
                 LOG.info("request %d: %s", self.number, message.get("status") or message.get("message"))
                 self._answers.send({"type": "result", "id": self.number, **message})
 
 
 class _Request:
-    """What a request for a run names. Raises InputError where that is missing or wrong.
+    """The folders in a request for a run. Raises InputError where one is missing or wrong.
 
     Attributes:
-        folder: of the job.
+        folder: the job's folder.
         report: the folder for the pictures, or None.
-        allow: folders that images may lie in, beside the job's own.
+        allow: folders in which images may lie, beside the job's own.
     """
 
     def __init__(self, task: Task, message: dict[str, Any]) -> None:
@@ -236,7 +237,7 @@ class _Server:
             # A stopped run may still finish a long step; the next one waits for it in its own thread.
             self._run = _Run(number, task, _Request(task, message), self._answers, self._run)
         elif message["type"] == "stop":
-            # A stop that comes after the answer has nothing left to do: the client has its result.
+            # A stop that comes after the answer has no effect: the client has its result.
             if self._run is not None and busy and message.get("of") == self._run.number:
                 self._run.stop()
         else:
@@ -244,7 +245,7 @@ class _Server:
 
 
 def _lines(stream: BinaryIO) -> Iterator[bytes]:
-    """The lines of a stream. Of a line that is too long only the beginning is kept, which `decode` then refuses."""
+    """The lines of a stream. Of a line that is too long, only the beginning is returned, which `decode` refuses."""
     while line := stream.readline(MAX_LINE + 1):
         start = line
         while len(line) > MAX_LINE and not line.endswith(b"\n"):
@@ -270,7 +271,7 @@ def _hello() -> dict[str, Any]:
 
 
 def _take_stdio() -> tuple[BinaryIO, Answers]:
-    """Keep stdin and stdout for the protocol alone; file descriptor 1 becomes stderr for everyone else."""
+    """Reserve stdin and stdout for the protocol: for all other code, stdout becomes stderr and stdin is empty."""
     answers = Answers(os.fdopen(os.dup(1), "wb"))
     os.dup2(2, 1)
     requests = os.fdopen(os.dup(0), "rb")
@@ -281,7 +282,7 @@ def _take_stdio() -> tuple[BinaryIO, Answers]:
 
 
 def _follow_parent() -> None:
-    """End with the parent even if another process still holds our stdin open (elsewhere than on Windows)."""
+    """End this process with its parent, even if another process keeps our stdin open. On Windows it has no effect."""
     parent = os.getppid()
 
     def watch() -> None:

@@ -1,7 +1,7 @@
-"""How a run of a task stands, in the one set of words that every part uses.
+"""The words for how a run of a task stands or ended.
 
-`FitResult.status`, result.json, the messages between Blender and the engine, the command line's exit status and
-Blender's panel mean the same by the same word. Standard library only.
+`FitResult.status`, result.json, the messages between Blender and the engine, the command line and Blender's panel use
+the same words. Standard library only.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from typing import Literal
 
 Status = Literal["running", "finished", "stopped", "out of time", "failed"]
 
-RUNNING: Status = "running"  # it goes on, or its process was killed
-FINISHED: Status = "finished"  # it went all its way
-STOPPED: Status = "stopped"  # the user ended it, and the result is the best that it had found by then
-OUT_OF_TIME: Status = "out of time"  # max_seconds ended it, and the result is the best that it had found by then
-FAILED: Status = "failed"  # the engine failed, and Blender took the best that was in the job folder
+RUNNING: Status = "running"  # The run goes on, or its process was killed.
+FINISHED: Status = "finished"  # The run did all its work.
+STOPPED: Status = "stopped"  # The user ended it; the result is the best that it had found by then.
+OUT_OF_TIME: Status = "out of time"  # max_seconds ended it; the result is the best that it had found by then.
+FAILED: Status = "failed"  # The engine failed, and Blender took the best state from the job folder.

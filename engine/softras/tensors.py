@@ -1,4 +1,4 @@
-"""What callers give as tensors or arrays, as tensors."""
+"""Tensors from what callers give: tensors, arrays or lists."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .mesh import Mesh
 
 
 def as_tensor(name: str, value: Any, dtype: torch.dtype | None = None, device: Any = None) -> Tensor:
-    """The tensor, array or nested list of numbers as a tensor; InputError where it is something else."""
+    """A tensor, array or nested list of numbers as a tensor. Raises InputError for anything else."""
     if isinstance(value, Mesh):
         raise InputError(f"{name} must be a tensor or an array, not a Mesh; give its .vertices and its .faces.")
     try:

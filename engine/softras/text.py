@@ -1,4 +1,4 @@
-"""Text files of any encoding become text here: meshes, materials, JSON."""
+"""The text of files in any encoding: meshes, materials, JSON."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from .errors import InputError
 
-_MARKS = {  # UTF-32's begins with UTF-16's
+_MARKS = {  # UTF-32 comes before UTF-16, whose mark is the beginning of UTF-32's.
     codecs.BOM_UTF8: "utf-8",
     codecs.BOM_UTF32_LE: "utf-32-le",
     codecs.BOM_UTF32_BE: "utf-32-be",
@@ -22,21 +22,21 @@ _MARKS = {  # UTF-32's begins with UTF-16's
 
 
 class Decoded(NamedTuple):
-    """The text of a file, and what turns text into such a file again."""
+    """The text of a file, with the byte order mark and the encoding that the file has."""
 
     text: str
     mark: bytes
     encoding: str
 
     def encode(self, text: str) -> bytes:
-        """The bytes of a text in the encoding that the file has."""
+        """The bytes of another text, with the file's mark and in its encoding."""
         return self.mark + text.encode(self.encoding)
 
 
 def decode(data: bytes, path: Path | str) -> Decoded:
-    """The text in the bytes of the file path: by its byte order mark, else UTF-8, else Latin-1.
+    """The text of a file from its bytes: in the encoding of its byte order mark, else in UTF-8, else in Latin-1.
 
-    Raises InputError where the bytes are not what the mark says, and for UTF-16 without a mark.
+    Raises InputError for bytes that are not what the mark says, and for UTF-16 without a mark.
     """
     mark = next((mark for mark in _MARKS if data.startswith(mark)), b"")
     encoding = _MARKS.get(mark, "utf-8")
@@ -47,7 +47,7 @@ def decode(data: bytes, path: Path | str) -> Decoded:
 
 
 def _unmarked(data: bytes, path: Path | str) -> Decoded:
-    """Every second byte of English in UTF-16 is zero; no other text has one."""
+    """The text of bytes without a mark. Raises InputError if every second byte is zero, as in English in UTF-16."""
     start = data[:64]
     if len(start) > 3 and (not any(start[0::2]) or not any(start[1::2])) and any(start):
         raise InputError(f"{path} seems to be UTF-16 without a byte order mark; save it as UTF-8.")
@@ -58,13 +58,13 @@ def _unmarked(data: bytes, path: Path | str) -> Decoded:
 
 
 def lines(text: str) -> Iterator[str]:
-    r"""The lines with their ends: \n, \r\n or \r, and no other sign that Unicode calls a line's end.
+    r"""The lines of a text with their ends: \n, \r\n or \r, and none of the other line ends of Unicode.
 
-    One after the other: all lines of a large file at once would take many times its size.
+    They come one after the other, since all lines of a large file at once would take many times its size.
     """
     return (found[0] for found in re.finditer(r"[^\r\n]*(?:\r\n|\n|\r)|[^\r\n]+", text))
 
 
 def shortest(vertices: np.ndarray) -> list[list[str]]:
-    """Coordinates in as few digits as give the same float64 back."""
+    """Coordinates (V, 3) as text, with as few digits as identify the float64."""
     return [[repr(x).removesuffix(".0") for x in point] for point in vertices.tolist()]

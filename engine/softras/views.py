@@ -1,4 +1,4 @@
-"""A view: a camera and the mask it should see at a moment, and landmarks in it."""
+"""A view: a camera, the mask of the object in its image, and landmarks."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from .camera import Camera
 from .checks import numbers, positive, text, whole
 from .errors import InputError, shown
 
-IMAGES = ("mask", "ignore")  # the fields of a view that are arrays of pixels; all others are plain values
+IMAGES = ("mask", "ignore")  # The fields of a view that are arrays of pixels; all others are plain values.
 
 
 @dataclass(frozen=True)
 class Landmark:
-    """A vertex of the mesh and where a view should see it.
+    """A vertex of the mesh, and the pixel at which a view should show it.
 
     Attributes:
-        vertex: its index.
-        pixel: (x, y) in the view's image, (0, 0) at the top-left corner; may lie outside the image.
-        weight: factor of its squared distance, >= 0.
+        vertex: the index of the vertex.
+        pixel: (x, y) in the view's image, with (0, 0) at the top-left corner; it may lie outside the image.
+        weight: the factor, 0 or more, of the squared distance between the pixel and where the vertex is shown.
     """
 
     vertex: int
@@ -42,18 +42,18 @@ class Landmark:
 
 @dataclass(eq=False)
 class View:
-    """One photograph's share of a fit, which may be changed in place. A view equals itself only.
+    """What a fit knows of one photograph. Its fields may be changed in place. A view equals itself only.
 
     Attributes:
-        name: how messages and reports call it.
-        camera: the camera that took it.
-        mask: (H, W) float32 in 0..1, 1 = object; H and W are the camera's. A fit leaves out a view whose mask is empty
-            or full, and says so.
-        photo: the picture to show behind the outline in reports, if any.
-        weight: this view's factor in the objective, >= 0.
-        ignore: (H, W) bool, True where the mask has no opinion, or None.
-        frame: the moment of a sequence that it shows; each has a pose of its own.
-        landmarks: vertices and where the image shows them.
+        name: the name that messages and reports use.
+        camera: the camera that took the photograph.
+        mask: (H, W) float32 in 0..1, where 1 is the object; H and W are the camera's. A fit leaves out a view whose
+            mask is empty or full, and says so.
+        photo: the photograph that reports show behind the outlines, or None.
+        weight: the factor, 0 or more, of this view in the objective.
+        ignore: (H, W) bool, True for pixels of which the mask says nothing; None if there are none.
+        frame: the number of the moment that the view shows. In a sequence, each frame has its own pose.
+        landmarks: vertices of the mesh with the pixels that show them.
     """
 
     name: str
@@ -72,7 +72,7 @@ class View:
         try:
             self.mask = np.ascontiguousarray(self.mask, dtype=np.float32)
             self.ignore = None if self.ignore is None else np.ascontiguousarray(self.ignore, dtype=bool)
-        except (TypeError, ValueError, OverflowError, RuntimeError) as error:  # RuntimeError: a tensor with a gradient
+        except (TypeError, ValueError, OverflowError, RuntimeError) as error:  # RuntimeError: it requires a gradient.
             raise InputError(f"the masks of view '{self.name}' must be arrays of numbers.") from error
         size = (self.camera.height, self.camera.width)
         if self.mask.shape != size:
@@ -89,26 +89,28 @@ class View:
             )
 
     def blank(self) -> str | None:
-        """Why the mask tells nothing, being empty or full where it is not ignored, in a sentence; None if it does."""
-        seen = self.mask if self.ignore is None else self.mask[~self.ignore]
-        if seen.size == 0 or not (seen > 0.5).any():
-            brightest = f"its brightest pixel is {255 * seen.max():.0f} of 255" if seen.size else "all of it is ignored"
+        """A sentence that says why the mask shows no outline: it is empty or full. None if it shows one."""
+        known = self.mask if self.ignore is None else self.mask[~self.ignore]
+        if known.size == 0 or not (known > 0.5).any():
+            brightest = "all of it is ignored"
+            if known.size:
+                brightest = f"its brightest pixel is {255 * known.max():.0f} of 255"
             return (
                 f"the mask of view '{self.name}' is empty: {brightest}; "
                 "the object must be white (255) in the channel that is read, and not inverted."
             )
-        if (seen > 0.5).all():
+        if (known > 0.5).all():
             return (
                 f"the mask of view '{self.name}' covers the whole image: its darkest pixel is "
-                f"{255 * seen.min():.0f} of 255; the background must be black (0) in the channel that is read."
+                f"{255 * known.min():.0f} of 255; the background must be black (0) in the channel that is read."
             )
         return None
 
 
 def checked_values(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Check the fields of a view that are no images; returns them, each in its own type.
+    """The fields of a view that are no images, checked and each in its own type. Raises InputError.
 
-    A document is checked by this before any of its images is read. Fields that have a default may be missing.
+    A document is checked so before any of its images is read. Fields that have a default may be missing.
     """
     values = dict(given)
     name = text("the name of a view", values["name"])
@@ -128,12 +130,12 @@ def checked_values(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def mean_iou(iou: Sequence[float | None] | np.ndarray, views: Sequence[View] | None = None) -> float:
-    """Mean over the views, by their weights where they are given; NaN where no view counts.
+    """The mean IoU over the views, weighted by their weights if the views are given; NaN where no view counts.
 
     Args:
-        iou: of each view; NaN or None for one whose mask tells nothing, which does not count.
+        iou: the IoU of each view; NaN or None for a view whose mask shows no outline, which does not count.
     """
     values = np.array(iou, dtype=float)
     weights = np.ones(len(values)) if views is None else np.array([view.weight for view in views])
-    told = ~np.isnan(values)
-    return float(np.average(values[told], weights=weights[told])) if weights[told].any() else math.nan
+    known = ~np.isnan(values)
+    return float(np.average(values[known], weights=weights[known])) if weights[known].any() else math.nan

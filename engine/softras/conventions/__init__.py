@@ -1,4 +1,4 @@
-"""Other programs' cameras as `softras.Camera`, and back: a module for each program, a function for each direction.
+"""Cameras of other programs as `softras.Camera`, and back: a module for each program, a function for each direction.
 
-docs/cameras.md has the conventions side by side.
+docs/cameras.md shows the conventions side by side.
 """

@@ -1,6 +1,6 @@
-"""Blender's cameras: a matrix_world and the settings of a lens, by the names of `bpy.types.Camera`.
+"""Blender's cameras: a matrix_world, and settings of the lens by the names of `bpy.types.Camera`.
 
-The extension's own way to them is here too, so this module imports numpy only.
+The extension uses this module too, so it imports numpy only.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from ..checks import number, one_of, positive
 from ..errors import InputError
 from .extrinsics import OPENGL_AXES, array, nearest_rotation, rigid, sides, triangular_and_rotation
 
-_SHEAR = 1e-5  # of a camera's axes: less is rounding, as of Blender's matrices in float32
-_ASPECT_TOLERANCE = 5e-3  # of pixels against Blender's, which has one aspect for the whole scene
+_SHEAR = 1e-5  # Axes that are less sheared than this are perpendicular: Blender's matrices are rounded to float32.
+_ASPECT_TOLERANCE = 5e-3  # The relative difference allowed between the aspect of pixels and that of Blender's scene.
 
 
 def camera_from_blender(
@@ -35,19 +35,19 @@ def camera_from_blender(
     clip_start: float = 0.1,
     pixel_aspect: float = 1.0,
 ) -> Camera:
-    """A Blender camera as it renders an image of width x height pixels.
+    """The camera that shows what a Blender camera renders in an image of width x height pixels.
 
-    Formulas: Blender's `Object.calc_matrix_camera`. A negative scale mirrors the picture: K00 is then negative. Where
-    parents of uneven scale shear the camera, Blender renders the shear; it becomes a skew in K. Only the near plane of
-    an orthographic camera cannot follow a shear: it stays perpendicular to the rays, through the same point of the
-    camera's own ray.
+    The formulas are those of Blender's `Object.calc_matrix_camera`. A negative scale mirrors the picture: K00 is then
+    negative. Parents with an uneven scale may shear the camera, which Blender renders; it becomes a skew in K. Only the
+    near plane of an orthographic camera cannot follow a shear: it stays perpendicular to the rays, through the same
+    point of the camera's own ray.
 
     Args:
-        matrix_world: (4, 4) of the camera object; the size of its scale does not matter.
-        width, height: resolution in pixels, the percentage included.
-        type, lens (mm), ortho_scale, sensor_fit, sensor_width and sensor_height (mm), shift_x, shift_y, clip_start: of
-            the object's data. The defaults are Blender's.
-        pixel_aspect: height of a pixel by its width, pixel_aspect_y / pixel_aspect_x of the render settings.
+        matrix_world: (4, 4) the matrix of the camera object; how large its scale is does not matter.
+        width, height: the resolution in pixels, after its percentage.
+        type, lens (mm), ortho_scale, sensor_fit, sensor_width and sensor_height (mm), shift_x, shift_y, clip_start:
+            those of the object's data. The defaults are Blender's.
+        pixel_aspect: the height of a pixel over its width, pixel_aspect_y / pixel_aspect_x of the render settings.
 
     Raises:
         InputError: the type is neither PERSP nor ORTHO, or the matrix has a scale of zero.
@@ -70,32 +70,33 @@ def camera_from_blender(
         ]
     )
     world = array(matrix_world, (4, 4), "matrix_world")
-    # As Blender renders: the size of the scale is taken out of the columns, signs and shear stay.
+    # As Blender does when it renders, columns are divided by their lengths; signs and shear stay.
     world[:3, :3] /= np.maximum(np.linalg.norm(world[:3, :3], axis=0), 1e-300)
     if abs(np.linalg.det(world[:3, :3])) < 1e-9:
         raise InputError("matrix_world has a scale of zero; give the camera (or its parent) another scale.")
-    seen = OPENGL_AXES @ np.linalg.inv(world)
-    pixels, turn, depth = _lens_and_rotation(seen[:3, :3], orthographic=type == "ORTHO")
-    # The same eye: turn @ eye + t = 0.
+    into_camera = OPENGL_AXES @ np.linalg.inv(world)
+    pixels, turn, depth = _lens_and_rotation(into_camera[:3, :3], orthographic=type == "ORTHO")
+    # The translation t keeps the eye: turn @ eye + t = 0.
     matrix = rigid(turn, -turn @ world[:3, 3], "matrix_world")
     return Camera(K @ pixels, matrix, width, height, orthographic=type == "ORTHO", near=clip_start / depth)
 
 
 def _lens_and_rotation(linear: np.ndarray, *, orthographic: bool) -> tuple[np.ndarray, np.ndarray, float]:
-    """How a camera whose axes are sheared or mirrored sees: as one with a rotation, and with more in its K.
+    """A camera whose axes are sheared or mirrored, as one with a rotation and another K that shows the same.
 
     Args:
-        linear: (3, 3) the world's axes to the camera's.
-        orthographic: whether its rays are parallel.
+        linear: (3, 3) the matrix from the world's axes to the camera's.
+        orthographic: whether the rays are parallel.
 
     Returns:
-        (3, 3) what K is multiplied by, last row (0, 0, 1), (3, 3) the rotation, and the depth in the camera's axes of a
-        point at depth 1 of the rotation's, on the camera's own ray.
+        (3, 3) the matrix by which K is multiplied from the right, with last row (0, 0, 1);
+        (3, 3) the rotation; and
+        the depth, in the camera's axes, of the point on the camera's own ray whose depth in the rotated axes is 1.
     """
     mirrored = np.diag([np.sign(np.linalg.det(linear)), 1.0, 1.0])
     if np.abs(linear @ linear.T - np.eye(3)).max() < _SHEAR:
         return mirrored, nearest_rotation(mirrored @ linear), 1.0
-    if orthographic:  # rays run where x and y stay: along what is perpendicular to the first two rows
+    if orthographic:  # Along a ray x and y stay the same, so rays are perpendicular to the first two rows.
         along = mirrored[0, 0] * np.cross(linear[0], linear[1])
         triangle, turn = triangular_and_rotation(np.stack([linear[0], linear[1], along / np.linalg.norm(along)]))
         return triangle, turn, float(linear[2] @ turn[2])
@@ -111,14 +112,14 @@ def camera_to_blender(
     sensor_height: float = 24.0,
     pixel_aspect: float = 1.0,
 ) -> tuple[np.ndarray, dict[str, Any]]:
-    """The matrix_world (4, 4) and the settings, by name, of a Blender camera that sees the same.
+    """The matrix_world (4, 4) and the settings, by name, of a Blender camera that renders what a camera shows.
 
-    The settings are those of the object's data, and what `camera_from_blender` takes. Blender must render width x
-    height pixels. A camera whose picture is mirrored gets a matrix_world with a negative scale.
+    The settings are those of the object's data, and arguments of `camera_from_blender`. Blender must render an image of
+    the camera's width and height. A camera whose picture is mirrored gets a matrix_world with a negative scale.
 
     Args:
-        camera: with pixels of Blender's aspect.
-        sensor_fit: default the one of HORIZONTAL and VERTICAL that AUTO would be.
+        camera: a camera with pixels of Blender's aspect.
+        sensor_fit: HORIZONTAL or VERTICAL; unless given, what AUTO would choose.
         sensor_width, sensor_height: in mm.
         pixel_aspect: as for `camera_from_blender`.
 
@@ -156,12 +157,12 @@ def camera_to_blender(
 
 
 def spanned_side(sensor_fit: str, width: int, height: int, pixel_aspect: float = 1.0) -> float:
-    """The side of an image that the sensor spans, in pixels of unit width and height `pixel_aspect`."""
+    """The length of the image's side that the sensor spans, where a pixel is 1 wide and `pixel_aspect` high."""
     if sensor_fit == "AUTO":
         sensor_fit = "HORIZONTAL" if width >= pixel_aspect * height else "VERTICAL"
     return width if sensor_fit == "HORIZONTAL" else pixel_aspect * height
 
 
 def _sensor(sensor_fit: str, sensor_width: float, sensor_height: float) -> float:
-    """The sensor's size that `spanned_side` is about: its width even where AUTO spans the height."""
+    """The size of the sensor in mm that spans `spanned_side`: with AUTO it is the width, whichever side it spans."""
     return sensor_height if sensor_fit == "VERTICAL" else sensor_width

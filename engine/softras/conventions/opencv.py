@@ -1,4 +1,4 @@
-"""OpenCV's cameras, and those of COLMAP and other programs of its kind."""
+"""OpenCV's cameras, and those of COLMAP and other programs that use OpenCV's axes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from ..camera import Camera
 from ..errors import InputError
 from .extrinsics import array, rigid
 
-HALF_PIXEL = np.array([[0.0, 0.0, 0.5], [0.0, 0.0, 0.5], [0.0, 0.0, 0.0]])  # added to a K with centres on integers
+# Added to a K whose pixels have their centres on integers, it gives ours, where pixels have their corners on integers.
+HALF_PIXEL = np.array([[0.0, 0.0, 0.5], [0.0, 0.0, 0.5], [0.0, 0.0, 0.0]])
 
 
 def camera_from_opencv(
@@ -22,15 +23,16 @@ def camera_from_opencv(
     centres_on_integers: bool = True,
     near: float = 1e-3,
 ) -> Camera:
-    """The camera x_camera = R x + t, pixel ~ K x_camera: x right, y down, z forward.
+    """The camera with x_camera = R x + t and pixel ~ K x_camera; its axes are x right, y down, z forward.
 
     Args:
         K: (3, 3) intrinsics in pixels (cameraMatrix). Undistort images first: a Camera has no lens distortion.
         R: (3, 3) rotation (`cv2.Rodrigues(rvec)[0]`).
         t: (3,) or (3, 1) translation (tvec).
-        width, height: of the image, in pixels.
-        centres_on_integers: the centre of the first pixel is (0, 0), as in OpenCV; else (0.5, 0.5), as in COLMAP.
-        near: of the Camera.
+        width, height: the size of the image in pixels.
+        centres_on_integers: whether the centre of the first pixel is (0, 0), as in OpenCV; if not, it is (0.5, 0.5), as
+            in COLMAP.
+        near: the near distance of the Camera, in scene units.
     """
     K = array(K, (3, 3), "K")
     if not np.allclose(K[2], (0, 0, 1)):
@@ -40,7 +42,10 @@ def camera_from_opencv(
 
 
 def camera_to_opencv(camera: Camera, *, centres_on_integers: bool = True) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """K (3, 3), R (3, 3) and t (3,) as `camera_from_opencv` takes them; InputError for an orthographic camera."""
+    """K (3, 3), R (3, 3) and t (3,) as `camera_from_opencv` takes them.
+
+    Raises InputError for an orthographic camera.
+    """
     if camera.orthographic:
         raise InputError("OpenCV has no orthographic cameras; make this one perspective.")
     matrix = camera.world_to_camera
@@ -48,9 +53,9 @@ def camera_to_opencv(camera: Camera, *, centres_on_integers: bool = True) -> tup
 
 
 def _column(t: ArrayLike) -> np.ndarray:
-    """(3,) a translation that may also be (3, 1)."""
+    """(3,) the translation, which may be given as (3,) or (3, 1)."""
     try:
         t = np.ravel(t)
-    except ValueError:  # rows of several lengths, which are refused by name
+    except ValueError:  # Its rows have several lengths; `array` refuses it by its name.
         pass
     return array(t, (3,), "t")

@@ -1,4 +1,4 @@
-"""OpenGL's cameras: a view matrix and a projection matrix, as of gluLookAt, gluPerspective, glFrustum, glOrtho, glm."""
+"""OpenGL's cameras: a view matrix and a projection matrix, as gluLookAt, gluPerspective, glFrustum or glm make them."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from .extrinsics import OPENGL_AXES, array, rigid, sides
 def camera_from_opengl(view: ArrayLike, projection: ArrayLike, width: int, height: int) -> Camera:
     """The camera whose clip coordinates are projection @ view @ (x, y, z, 1), in an image of width x height pixels.
 
-    The matrices multiply column vectors: translations are in the last column. Transpose what a column-major API hands
-    over as rows. Its near distance is that of the projection, taken for one to depths -1..1; far is dropped.
+    The matrices multiply column vectors: translations are in the last column. Transpose matrices that a column-major
+    API hands over as rows. The near distance is that of the projection, whose depths are taken to be -1..1; the far
+    distance is dropped.
 
     Args:
-        view: (4, 4) world to eye (x right, y up, z back), without scale.
-        projection: (4, 4) eye to clip space, perspective or orthographic; may be off-centre.
-        width, height: of the viewport, in pixels; its origin does not matter.
+        view: (4, 4) the matrix from the world to the eye's axes (x right, y up, z backward), without scale.
+        projection: (4, 4) the matrix from the eye's axes to clip space, perspective or orthographic, maybe off-centre.
+        width, height: the size of the viewport in pixels; its origin does not matter.
 
     Raises:
         InputError: matrices of other kinds, oblique ones among them.
@@ -51,16 +52,16 @@ def camera_from_opengl(view: ArrayLike, projection: ArrayLike, width: int, heigh
 
 
 def camera_to_opengl(camera: Camera, far: float) -> tuple[np.ndarray, np.ndarray]:
-    """The view matrix (4, 4) and projection matrix (4, 4) that put every point where the camera sees it.
+    """The view matrix (4, 4) and the projection matrix (4, 4) that show every point where the camera shows it.
 
     They multiply column vectors; transpose them for a column-major API. Depths from camera.near to `far` become -1..1.
 
     Args:
-        camera: any.
-        far: scene units; math.inf is fine for a perspective camera.
+        camera: the camera.
+        far: the far distance in scene units; it may be math.inf for a perspective camera.
 
     Raises:
-        InputError: far is not beyond camera.near.
+        InputError: far is not greater than camera.near.
     """
     near = float(camera.near)
     far = math.inf if isinstance(far, float) and far == math.inf else number("far", far)
@@ -73,11 +74,11 @@ def camera_to_opengl(camera: Camera, far: float) -> tuple[np.ndarray, np.ndarray
     if camera.orthographic:
         projection[2, 2:] = -2 / (far - near), -(far + near) / (far - near)
     else:
-        ratio = near / far  # 0 for a far plane at infinity
+        ratio = near / far  # It is 0 for a far plane at infinity.
         projection[2, 2:] = -(1 + ratio) / (1 - ratio), -2 * near / (1 - ratio)
     return OPENGL_AXES @ camera.world_to_camera, projection
 
 
 def _viewport(width: int, height: int) -> np.ndarray:
-    """(3, 3) from (x, y, 1) in -1..1, y up, to pixels, y down."""
+    """(3, 3) the matrix from (x, y, 1) with x and y in -1..1, y up, to pixels, y down."""
     return np.array([[width / 2, 0.0, width / 2], [0.0, -height / 2, height / 2], [0.0, 0.0, 1.0]])

@@ -1,4 +1,7 @@
-"""PyTorch3D's cameras: x_camera = x R + T with x left, y up and z forward; NDC spans 2 over the shorter image side."""
+"""PyTorch3D's cameras: x_camera = x R + T with axes x left, y up, z forward.
+
+Normalized device coordinates (NDC) span 2 over the shorter side of the image.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from ..checks import number, positive
 from ..errors import InputError
 from .extrinsics import array, rigid, sides
 
-_AXES = np.diag([-1.0, -1.0, 1.0])  # x left, y up to x right, y down, and back
+_AXES = np.diag([-1.0, -1.0, 1.0])  # From axes x left, y up to axes x right, y down, and back.
 
 
 def camera_from_pytorch3d(
@@ -28,16 +31,18 @@ def camera_from_pytorch3d(
     orthographic: bool = False,
     near: float = 1e-3,
 ) -> Camera:
-    """One camera of PyTorch3D's PerspectiveCameras or OrthographicCameras.
+    """The camera that one of PyTorch3D's PerspectiveCameras or OrthographicCameras is.
 
     Args:
-        R: (3, 3), multiplies row vectors.
-        T: (3,).
-        width, height: of the image, in pixels.
-        focal_length: a number or (2,), and principal_point: (2,), in NDC (x left, y up, the middle is 0) or, with
-            in_ndc=False, in pixels (x right, y down, the image's corner is 0).
-        in_ndc, orthographic: what kind of camera it is.
-        near: of the Camera.
+        R: (3, 3) rotation, which multiplies row vectors.
+        T: (3,) translation.
+        width, height: the size of the image in pixels.
+        focal_length: a number or (2,). With in_ndc it is in NDC, else in pixels.
+        principal_point: (2,). With in_ndc it is in NDC (x left, y up, 0 in the middle of the image), else in pixels
+            (x right, y down, 0 at the image's corner).
+        in_ndc: the unit of focal_length and principal_point.
+        orthographic: whether it is one of OrthographicCameras.
+        near: the near distance of the Camera, in scene units.
     """
     width, height = sides(width, height)
     focal = array(focal_length if np.ndim(focal_length) else np.repeat(focal_length, 2), (2,), "focal_length")
@@ -61,14 +66,14 @@ def camera_from_pytorch3d_fov(
     degrees: bool = True,
     near: float = 1e-3,
 ) -> Camera:
-    """One camera of PyTorch3D's FoVPerspectiveCameras.
+    """The camera that one of PyTorch3D's FoVPerspectiveCameras is.
 
     Args:
         R, T, width, height: as for `camera_from_pytorch3d`.
-        fov: full angle over the shorter image side, whichever that is.
-        aspect_ratio: of a pixel, not of the image: what is seen sideways is this much wider.
-        degrees: what fov is in; else radians.
-        near: of the Camera.
+        fov: the full angle over the shorter side of the image.
+        aspect_ratio: the width of a pixel over its height (not that of the image).
+        degrees: whether fov is in degrees; if not, it is in radians.
+        near: the near distance of the Camera, in scene units.
     """
     fov = number("fov", fov, 0.0, 180.0 if degrees else math.pi, above=True)
     focal = 1 / math.tan((math.radians(fov) if degrees else fov) / 2)
@@ -89,7 +94,11 @@ def camera_from_pytorch3d_fov_orthographic(
     scale_xyz: ArrayLike = (1.0, 1.0, 1.0),
     near: float = 1e-3,
 ) -> Camera:
-    """One camera of PyTorch3D's FoVOrthographicCameras; its sides are where NDC is -1 and 1, in scene units."""
+    """The camera that one of PyTorch3D's FoVOrthographicCameras is.
+
+    max_y, min_y, max_x and min_x are the coordinates, in scene units, at which NDC are 1 and -1; all other arguments
+    are those of `camera_from_pytorch3d`.
+    """
     low, high = array([min_x, min_y], (2,), "min_x and min_y"), array([max_x, max_y], (2,), "max_x and max_y")
     if (low == high).any():
         raise InputError("max_x and max_y must differ from min_x and min_y; the camera sees nothing between them.")
@@ -106,13 +115,13 @@ def camera_from_pytorch3d_fov_orthographic(
 
 
 def camera_to_pytorch3d(camera: Camera, *, in_ndc: bool = True) -> dict[str, Any]:
-    """The keyword arguments, a batch of one, of PyTorch3D's PerspectiveCameras, or OrthographicCameras if it is one.
+    """The keyword arguments, for a batch of one, of PyTorch3D's PerspectiveCameras or OrthographicCameras.
 
     Returns:
         R (1, 3, 3), T (1, 3), focal_length (1, 2), principal_point (1, 2), in_ndc, image_size (1, 2) height first.
 
     Raises:
-        InputError: skewed pixels.
+        InputError: the camera has skewed pixels.
     """
     K = camera.K
     if K[0, 1] or K[1, 0]:

@@ -1,8 +1,8 @@
 """Cameras of SoftRas, the code published with Liu et al. 2019.
 
-Its look_at and look put right and left the wrong way round: pictures are mirrored against a photograph's, as if the
-world were left-handed. The same happens here by a negative K00, so that world_to_camera stays a rotation. Front faces
-become back faces in a mirrored picture: render it with cull=False.
+Its look_at and look exchange right and left: pictures are mirrored, as if the world were left-handed. Here a negative
+K00 does the same, so that world_to_camera stays a rotation. In a mirrored picture front faces become back faces, so
+render it with cull=False.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ def camera_from_softras_look_at(
     viewing_scale: float = 1.0,
     near: float = 1e-3,
 ) -> Camera:
-    """A camera of SoftRas's camera_mode "look_at".
+    """The camera of SoftRas's camera_mode "look_at".
 
     Args:
         eye, at, up: (3,). SoftRas's default eye is (0, 0, -(1 / tan(viewing_angle) + 1)).
-        image_size: pixels of a side; its images are square.
-        perspective: else orthographic.
-        viewing_angle: HALF the field of view, in degrees; of a perspective camera.
-        viewing_scale: NDC units by scene unit of an orthographic camera.
-        near: of the Camera; SoftRas's applies to colours only.
+        image_size: pixels of a side; SoftRas's images are square.
+        perspective: whether it is perspective; if not, it is orthographic.
+        viewing_angle: HALF the field of view, in degrees, of a perspective camera.
+        viewing_scale: how many NDC units a scene unit is in an orthographic camera.
+        near: the near distance of the Camera, in scene units; SoftRas's own applies to colours only.
 
     Raises:
-        ValueError: eye and at are one point, or the camera looks along `up`.
+        InputError: eye and at are one point, or the camera looks along `up`.
     """
     eye, at, up = (array(x, (3,), name) for x, name in ((eye, "eye"), (at, "at"), (up, "up")))
     matrix = looking(eye, unit(at - eye, "eye and at must be different points"), up)
@@ -58,7 +58,7 @@ def camera_from_softras_look(
     viewing_scale: float = 1.0,
     near: float = 1e-3,
 ) -> Camera:
-    """A camera of SoftRas's camera_mode "look"; arguments as of `camera_from_softras_look_at`."""
+    """The camera of SoftRas's camera_mode "look"; arguments as of `camera_from_softras_look_at`."""
     eye, direction, up = (array(x, (3,), name) for x, name in ((eye, "eye"), (direction, "direction"), (up, "up")))
     matrix = looking(eye, unit(direction, "direction must not be zero"), up)
     return _mirrored(matrix, image_size, perspective, viewing_angle, viewing_scale, near)
@@ -67,16 +67,17 @@ def camera_from_softras_look(
 def camera_from_softras_projection(
     P: ArrayLike, image_size: int, *, orig_size: float = 512, near: float = 1e-3
 ) -> Camera:
-    """A camera of SoftRas's camera_mode "projection": (x, y, z) = P (X, 1), in a square of orig_size at x / z, y / z.
+    """The camera of SoftRas's camera_mode "projection".
 
-    y is UP there: the picture is the other way up than a photograph with OpenCV's P = K [R t] would be. SoftRas's
-    distortion coefficients are not converted (a Camera has none), nor the 1e-5 that it adds to z.
+    A point X of the world has (x, y, z) = P (X, 1), and is shown at (x / z, y / z) in a square of side orig_size. There
+    y is UP: the picture is upside down against one with OpenCV's P = K [R t]. SoftRas's distortion coefficients are not
+    converted, since a Camera has none, nor is the 1e-5 that SoftRas adds to z.
 
     Args:
         P: (3, 4) projection matrix. Its last row may have any length but 0.
         image_size: pixels of a side.
-        orig_size: the square's side in P's own pixels.
-        near: of the Camera.
+        orig_size: the side of the square in P's own pixels.
+        near: the near distance of the Camera, in scene units.
 
     Raises:
         InputError: P belongs to no perspective camera.
@@ -89,7 +90,7 @@ def camera_from_softras_projection(
 
 
 def camera_to_softras(camera: Camera) -> tuple[np.ndarray, int]:
-    """P (3, 4) and orig_size, for SoftRas's camera_mode "projection", with which its picture is this camera's.
+    """P (3, 4) and orig_size with which SoftRas's camera_mode "projection" gives this camera's picture.
 
     Raises:
         InputError: an orthographic camera, or an image that is not square.
@@ -114,10 +115,7 @@ def _mirrored(
 
 
 def _decomposed(P: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """K (3, 3), a rotation (3, 3) and t (3,) with P ~ K [R t].
-
-    K11 is positive; K00 is negative where P mirrors.
-    """
+    """K (3, 3), a rotation R (3, 3) and t (3,) with P ~ K [R t]; K11 is positive, and K00 negative where P mirrors."""
     lengths = np.linalg.norm(P[:, :3], axis=1)
     if abs(np.linalg.det(P[:, :3])) <= 1e-12 * lengths.prod():
         raise InputError("P is the matrix of no perspective camera; its left 3 x 3 part must be invertible.")

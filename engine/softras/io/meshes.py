@@ -10,7 +10,7 @@ from typing import TypeGuard
 import numpy as np
 
 from ..errors import InputError
-from ..files import check_place, is_file, read_bytes, write_bytes
+from ..files import check_replaceable, is_file, read_bytes, write_bytes
 from ..mesh import Mesh
 from .gltf import read_gltf
 from .obj import check_like, obj_like, obj_text, read_obj
@@ -110,7 +110,7 @@ def check_target(path: Path | str, mesh: Mesh | None = None, like: Path | str | 
     suffix = _suffix(path)
     if suffix == ".gltf":
         raise InputError(f"cannot write {path}: glTF in separate files is not written; use .glb.")
-    check_place(path)
+    check_replaceable(path)
     if mesh is not None and suffix == ".obj" and _is_obj(like):
         check_like(Path(like), len(mesh.vertices))
     if mesh is not None and suffix in (".stl", ".glb") and not _fits_float32(mesh):

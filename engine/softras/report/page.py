@@ -1,4 +1,4 @@
-"""The HTML page of a report: one file that needs no other."""
+"""The HTML page of a report: one file that holds all it shows."""
 
 from __future__ import annotations
 
@@ -60,7 +60,15 @@ _CURVE_COLOURS = ("#0a84c6", "#e08a00", "#8a5cd6", "#2e9e5b")
 
 @dataclass(frozen=True)
 class Card:
-    """What the page shows of one view; pictures as data URLs, files relative to the page."""
+    """What the page shows of one view.
+
+    Attributes:
+        name: the name of the view.
+        start_iou: the IoU before the fit, or None.
+        iou: the IoU after it; NaN for a view that is left out.
+        outline, error: the two pictures, as data URLs.
+        outline_file, error_file: the same in full size, as paths relative to the page.
+    """
 
     name: str
     start_iou: float | None
@@ -84,19 +92,19 @@ def page(
 
     Args:
         title: the heading.
-        cards: of the views.
-        mesh: whose size is told.
-        legend: the colours of the pictures, by name.
+        cards: one for each view.
+        mesh: the fitted mesh; the page says how many vertices and triangles it has.
+        legend: the colours of the pictures, by what they mean.
         notes: sentences for the user.
-        seconds: that a fit took, or None.
-        history: the events of a fit, of which charts are drawn.
+        seconds: how long the fit took, or None.
+        history: the events of a fit, which the charts show.
     """
-    told = [card for card in cards if not math.isnan(card.iou)]  # the others are left out
-    before = [card.start_iou for card in told if card.start_iou is not None]
-    mean = f"{mean_iou([card.iou for card in told]):.4f}" if told else "-"
-    tiles = [(mean, "mean IoU" + (f", {mean_iou(before):.4f} at the start" if before else ""))]
-    if told:
-        worst = min(told, key=lambda card: card.iou)
+    measured = [card for card in cards if not math.isnan(card.iou)]
+    at_start = [card.start_iou for card in measured if card.start_iou is not None]
+    mean = f"{mean_iou([card.iou for card in measured]):.4f}" if measured else "-"
+    tiles = [(mean, "mean IoU" + (f", {mean_iou(at_start):.4f} at the start" if at_start else ""))]
+    if measured:
+        worst = min(measured, key=lambda card: card.iou)
         tiles.append((f"{worst.iou:.4f}", f"worst view, {worst.name}"))
     tiles.append((str(len(cards)), "views"))
     tiles.append((f"{len(mesh.vertices):,}", f"vertices, {len(mesh.faces):,} triangles"))
@@ -124,11 +132,11 @@ def page(
 
 
 def _card(card: Card) -> str:
-    before = "" if card.start_iou is None or math.isnan(card.start_iou) else f"{card.start_iou:.4f} → "
-    reached = "left out" if math.isnan(card.iou) else f"{card.iou:.4f}"
+    at_start = "" if card.start_iou is None or math.isnan(card.start_iou) else f"{card.start_iou:.4f} → "
+    at_end = "left out" if math.isnan(card.iou) else f"{card.iou:.4f}"
     name = escape(card.name)
     return (
-        f"<article class='card'><header><b>{name}</b><span>IoU {before}<b>{reached}</b></span></header>"
+        f"<article class='card'><header><b>{name}</b><span>IoU {at_start}<b>{at_end}</b></span></header>"
         f"<div class='pair'><a href='{card.outline_file}'><img src='{card.outline}' alt='outlines in view {name}'></a>"
         f"<a href='{card.error_file}'><img src='{card.error}' alt='error map of view {name}'></a></div></article>"
     )
@@ -145,7 +153,7 @@ def _charts(history: Sequence[Progress]) -> str:
 
 
 def _chart(title: str, curves: dict[str, list[tuple[float, float]]]) -> str:
-    """A line chart over seconds as inline SVG; "" if there is no curve of two points."""
+    """A line chart over seconds as inline SVG; "" if no curve has two points."""
     curves = {name: [p for p in points if all(map(math.isfinite, p))] for name, points in curves.items()}
     curves = {name: points for name, points in curves.items() if len(points) > 1}
     if not curves:
@@ -157,21 +165,21 @@ def _chart(title: str, curves: dict[str, list[tuple[float, float]]]) -> str:
     ticks = _ticks(min(y for _, y in everything), max(y for _, y in everything))
     low, high = ticks[0], ticks[-1]
 
-    def place(x: float, y: float) -> tuple[float, float]:
+    def position(x: float, y: float) -> tuple[float, float]:
         return left + (x - x0) / (x1 - x0) * (right - left), bottom - (y - low) / (high - low) * (bottom - top)
 
     drawn = []
     for tick in ticks:
-        y = place(x0, tick)[1]
+        y = position(x0, tick)[1]
         drawn.append(f"<line class='grid' x1='{left}' x2='{right}' y1='{y:.1f}' y2='{y:.1f}'/>")
         drawn.append(f"<text x='{left - 6}' y='{y + 4:.1f}' text-anchor='end'>{tick:.4g}</text>")
     for tick in _ticks(x0, x1):
         if x0 <= tick <= x1:
-            x = place(tick, low)[0]
+            x = position(tick, low)[0]
             drawn.append(f"<text x='{x:.1f}' y='{bottom + 18}' text-anchor='middle'>{tick:.4g} s</text>")
     names = []
     for (name, points), colour in zip(curves.items(), cycle(_CURVE_COLOURS)):
-        line = " ".join("{:.1f},{:.1f}".format(*place(*point)) for point in _thin(points))
+        line = " ".join("{:.1f},{:.1f}".format(*position(*point)) for point in _thin(points))
         drawn.append(f"<polyline class='curve' style='stroke:{colour}' points='{line}'/>")
         if name:
             names.append(f"<li><i style='background:{colour}'></i>{escape(name)}</li>")
@@ -183,7 +191,7 @@ def _chart(title: str, curves: dict[str, list[tuple[float, float]]]) -> str:
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """About five round numbers that span low..high."""
+    """About five round numbers, the first at most `low` and the last at least `high`."""
     span = high - low or abs(high) or 1.0
     unit = 10 ** math.floor(math.log10(span / 4))
     step = next(unit * factor for factor in (1, 2, 5, 10) if unit * factor * 5 >= span)
@@ -192,5 +200,6 @@ def _ticks(low: float, high: float) -> list[float]:
 
 
 def _thin(points: list[tuple[float, float]], most: int = 500) -> list[tuple[float, float]]:
+    """About `most` of the points of a curve, with the last one."""
     stride = max(1, len(points) // most)
     return [*points[:-1:stride], points[-1]]

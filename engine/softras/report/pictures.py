@@ -1,7 +1,7 @@
-"""A report on a fit or a measurement: what each camera saw, what the mesh covers, and how it got there.
+"""A report on a fit or a measurement: two pictures for each view, and a page that shows them with numbers and charts.
 
-Each view has two pictures: the photograph (or the mask) with the outlines of the mesh before and after the fit, and the
-error map. They lie beside report.html as PNG files, and the page carries smaller copies inside itself.
+The first picture is the photograph (or the mask) with the outlines of the mesh before and after the fit, the second the
+map of errors. Both are PNG files beside report.html, which holds smaller copies of them.
 """
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ from .page import Card, page
 if TYPE_CHECKING:
     from ..fitting.progress import FitResult
 
-PICTURE, SMALL_PICTURE = 560, 400  # pixels of a picture's longer side, and where there are many views
+PICTURE = 560  # The longer side of a picture in pixels,
+SMALL_PICTURE = 400  # and with more than MANY_VIEWS views.
 MANY_VIEWS = 24
-OVERSAMPLING = 2  # samples per pixel and axis of an outline
+OVERSAMPLING = 2  # Outlines are drawn with so many samples per pixel along each axis.
 FIT_COLOUR, START_COLOUR = (25, 200, 255), (255, 165, 30)
 MISSING_COLOUR, EXCESS_COLOUR = (230, 60, 60), (50, 110, 235)
 AGREE_COLOUR, EMPTY_COLOUR, IGNORE_COLOUR = (196, 200, 206), (24, 27, 32), (92, 84, 60)
@@ -59,18 +60,18 @@ def write_report(folder: Path | str, views: Sequence[View], start: Mesh | Rig | 
     """Write report.html, overview.png and two PNGs per view into folder; returns the path of report.html.
 
     Args:
-        folder: is created where it is missing.
-        views: as given, with the cameras before the fit.
+        folder: the folder, which is created if it is missing.
+        views: the views as given, with the cameras before the fit.
         start: the mesh or the rig before the fit, or None if there was none.
-        result: of the fit.
+        result: the result of the fit.
 
     Raises InputError when the folder cannot be written.
     """
-    before = None if start is None else mesh_in_world(start)
-    after = {view.frame: result.mesh_in(view.frame) for view in views}
-    cards = _write_pictures(make_folder(folder), views, before, after, result.cameras, result.iou)
-    legend = {"fitted outline": FIT_COLOUR} | ({} if before is None else {"start outline": START_COLOUR})
-    title = f"{'Reconstructed' if before is None else 'Refined'} from {len(views)} silhouettes"
+    start_mesh = None if start is None else mesh_in_world(start)
+    fitted = {view.frame: result.mesh_in(view.frame) for view in views}
+    cards = _write_pictures(make_folder(folder), views, start_mesh, fitted, result.cameras, result.iou)
+    legend = {"fitted outline": FIT_COLOUR} | ({} if start is None else {"start outline": START_COLOUR})
+    title = f"{'Reconstructed' if start is None else 'Refined'} from {len(views)} silhouettes"
     seconds, history = result.elapsed, result.history
     text = page(title, cards, result.mesh, _legend(legend, views), result.notes, seconds, history)
     return _write_page(folder, text)
@@ -79,7 +80,7 @@ def write_report(folder: Path | str, views: Sequence[View], start: Mesh | Rig | 
 def write_measurement(
     folder: Path | str, views: Sequence[View], meshes: Mapping[int, Mesh], iou: Sequence[float] | np.ndarray
 ) -> Path:
-    """As `write_report`, of meshes by frame that were compared with the views and not fitted to them."""
+    """As `write_report`, for meshes (by frame) that were only compared with the views."""
     cameras = [view.camera for view in views]
     cards = _write_pictures(make_folder(folder), views, None, meshes, cameras, iou)
     title = f"Measured against {len(views)} silhouettes"
@@ -96,28 +97,28 @@ def _write_page(folder: Path | str, text: str) -> Path:
 def _write_pictures(
     folder: Path,
     views: Sequence[View],
-    before: Mesh | None,
-    after: Mapping[int, Mesh],
+    start: Mesh | None,
+    fitted: Mapping[int, Mesh],
     cameras: Sequence[Camera],
     iou: Sequence[float] | np.ndarray,
 ) -> list[Card]:
     """Write the pictures of all views; returns what the page shows of each.
 
     Args:
-        folder: must be there.
-        views: with the cameras that see `before`.
-        before: the mesh before a fit, or None.
-        after: by frame.
-        cameras: those that see `after`, of each view.
-        iou: (N,) of `after`.
+        folder: the folder, which exists.
+        views: the views, with the cameras before the fit.
+        start: the mesh before the fit, or None.
+        fitted: the meshes after the fit, by frame.
+        cameras: the camera of each view after the fit.
+        iou: (N,) the IoU of the views after the fit.
     """
     size = PICTURE if len(views) <= MANY_VIEWS else SMALL_PICTURE
 
     def draw(pair: tuple[View, Camera]) -> _Pictures:
         view, camera = pair
-        return _draw(view, before, after[view.frame], camera, size)
+        return _draw(view, start, fitted[view.frame], camera, size)
 
-    with ThreadPoolExecutor() as pool:  # drawing and compressing let go of the interpreter
+    with ThreadPoolExecutor() as pool:  # Threads help: drawing and compressing release Python's interpreter lock.
         pictures = list(pool.map(draw, zip(views, cameras, strict=True)))
         names = [f"{number:03d}" for number in range(len(views))]
         written = [
@@ -133,13 +134,13 @@ def _write_pictures(
         Card(
             name=view.name,
             start_iou=picture.start_iou,
-            iou=float(reached),
+            iou=float(at_end),
             outline=outline,
             error=error,
             outline_file=f"{name}-outline.png",
             error_file=f"{name}-error.png",
         )
-        for view, picture, reached, name, (outline, error) in zip(views, pictures, iou, names, embedded, strict=True)
+        for view, picture, at_end, name, (outline, error) in zip(views, pictures, iou, names, embedded, strict=True)
     ]
 
 
@@ -151,11 +152,11 @@ class _Pictures:
 
 
 def _draw(view: View, start: Mesh | None, fitted: Mesh, camera: Camera, size: int) -> _Pictures:
-    """camera: the view's after the fit."""
+    """The pictures of one view; camera: that of the view after the fit; size: of the longer side, in pixels."""
     mask = view.mask > 0.5
-    shown = _silhouette(fitted, camera)
-    before = None if start is None else _silhouette(start, view.camera)
-    window = _window(mask | shown, before, view.camera, size)
+    silhouette = _silhouette(fitted, camera)
+    at_start = None if start is None else _silhouette(start, view.camera)
+    window = _window(mask | silhouette, at_start, view.camera, size)
     picture = _background(view, window)
     if start is not None:
         picture = _stroke(
@@ -164,22 +165,27 @@ def _draw(view: View, start: Mesh | None, fitted: Mesh, camera: Camera, size: in
     picture = _stroke(picture, _silhouette(fitted, window.camera(camera, OVERSAMPLING)), FIT_COLOUR, size / 160)
     return _Pictures(
         outline=picture.round().astype(np.uint8),
-        error=_error_map(mask, shown, view.ignore, window),
-        start_iou=None if before is None else intersection_over_union(before, view),
+        error=_error_map(mask, silhouette, view.ignore, window),
+        start_iou=None if at_start is None else intersection_over_union(at_start, view),
     )
 
 
 def _silhouette(mesh: Mesh, camera: Camera) -> np.ndarray:
-    """(H, W) bool."""
+    """(H, W) bool the hard silhouette of a mesh."""
     return covered(mesh.vertices, mesh.faces, [camera])[0]
 
 
-def _window(shown: np.ndarray, before: np.ndarray | None, camera: Camera, size: int) -> _Window:
-    """The box around what is shown, with a margin and as much of the start as lies near, scaled to size pixels."""
+def _window(shown: np.ndarray, at_start: np.ndarray | None, camera: Camera, size: int) -> _Window:
+    """The window around the pixels `shown` (H, W), with a margin and with as much of the start as lies near.
+
+    Args:
+        at_start: (H, W) bool the silhouette before the fit, or None.
+        size: the longer side of the picture in pixels.
+    """
     x0, y0, x1, y1 = _box(shown)
     near = max(x1 - x0, y1 - y0) // 3
-    if before is not None and before.any():
-        start = _box(before)
+    if at_start is not None and at_start.any():
+        start = _box(at_start)
         x0, y0 = min(x0, max(start[0], x0 - near)), min(y0, max(start[1], y0 - near))
         x1, y1 = max(x1, min(start[2], x1 + near)), max(y1, min(start[3], y1 + near))
     margin = max(3, round(0.06 * max(x1 - x0, y1 - y0)))
@@ -190,7 +196,7 @@ def _window(shown: np.ndarray, before: np.ndarray | None, camera: Camera, size: 
 
 
 def _box(shown: np.ndarray) -> tuple[int, int, int, int]:
-    """The box (left, top, right, bottom) around what is shown, in pixels; the whole image where nothing is."""
+    """The bounding box (left, top, right, bottom) of the True pixels of (H, W) bool; the whole image without any."""
     if not shown.any():
         return 0, 0, shown.shape[1], shown.shape[0]
     rows, columns = np.flatnonzero(shown.any(axis=1)), np.flatnonzero(shown.any(axis=0))
@@ -198,7 +204,7 @@ def _box(shown: np.ndarray) -> tuple[int, int, int, int]:
 
 
 def _background(view: View, window: _Window) -> np.ndarray:
-    """(h, w, 3) float 0..255: the photograph, or the mask in quiet greys."""
+    """(h, w, 3) float 0..255 the photograph in the window, or the mask in dark greys."""
     if view.photo is not None:
         photo = Image.fromarray(load_colours(view.photo))
         scale = (photo.width / view.camera.width, photo.height / view.camera.height)
@@ -210,7 +216,10 @@ def _background(view: View, window: _Window) -> np.ndarray:
 
 
 def _stroke(picture: np.ndarray, silhouette: np.ndarray, colour: tuple[int, int, int], width: float) -> np.ndarray:
-    """Draw the border of an oversampled silhouette as a line of width pixels with a dark rim, antialiased."""
+    """The picture with the outline of an oversampled silhouette as an antialiased line, `width` pixels wide.
+
+    The line has a dark rim, so that it can be seen on any background.
+    """
     for thickness, paint, strength in ((width + 1.5, (0, 0, 0), 0.4), (width, colour, 1.0)):
         line = _border(silhouette, round(thickness * OVERSAMPLING)) * strength
         picture = picture + (np.array(paint, np.float32) - picture) * line[..., None]
@@ -218,7 +227,7 @@ def _stroke(picture: np.ndarray, silhouette: np.ndarray, colour: tuple[int, int,
 
 
 def _border(silhouette: np.ndarray, thickness: int) -> np.ndarray:
-    """(h, w) 0..1: how much of each pixel lies within thickness samples of the silhouette's border."""
+    """(h, w) 0..1 the share of each pixel that a line of `thickness` samples along the silhouette's border covers."""
     from scipy.ndimage import maximum_filter, minimum_filter
 
     size = max(2, thickness)
@@ -229,6 +238,7 @@ def _border(silhouette: np.ndarray, thickness: int) -> np.ndarray:
 
 
 def _error_map(mask: np.ndarray, silhouette: np.ndarray, ignore: np.ndarray | None, window: _Window) -> np.ndarray:
+    """(h, w, 3) uint8 where mask and silhouette agree, and where they differ, by colours."""
     colours = np.array([EMPTY_COLOUR, MISSING_COLOUR, EXCESS_COLOUR, AGREE_COLOUR, IGNORE_COLOUR], np.uint8)
     kind = mask.astype(np.uint8) + 2 * silhouette.astype(np.uint8)
     if ignore is not None:
@@ -237,14 +247,14 @@ def _error_map(mask: np.ndarray, silhouette: np.ndarray, ignore: np.ndarray | No
 
 
 def _enlarge(pixels: np.ndarray, window: _Window) -> np.ndarray:
-    """Pixels stay squares when enlarged: what is shown is what was compared."""
+    """The pixels scaled to the size of the window's picture; enlarged ones stay squares, as they were compared."""
     shrink = window.width < pixels.shape[1]
     method = Image.Resampling.BOX if shrink else Image.Resampling.NEAREST
     return np.asarray(Image.fromarray(pixels).resize((window.width, window.height), method))
 
 
 def _overview(pictures: list[np.ndarray], most: int = 12, cell: int = 320, gap: int = 8) -> np.ndarray:
-    """One picture with up to `most` of the views, evenly chosen."""
+    """One picture of up to `most` of the pictures, evenly chosen, in cells of `cell` pixels."""
     chosen = [
         pictures[i] for i in np.unique(np.linspace(0, len(pictures) - 1, min(most, len(pictures))).round().astype(int))
     ]
@@ -266,7 +276,7 @@ def _data_url(pixels: np.ndarray) -> str:
 
 
 def _legend(outlines: dict[str, tuple[int, int, int]], views: Sequence[View]) -> dict[str, str]:
-    """The names of the colours, as the page writes colours; outlines: those of the lines."""
+    """What each colour means, and the colour in the page's notation; outlines: the colours of the lines."""
     named = outlines | {"agrees": AGREE_COLOUR, "missing": MISSING_COLOUR, "excess": EXCESS_COLOUR}
     if any(view.ignore is not None for view in views):
         named["ignored"] = IGNORE_COLOUR
