@@ -18,15 +18,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rig_scenes import around, bent, seen_from, shots, tube_rig
 from short_fits import ENDLESS, QUICK, QUICK_NEW
 
 from softras import View, load_mesh, load_views
 from softras.fitting.observed.evaluate import evaluate
 from softras.io.poses import load_poses
 from softras.job import BEST, BEST_FILES, PROTOCOL, Job
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "fitting"))
-from rig_scenes import around, bent, seen_from, shots, tube_rig
 
 KILLS = int(os.environ.get("SOFTRAS_KILLS", "6"))
 SOFTRAS = (sys.executable, "-m", "softras")

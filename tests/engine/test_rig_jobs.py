@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from rig_scenes import angles_of, around, bent, moved, seen_from, shots, tube_rig
 from short_fits import ENDLESS
 from test_cli import one_sentence
 from test_server import Client
@@ -21,9 +21,6 @@ from softras.io.poses import load_poses, save_poses
 from softras.job import Job
 from softras.report.pictures import write_report
 from softras.rig import Rig
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "fitting"))
-from rig_scenes import angles_of, around, bent, moved, seen_from, shots, tube_rig
 
 POSE = ((0.2, 0, 0.1), (0.5, 0, -0.2), (-0.3, 0, 0.4))
 SHORT = [{"resolution": 96, "steps": 40, "blur": (0.5, 0.25), "rate": (0.03, 0.003)}]

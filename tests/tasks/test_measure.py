@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from rig_scenes import around, bent, shots, tube_rig
 from short_fits import QUICK
 from test_cli import one_sentence
 from test_rig_jobs import POSE, SHORT
@@ -22,9 +23,6 @@ from softras import FitResult, InputError, Mesh, View, fit, load_mesh, load_view
 from softras.io.views import save_views
 from softras.job import Job
 from softras.report.pictures import AGREE_COLOUR, EXCESS_COLOUR, MISSING_COLOUR
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "fitting"))
-from rig_scenes import around, bent, shots, tube_rig
 
 
 @pytest.fixture(scope="module")

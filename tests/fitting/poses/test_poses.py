@@ -18,7 +18,7 @@ from softras.fitting.schedule import POSE, PoseStage
 from softras.fitting.solvers.chain import Parameters
 from softras.fitting.terms.table import default_weights
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 DATA = Path(os.environ.get("SOFTRAS_DATA", ROOT.parent / "shared" / "data"))
 needs_fox = pytest.mark.skipif(not (DATA / "fox_walk").is_dir(), reason="fox_walk is not there")
 

@@ -7,7 +7,7 @@ import json
 
 import numpy as np
 import pytest
-from test_rig import random_rig
+from random_rigs import random_rig
 
 from softras import InputError
 from softras.io.rigs import load_rig, save_rig

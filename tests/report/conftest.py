@@ -1,0 +1,3 @@
+"""What the tests of reports ask for."""
+
+from shared_fixtures import spot

@@ -1,0 +1,3 @@
+"""What the tests of tasks ask for."""
+
+from shared_fixtures import cube, softras, spot, square_views
