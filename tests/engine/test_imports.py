@@ -10,6 +10,10 @@ from pathlib import Path
 import pytest
 
 import softras as package
+from softras.doctor import TORCH
+from softras.tasks import TASKS
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def modules_after(code: str) -> set[str]:
@@ -50,8 +54,19 @@ def test_the_job_document_works_under_another_package_name() -> None:
 
 
 def test_the_extension_and_the_engine_have_one_version() -> None:
-    manifest = tomllib.loads((Path(__file__).parents[2] / "blender_softras" / "blender_manifest.toml").read_text())
+    manifest = tomllib.loads((ROOT / "blender_softras" / "blender_manifest.toml").read_text())
     assert manifest["version"] == package.__version__
+
+
+def test_the_version_of_torch_that_is_tested_is_the_one_that_users_are_told_to_install() -> None:
+    assert f"torch=={TORCH}\n" in (ROOT / "tests" / "constraints.txt").read_text()
+    assert set(re.findall(r"torch==([\d.]+\d)", (ROOT / "README.md").read_text())) == {TORCH}
+
+
+def test_what_is_installed_with_the_engine_is_what_its_tasks_need() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    installed = {re.match(r"[\w-]+", dependency)[0] for dependency in project["dependencies"]}
+    assert installed == {name for task in TASKS.values() for name in task.needs}
 
 
 def test_type_checkers_are_told_of_the_types() -> None:
@@ -59,7 +74,7 @@ def test_type_checkers_are_told_of_the_types() -> None:
 
 
 def test_every_public_name_is_in_the_reference() -> None:
-    text = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
+    text = (ROOT / "docs" / "api.md").read_text()
     listed = re.findall(r"^::: softras\.(\w+)$", text, re.MULTILINE)
     assert sorted(listed) == sorted(set(package.__all__) - {"__version__"})
 

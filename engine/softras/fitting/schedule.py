@@ -9,6 +9,7 @@ from typing import Any
 from ..checks import ends, number, positive, whole
 from ..errors import InputError, shown
 from ..knobs import checked, described, knob, or_none, refuse_unknown
+from ..rig import PARTS
 
 # The values that a stage accepts. Others would have no visible effect, leave the range of float32 or exceed the memory.
 MOST_PIXELS, MOST_STEPS = 8192, 1_000_000
@@ -17,7 +18,7 @@ LENGTHS = (1e-9, 1e3)  # object sizes
 LEAST_EDGE = 1e-3  # In object sizes; a mesh with such edges has millions of faces.
 FACTORS = (1e-9, 1e9)
 
-VARIABLES = ("vertices", "object", "pose", "shape_keys", "cameras")
+VARIABLES = ("vertices", *PARTS, "cameras")
 
 
 @dataclass(frozen=True)
