@@ -26,7 +26,8 @@ struct End {
   double s;
 };
 
-// A contour edge, in sheared pixels. End 0 is the upper one: y[0] < y[1].
+// A contour edge, in sheared pixels. End 0 is the upper one: y[0] <= y[1]. An edge of no height covers no area, but it connects
+// the edges beside it, so that these are drawn together.
 struct Contour {
   double x[2], y[2];
   double slope;    // dx / dy
@@ -62,7 +63,7 @@ SR_HD double t_at(const Contour& c, double x, double y) {
 // many times from q to p. False: there is no such edge.
 SR_HD bool make_contour(Vec2 p, Vec2 q, const End& from, const End& to, int net, Contour& out) {
   const double px = bounded(p.x), qx = bounded(q.x), py = sheared({px, bounded(p.y)}), qy = sheared({qx, bounded(q.y)});
-  if (net == 0 || py == qy) return false;
+  if (net == 0 || (py == qy && px == qx)) return false;
   const bool down = py < qy;
   out.x[0] = down ? px : qx, out.x[1] = down ? qx : px, out.y[0] = down ? py : qy, out.y[1] = down ? qy : py;
   out.end[0] = down ? from : to, out.end[1] = down ? to : from, out.wind = down ? -net : net;
@@ -73,14 +74,25 @@ SR_HD bool make_contour(Vec2 p, Vec2 q, const End& from, const End& to, int net,
 
 // Cuts the part of a contour edge from (xa, ya) down to (xb, yb), which lies in one row of pixels, at the borders of the
 // columns. For each part it calls cell(column, height of the part, its mean distance from the column's left border, least
-// and greatest t). What lies left of the image is one part, with column -1.
+// and greatest t, true). What lies left of the image is one part, with column -1. Without a branch between the two most
+// frequent cases, a part in one column is cut into itself and a part of no height in the next, of which the call says false.
 template <class Cell>
 SR_HD void cut_at_columns(const Contour& c, double ya, double yb, double xa, double xb, int width, Cell cell) {
   const double height = yb - ya, low = min(xa, xb), high = max(xa, xb);
   if (low >= width) return;
-  if (high <= 0) return cell(-1, height, 0.0, 0.0, 0.0);
-  const int first = low < 0 ? -1 : (int)low, last = high >= width ? width - 1 : (int)high;
-  if (first >= 0 && high < first + 1) return cell(first, height, 0.5 * (xa + xb) - first, t_at(c, xa, ya), t_at(c, xb, yb));
+  if (high <= 0) return cell(-1, height, 0.0, 0.0, 0.0, true);
+  const double ta = t_at(c, xa, ya), tb = t_at(c, xb, yb);
+  const int first = low < 0 ? -1 : (int)low;
+  const double border = first + 1;
+  if (first >= 0 && high <= border + 1 && border < width) {
+    const bool two = high > border;
+    const double share = two ? (border - low) / (high - low) : 1.0;  // of the part in the first column
+    const double down = xa < xb, from = tb + down * (ta - tb), to = ta + tb - from, cut = from + share * (to - from);
+    cell(first, share * height, 0.5 * (low + (two ? border : high)) - first, min(from, cut), max(from, cut), true);
+    return cell(first + 1, height - share * height, two ? 0.5 * (high - border) : 0.0, min(to, cut), max(to, cut), two);
+  }
+  const int last = high >= width ? width - 1 : (int)high;
+  if (first >= 0 && high < border) return cell(first, height, 0.5 * (low + high) - first, ta, tb, true);
   const double slope = height / (high - low);  // rows for each column
   for (int column = first; column <= last; column++) {
     const double l = column < 0 ? low : max((double)column, low), h = column < 0 ? 0.0 : min(column + 1.0, high);
@@ -88,7 +100,7 @@ SR_HD void cut_at_columns(const Contour& c, double ya, double yb, double xa, dou
     const double yl = xa < xb ? ya + (l - low) * slope : yb - (l - low) * slope;
     const double yh = xa < xb ? ya + (h - low) * slope : yb - (h - low) * slope;
     const double tl = t_at(c, l, yl), th = t_at(c, h, yh);
-    cell(column, (h - l) * slope, column < 0 ? 0.0 : 0.5 * (l + h) - column, min(tl, th), max(tl, th));
+    cell(column, (h - l) * slope, column < 0 ? 0.0 : 0.5 * (l + h) - column, min(tl, th), max(tl, th), true);
   }
 }
 

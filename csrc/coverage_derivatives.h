@@ -17,10 +17,10 @@ struct Slice {
 };
 
 inline Slice slice(const softras_coverage_call& c, int view) {
-  Slice s = {(const Contour*)c.contours, (const Piece*)c.pieces, 0, 0};
-  for (int v = 0; v < view; v++) s.contours += c.counts[2 * v], s.pieces += c.counts[2 * v + 1];
-  s.contour_count = c.counts[2 * view], s.piece_count = c.counts[2 * view + 1];
-  return s;
+  const char* at = (const char*)c.outline;
+  for (int v = 0; v < view; v++) at += c.counts[2 * v] * sizeof(Contour) + c.counts[2 * v + 1] * sizeof(Piece);
+  const int64_t contours = c.counts[2 * view];
+  return {(const Contour*)at, (const Piece*)(at + contours * sizeof(Contour)), contours, c.counts[2 * view + 1]};
 }
 
 // The gradients with respect to vertices, K and world_to_camera.
@@ -30,7 +30,7 @@ int backward(const softras_coverage_call& coverage) {
   const Scene<T> scene(coverage.scene);
   const int64_t sets = call.shared_vertices ? 1 : call.views;
   T* positions = (T*)call.grad_positions;
-  memset(positions, 0, sets * call.vertices * 3 * sizeof(T));
+  if (positions) memset(positions, 0, sets * call.vertices * 3 * sizeof(T));
   Buffer<double> weight;
   for (int view = 0; view < call.views; view++) {
     const Slice s = slice(coverage, view);
@@ -61,18 +61,19 @@ int backward(const softras_coverage_call& coverage) {
         corner_backward(point, corner, project_backward(cam, corner_point(point, corner), pixel, gk), gv);
         for (int e = 0; e < ends; e++) {
           const Vec3 moved = to_camera_backward(cam, world[e], gv[e], gm);
+          if (!positions) continue;
           T* at = out + 3 * (int64_t)(e ? end.b : end.a);
           at[0] += T(moved.x), at[1] += T(moved.y), at[2] += T(moved.z);
         }
       }
     }
-    T* k = (T*)call.grad_intrinsics + 9 * view;
-    T* m = (T*)call.grad_world_to_camera + 16 * view;
-    for (int i = 0; i < 9; i++) k[i] = i < 6 ? T(gk[i]) : T(0);
-    for (int i = 0; i < 16; i++) m[i] = i < 12 ? T(gm[i]) : T(0);
+    T* k = call.grad_intrinsics ? (T*)call.grad_intrinsics + 9 * view : nullptr;
+    T* m = call.grad_world_to_camera ? (T*)call.grad_world_to_camera + 16 * view : nullptr;
+    for (int i = 0; k && i < 9; i++) k[i] = i < 6 ? T(gk[i]) : T(0);
+    for (int i = 0; m && i < 16; i++) m[i] = i < 12 ? T(gm[i]) : T(0);
   }
   // Of coincident vertices, faces name the first alone, which has the gradient of the whole group: it is shared equally.
-  for (int64_t set = 0; set < sets; set++)
+  for (int64_t set = 0; positions && set < sets; set++)
     for (int64_t g = 0; g < coverage.groups; g++) {
       const int64_t begin = coverage.group_ends[g], end = coverage.group_ends[g + 1];
       const T* first = positions + 3 * (set * call.vertices + coverage.copies[begin]);
@@ -82,6 +83,30 @@ int backward(const softras_coverage_call& coverage) {
         at[0] = x, at[1] = y, at[2] = z;
       }
     }
+  return SOFTRAS_OK;
+}
+
+// Numbers the pixels on the outline: `pixels`, `row_of_piece` and `row_count`.
+inline int number_pixels(softras_coverage_call& c) {
+  const int64_t size = (int64_t)c.scene.height * c.scene.width, words = (size + 63) / 64;
+  Buffer<uint64_t> set;      // a bit for each pixel of a view
+  Buffer<int32_t> in_order;  // the number of the first pixel of each word
+  if (!set.reserve(words) || !in_order.reserve(words)) return SOFTRAS_OUT_OF_MEMORY;
+  int32_t* row = c.row_of_piece;
+  c.row_count = 0;
+  for (int view = 0; view < c.scene.views; view++) {
+    const Slice s = slice(c, view);
+    memset(set.data, 0, words * sizeof(uint64_t));
+    for (int64_t i = 0; i < s.piece_count; i++) set[s.pieces[i].pixel / 64] |= uint64_t(1) << s.pieces[i].pixel % 64;
+    for (int64_t w = 0; w < words; w++) {
+      in_order[w] = (int32_t)c.row_count;
+      for (uint64_t bits = set[w]; bits; bits &= bits - 1) c.pixels[c.row_count++] = view * size + 64 * w + __builtin_ctzll(bits);
+    }
+    for (int64_t i = 0; i < s.piece_count; i++) {
+      const int pixel = s.pieces[i].pixel;
+      *row++ = in_order[pixel / 64] + __builtin_popcountll(set[pixel / 64] & ((uint64_t(1) << pixel % 64) - 1));
+    }
+  }
   return SOFTRAS_OK;
 }
 
@@ -109,10 +134,12 @@ int jacobian(const softras_coverage_call& coverage) {
   Buffer<bool> known;
   const T *dv = (const T*)coverage.d_positions, *dk = (const T*)coverage.d_intrinsics;
   const T* dm = (const T*)coverage.d_world_to_camera;
+  const int32_t* next_row = coverage.row_of_piece;
   for (int view = 0; view < call.views; view++) {
     const Slice s = slice(coverage, view);
     const Camera cam = scene.camera(view);
-    const int32_t* row_of = coverage.row_of_piece + (s.pieces - (const Piece*)coverage.pieces);
+    const int32_t* row_of = next_row;
+    next_row += s.piece_count;
     if (!motion.reserve(2 * P * s.contour_count) || !known.reserve(s.contour_count)) return SOFTRAS_OUT_OF_MEMORY;
     memset(known.data, 0, s.contour_count);
     for (int64_t i = 0; i < s.piece_count; i++) {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
-// Exact coverage of a band of rows by a sweep from top to bottom. The heights of the ends and crossings of contour edges
-// divide the band into slabs, in each of which the order of the edges from left to right does not change.
+// Exact coverage of a band of rows. In each row of pixels, contour edges whose ranges of x overlap or touch are a group. The
+// winding number between two groups is the same in the whole height of the row, so that each group is drawn by itself, from
+// left to right. The heights of the ends and crossings of its edges divide a group into slabs, in each of which the order of
+// the edges does not change. Most groups are one edge from the top of the row to its bottom.
 #pragma once
 #include <stdlib.h>
 #include <string.h>
@@ -8,15 +10,20 @@
 #include "coverage.h"
 #include "coverage_samples.h"
 #include "memory.h"
+#include "simd.h"
 
 namespace softras::SOFTRAS_ISA {
 
+// Rows of a band. The number is the same for any number of threads, because it decides which rows are drawn by samples.
+constexpr int kBand = 32;
 constexpr double kClose = 1e-12;  // pixels: a smaller distance may be due to rounding alone
+constexpr double kTouch = 1e-9;   // pixels: contour edges at a smaller distance are one group
 // The sweep is given up where drawing faces into samples (coverage_samples.h) would take less time. Visiting kVisits contour
 // edges in a slab takes about as long as drawing one line of samples of a face, and kLeastVisits are always allowed.
 constexpr double kVisits = 0.25;
 constexpr double kLeastVisits = 20000;
-constexpr int kDeepest = 60;  // how often a slab is divided at crossings, one division inside another
+constexpr double kMove = 0.25;  // visits that take as long as moving an edge by one place while sorting
+constexpr int kDeepest = 60;  // how often a group is divided, one division inside another
 
 // An array that grows. It frees nothing by itself: call clear().
 template <class X>
@@ -26,55 +33,66 @@ struct List {
 
   // Adds an entry. False: there is no memory.
   bool push(const X& x) {
-    if (count == capacity) {
-      const int64_t more = capacity ? 2 * capacity : 64;
-      X* moved = (X*)realloc(data, more * sizeof(X));
-      if (!moved) return false;
-      data = moved, capacity = more;
-    }
+    if (count == capacity && !reserve(count + 1)) return false;
     data[count++] = x;
+    return true;
+  }
+  // Adds all entries of another list. False: there is no memory.
+  bool append(const List& other) {
+    if (!reserve(count + other.count)) return false;
+    if (other.count) memcpy((void*)(data + count), other.data, other.count * sizeof(X));
+    count += other.count;
+    return true;
+  }
+  // Makes room for at least so many entries. False: there is no memory.
+  bool reserve(int64_t least) {
+    if (least <= capacity) return true;
+    const int64_t more = max(max(least, 2 * capacity), int64_t(64));
+    X* moved = (X*)realloc(data, more * sizeof(X));
+    if (!moved) return false;
+    data = moved, capacity = more;
     return true;
   }
   void clear() { free(data), data = nullptr, count = capacity = 0; }
   const X& operator[](int64_t i) const { return data[i]; }
 };
 
-// A contour edge that crosses the present slab from top to bottom, and its x at both.
-struct Active {
+// The part of a contour edge in the present row of pixels, or in a part of the row's height.
+struct Part {
+  double top, bottom;  // x at its upper and at its lower end
   int contour;
-  double top, bottom;
+  int wind;
+  bool upper, lower;  // whether it reaches the upper and the lower border of the row, or of the part of its height
+
+  double low() const { return min(top, bottom); }
+  double high() const { return max(top, bottom); }
 };
 
-// Lists in `out` the numbers of n contour edges, sorted by the heights of their upper ends; a stable merge sort.
-inline bool order(const Contour* contours, int* out, int* scratch, int64_t n) {
-  for (int64_t i = 0; i < n; i++) out[i] = (int)i;
-  int *from = out, *to = scratch;
-  for (int64_t run = 1; run < n; run *= 2) {
-    for (int64_t low = 0; low < n; low += 2 * run) {
-      const int64_t middle = min(low + run, n), high = min(low + 2 * run, n);
-      for (int64_t i = low, j = middle, k = low; k < high; k++)
-        to[k] = i < middle && (j >= high || !(contours[from[j]].y[0] < contours[from[i]].y[0])) ? from[i++] : from[j++];
+// Sorts n parts from left to right, by their least x. Short runs are sorted by insertion, and neighbouring runs are merged
+// unless they are in order already: parts that are nearly sorted, such as those of a row after those of the row above, take
+// little more than one look. The sort is stable. scratch: memory for n parts.
+inline void sort(Part* parts, int64_t n, Part* scratch) {
+  constexpr int64_t kRun = 16;
+  if (n < 2) return;
+  for (int64_t low = 0; low < n; low += kRun) {
+    const int64_t high = min(low + kRun, n);
+    for (int64_t i = low + 1; i < high; i++) {
+      if (parts[i - 1].low() <= parts[i].low()) continue;
+      const Part moved = parts[i];
+      int64_t j = i;
+      for (; j > low && parts[j - 1].low() > moved.low(); j--) parts[j] = parts[j - 1];
+      parts[j] = moved;
     }
-    int* swap = from;
-    from = to, to = swap;
   }
-  if (from != out) memcpy(out, from, n * sizeof(int));
-  return true;
-}
-
-// Sorts n numbers; a merge sort, whose other half of memory is `scratch`.
-inline void sort(double* values, int64_t n, double* scratch) {
-  double *from = values, *to = scratch;
-  for (int64_t run = 1; run < n; run *= 2) {
-    for (int64_t low = 0; low < n; low += 2 * run) {
-      const int64_t middle = min(low + run, n), high = min(low + 2 * run, n);
-      for (int64_t i = low, j = middle, k = low; k < high; k++)
-        to[k] = i < middle && (j >= high || from[i] <= from[j]) ? from[i++] : from[j++];
+  for (int64_t run = kRun; run < n; run *= 2) {
+    for (int64_t low = 0; low + run < n; low += 2 * run) {
+      const int64_t middle = low + run, high = min(middle + run, n);
+      if (parts[middle - 1].low() <= parts[middle].low()) continue;
+      memcpy(scratch, parts + low, run * sizeof(Part));
+      for (int64_t i = 0, j = middle, k = low; i < run; k++)
+        parts[k] = j < high && parts[j].low() < scratch[i].low() ? parts[j++] : scratch[i++];
     }
-    double* swap = from;
-    from = to, to = swap;
   }
-  if (from != values) memcpy(values, from, n * sizeof(double));
 }
 
 // One band of rows of one view.
@@ -86,156 +104,257 @@ struct Sweep {
   int first_row, last_row;  // the band's rows: first_row <= row < last_row
   List<Piece>* pieces;      // where pieces of the outline are kept, or null
   int64_t faces;            // number of faces of the mesh
-  int64_t budget;           // how many more visits of contour edges in slabs are allowed
+  double budget;            // how many more visits of contour edges are allowed
   bool failed = false;      // whether memory ran out
 
-  Buffer<double> sums;       // (width + 2): the coverage of each pixel of the present row minus that of the pixel before
-  Buffer<uint64_t> touched;  // a bit for each of these that is not zero
-  Buffer<Active> active;     // the contour edges in the present slab
-  Buffer<double> events;     // the heights between slabs, from top to bottom
-  Buffer<double> scratch;    // for sorting
-  Buffer<double> least_left; // the least x of each active edge and of all edges to its right
+  Buffer<double> sums;  // (width + 8): the coverage of each pixel of the present row minus that of the pixel before
+  Buffer<int> by_row;   // the contour edges of the band by the rows in which they begin
+  Buffer<Part> levels[kDeepest + 1];  // parts from left to right: of the present row, and of the halves of its groups
+  Buffer<Part> scratch;               // for sorting
 
-  // Draws the band. order: the n contour edges of the view, sorted by their upper ends. False: the order of the edges
-  // changes so often that samples take less time; the caller then has to draw the whole band anew.
-  bool run(const int* order, int64_t n) {
-    const double top = first_row, bottom = last_row;
-    int64_t members = 0, ends = 0;
-    for (int64_t i = 0; i < n; i++) {
-      const Contour& c = contours[order[i]];
-      if (c.y[0] >= bottom) break;
-      members += c.y[1] > top;
-    }
-    const int64_t most = 2 * members + last_row - first_row + 2, words = (width + 2 + 63) / 64;
-    if (!sums.reserve(width + 2) || !touched.reserve(words) || !active.reserve(members + 1) || !events.reserve(most) ||
-        !scratch.reserve(most) || !least_left.reserve(members + 1)) {
+  // Draws the band. list: the n contour edges of the view that reach into it. False: the order of the edges changes so often
+  // that samples take less time; the caller then has to draw the whole band anew.
+  bool run(const int* list, int64_t n) {
+    if (!sums.reserve(width + 8) || !by_row.reserve(n) || !levels[0].reserve(n) || !scratch.reserve(n)) {
       failed = true;
       return true;
     }
-    memset(sums.data, 0, (width + 2) * sizeof(double));
-    memset(touched.data, 0, words * sizeof(uint64_t));
-    double lowest = top, heights = 0;
-    for (int64_t i = 0; i < n; i++) {  // the lower ends, which are not sorted yet
-      const Contour& c = contours[order[i]];
-      if (c.y[0] >= bottom) break;
-      if (c.y[1] <= top) continue;
-      if (c.y[1] < bottom) scratch[ends++] = c.y[1];
-      lowest = max(lowest, min(c.y[1], bottom));
-      heights += min(c.y[1], bottom) - max(c.y[0], top);
-    }
-    budget = (int64_t)(kLeastVisits + kVisits * kSide * heights + (double)width * (last_row - first_row) / kSide + 2.0 * faces);
-    sort(scratch.data, ends, events.data);
-    ends = merge(order, n, ends);
-    int64_t next = 0, now = 0;
-    int row = first_row;
-    for (int64_t i = 0; i + 1 < ends; i++) {
-      const double ya = events[i], yb = events[i + 1];
-      if (!(yb > ya)) continue;
-      for (; row < (int)ya; row++) finish_row(row);
-      if (ya >= lowest) break;
+    memset(sums.data, 0, (width + 8) * sizeof(double));
+    int begin[kBand + 1];
+    const double heights = bucket(list, n, begin);
+    budget = kLeastVisits + kVisits * kSide * heights + (double)width * (last_row - first_row) / kSide + 2.0 * faces;
+    Part* parts = levels[0].data;  // those in the present row
+    int64_t now = 0;
+    for (int row = first_row; row < last_row; row++) {
       int64_t kept = 0;
-      for (int64_t q = 0; q < now; q++)
-        if (contours[active[q].contour].y[1] > ya) active[kept++] = active[q];
-      now = kept;
-      for (; next < n && contours[order[next]].y[0] <= ya; next++) {
-        const Contour& c = contours[order[next]];
-        if (c.y[1] > ya && min(c.x[0], c.x[1]) < width) active[now++] = {order[next], 0.0, x_within(c, ya)};
+      for (int64_t q = 0; q < now; q++) {
+        const Contour& c = contours[parts[q].contour];
+        parts[kept] = part_of(parts[q].contour, c, row, row + 1.0);
+        kept += c.y[1] > row;
       }
-      if (now == 0) continue;
-      for (int64_t q = 0; q < now; q++)
-        active[q].top = active[q].bottom, active[q].bottom = x_within(contours[active[q].contour], yb);
-      slab(active.data, now, ya, yb, row, 0, 0);
-      if (budget < 0) return false;
+      now = kept;
+      for (int i = begin[row - first_row]; i < begin[row - first_row + 1]; i++) {
+        const Contour& c = contours[by_row[i]];
+        if (min(c.x[0], c.x[1]) < width) parts[now++] = part_of(by_row[i], c, row, row + 1.0);
+      }
+      sort(parts, now, scratch.data);
+      if ((budget -= now) < 0 || !draw_row(row, now)) return false;
     }
-    for (; row < last_row; row++) finish_row(row);
     return true;
   }
 
-  // The x of a contour edge at height y. It is -1 for all edges that are entirely left of the image, where only their
-  // winding matters.
-  static double x_within(const Contour& c, double y) { return max(c.x[0], c.x[1]) <= 0 ? -1.0 : x_at(c, y); }
+  // Lists the contour edges of the band in `by_row`; those that begin in row r are entries begin[r - first_row] to
+  // begin[r - first_row + 1]. Returns the sum of their heights within the band.
+  double bucket(const int* list, int64_t n, int* begin) {
+    double heights = 0;
+    for (int r = 0; r <= kBand; r++) begin[r] = 0;
+    for (int64_t i = 0; i < n; i++) {
+      const Contour& c = contours[list[i]];
+      begin[row_in_band(c) + 1]++;
+      heights += min(c.y[1], (double)last_row) - max(c.y[0], (double)first_row);
+    }
+    for (int r = 0; r < kBand; r++) begin[r + 1] += begin[r];
+    int next[kBand];
+    for (int r = 0; r < kBand; r++) next[r] = begin[r];
+    for (int64_t i = 0; i < n; i++) by_row[next[row_in_band(contours[list[i]])]++] = list[i];
+    return heights;
+  }
+  int row_in_band(const Contour& c) const { return c.y[0] > first_row ? (int)c.y[0] - first_row : 0; }
 
-  // Merges three sorted sequences into `events`: the upper ends, the lower ends (so many are in `scratch`) and the borders
-  // of the rows. Returns their number.
-  int64_t merge(const int* order, int64_t n, int64_t lower) {
-    const double infinite = __builtin_huge_val();
-    int64_t count = 0, i = 0, j = 0;
-    int row = first_row;
-    while (true) {
-      while (i < n && !(contours[order[i]].y[0] > first_row)) i++;
-      const double upper_end = i < n && contours[order[i]].y[0] < last_row ? contours[order[i]].y[0] : infinite;
-      const double lower_end = j < lower ? scratch[j] : infinite, border = row <= last_row ? row : infinite;
-      const double least = min(min(upper_end, lower_end), border);
-      if (least == infinite) return count;
-      events[count++] = least;
-      i += upper_end == least, j += lower_end == least, row += border == least;
+  // The part of a contour edge between two heights. Its x at a height where there is no edge is that of the nearest end, and
+  // it is -1 for all edges that are entirely left of the image, where only their winding matters. The two heights are
+  // lanes of a vector, since selections among numbers would become branches.
+  static Part part_of(int contour, const Contour& c, double ya, double yb) {
+    const D2 low = min(c.x[0], c.x[1]), high = max(c.x[0], c.x[1]), outside = -1.0, end = c.x[1], last = c.y[1], zero = 0.0;
+    const D2 y = {max(ya, c.y[0]), yb};
+    D2 x = c.x[0] + (y - c.y[0]) * c.slope;
+    x = x > low ? x : low;  // not a number if the edge has no height
+    x = x < high ? x : high;
+    x = y < last ? x : end;
+    x = high > zero ? x : outside;
+    return {x.x, x.y, contour, c.wind, c.y[0] <= ya, c.y[1] >= yb};
+  }
+
+  // Draws a row from its n parts of contour edges. False: it takes too long. Columns are written by fours, which leaves few
+  // branches that a processor cannot predict.
+  bool draw_row(int row, int64_t n) {
+    T* out = rows + (int64_t)(row - first_row) * width;
+    memset(out, 0, width * sizeof(T));
+    int begin = 0, end = 0;  // `sums` of columns begin <= x < end wait to be written into the row; before, all is written
+    double left = 0;         // the coverage of the pixel to the left of `begin`
+    const int winding = groups(levels[0].data, n, 0, [&](Part* p, int64_t count, double reach, int before) {
+      const int column = (int)max(p->low(), 0.0);
+      if (column >= end) {
+        write(out, begin, end, left);
+        left = before != 0;
+        if (before != 0) fill(out, end, column);
+        begin = end = column;
+      }
+      const int last = (int)min(reach, width - 1.0) + 2;
+      if (last > end) end = begin + (last - begin + 3) / 4 * 4;
+      return group(p, count, row, row + 1, row, before, 0);
+    });
+    if (budget < 0) return false;
+    write(out, begin, end, left);
+    if (winding != 0)
+      for (int x = end; x < width; x++) out[x] = 1;
+    return true;
+  }
+
+  // Sets pixels begin <= x < end of a row to 1. Up to three more are overwritten; they are written later.
+  void fill(T* out, int begin, int end) const {
+    if (end + 3 > width) {
+      for (int x = begin; x < end; x++) out[x] = 1;
+      return;
+    }
+    for (int x = begin; x < end; x += 4) out[x] = out[x + 1] = out[x + 2] = out[x + 3] = 1;
+  }
+
+  // Calls draw(first part, number of parts, greatest x, winding number to the left of them) for the groups among n sorted
+  // parts, from left to right, until it takes too long. draw() returns the winding number to the right of the group, and so
+  // does groups() for all of them.
+  template <class Draw>
+  int groups(Part* p, int64_t n, int winding, Draw draw) {
+    for (int64_t i = 0; i < n && p[i].low() < width && budget >= 0;) {
+      // What lies to the left of the image is one group, since edges that are moved to x = -1 leave gaps there.
+      double reach = max(p[i].high(), 0.0);
+      int64_t next = i + 1;
+      for (; next < n && p[next].low() <= reach + kTouch; next++) reach = max(reach, p[next].high());
+      winding = draw(p + i, next - i, reach, winding);
+      i = next;
+    }
+    return winding;
+  }
+
+  // Writes columns begin <= x < end of a row, a multiple of four, from `sums`, which it clears. left: the coverage of the
+  // pixel before them.
+  void write(T* out, int begin, int end, double left) {
+    for (int x = begin; x < end; x += 4) {
+      T four[4];
+      for (int k = 0; k < 4; k++) {
+        left += sums[x + k], sums[x + k] = 0;
+        four[k] = left < kClose ? T(0) : left > 1 - kClose ? T(1) : T(left);
+      }
+      if (x + 4 <= width) memcpy(out + x, four, sizeof(four));
+      else
+        for (int k = 0; x + k < width; k++) out[x + k] = four[k];
     }
   }
 
-  // Adds a slab, the part of a row between heights ya and yb, which n contour edges cross. winding: the winding number to
-  // the left of them all; depth: how many divisions the slab comes from. The edges are sorted from left to right, and where
-  // some of them cross, their part of the slab is divided at the crossing.
-  void slab(Active* a, int64_t n, double ya, double yb, int row, int winding, int depth) {
-    if ((budget -= n) < 0) return;
-    if (n == 2 && winding == 0) {  // most slabs have one edge at which the silhouette begins and one at which it ends
-      const bool ordered = a[0].top <= a[1].top && a[0].bottom <= a[1].bottom;
-      if (ordered && contours[a[0].contour].wind + contours[a[1].contour].wind == 0 &&
-          a[0].top + a[0].bottom < a[1].top + a[1].bottom)
-        return add(a[0], ya, yb, row, 1.0), add(a[1], ya, yb, row, -1.0);
+  // Adds a group of n parts of edges between heights ya and yb; it may sort them anew. winding: the winding number to the left
+  // of them; level: how many divisions the group comes from. Returns the winding number to the right.
+  int group(Part* p, int64_t n, double ya, double yb, int row, int winding, int level) {
+    if (n == 1 && (p->upper & p->lower)) {
+      walk(p, 1, ya, yb, row, winding);
+      return winding + p->wind;
     }
-    for (int64_t i = 1; i < n; i++) {  // an insertion sort, since the edges are nearly sorted
-      const Active moved = a[i];
+    int after = winding, least = winding;
+    bool whole = true;
+    for (int64_t q = 0; q < n; q++) {
+      after += p[q].upper ? p[q].wind : 0, least += min(p[q].wind, 0);
+      whole &= p[q].upper & p[q].lower;
+    }
+    budget -= n;
+    if (least > 0) return after;  // the winding number, which is nowhere less than zero, is so high that all of it is hidden
+    if (!whole) {
+      if (n == 2 && bend(p, ya, yb, row, winding)) return after;
+      whole = trim(p, n, ya, yb);
+    }
+    double y;
+    if (n > 1 && level < kDeepest && (whole ? crossing(p, n, ya, yb, y) : end_within(p, n, ya, yb, y))) {
+      divide(p, n, ya, y, row, winding, level + 1);
+      divide(p, n, y, yb, row, winding, level + 1);
+    } else {
+      walk(p, n, ya, yb, row, winding);
+    }
+    return after;
+  }
+
+  // Adds parts that do not cross between two heights, from left to right.
+  void walk(const Part* p, int64_t n, double ya, double yb, int row, int winding) {
+    for (int64_t q = 0; q < n; q++) {
+      const int right = winding + p[q].wind;
+      if ((winding == 0) != (right == 0)) add(p[q], ya, yb, row, winding == 0 ? 1.0 : -1.0);
+      winding = right;
+    }
+  }
+
+  // Adds two parts, between two heights, of which one begins where the other ends, as at most vertices of the contour. False:
+  // they do not.
+  bool bend(const Part* p, double ya, double yb, int row, int winding) {
+    const Contour &a = contours[p[0].contour], &b = contours[p[1].contour];
+    const bool down = a.y[1] <= b.y[0];
+    if (a.wind != b.wind || !(down || b.y[1] <= a.y[0])) return false;
+    const Contour &upper = down ? a : b, &lower = down ? b : a;
+    walk(p + !down, 1, max(upper.y[0], ya), upper.y[1], row, winding);
+    walk(p + down, 1, lower.y[0], min(lower.y[1], yb), row, winding);
+    return true;
+  }
+
+  // Moves two heights towards each other as far as no part of a group is left out. Returns whether all parts reach from one
+  // to the other then.
+  bool trim(const Part* p, int64_t n, double& ya, double& yb) const {
+    double first = yb, last = ya, latest = ya, earliest = yb;
+    for (int64_t q = 0; q < n; q++) {
+      const Contour& c = contours[p[q].contour];
+      const double begin = max(c.y[0], ya), end = min(c.y[1], yb);
+      first = min(first, begin), latest = max(latest, begin), earliest = min(earliest, end), last = max(last, end);
+    }
+    ya = first, yb = last;
+    return latest == first && earliest == last;
+  }
+
+  // Adds the part of a group between two heights, where fewer of its edges overlap.
+  void divide(const Part* p, int64_t n, double ya, double yb, int row, int winding, int level) {
+    Buffer<Part>& parts = levels[level];
+    if (!parts.reserve(n) || !scratch.reserve(n)) {
+      failed = true;
+      return;
+    }
+    int64_t count = 0;
+    for (int64_t q = 0; q < n; q++) {
+      const Contour& c = contours[p[q].contour];
+      if (c.y[0] < yb && c.y[1] > ya) parts[count++] = part_of(p[q].contour, c, ya, yb);
+    }
+    sort(parts.data, count, scratch.data);
+    groups(parts.data, count, winding, [&](Part* q, int64_t m, double, int before) {
+      return group(q, m, ya, yb, row, before, level);
+    });
+  }
+
+  // Finds the end of a part between two heights that is nearest to their middle. False: there is none.
+  bool end_within(const Part* p, int64_t n, double ya, double yb, double& y) const {
+    const double middle = 0.5 * (ya + yb);
+    y = ya;
+    for (int64_t q = 0; q < n; q++) {
+      const Contour& c = contours[p[q].contour];
+      if (c.y[0] > ya && absolute(c.y[0] - middle) < absolute(y - middle)) y = c.y[0];
+      if (c.y[1] < yb && absolute(c.y[1] - middle) < absolute(y - middle)) y = c.y[1];
+    }
+    return y > ya && y < yb;
+  }
+
+  // Sorts the parts of a group, all of which reach from one height to another, by their middles, and finds the height at
+  // which two neighbours cross; of several crossings, the one nearest to the middle. False: there is none.
+  bool crossing(Part* p, int64_t n, double ya, double yb, double& found) {
+    int64_t moves = 0;
+    for (int64_t i = 1; i < n; i++) {
+      const Part moved = p[i];
       const double middle = moved.top + moved.bottom;
-      const int wind = contours[moved.contour].wind;
-      int64_t j = i - 1;
-      for (; j >= 0; j--) {
-        const double other = a[j].top + a[j].bottom;
+      int64_t j = i;
+      for (; j > 0; j--) {
+        const double other = p[j - 1].top + p[j - 1].bottom;
         // Of coincident edges, those at which the silhouette begins come first, so that parts that touch are one part.
-        if (!(other > middle || (other == middle && contours[a[j].contour].wind < wind))) break;
-        a[j + 1] = a[j];
+        if (!(other > middle || (other == middle && p[j - 1].wind < moved.wind))) break;
+        p[j] = p[j - 1];
       }
-      a[j + 1] = moved;
+      p[j] = moved, moves += i - j;
     }
-    if (depth == 0) {
-      double least = 1e300;
-      for (int64_t i = n - 1; i >= 0; i--) least_left[i] = least = min(least, min(a[i].top, a[i].bottom));
-    }
-    for (int64_t i = 0; i < n;) {
-      // Edges i <= q < end are a group: their ranges of x overlap, so that they may cross.
-      int64_t end = i;
-      double right = -1e300;
-      do {
-        right = max(right, max(a[end].top, a[end].bottom));
-        end++;
-      } while (end < n && (depth ? least_of(a, end, n) : least_left[end]) < right - kClose);
-      double y;
-      if (end - i > 1 && depth < kDeepest && crossing(a + i, end - i, ya, yb, y)) {
-        winding = split(a + i, end - i, ya, y, yb, row, winding, depth);
-      } else {
-        for (int64_t q = i; q < end; q++) {
-          const int after = winding + contours[a[q].contour].wind;
-          if ((winding == 0) != (after == 0)) add(a[q], ya, yb, row, winding == 0 ? 1.0 : -1.0);
-          winding = after;
-        }
-      }
-      i = end;
-    }
-  }
-
-  // The least x of some active edges.
-  static double least_of(const Active* a, int64_t begin, int64_t end) {
-    double least = 1e300;
-    for (int64_t i = begin; i < end; i++) least = min(least, min(a[i].top, a[i].bottom));
-    return least;
-  }
-
-  // Finds the height at which two neighbouring edges cross; of several crossings, the one nearest to the middle of the slab.
-  // False: there is none.
-  bool crossing(const Active* a, int64_t n, double ya, double yb, double& found) const {
+    budget -= kMove * moves;
     const double middle = 0.5 * (ya + yb);
     bool any = false;
     for (int64_t q = 0; q + 1 < n; q++) {
-      const double above = a[q + 1].top - a[q].top, below = a[q + 1].bottom - a[q].bottom;
+      const double above = p[q + 1].top - p[q].top, below = p[q + 1].bottom - p[q].bottom;
       if (!((above < -kClose || below < -kClose) && above * below < 0)) continue;
       const double y = ya + (yb - ya) * above / (above - below);
       if (!(y > ya + 1e-13 && y < yb - 1e-13)) continue;
@@ -244,59 +363,29 @@ struct Sweep {
     return any;
   }
 
-  // Adds a group's part of a slab in two parts, above and below height y. Returns the winding number to the right of it.
-  int split(const Active* a, int64_t n, double ya, double y, double yb, int row, int winding, int depth) {
-    Buffer<Active> halves;
-    if (!halves.reserve(2 * n)) return failed = true, winding;
-    Active *upper = halves.data, *lower = halves.data + n;
-    int after = winding;
-    for (int64_t q = 0; q < n; q++) {
-      const Contour& c = contours[a[q].contour];
-      const double x = x_within(c, y);
-      upper[q] = lower[q] = a[q];
-      upper[q].bottom = lower[q].top = x;
-      after += c.wind;
-    }
-    slab(upper, n, ya, y, row, winding, depth + 1);
-    slab(lower, n, y, yb, row, winding, depth + 1);
-    return after;
-  }
-
   // Adds a part of the outline: a contour edge between heights ya and yb. side: 1 if the silhouette lies to the right of
   // it, -1 if to the left.
-  void add(const Active& a, double ya, double yb, int row, double side) {
+  void add(const Part& a, double ya, double yb, int row, double side) {
     const Contour& c = contours[a.contour];
-    cut_at_columns(c, ya, yb, a.top, a.bottom, width, [&](int column, double height, double x, double ta, double tb) {
+    Piece* piece = nullptr;
+    if (pieces) {
+      if (!pieces->reserve(pieces->count + (int64_t)min(absolute(a.top - a.bottom), (double)width) + 3)) {
+        failed = true;
+        return;
+      }
+      piece = pieces->data + pieces->count;
+    }
+    const int first_pixel = (int)((int64_t)row * width);
+    cut_at_columns(c, ya, yb, a.top, a.bottom, width, [&](int column, double height, double x, double ta, double tb, bool any) {
       const int at = max(column, 0);
       sums[at] += side * height * (1 - x);
       sums[at + 1] += side * height * x;
-      touched[at / 64] |= uint64_t(1) << at % 64;
-      touched[(at + 1) / 64] |= uint64_t(1) << (at + 1) % 64;
-      if (!pieces || column < 0) return;
-      Piece p;
-      p.pixel = (int)((int64_t)row * width + column), p.contour = a.contour;
-      weigh_piece(ta, tb, side, p.w);
-      if (!pieces->push(p)) failed = true;
+      if (!pieces) return;
+      piece->pixel = first_pixel + column, piece->contour = a.contour;
+      weigh_piece(ta, tb, side, piece->w);
+      piece += any & (column >= 0);
     });
-  }
-
-  // Writes alpha of a row, from left to right, and clears what was kept of it.
-  void finish_row(int row) {
-    T* out = rows + (int64_t)(row - first_row) * width;
-    double sum = 0;
-    T value = 0;
-    int from = 0;
-    const int words = (width + 2 + 63) / 64;
-    for (int w = 0; w < words; w++) {
-      for (uint64_t bits = touched[w]; bits; bits &= bits - 1) {
-        const int column = 64 * w + __builtin_ctzll(bits), to = min(column, width);
-        for (; from < to; from++) out[from] = value;
-        sum += sums[column], sums[column] = 0;
-        value = sum < kClose ? T(0) : sum > 1 - kClose ? T(1) : T(sum);
-      }
-      touched[w] = 0;
-    }
-    for (; from < width; from++) out[from] = value;
+    if (pieces) pieces->count = piece - pieces->data;
   }
 };
 

@@ -37,9 +37,10 @@ static const softras_layout_entry entries[] = {
 #undef STRUCTURE
 #define STRUCTURE softras_coverage_call
     SIZE FIELD(scene) FIELD(mode) FIELD(keep) FIELD(source_faces) FIELD(faces) FIELD(pairs) FIELD(others) FIELD(groups)
-    FIELD(pair_edges) FIELD(other_edges) FIELD(other_ends) FIELD(other_faces) FIELD(other_directions) FIELD(group_ends)
-    FIELD(copies) FIELD(kept) FIELD(sampled_bands) FIELD(counts) FIELD(contours) FIELD(pieces) FIELD(parameters)
-    FIELD(row_count) FIELD(row_of_piece) FIELD(d_positions) FIELD(d_intrinsics) FIELD(d_world_to_camera) FIELD(rows)
+    FIELD(pair_faces) FIELD(pair_vertices) FIELD(other_edges) FIELD(other_ends) FIELD(other_faces) FIELD(other_directions) FIELD(group_ends)
+    FIELD(copies) FIELD(outline) FIELD(room) FIELD(kept) FIELD(sampled_bands) FIELD(counts) FIELD(pixels)
+    FIELD(row_of_piece) FIELD(row_count) FIELD(parameters) FIELD(d_positions) FIELD(d_intrinsics)
+    FIELD(d_world_to_camera) FIELD(rows)
 #undef STRUCTURE
 #define STRUCTURE softras_product_call
     SIZE FIELD(threads) FIELD(batch) FIELD(rows) FIELD(depth) FIELD(columns) FIELD(a_batch) FIELD(a_row) FIELD(a_column)

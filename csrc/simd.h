@@ -10,6 +10,7 @@ namespace softras::SOFTRAS_ISA {
 
 // Four doubles, for the edges of a face.
 typedef double D4 __attribute__((ext_vector_type(4)));
+typedef double D2 __attribute__((ext_vector_type(2)));
 inline D4 square_root(D4 a) { return __builtin_elementwise_sqrt(a); }
 
 #if defined(__AVX__)

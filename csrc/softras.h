@@ -34,7 +34,8 @@ typedef struct {
   void *transmittance;         /* (N,H,W): 1 - alpha, which keeps its digits where alpha rounds to 1; out of the forward
                                   pass, in to the backward pass */
   const void *grad_alpha;      /* (N,H,W): gradient of the loss with respect to alpha; in to the backward pass */
-  void *grad_positions, *grad_intrinsics, *grad_world_to_camera; /* shaped as their arrays: out; overwritten */
+  void *grad_positions, *grad_intrinsics, *grad_world_to_camera; /* shaped as their arrays: out; overwritten. Exact coverage
+                                  leaves out those that are null */
 } softras_call;
 
 /* The Jacobian of silhouettes: derivatives of the alpha of M chosen pixels with respect to P parameters, which move the
@@ -87,19 +88,27 @@ typedef struct {
   double texel_unit;
 } softras_image_call;
 
-/* Exact coverage of one mesh in N views. One entry point does four things in turn: FORWARD draws and, if asked to, keeps
-   what derivatives need; TAKE copies that into arrays of the caller and frees it; BACKWARD and JACOBIAN work with those. */
-enum { SOFTRAS_COVERAGE_FORWARD = 0, SOFTRAS_COVERAGE_TAKE, SOFTRAS_COVERAGE_BACKWARD, SOFTRAS_COVERAGE_JACOBIAN };
+/* Exact coverage of one mesh in N views. One entry point does five things: FORWARD draws and, if asked to, writes the
+   outline, which derivatives need, into the caller's memory; where that has not enough room, TAKE writes it into memory that
+   has. BACKWARD works with the outline, and so do PIXELS and, after it, JACOBIAN. */
+enum {
+  SOFTRAS_COVERAGE_FORWARD = 0,
+  SOFTRAS_COVERAGE_TAKE,
+  SOFTRAS_COVERAGE_BACKWARD,
+  SOFTRAS_COVERAGE_PIXELS,
+  SOFTRAS_COVERAGE_JACOBIAN
+};
 typedef struct {
   softras_call scene; /* sigma and transmittance are not used */
-  int32_t mode;       /* one of the four */
-  int32_t keep;       /* FORWARD: whether anything is kept */
+  int32_t mode;       /* one of the five */
+  int32_t keep;       /* FORWARD: whether the outline is kept */
   /* The topology of the faces (engine/softras/raster/coverage/topology.py), in which coincident vertices are one vertex. */
   const void *source_faces;    /* (F,3): the faces that the topology is of, typed as face_indices */
   const int32_t *faces;        /* (F,3): the same faces, whose corners name the first of coincident vertices */
   int64_t pairs, others, groups;
-  const int32_t *pair_edges;   /* (pairs,4): edges that two faces traverse in opposite directions: vertices a and b, the
-                                  face that goes from a to b, the face that goes from b to a */
+  /* Edges that two faces traverse in opposite directions: (pairs,2) the face that goes from vertex a to vertex b and the
+     one that goes from b to a; (pairs,2) a and b. */
+  const int32_t *pair_faces, *pair_vertices;
   const int32_t *other_edges;  /* (others,2): vertices a and b of all other edges */
   const int64_t *other_ends;   /* (others + 1): where the faces of each other edge begin in other_faces, and the end */
   const int32_t *other_faces;
@@ -107,14 +116,17 @@ typedef struct {
   const int64_t *group_ends;   /* (groups + 1): where each group of coincident vertices begins in copies, and the end */
   const int32_t *copies;       /* vertices, group after group; faces name the first vertex of a group */
   /* What is kept. */
-  void *kept;      /* a handle: out of FORWARD, in to TAKE */
-  int64_t *sampled_bands; /* (N): added to: bands of rows whose coverage was estimated by samples */
+  void *outline;   /* for each view an array of Contour and an array of Piece (coverage.h), one after the other */
+  int64_t room;    /* bytes of `outline`, in to FORWARD */
+  void *kept;      /* out of FORWARD, in to TAKE: a handle of an outline that has no room, or null */
+  int64_t *sampled_bands; /* (N): out of FORWARD: bands of rows whose coverage was estimated by samples */
   int64_t *counts; /* (N,2): contour edges and pieces of each view; out of FORWARD, then in */
-  void *contours, *pieces; /* arrays of Contour and Piece (coverage.h), view after view: out of TAKE, then in */
+  /* The pixels on the outline: out of PIXELS, in to JACOBIAN. */
+  int64_t *pixels;       /* (row_count): indices into alpha flattened, ascending; with room for as many as there are pieces */
+  int32_t *row_of_piece; /* (pieces): for each piece the number of its pixel among these */
+  int64_t row_count;
   /* JACOBIAN. The derivatives are as in softras_jacobian_call. */
   int32_t parameters;
-  int64_t row_count;
-  const int32_t *row_of_piece; /* (pieces): the row that each piece adds to */
   const void *d_positions, *d_intrinsics, *d_world_to_camera;
   void *rows; /* (row_count,P): out */
 } softras_coverage_call;
@@ -171,7 +183,7 @@ enum {
 
 /* The version of this header. It grows whenever a structure or an entry point changes, and a caller that knows another
    version must not call anything else (engine/softras/raster/native/structures.py). */
-#define SOFTRAS_ABI 3
+#define SOFTRAS_ABI 4
 SOFTRAS_API int softras_abi(void);
 
 /* One field of a structure that C and Python share, or, where `field` is "", the structure itself. */

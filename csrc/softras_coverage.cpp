@@ -6,12 +6,14 @@
 #include "coverage_derivatives.h"
 #include "coverage_samples.h"
 #include "coverage_sweep.h"
+#include "simd.h"
 
 namespace softras::SOFTRAS_ISA {
 namespace {
 
-// Rows of a band. The number is the same for any number of threads, because it decides the order of the pieces.
-constexpr int kBand = 32;
+// A thread is worth starting for the work of this many faces. One contour edge in a band takes as long as kFacesOfAContour
+// faces, and kPixelsOfAFace pixels take as long as one face.
+constexpr int64_t kFacesOfAMember = 30000, kFacesOfAContour = 50, kPixelsOfAFace = 16;
 
 // What is kept of one view for its derivatives.
 struct Kept {
@@ -38,20 +40,35 @@ struct Result {
   Kept* kept;
 };
 
+// The contour edges that one member of a team has found: those of the mesh, and those that lie in the near plane.
+struct Found {
+  List<Contour> edges, near;
+};
+
 // What the members of a team share to render one view.
 struct View {
-  Buffer<Vec2> pixel;   // V: meaningful for vertices in front of the near plane
-  Buffer<bool> front;   // V: whether the vertex is in front of the near plane
-  Buffer<int8_t> sign;  // F: the sign of the face's projected area; 0 if the face counts nowhere
-  Buffer<int> order, scratch;  // the contour edges by their upper ends, and memory to sort them
-  // The contour edges that each member has found, in the order of the mesh's edges, and those in the near plane, in the
-  // order of the faces.
-  List<Contour> found[kMaxThreads] = {}, near[kMaxThreads] = {};
-  int64_t next_band = 0;  // counts the bands of rows that members have taken
-  bool clips = false;     // whether some vertex is not in front of the near plane
+  Buffer<Vec2> pixel;    // V: meaningful for vertices in front of the near plane
+  Buffer<uint8_t> front; // V: 1 if the vertex is in front of the near plane
+  Buffer<int8_t> sign;   // F: the sign of the face's projected area; 0 if the face counts nowhere
+  Buffer<int64_t> band_begin;  // (bands + 1): where the contour edges of each band begin in in_band, and the end
+  Buffer<int> in_band;         // contour edges, band after band
+  Found* found = nullptr;      // of each member
+  int members = 0;
+  List<Contour> contours = {}; // all contour edges, if none are kept
+  bool clips = false;          // whether some vertex is not in front of the near plane
 
+  // Makes room for so many members. False: there is no memory.
+  bool reserve(int size) {
+    if (size <= members) return true;
+    Found* moved = (Found*)realloc(found, size * sizeof(Found));
+    if (!moved) return false;
+    memset((void*)(moved + members), 0, (size - members) * sizeof(Found));
+    found = moved, members = size;
+    return true;
+  }
   ~View() {
-    for (int rank = 0; rank < kMaxThreads; rank++) found[rank].clear(), near[rank].clear();
+    for (int rank = 0; rank < members; rank++) found[rank].edges.clear(), found[rank].near.clear();
+    free(found), contours.clear();
   }
 };
 
@@ -64,73 +81,104 @@ struct Coverage : Scene<T> {
 
   Coverage(const softras_coverage_call& c, Result* r) : Scene<T>(c.scene), coverage(c), result(r) {}
 
+  // Renders all views. If there are at least as many views as threads, each thread takes whole views; otherwise the threads
+  // share one view after another.
   void run() {
-    if (!current()) return fail(SOFTRAS_STALE_TOPOLOGY);
-    // Finding a face's sign and edges takes about a quarter of the time of drawing a small face.
-    const int64_t work = call.views * (call.faces + (int64_t)call.height * call.width / 64) / 4;
-    Scene<T>::template run<View>(
-        work, [&](int view, View& w, Team& team, int rank) { return render(view, w, team, rank); }, [](int, int) {});
+    const int64_t work = call.faces + (int64_t)call.height * call.width / kPixelsOfAFace;
+    const int threads = team_size(call.views * work, kFacesOfAMember, call.threads);
+    if (threads == 1 || threads > call.views) {
+      View w;
+      for (int view = 0; view < call.views && status == SOFTRAS_OK; view++) render(view, w, threads);
+      return;
+    }
+    int64_t next = 0;
+    together(threads, [&](Team&, int) {
+      View w;
+      for (int64_t view; status_now() == SOFTRAS_OK && (view = take(next)) < call.views;) render((int)view, w, 1);
+    });
   }
 
-  // Whether the topology is of these faces, and the vertices that it takes for coincident are so in these positions.
-  bool current() const {
-    const size_t bytes = 3 * (size_t)call.faces * (call.wide_indices ? 8 : 4);
-    if (memcmp(call.face_indices, coverage.source_faces, bytes) != 0) return false;
-    const int sets = call.shared_vertices ? 1 : call.views;
-    for (int view = 0; view < sets; view++)
-      for (int64_t g = 0; g < coverage.groups; g++) {
-        const Vec3 p = position(view, coverage.copies[coverage.group_ends[g]]);
-        for (int64_t i = coverage.group_ends[g] + 1; i < coverage.group_ends[g + 1]; i++) {
-          const Vec3 q = position(view, coverage.copies[i]);
-          if (p.x != q.x || p.y != q.y || p.z != q.z) return false;
-        }
-      }
-    return true;
+  int status_now() const { return __atomic_load_n(&status, __ATOMIC_RELAXED); }
+
+  // Calls work(team, rank) in so many threads.
+  template <class Work>
+  static void together(int threads, Work work) {
+    Team team;
+    team.size = threads;
+    auto member = [&](int rank) { work(team, rank); };
+    run_team(team, member);
   }
 
-  // Renders one view, or this member's share of it. The members meet after each phase. False: something failed, and all
-  // members return at the same barrier.
-  bool render(int view, View& w, Team& team, int rank) {
+  // Renders one view by at most so many threads.
+  void render(int view, View& w, int threads) {
     const Camera cam = camera(view);
     const int64_t bands = (call.height + kBand - 1) / kBand;
     Kept scrap = {};
     Kept& kept = result ? result->kept[view] : scrap;
-    if (rank == 0) {
-      this->check_camera(cam);
-      if (!w.pixel.reserve(call.vertices) || !w.front.reserve(call.vertices) || !w.sign.reserve(call.faces))
-        fail(SOFTRAS_OUT_OF_MEMORY);
-      w.next_band = 0, w.clips = false;
-      if (result) {
-        kept.bands = (List<Piece>*)calloc(bands, sizeof(List<Piece>));
-        kept.band_count = kept.bands ? bands : 0;
-        if (!kept.bands) fail(SOFTRAS_OUT_OF_MEMORY);
+    this->check_camera(cam);
+    const int for_faces = team_size(call.faces, kFacesOfAMember, threads);
+    if (!w.pixel.reserve(call.vertices) || !w.front.reserve(call.vertices) || !w.sign.reserve(call.faces) ||
+        !w.reserve(for_faces))
+      return fail(SOFTRAS_OUT_OF_MEMORY);
+    w.clips = false;
+    if (result) {
+      kept.bands = (List<Piece>*)calloc(bands, sizeof(List<Piece>));
+      kept.band_count = kept.bands ? bands : 0;
+      if (!kept.bands) return fail(SOFTRAS_OUT_OF_MEMORY);
+    }
+    together(for_faces, [&](Team& team, int rank) {
+      if (!current(view, rank, team.size)) fail(SOFTRAS_STALE_TOPOLOGY);
+      transform(view, cam, w, share(call.vertices, rank, team.size));
+      if (team.barrier(status)) return;
+      signs(view, cam, w, share(call.faces, rank, team.size), w.found[rank].near);
+      if (team.barrier(status)) return;
+      find_contours(view, cam, w, share(coverage.pairs, rank, team.size), w.found[rank].edges);
+    });
+    if (status_now() != SOFTRAS_OK) return;
+    List<Contour>& contours = result ? kept.contours : w.contours;
+    join(view, cam, w, contours);
+    if (status_now() != SOFTRAS_OK) return;
+    const int64_t members = w.band_begin[bands];  // contour edges, once for each band
+    const int64_t work = kFacesOfAContour * members + (int64_t)call.height * call.width / kPixelsOfAFace;
+    int64_t next = 0, sampled = 0;
+    together(team_size(work, kFacesOfAMember, threads), [&](Team&, int) {
+      Sweep<T> sweep;
+      Samples samples;
+      sweep.contours = contours.data, sweep.width = call.width, sweep.faces = call.faces;
+      for (int64_t band; status_now() == SOFTRAS_OK && (band = take(next)) < bands;) {
+        sweep.first_row = (int)band * kBand, sweep.last_row = min((int)(band + 1) * kBand, call.height);
+        sweep.rows = (T*)call.alpha + ((int64_t)view * call.height + sweep.first_row) * call.width;
+        sweep.pieces = result ? kept.bands + band : nullptr;
+        const int64_t begin = w.band_begin[band], end = w.band_begin[band + 1];
+        if (!sweep.run(w.in_band.data + begin, end - begin)) {
+          sample(view, cam, w, sweep, contours, samples);
+          __atomic_add_fetch(&sampled, 1, __ATOMIC_RELAXED);
+        }
+        if (sweep.failed) fail(SOFTRAS_OUT_OF_MEMORY);
+      }
+    });
+    coverage.sampled_bands[view] = sampled;
+  }
+
+  // Whether the topology is of these faces, and the vertices that it takes for coincident are so in these positions. Each
+  // member of a team looks at its share.
+  bool current(int view, int rank, int size) const {
+    if (view == 0) {
+      const Share s = share(call.faces, rank, size);
+      const size_t bytes = call.wide_indices ? 24 : 12;
+      const char *now = (const char*)call.face_indices, *known = (const char*)coverage.source_faces;
+      if (memcmp(now + s.begin * bytes, known + s.begin * bytes, (s.end - s.begin) * bytes) != 0) return false;
+    }
+    if (view > 0 && call.shared_vertices) return true;
+    const Share s = share(coverage.groups, rank, size);
+    for (int64_t g = s.begin; g < s.end; g++) {
+      const Vec3 p = position(view, coverage.copies[coverage.group_ends[g]]);
+      for (int64_t i = coverage.group_ends[g] + 1; i < coverage.group_ends[g + 1]; i++) {
+        const Vec3 q = position(view, coverage.copies[i]);
+        if (p.x != q.x || p.y != q.y || p.z != q.z) return false;
       }
     }
-    if (team.barrier(status)) return false;
-    transform(view, cam, w, share(call.vertices, rank, team.size));
-    if (team.barrier(status)) return false;
-    signs(view, cam, w, share(call.faces, rank, team.size), w.near[rank]);
-    if (team.barrier(status)) return false;
-    w.found[rank].count = 0;
-    find_contours(view, cam, w, share(coverage.pairs, rank, team.size), w.found[rank]);
-    if (team.barrier(status)) return false;
-    if (rank == 0) join(view, cam, w, team.size, kept.contours);
-    if (team.barrier(status)) return false;
-    // If nothing is kept, the contour is in the list of the first member.
-    const List<Contour>& contours = result ? kept.contours : w.found[0];
-    Sweep<T> sweep;
-    Samples samples;
-    int64_t sampled = 0;
-    for (int64_t band; (band = take(w.next_band)) < bands;) {
-      sweep.contours = contours.data, sweep.width = call.width, sweep.faces = call.faces;
-      sweep.first_row = (int)band * kBand, sweep.last_row = min((int)(band + 1) * kBand, call.height);
-      sweep.rows = (T*)call.alpha + ((int64_t)view * call.height + sweep.first_row) * call.width;
-      sweep.pieces = result ? kept.bands + band : nullptr;
-      if (!sweep.run(w.order.data, contours.count)) sample(view, cam, w, sweep, contours, samples), sampled++;
-      if (sweep.failed) fail(SOFTRAS_OUT_OF_MEMORY);
-    }
-    __atomic_add_fetch(&coverage.sampled_bands[view], sampled, __ATOMIC_RELAXED);
-    return !team.barrier(status);
+    return true;
   }
 
   // Draws a band by samples, after its sweep was given up.
@@ -174,37 +222,61 @@ struct Coverage : Scene<T> {
     }
   }
 
-  // Projects a share of the vertices.
+  // Projects a share of the vertices, block by block, so that the compiler makes SIMD instructions of the loops.
   void transform(int view, const Camera& cam, View& w, Share s) {
-    bool finite = true, clips = false;
-    for (int64_t v = s.begin; v < s.end; v++) {
-      const Vec3 p = position(view, v), c = to_camera(cam, p);
-      finite &= __builtin_isfinite(p.x) && __builtin_isfinite(p.y) && __builtin_isfinite(p.z);
-      w.pixel[v] = project(cam, c);
-      const bool front = c.z > cam.near;
-      w.front[v] = front;
-      clips |= !front;
+    constexpr int kBlock = 64;
+    double x[kBlock], y[kBlock], z[kBlock];
+    int infinite = 0, behind = 0;
+    for (int64_t begin = s.begin; begin < s.end; begin += kBlock) {
+      const int n = (int)min(s.end - begin, int64_t(kBlock));
+      const T* p = (const T*)call.positions + 3 * this->position_index(view, begin);
+      for (int i = 0; i < n; i++) {
+        const Vec3 c = to_camera(cam, {p[3 * i], p[3 * i + 1], p[3 * i + 2]});
+        x[i] = c.x, y[i] = c.y, z[i] = c.z;
+      }
+      for (int i = 0; i < 3 * n; i++) infinite |= !(absolute(p[i]) <= largest());
+      uint8_t* front = w.front.data + begin;
+      Vec2* pixel = w.pixel.data + begin;
+      for (int i = 0; i < n; i++) front[i] = z[i] > cam.near, behind |= !(z[i] > cam.near);
+      if (cam.orthographic) {
+        for (int i = 0; i < n; i++) pixel[i] = in_plane(cam, x[i], y[i]);
+      } else {
+        for (int i = 0; i < n; i++) {
+          const double inverse = 1.0 / z[i];
+          pixel[i] = in_plane(cam, x[i] * inverse, y[i] * inverse);
+        }
+      }
     }
-    if (!finite) fail(SOFTRAS_BAD_POSITIONS);
-    if (clips) __atomic_store_n(&w.clips, true, __ATOMIC_RELAXED);
+    if (infinite) fail(SOFTRAS_BAD_POSITIONS);
+    if (behind) __atomic_store_n(&w.clips, true, __ATOMIC_RELAXED);
   }
+  static D2 load2(const Vec2& q) { return {q.x, q.y}; }
+  static T largest() { return sizeof(T) == 4 ? T(3.4028234663852886e38) : T(1.7976931348623157e308); }
 
   // The sign of a face, from twice its projected area: 0 if the face has no area or is culled.
   int sign_of(double area2) const { return area2 == 0 || (call.cull && area2 > 0) ? 0 : area2 > 0 ? 1 : -1; }
 
   // Finds the signs of a share of the faces, and the contour edges that lie in the near plane.
   void signs(int view, const Camera& cam, View& w, Share s, List<Contour>& near) {
+    constexpr int kBlock = 64;
     near.count = 0;
-    const int32_t* faces = coverage.faces;
     const Vec2* pixel = w.pixel.data;
-    const bool clips = w.clips;
-    for (int64_t f = s.begin; f < s.end; f++) {
-      const int32_t a = faces[3 * f], b = faces[3 * f + 1], c = faces[3 * f + 2];
-      if (clips && !(w.front[a] && w.front[b] && w.front[c])) {
-        w.sign[f] = (int8_t)clipped_sign(view, cam, faces + 3 * f, near);
-        continue;
+    const double most = call.cull ? 0 : __builtin_huge_val();  // areas that are greater count nowhere
+    for (int64_t begin = s.begin; begin < s.end; begin += kBlock) {
+      const int n = (int)min(s.end - begin, int64_t(kBlock));
+      const int32_t* v = coverage.faces + 3 * begin;
+      double area2[kBlock];
+      for (int i = 0; i < n; i++) {
+        const D2 a = load2(pixel[v[3 * i]]), b = load2(pixel[v[3 * i + 1]]) - a, c = load2(pixel[v[3 * i + 2]]) - a;
+        const D2 product = b * c.yx;
+        area2[i] = product.x - product.y;
       }
-      w.sign[f] = (int8_t)sign_of(cross(pixel[b] - pixel[a], pixel[c] - pixel[a]));
+      int8_t* sign = w.sign.data + begin;
+      for (int i = 0; i < n; i++) sign[i] = int8_t((area2[i] > 0 && area2[i] <= most) - !(area2[i] >= 0));
+      if (!w.clips) continue;
+      for (int i = 0; i < n; i++)
+        if (!(w.front[v[3 * i]] & w.front[v[3 * i + 1]] & w.front[v[3 * i + 2]]))
+          sign[i] = (int8_t)clipped_sign(view, cam, v + 3 * i, near);
     }
   }
 
@@ -225,7 +297,7 @@ struct Coverage : Scene<T> {
       const End from = {vertex[corner[k].a], vertex[corner[k].b], corner[k].s};
       const End to = {vertex[corner[next].a], vertex[corner[next].b], corner[next].s};
       Contour c;
-      if (make_contour(pixel[k], pixel[next], from, to, sign, c) && !near.push(c)) fail(SOFTRAS_OUT_OF_MEMORY);
+      if (make_contour(pixel[k], pixel[next], from, to, sign, c)) keep(c, near);
     }
     return sign;
   }
@@ -247,51 +319,71 @@ struct Coverage : Scene<T> {
     } else {
       return;
     }
-    if (any && c.y[1] > 0 && c.y[0] < call.height && !out.push(c)) fail(SOFTRAS_OUT_OF_MEMORY);
+    if (any) keep(c, out);
+  }
+
+  // Adds a contour edge to a list if it reaches into the rows of the image.
+  void keep(const Contour& c, List<Contour>& out) {
+    if (c.y[1] > 0 && c.y[0] < call.height && !out.push(c)) fail(SOFTRAS_OUT_OF_MEMORY);
   }
 
   // Finds the contour edges among a share of the edges that two faces traverse in opposite directions.
   void find_contours(int view, const Camera& cam, const View& w, Share s, List<Contour>& out) {
     constexpr int kBlock = 256;
-    const int32_t* pair = coverage.pair_edges;
     const int8_t* sign = w.sign.data;
     int32_t hits[kBlock];
+    out.count = 0;
     for (int64_t begin = s.begin; begin < s.end; begin += kBlock) {
       const int n = (int)min(s.end - begin, int64_t(kBlock));
+      const int32_t* face = coverage.pair_faces + 2 * begin;
       int count = 0;
       for (int i = 0; i < n; i++) {  // without a branch, because nearly no edge is a contour edge
-        const int32_t* e = pair + 4 * (begin + i);
         hits[count] = i;
-        count += sign[e[2]] != sign[e[3]];
+        count += sign[face[2 * i]] != sign[face[2 * i + 1]];
       }
       for (int i = 0; i < count; i++) {
-        const int32_t* e = pair + 4 * (begin + hits[i]);
-        add_edge(view, cam, w, e[0], e[1], sign[e[2]] - sign[e[3]], out);
+        const int32_t *f = face + 2 * hits[i], *v = coverage.pair_vertices + 2 * (begin + hits[i]);
+        add_edge(view, cam, w, v[0], v[1], sign[f[0]] - sign[f[1]], out);
       }
     }
   }
 
   // Joins the contour edges that the members have found with those among the other edges, in an order that does not depend
-  // on the number of members, and sorts them by their upper ends.
-  void join(int view, const Camera& cam, View& w, int size, List<Contour>& kept) {
-    List<Contour>& all = result ? kept : w.found[0];
-    if (result) append(all, w.found[0]);
-    for (int rank = 1; rank < size; rank++) append(all, w.found[rank]);
+  // on the number of members.
+  void join(int view, const Camera& cam, View& w, List<Contour>& all) {
+    all.count = 0;
+    for (int rank = 0; rank < w.members; rank++) append(all, w.found[rank].edges);
     for (int64_t e = 0; e < coverage.others; e++) {
       int net = 0;
       for (int64_t i = coverage.other_ends[e]; i < coverage.other_ends[e + 1]; i++)
         net += coverage.other_directions[i] * w.sign[coverage.other_faces[i]];
       if (net != 0) add_edge(view, cam, w, coverage.other_edges[2 * e], coverage.other_edges[2 * e + 1], net, all);
     }
-    for (int rank = 0; rank < size; rank++) append(all, w.near[rank]);
-    if (!w.order.reserve(all.count) || !w.scratch.reserve(all.count)) return fail(SOFTRAS_OUT_OF_MEMORY);
-    order(all.data, w.order.data, w.scratch.data, all.count);
+    for (int rank = 0; rank < w.members; rank++) append(all, w.found[rank].near);
+    sort_into_bands(all, w);
   }
 
   void append(List<Contour>& to, const List<Contour>& from) {
-    for (int64_t i = 0; i < from.count; i++)
-      if (!to.push(from.data[i])) return fail(SOFTRAS_OUT_OF_MEMORY);
+    if (!to.append(from)) fail(SOFTRAS_OUT_OF_MEMORY);
   }
+
+  // Lists the contour edges that reach into each band of rows.
+  void sort_into_bands(const List<Contour>& all, View& w) {
+    const int64_t bands = (call.height + kBand - 1) / kBand;
+    if (!w.band_begin.reserve(bands + 1)) return fail(SOFTRAS_OUT_OF_MEMORY);
+    int64_t* begin = w.band_begin.data;
+    for (int64_t b = 0; b <= bands; b++) begin[b] = 0;
+    // First the number of edges of each band, then where the list of each ends, and while the lists are filled from their
+    // ends, where it begins.
+    for (int64_t i = 0; i < all.count; i++)
+      for (int64_t b = first_band(all[i]); b <= last_band(all[i]); b++) begin[b]++;
+    for (int64_t b = 0; b < bands; b++) begin[b + 1] += begin[b];
+    if (!w.in_band.reserve(begin[bands])) return fail(SOFTRAS_OUT_OF_MEMORY);
+    for (int64_t i = all.count - 1; i >= 0; i--)
+      for (int64_t b = first_band(all[i]); b <= last_band(all[i]); b++) w.in_band[--begin[b]] = (int)i;
+  }
+  int64_t first_band(const Contour& c) const { return (int64_t)max(c.y[0], 0.0) / kBand; }
+  int64_t last_band(const Contour& c) const { return (int64_t)min(c.y[1], call.height - 0.5) / kBand; }
 };
 
 // Frees what is kept.
@@ -300,6 +392,24 @@ void discard(Result* result) {
   for (int64_t v = 0; result->kept && v < result->views; v++) result->kept[v].clear();
   free(result->kept);
   free(result);
+}
+
+// Writes what is kept into the caller's outline and frees it.
+int take_kept(softras_coverage_call* c) {
+  Result* result = (Result*)c->kept;
+  char* to = (char*)c->outline;
+  auto write = [&](const void* from, int64_t bytes) {
+    if (bytes) memcpy(to, from, bytes);
+    to += bytes;
+  };
+  for (int64_t v = 0; result && v < result->views; v++) {
+    const Kept& k = result->kept[v];
+    write(k.contours.data, k.contours.count * sizeof(Contour));
+    for (int64_t b = 0; b < k.band_count; b++) write(k.bands[b].data, k.bands[b].count * sizeof(Piece));
+  }
+  discard(result);
+  c->kept = nullptr;
+  return SOFTRAS_OK;
 }
 
 // Draws and, if asked to, keeps what derivatives need.
@@ -314,31 +424,14 @@ int forward(softras_coverage_call* c) {
   Coverage<T> renderer(*c, result);
   renderer.run();
   if (renderer.status != SOFTRAS_OK) return discard(result), renderer.status;
+  int64_t bytes = 0;
   for (int64_t v = 0; result && v < result->views; v++) {
-    c->counts[2 * v] = result->kept[v].contours.count;
-    c->counts[2 * v + 1] = result->kept[v].pieces();
+    const int64_t contours = result->kept[v].contours.count, pieces = result->kept[v].pieces();
+    c->counts[2 * v] = contours, c->counts[2 * v + 1] = pieces;
+    bytes += contours * sizeof(Contour) + pieces * sizeof(Piece);
   }
   c->kept = result;
-  return SOFTRAS_OK;
-}
-
-// Copies what is kept into the caller's contours and pieces, unless they are null, and frees it.
-int take_kept(softras_coverage_call* c) {
-  Result* result = (Result*)c->kept;
-  Contour* contours = (Contour*)c->contours;
-  Piece* pieces = (Piece*)c->pieces;
-  for (int64_t v = 0; result && contours && v < result->views; v++) {
-    const Kept& k = result->kept[v];
-    if (k.contours.count) memcpy(contours, k.contours.data, k.contours.count * sizeof(Contour));
-    contours += k.contours.count;
-    for (int64_t b = 0; b < k.band_count; b++) {
-      if (k.bands[b].count) memcpy(pieces, k.bands[b].data, k.bands[b].count * sizeof(Piece));
-      pieces += k.bands[b].count;
-    }
-  }
-  discard(result);
-  c->kept = nullptr;
-  return SOFTRAS_OK;
+  return bytes <= c->room ? take_kept(c) : SOFTRAS_OK;
 }
 
 template <class T>
@@ -347,6 +440,7 @@ int coverage(softras_coverage_call* c) {
     case SOFTRAS_COVERAGE_FORWARD: return forward<T>(c);
     case SOFTRAS_COVERAGE_TAKE: return take_kept(c);
     case SOFTRAS_COVERAGE_BACKWARD: return backward<T>(*c);
+    case SOFTRAS_COVERAGE_PIXELS: return number_pixels(*c);
     default: return jacobian<T>(*c);
   }
 }

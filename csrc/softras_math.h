@@ -77,11 +77,15 @@ SR_HD Vec3 to_camera_backward(const Camera& c, Vec3 p, Vec3 g, S* gm) {
           c.m[2] * g.x + c.m[6] * g.y + c.m[10] * g.z};
 }
 
+// The pixel of a point (x, y) of the plane at depth 1.
+SR_HD Vec2 in_plane(const Camera& c, double x, double y) {
+  return {c.k[0] * x + c.k[1] * y + c.k[2], c.k[3] * x + c.k[4] * y + c.k[5]};
+}
+
 // The pixel of a point of camera space.
 SR_HD Vec2 project(const Camera& c, Vec3 p) {
   const double w = c.orthographic ? 1.0 : 1.0 / p.z;
-  const double x = p.x * w, y = p.y * w;
-  return {c.k[0] * x + c.k[1] * y + c.k[2], c.k[3] * x + c.k[4] * y + c.k[5]};
+  return in_plane(c, p.x * w, p.y * w);
 }
 
 // From the gradient g with respect to the pixel: returns the gradient with respect to the camera-space point p, and adds

@@ -87,8 +87,8 @@ def _silhouette_lines(buffer: ZBuffer, n: int) -> tuple[Tensor, ...]:
     topology = EdgeTopology.of(faces.cpu(), (vertices if vertices.dim() == 2 else vertices[n]).cpu())
     a, b, c = at[faces.long()].unbind(1)
     sign = torch.sign((b - a)[:, 0] * (c - a)[:, 1] - (b - a)[:, 1] * (c - a)[:, 0])
-    pairs = torch.as_tensor(topology.pair_edges, device=at.device).long()
-    edges = pairs[sign[pairs[:, 2]] * sign[pairs[:, 3]] <= 0, :2]
+    one, other = torch.as_tensor(topology.pair_faces, device=at.device).long().unbind(1)
+    edges = torch.as_tensor(topology.pair_vertices, device=at.device).long()[sign[one] * sign[other] <= 0]
     edges = torch.cat([edges, torch.as_tensor(topology.other_edges, device=at.device).long()])
     start, end = edges.unbind(1)
     way = (at[end] - at[start]).abs().amax(1)

@@ -15,6 +15,7 @@ from scenes import by_threads, same_bits, scenes
 import softras
 from softras.raster import arguments
 from softras.raster.coverage import reference
+from softras.raster.coverage.topology import ROOM, remembered
 from softras.raster.native import coverage_cpu as cpu
 from softras.raster.native.structures import Contour, Piece
 
@@ -311,8 +312,25 @@ def test_memory_kept_for_the_backward_pass_is_given_back():
     scene = arguments.scene(vertices, faces, K, camera, height, width, None, 1e-3, False)
     alpha, kept = cpu.coverage(scene, keep=True)
     assert cpu.coverage(scene, keep=False)[1] is None and torch.equal(alpha, cpu.coverage(scene, keep=False)[0])
-    contours, pieces = kept.counts.sum(0).tolist()
-    assert len(kept.contours) == contours * ctypes.sizeof(Contour) and len(kept.pieces) == pieces * ctypes.sizeof(Piece)
+    contours, pieces = sum(kept.counts[::2]), sum(kept.counts[1::2])
+    least = contours * ctypes.sizeof(Contour) + pieces * ctypes.sizeof(Piece)
+    assert 0 < least <= len(kept.outline) <= max(4 * least, ROOM)
+
+
+def test_an_outline_without_room_is_taken_whole():
+    """The room for the outline is that of the last call of the same mesh, which may have been far away."""
+    vertices, faces, K, camera, height, width = ball(4, torch.float64, size=256)
+    far = camera.clone()
+    far[:, 2, 3] = 1000.0
+    wanted = vertices.clone().requires_grad_()
+    softras.coverage(wanted, faces.clone(), K, camera, height, width).square().sum().backward()
+    softras.coverage(vertices.clone().requires_grad_(), faces, K, far, height, width)
+    topology = remembered(faces, vertices)
+    topology.room[0] = 100  # bytes
+    for _ in range(2):  # without room and with it
+        found = vertices.clone().requires_grad_()
+        softras.coverage(found, faces, K, camera, height, width).square().sum().backward()
+        assert torch.equal(found.grad, wanted.grad) and topology.room[0] > 10_000
 
 
 def heap(count, scale=1.0):

@@ -101,7 +101,9 @@ class _Eager(torch.autograd.Function):
     def backward(ctx, grad_alpha):
         if torch.is_grad_enabled() or transforms.active(grad_alpha):
             return _watched_gradients(ctx, grad_alpha)
-        return _gradients(ctx, lambda scene: backends.compute("coverage_backward", scene, ctx.kept, grad_alpha))
+        (flags,) = render.packed(ctx.needs_input_grad)
+        wanted = flags.vertices, flags.K, flags.world_to_camera
+        return _gradients(ctx, lambda scene: backends.compute("coverage_backward", scene, ctx.kept, grad_alpha, wanted))
 
 
 class _Transformed(transforms.Transformable):

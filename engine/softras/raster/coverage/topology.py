@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
 
 KEPT = 8  # topologies that are remembered from call to call
+ROOM = 1 << 16  # bytes for the outline of a mesh that has not been drawn yet
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,25 +21,29 @@ class EdgeTopology:
     Attributes:
         source_faces: (F, 3) the faces as given; the kernel compares them with those of each call.
         faces: (F, 3) int32, coincident vertices named by the first of them.
-        pair_edges: (E, 4) int32 for edges that two faces traverse in opposite directions: vertices a and b, the face
-            that goes from a to b, the face that goes from b to a.
+        pair_faces: (E, 2) int32 for edges that two faces traverse in opposite directions: the face that goes from
+            vertex a to vertex b, and the one that goes from b to a.
+        pair_vertices: (E, 2) int32 a and b.
         other_edges: (O, 2) int32 vertices a and b of all other edges.
         other_ends: (O + 1,) int64 where the faces of each begin in the two next.
         other_faces: int32.
         other_directions: int8, 1 where the face goes from a to b, -1 where it goes from b to a.
         group_ends: (G + 1,) int64 where each group of coincident vertices begins in `copies`.
         copies: int32 vertices, group after group.
+        room: one number, the bytes that the next outline of the mesh is expected to take.
     """
 
     source_faces: Tensor
     faces: np.ndarray
-    pair_edges: np.ndarray
+    pair_faces: np.ndarray
+    pair_vertices: np.ndarray
     other_edges: np.ndarray
     other_ends: np.ndarray
     other_faces: np.ndarray
     other_directions: np.ndarray
     group_ends: np.ndarray
     copies: np.ndarray
+    room: list[int] = field(default_factory=lambda: [ROOM], init=False)
 
     @classmethod
     def of(cls, faces: Tensor, vertices: Tensor, groups: np.ndarray | None = None) -> EdgeTopology:
@@ -90,7 +95,7 @@ def _groups(first: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _edges(faces: np.ndarray, count: int) -> tuple[np.ndarray, ...]:
-    """The fields of EdgeTopology from pair_edges to other_directions."""
+    """The fields of EdgeTopology from pair_faces to other_directions."""
     start, end = faces.ravel().astype(np.int64), np.roll(faces, -1, axis=1).ravel().astype(np.int64)
     half = np.flatnonzero(start != end)  # an edge of length 0 encloses nothing
     low, high = np.minimum(start, end)[half], np.maximum(start, end)[half]
@@ -103,12 +108,13 @@ def _edges(faces: np.ndarray, count: int) -> tuple[np.ndarray, ...]:
     pair = (sizes == 2) & (forward[new] != forward[second]) if len(new) else np.zeros(0, dtype=bool)
     i, j = new[pair], new[pair] + 1
     i, j = np.where(forward[i], i, j), np.where(forward[i], j, i)
-    pairs = np.column_stack([low[i], high[i], face[i], face[j]])
-    pairs = pairs[np.argsort(np.minimum(pairs[:, 2], pairs[:, 3]), kind="stable")]  # neighbours in memory
+    near = np.argsort(np.minimum(face[i], face[j]), kind="stable")  # edges of neighbouring faces are neighbours
+    i, j = i[near], j[near]
     rest = np.flatnonzero(~pair)
     members = np.concatenate([np.arange(new[e], new[e] + sizes[e]) for e in rest]) if len(rest) else np.zeros(0, int)
     return (
-        np.ascontiguousarray(pairs, dtype=np.int32),
+        np.column_stack([face[i], face[j]]).astype(np.int32),
+        np.column_stack([low[i], high[i]]).astype(np.int32),
         np.column_stack([low[new[rest]], high[new[rest]]]).astype(np.int32),
         np.concatenate([[0], np.cumsum(sizes[rest])]).astype(np.int64),
         face[members].astype(np.int32),

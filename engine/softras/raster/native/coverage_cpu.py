@@ -7,40 +7,41 @@ import functools
 import warnings
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from ..coverage.topology import KEPT, EdgeTopology, remembered, renewed
+from ..coverage.topology import KEPT, ROOM, EdgeTopology, remembered, renewed
 from ..scene import Scene, Tangents, dense
 from . import cpu
 from .structures import Contour, CoverageCall, Piece
 
-FORWARD, TAKE, BACKWARD, JACOBIAN = range(4)  # modes of a call; TAKE copies the outline that FORWARD has kept
+FORWARD, TAKE, BACKWARD, PIXELS, JACOBIAN = range(5)  # modes of a call (csrc/softras.h)
 STALE_TOPOLOGY = 10  # the status of a call whose topology does not fit its faces and vertices
 BAND = 32  # rows of pixels that are measured together, exactly or by samples
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Kept:
     """The silhouette's outline, cut at the pixels' borders, which the derivatives need. All of it is on the CPU."""
 
     topology: EdgeTopology
-    counts: Tensor  # (N, 2) int64: the number of contour edges and of pieces of each view
-    contours: Tensor  # the bytes of the `Contour` structures
-    pieces: Tensor  # the bytes of the `Piece` structures
+    counts: ctypes.Array[ctypes.c_int64]  # (2 N): the number of contour edges and of pieces of each view, in turn
+    outline: Tensor  # the bytes of the `Contour` and `Piece` structures of each view, and unused room behind them
 
 
 def coverage(scene: Scene, keep: bool) -> tuple[Tensor, Kept | None]:
     """Alpha (N, H, W) and, with keep, the outline, which the derivatives need."""
     views = scene.K.shape[0]
     alpha = scene.vertices.new_empty(scene.size)
-    counts, sampled = torch.empty(views, 2, dtype=torch.int64), (ctypes.c_int64 * views)()
+    counts, sampled = (ctypes.c_int64 * (2 * views))(), (ctypes.c_int64 * views)()
     scene = dense(scene)
     topology = remembered(scene.faces, scene.vertices)
     while True:
-        call = _call(scene, topology, alpha, FORWARD)
-        call.keep, call.counts, call.sampled_bands = keep, counts.data_ptr(), ctypes.addressof(sampled)
+        call = _call(scene, topology, FORWARD, alpha)
+        call.counts, call.sampled_bands = ctypes.addressof(counts), ctypes.addressof(sampled)
+        if keep:
+            outline = _bytes(topology.room[0])
+            call.keep, call.room, call.outline = True, topology.room[0], outline.data_ptr()
         status = cpu.status_of("coverage", alpha.dtype, call)
         if status != STALE_TOPOLOGY:
             break
@@ -54,57 +55,65 @@ def coverage(scene: Scene, keep: bool) -> tuple[Tensor, Kept | None]:
         )
     if not keep:
         return alpha, None
-    found = counts.tolist()
-    contours, pieces = sum(view[0] for view in found), sum(view[1] for view in found)
-    kept = Kept(topology, counts, _bytes(contours * ctypes.sizeof(Contour)), _bytes(pieces * ctypes.sizeof(Piece)))
-    call.mode, call.contours, call.pieces = TAKE, kept.contours.data_ptr(), kept.pieces.data_ptr()
-    cpu.run("coverage", alpha.dtype, call)
-    return alpha, kept
+    least = sum(counts[::2]) * ctypes.sizeof(Contour) + sum(counts[1::2]) * ctypes.sizeof(Piece)
+    if not least <= topology.room[0] <= max(4 * least, ROOM):
+        topology.room[0] = least + least // 4
+    if call.kept:
+        outline = _bytes(least)
+        call.mode, call.outline = TAKE, outline.data_ptr()
+        cpu.run("coverage", alpha.dtype, call)
+    return alpha, Kept(topology, counts, outline)
 
 
-def coverage_backward(scene: Scene, kept: Kept, grad_alpha: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients to vertices, K and world_to_camera."""
-    grads = scene.empty_gradients()
+def coverage_backward(
+    scene: Scene, kept: Kept, grad_alpha: Tensor, wanted: tuple[bool, bool, bool] = (True, True, True)
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Gradients to vertices, K and world_to_camera, or None for those that are not wanted."""
+    moving = (scene.vertices, scene.K, scene.world_to_camera)
+    grads = [
+        torch.empty_like(x, memory_format=torch.contiguous_format) if want else None
+        for x, want in zip(moving, wanted, strict=True)
+    ]
     scene, grad_alpha = dense(scene), grad_alpha.contiguous()
-    call = _call(scene, kept.topology, grad_alpha, BACKWARD, kept)
-    call.scene.grad_alpha = grad_alpha.data_ptr()
-    call.scene.grad_positions, call.scene.grad_intrinsics, call.scene.grad_world_to_camera = (
-        x.data_ptr() for x in grads
+    call = _call(scene, kept.topology, BACKWARD, kept=kept)
+    inner = call.scene
+    inner.grad_alpha = grad_alpha.data_ptr()
+    inner.grad_positions, inner.grad_intrinsics, inner.grad_world_to_camera = (
+        None if x is None else x.data_ptr() for x in grads
     )
     cpu.run("coverage", grad_alpha.dtype, call)
-    return grads
+    return grads[0], grads[1], grads[2]
 
 
 def coverage_jacobian(scene: Scene, kept: Kept, tangents: Tangents) -> tuple[Tensor, Tensor]:
     """The pixels (M,) on the outline, ascending, and the rows (M, P) of their Jacobian."""
-    pixel_in_view = kept.pieces.numpy().view(np.dtype(Piece))["pixel"].astype(np.int64)
-    view = np.repeat(np.arange(len(kept.counts)), kept.counts[:, 1].numpy())
-    first_pixel = view * (scene.height * scene.width)
-    pixels, row_of_piece = np.unique(pixel_in_view + first_pixel, return_inverse=True)
-    row_of_piece = np.ascontiguousarray(row_of_piece.ravel(), dtype=np.int32)
-    rows = scene.vertices.new_empty(len(pixels), tangents.parameters)
+    pieces = sum(kept.counts[1::2])
+    pixels, row_of_piece = torch.empty(pieces, dtype=torch.int64), torch.empty(pieces, dtype=torch.int32)
     scene, tangents = dense(scene), dense(tangents)
-    call = _call(scene, kept.topology, scene.vertices.new_empty(scene.size), JACOBIAN, kept)
-    call.parameters, call.row_count, call.row_of_piece = tangents.parameters, len(pixels), row_of_piece.ctypes.data
-    call.rows = rows.data_ptr()
+    call = _call(scene, kept.topology, PIXELS, kept=kept)
+    call.pixels, call.row_of_piece = pixels.data_ptr(), row_of_piece.data_ptr()
+    cpu.run("coverage", scene.vertices.dtype, call)
+    rows = scene.vertices.new_empty(call.row_count, tangents.parameters)
+    call.mode, call.parameters, call.rows = JACOBIAN, tangents.parameters, rows.data_ptr()
     call.d_positions, call.d_intrinsics, call.d_world_to_camera = (
         None if x is None else x.data_ptr() for x in tangents
     )
     cpu.run("coverage", rows.dtype, call)
-    return torch.from_numpy(pixels), rows
+    return pixels[: call.row_count].clone(), rows
 
 
 def _bytes(count: int) -> Tensor:
     return torch.empty(count, dtype=torch.uint8)
 
 
-def _call(scene: Scene, topology: EdgeTopology, alpha: Tensor, mode: int, kept: Kept | None = None) -> CoverageCall:
+def _call(
+    scene: Scene, topology: EdgeTopology, mode: int, alpha: Tensor | None = None, kept: Kept | None = None
+) -> CoverageCall:
     """The structure of a call. alpha: (N, H, W), to be written in the forward pass."""
     call = CoverageCall.from_buffer_copy(_topology_part(topology))
-    call.scene, call.mode = cpu.call_of(scene, 1.0, alpha, alpha=alpha), mode
+    call.scene, call.mode = cpu.call_of(scene, 1.0, None, alpha=alpha), mode
     if kept is not None:
-        call.counts, call.contours = kept.counts.data_ptr(), kept.contours.data_ptr()
-        call.pieces = kept.pieces.data_ptr()
+        call.outline, call.counts = kept.outline.data_ptr(), ctypes.addressof(kept.counts)
     return call
 
 
@@ -112,9 +121,11 @@ def _call(scene: Scene, topology: EdgeTopology, alpha: Tensor, mode: int, kept: 
 def _topology_part(topology: EdgeTopology) -> bytes:
     """The bytes of a call in which only the fields of the topology are set."""
     call = CoverageCall(source_faces=topology.source_faces.data_ptr())
-    for name in ("faces", "pair_edges", "other_edges", "other_ends", "other_faces", "other_directions"):
+    for name in (
+        "faces", "pair_faces", "pair_vertices", "other_edges", "other_ends", "other_faces", "other_directions",
+        "group_ends", "copies",
+    ):  # fmt: skip
         setattr(call, name, getattr(topology, name).ctypes.data)
-    call.group_ends, call.copies = topology.group_ends.ctypes.data, topology.copies.ctypes.data
-    call.pairs, call.others = len(topology.pair_edges), len(topology.other_edges)
+    call.pairs, call.others = len(topology.pair_faces), len(topology.other_edges)
     call.groups = len(topology.group_ends) - 1
     return bytes(call)

@@ -6,7 +6,7 @@ import ctypes
 import functools
 import platform
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -120,7 +120,7 @@ def silhouettes_jacobian(
 def call_of(
     scene: Scene,
     sigma: float,
-    transmittance: Tensor,
+    transmittance: Tensor | None,
     alpha: Tensor | None = None,
     grad_alpha: Tensor | None = None,
     grads: Sequence[Tensor] = (),
@@ -149,7 +149,7 @@ def call_of(
         scene.orthographic.data_ptr(),
         scene.near.data_ptr(),
         None if alpha is None else alpha.data_ptr(),
-        transmittance.data_ptr(),
+        None if transmittance is None else transmittance.data_ptr(),
         None if grad_alpha is None else grad_alpha.data_ptr(),
         *[x.data_ptr() for x in grads],
     )
@@ -162,9 +162,14 @@ def run(function: str, dtype: torch.dtype, call: ctypes.Structure) -> None:
 
 def status_of(function: str, dtype: torch.dtype, call: ctypes.Structure) -> int:
     """Call the library's function for a dtype and return its status (csrc/softras.h)."""
+    return _entry(function, dtype)(ctypes.byref(call))
+
+
+@functools.cache
+def _entry(function: str, dtype: torch.dtype) -> Callable[..., int]:
     library = _load()[0]
     assert library is not None
-    return getattr(library, f"softras_{function}_{str(dtype).removeprefix('torch.')}")(ctypes.byref(call))
+    return getattr(library, f"softras_{function}_{str(dtype).removeprefix('torch.')}")
 
 
 def check(status: int) -> None:

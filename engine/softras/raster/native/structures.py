@@ -8,7 +8,7 @@ from __future__ import annotations
 import ctypes
 from ctypes import c_double, c_int32, c_int64, c_void_p
 
-ABI = 3  # SOFTRAS_ABI of csrc/softras.h, which is raised whenever a structure or an entry point changes
+ABI = 4  # SOFTRAS_ABI of csrc/softras.h, which is raised whenever a structure or an entry point changes
 
 
 def fields(kind: type, names: str) -> list[tuple[str, type]]:
@@ -65,11 +65,15 @@ class CoverageCall(ctypes.Structure):
         *fields(c_int32, "mode keep"),
         *fields(c_void_p, "source_faces faces"),
         *fields(c_int64, "pairs others groups"),
-        *fields(c_void_p, "pair_edges other_edges other_ends other_faces other_directions group_ends copies"),
-        *fields(c_void_p, "kept sampled_bands counts contours pieces"),
-        *fields(c_int32, "parameters"),
+        *fields(
+            c_void_p, "pair_faces pair_vertices other_edges other_ends other_faces other_directions group_ends copies"
+        ),
+        *fields(c_void_p, "outline"),
+        *fields(c_int64, "room"),
+        *fields(c_void_p, "kept sampled_bands counts pixels row_of_piece"),
         *fields(c_int64, "row_count"),
-        *fields(c_void_p, "row_of_piece d_positions d_intrinsics d_world_to_camera rows"),
+        *fields(c_int32, "parameters"),
+        *fields(c_void_p, "d_positions d_intrinsics d_world_to_camera rows"),
     ]
 
 
