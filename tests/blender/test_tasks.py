@@ -52,7 +52,7 @@ def test_a_task_of_one_file_can_be_asked_for_and_stopped(installed: None, engine
         "import runpy, sys\n"
         "sys.path.insert(0, sys.argv[4])\n"  # after -I -c COMMAND
         "sys.argv[1:] = sys.argv[5:]\n"
-        f"runpy.run_path({str(ROOT / 'tests' / 'engine' / 'counting_task.py')!r}, run_name='__main__')\n"
+        f"runpy.run_path({str(ROOT / 'tests' / 'tasks' / 'counting_task.py')!r}, run_name='__main__')\n"
     )
     python.chmod(0o755)
     engine = part("engine_client").Engine(python, part("prefs").package_folder(), tmp_path / "log")
