@@ -29,7 +29,7 @@ template <> struct Numbers<Simd<double>::V> : NumbersOfVector<double> {};
 
 // All that the colours of one face in one view depend on.
 template <class T>
-struct Look {
+struct ShownFace {
   Planes planes;
   Blend blend;         // of the view
   T depth[3];          // of the corners
@@ -76,40 +76,40 @@ struct Appearance {
   };
 
   // Interpolates the attributes into s.attribute.
-  void interpolate(const Look<T>& look, const Point& at, Scratch& s) const {
+  void interpolate(const ShownFace<T>& shown, const Point& at, Scratch& s) const {
     for (int c = 0; c < call.width; c++)
-      s.attribute[c] = (at.positive[0] * look.corner[0][c] + at.positive[1] * look.corner[1][c] +
-                        at.positive[2] * look.corner[2][c]) * at.inverse;
+      s.attribute[c] = (at.positive[0] * shown.corner[0][c] + at.positive[1] * shown.corner[1][c] +
+                        at.positive[2] * shown.corner[2][c]) * at.inverse;
   }
   // Attributes are, in this order: u and v of a UV texture, the light of each texture channel, other channels of the
   // image. These are where the second and the third begin.
   int first_light() const { return call.texture == 2 ? 2 : 0; }
   int first_other() const { return first_light() + (call.lit ? call.texture_channels : 0); }
   // The first texel that the face may show, among the texels of all views.
-  int64_t first_texel(const Look<T>& look) const {
-    const int64_t of_view = call.shared_texels ? 0 : look.view * call.texel_count;
-    return of_view + (call.texture == 1 ? look.face * call.resolution * call.resolution : 0);
+  int64_t first_texel(const ShownFace<T>& shown) const {
+    const int64_t of_view = call.shared_texels ? 0 : shown.view * call.texel_count;
+    return of_view + (call.texture == 1 ? shown.face * call.resolution * call.resolution : 0);
   }
   // The texels that the pixels of a run read, and their weights.
-  Taps<V> taps_of(const Look<T>& look, const Point& at, const Scratch& s) const {
+  Taps<V> taps_of(const ShownFace<T>& shown, const Point& at, const Scratch& s) const {
     if (call.texture == 1) {
       Taps<V> taps;
       taps.count = 1, taps.weight[0] = V(T(1));
       taps.index[0] = surface_texel(at.positive[0] * at.inverse, at.positive[1] * at.inverse, call.resolution);
       return taps;
     }
-    const V base = V(((const T*)call.face_levels)[(int64_t)look.view * call.scene.faces + look.face]);
-    return texture_taps(texture, s.attribute[0], s.attribute[1], look.orthographic ? base : pixel_level(base, at.z));
+    const V base = V(((const T*)call.face_levels)[(int64_t)shown.view * call.scene.faces + shown.face]);
+    return texture_taps(texture, s.attribute[0], s.attribute[1], shown.orthographic ? base : pixel_level(base, at.z));
   }
 
   // Finds the colours of a run's pixels, in s.colour. For each texture channel it calls each(channel, taps, values of the
   // texels), before the colour is multiplied by the light. Returns the taps.
   template <class Each>
-  Taps<V> shade(const Look<T>& look, const Point& at, Scratch& s, Each each) const {
-    interpolate(look, at, s);
+  Taps<V> shade(const ShownFace<T>& shown, const Point& at, Scratch& s, Each each) const {
+    interpolate(shown, at, s);
     const int channels = call.texture_channels;
-    const T* texels = (const T*)call.texels + first_texel(look) * channels;
-    const Taps<V> taps = taps_of(look, at, s);
+    const T* texels = (const T*)call.texels + first_texel(shown) * channels;
+    const Taps<V> taps = taps_of(shown, at, s);
     const T* read[8][lanes];
     for (int k = 0; k < taps.count; k++)
       for (int l = 0; l < lanes; l++) read[k][l] = texels + (int64_t)taps.index[k][l] * channels;
@@ -130,10 +130,10 @@ struct Appearance {
   // From the gradient with respect to the colours, which for channel c is share * wanted[c * row], finds the gradient with
   // respect to the attributes at the pixels, in s.gradient, and adds those with respect to texels, mip level and depth.
   // Returns the sum over the channels of gradient times colour.
-  V backward(const Look<T>& look, const Point& at, V share, const T* wanted, int64_t row, Scratch& s, V& level,
+  V backward(const ShownFace<T>& shown, const Point& at, V share, const T* wanted, int64_t row, Scratch& s, V& level,
              V& by_depth) const {
     const int channels = call.texture_channels;
-    int64_t* texel_gradients = call.grad_texels ? call.grad_texels + first_texel(look) * channels : nullptr;
+    int64_t* texel_gradients = call.grad_texels ? call.grad_texels + first_texel(shown) * channels : nullptr;
     V pull[8], total = V(T(0));
     for (int k = 0; k < 8; k++) pull[k] = V(T(0));
     const auto each = [&](int c, const Taps<V>& taps, const V* texel) {
@@ -145,12 +145,12 @@ struct Appearance {
         if (texel_gradients) add_texels(texel_gradients + c, taps.index[k], g * taps.weight[k]);
       }
     };
-    const Taps<V> taps = shade(look, at, s, each);
+    const Taps<V> taps = shade(shown, at, s, each);
     if (call.texture == 2) {
       const TextureGradient<V> moved = texture_backward(texture, taps, pull);
       s.gradient[0] = moved.u, s.gradient[1] = moved.v;
       level += moved.level;
-      if (!look.orthographic) by_depth += moved.level * pixel_level_slope(at.z);
+      if (!shown.orthographic) by_depth += moved.level * pixel_level_slope(at.z);
     }
     for (int c = channels; c < call.channels; c++) {
       const V g = share * load<T>(wanted + c * row);

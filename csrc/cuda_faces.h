@@ -102,7 +102,7 @@ __device__ inline void load_camera(const Call& call, int view, Camera& camera) {
   if (i == 0) camera.near = call.near_planes[view], camera.orthographic = call.orthographic[view] != 0;
 }
 
-// A kernel that looks at the inputs and sets bits of `status` where numbers are not finite or vertices do not exist.
+// A kernel that checks the inputs and sets bits of `status` where numbers are not finite or vertices do not exist.
 template <class T>
 __device__ void check(const Call& call) {
   const long long start = blockIdx.x * (long long)kBlock + threadIdx.x, step = gridDim.x * (long long)kBlock;

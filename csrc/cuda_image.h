@@ -31,7 +31,7 @@ struct ImageCall {
   const void *texels, *face_levels;
   void *image, *depth, *weight;  // the caller sets depth to `behind`
   unsigned* nearest;             // (N,H,W): the caller sets it to the greatest number, which stands for no face; or null
-  void* looks;                   // (N,F): a Look for each face
+  void* shown_faces;             // (N,F): a ShownFace for each face
   void* nearest_depth;           // (N,H,W): depth of the face in `nearest`; the caller sets it to infinity
   unsigned* largest;             // (N,H,W): the first face with the largest coverage, as `nearest`; or null
   Sum *weights, *colours;        // (N,H,W) and (N,C,H,W): the caller sets them to zero
@@ -70,7 +70,7 @@ __device__ void measure(const ImageCall& call, const void* values, long long cou
   if (lane_of_thread() == 0) atomicMax((Sum*)largest, (Sum)__double_as_longlong(most));
   if (!finite) atomicOr(call.scene.status, 1 << bad);
 }
-// A kernel: finds the magnitudes, and looks whether the inputs are finite.
+// A kernel: finds the magnitudes, and checks whether the inputs are finite.
 template <class T>
 __device__ void measure(const ImageCall& call) {
   const long long views = call.scene.views;
@@ -84,16 +84,16 @@ __device__ void measure(const ImageCall& call) {
 
 // What the colours of one face in one view depend on.
 template <class T>
-struct Look {
+struct ShownFace {
   Planes planes;  // all zero if the face shows nothing
   T depth[3];     // of the corners
   int row[3];     // the rows of the corners' attributes
 };
 
-// A kernel: finds the Look of each face of each view, by one thread each. Sets the bit of the status that stands for
+// A kernel: finds the ShownFace of each face of each view, by one thread each. Sets the bit of the status that stands for
 // SOFTRAS_BAD_ATTRIBUTE_INDEX.
 template <class T>
-__device__ void look(const ImageCall& call) {
+__device__ void prepare_face(const ImageCall& call) {
   __shared__ Camera camera;
   const Call& scene = call.scene;
   const int view = blockIdx.y;
@@ -101,7 +101,7 @@ __device__ void look(const ImageCall& call) {
   __syncthreads();
   const long long face = blockIdx.x * (long long)kBlock + threadIdx.x;
   if (face >= scene.faces) return;
-  Look<T> out = {};
+  ShownFace<T> out = {};
   Vec3 h[3];
   bool exists = true;
   for (int k = 0; k < 3; k++) {
@@ -117,7 +117,7 @@ __device__ void look(const ImageCall& call) {
     out.depth[k] = T(point.z), out.row[k] = (int)row;
   }
   if (exists) out.planes = planes_of(h);
-  ((Look<T>*)call.looks)[(long long)view * scene.faces + face] = out;
+  ((ShownFace<T>*)call.shown_faces)[(long long)view * scene.faces + face] = out;
 }
 
 // The linear functions g_k of Planes in a cell: g_k = x[k] p.x + y[k] p.y + one[k] at a pixel p.
@@ -153,9 +153,9 @@ struct Colours {
   T b[3];                 // barycentric coordinates of the point
   Taps<T> taps;           // the texels at the point
 
-  __device__ Colours(const ImageCall& c, int view, long long face, const Look<T>& look) : call(c) {
+  __device__ Colours(const ImageCall& c, int view, long long face, const ShownFace<T>& shown) : call(c) {
     for (int k = 0; k < 3; k++) {
-      const long long row = look.row[k] + (call.shared_attributes ? 0 : (long long)view * call.rows);
+      const long long row = shown.row[k] + (call.shared_attributes ? 0 : (long long)view * call.rows);
       corner[k] = (const T*)call.attributes + row * call.width;
     }
     if (!textured) return;
@@ -210,14 +210,14 @@ struct Depths {
 template <class T, bool plain>
 struct Drawn {
   const ImageCall& call;
-  const Look<T>& look;
+  const ShownFace<T>& shown;
   int view;
   long long number;  // of the face
   Depths<T> depths;
   Outline outline;   // set where the distance is barycentric
 
   __device__ Drawn(const ImageCall& c, const Camera& camera, const Depths<T>& d, int v, long long n)
-      : call(c), look(((const Look<T>*)c.looks)[(long long)v * c.scene.faces + n]), view(v), number(n), depths(d) {
+      : call(c), shown(((const ShownFace<T>*)c.shown_faces)[(long long)v * c.scene.faces + n]), view(v), number(n), depths(d) {
     Vec3 point[3];
     if (!plain && call.distance == kBarycentric) outline = outline_of<T>(call.scene, camera, view, number, point);
   }
@@ -294,10 +294,10 @@ constexpr T kRounding = sizeof(T) == 4 ? T(4e-7) : T(1e-15);
 template <int n, class T, bool plain>
 __device__ inline void cover_face(const Drawn<T, plain>& drawn, Shared<T>& shared, const Face<T>& face, int first) {
   const ImageCall& call = drawn.call;
-  LocalPlanes<T> planes(drawn.look.planes);
-  const auto enter = [&](const Cell& cell) { planes.enter(drawn.look.planes, cell); };
+  LocalPlanes<T> planes(drawn.shown.planes);
+  const auto enter = [&](const Cell& cell) { planes.enter(drawn.shown.planes, cell); };
   walk<n>(call.scene, shared, face, drawn.view, first, enter, [&](const Pixel<T>& p, const Edge<T>* edge) {
-    const SeenPoint<T> at = planes.at(p, drawn.look.depth, drawn.depths.near);
+    const SeenPoint<T> at = planes.at(p, drawn.shown.depth, drawn.depths.near);
     if (!p.exists || !(at.z <= drawn.depths.far)) return;
     const T x = exponent<n>(p, edge);
     if (call.nearest && x >= 0) lower_at(call.nearest_depth, p.index, at.z);
@@ -338,11 +338,11 @@ __device__ inline void blend_face(const Drawn<T, plain>& drawn, Shared<T>& share
   const ImageCall& call = drawn.call;
   const long long size = (long long)call.scene.height * call.scene.width;
   const T per_weight = T(1 / weight_unit(call)), per_colour = T(1 / colour_unit(call));
-  LocalPlanes<T> planes(drawn.look.planes);
-  Colours<T, textured> colours(call, drawn.view, drawn.number, drawn.look);
-  const auto enter = [&](const Cell& cell) { planes.enter(drawn.look.planes, cell); };
+  LocalPlanes<T> planes(drawn.shown.planes);
+  Colours<T, textured> colours(call, drawn.view, drawn.number, drawn.shown);
+  const auto enter = [&](const Cell& cell) { planes.enter(drawn.shown.planes, cell); };
   walk<n>(call.scene, shared, face, drawn.view, first, enter, [&](const Pixel<T>& p, const Edge<T>* edge) {
-    const SeenPoint<T> at = planes.at(p, drawn.look.depth, drawn.depths.near);
+    const SeenPoint<T> at = planes.at(p, drawn.shown.depth, drawn.depths.near);
     if (!p.exists || !(at.z <= drawn.depths.far)) return;
     const T x = exponent<n>(p, edge);
     if (call.nearest && x >= 0) {

@@ -115,14 +115,14 @@ __device__ inline void gather_face(const Drawn<T, plain>& drawn, Shared<T>& shar
   const ImageCall& call = drawn.call;
   const long long size = (long long)call.scene.height * call.scene.width;
   const long long to_channels = drawn.view * (call.channels - 1) * size;
-  LocalPlanes<T> planes(drawn.look.planes);
-  Colours<T, textured> colours(call, drawn.view, drawn.number, drawn.look);
+  LocalPlanes<T> planes(drawn.shown.planes);
+  Colours<T, textured> colours(call, drawn.view, drawn.number, drawn.shown);
   T v[kWarp] = {}, level = T(0);
   // Here the edges are read from shared memory, since the registers are needed for the sums.
   const Edge<T>* edge = face.single ? face.single_edge : shared.edge[warp_of_thread()];
-  const auto enter = [&](const Cell& cell) { planes.enter(drawn.look.planes, cell); };
+  const auto enter = [&](const Cell& cell) { planes.enter(drawn.shown.planes, cell); };
   walk<n>(call.scene, shared, face, drawn.view, first, enter, [&](const Pixel<T>& p, const Edge<T>*) {
-    const SeenPoint<T> at = planes.at(p, drawn.look.depth, drawn.depths.near);
+    const SeenPoint<T> at = planes.at(p, drawn.shown.depth, drawn.depths.near);
     const Nearest<T> nearest = nearest_of<n>(p, edge);
     Covering<T> covering = {};
     T share = T(0);
@@ -169,7 +169,7 @@ __device__ inline void gather_face(const Drawn<T, plain>& drawn, Shared<T>& shar
         if (!(at.z > drawn.depths.near)) by_depth = T(0);
         T mean = T(0);
         for (int k = 0; k < 3; k++) {
-          by_corner[k] += by_depth * drawn.look.depth[k];
+          by_corner[k] += by_depth * drawn.shown.depth[k];
           mean += colours.b[k] * by_corner[k];
           v[kDepth + k] += by_depth * colours.b[k];
         }
@@ -261,7 +261,7 @@ __device__ void corners_backward(const ImageCall& call) {
       corner_backward(point, outline.corner[k], project_backward(camera, outline.point[k], g, gk), moved);
     }
     for (int k = 0; k < 3; k++) planes[k] = {sums[kRight + k], sums[kDown + k], sums[kOnes + k]};
-    const Planes& rows = ((const Look<T>*)call.looks)[entry].planes;
+    const Planes& rows = ((const ShownFace<T>*)call.shown_faces)[entry].planes;
     for (int k = 0; k < 3; k++) {
       const Vec3 g = homogeneous_pixel_backward(camera, point[k], planes_backward(rows, planes, k), gk);
       const Vec3 corner = {moved[k].x + g.x, moved[k].y + g.y, moved[k].z + g.z + sums[kDepth + k]};

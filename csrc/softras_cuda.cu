@@ -197,7 +197,7 @@ __device__ void sum_gradients(const Call& call) {
 // The kernels of one kind of images (cuda_image.h), which are used together with check, vertices_backward and sum_gradients.
 #define KERNELS_of_images(kind, scalar, T, plain, textured)                            \
   KERNEL(measure_##kind, scalar, T, ImageCall, measure<T>)                             \
-  KERNEL(look_##kind, scalar, T, ImageCall, look<T>)                                   \
+  KERNEL(prepare_face_##kind, scalar, T, ImageCall, prepare_face<T>)                   \
   KERNEL(cover_##kind, scalar, T, ImageCall, cover<T, plain>)                          \
   KERNEL(blend_##kind, scalar, T, ImageCall, blend<T, plain, textured>)                \
   KERNEL(finish_##kind, scalar, T, ImageCall, finish_image<T, plain>)                  \

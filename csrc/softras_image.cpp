@@ -132,7 +132,7 @@ struct Images : Gradients<T> {
   }
 
   // Finds what the colours of a face in a view depend on.
-  void look(int view, const Camera& cam, const Blend& blend, Workspace<T>& w, const Face& face, int64_t f, Look<T>& out) {
+  void prepare_face(int view, const Camera& cam, const Blend& blend, Workspace<T>& w, const Face& face, int64_t f, ShownFace<T>& out) {
     Vec3 point[3], h[3];
     if (face.kind == kClipped) corners(view, cam, face, point);
     for (int k = 0; k < 3; k++) {
@@ -178,7 +178,7 @@ struct Images : Gradients<T> {
     });
     Face face;
     Polygon p;
-    Look<T> seen;
+    ShownFace<T> shown;
     for (int64_t i = 0; i < order.count; i++) {
       const int64_t f = order.faces[i];
       if (!set_up(view, cam, w, f, face) || !make_polygon(face, p)) continue;
@@ -192,10 +192,10 @@ struct Images : Gradients<T> {
         continue;
       }
       w.tiles.forget(rect);
-      look(view, cam, blend, w, face, f, seen);
+      prepare_face(view, cam, blend, w, face, f, shown);
       this->walk(face, p, band, [&](const typename C::Cell& cell) {
-        p.corners == 3 ? fragments.template draw<3>(cell, seen, w.image.data, w.fold.data, scratch)
-                       : fragments.template draw<4>(cell, seen, w.image.data, w.fold.data, scratch);
+        p.corners == 3 ? fragments.template draw<3>(cell, shown, w.image.data, w.fold.data, scratch)
+                       : fragments.template draw<4>(cell, shown, w.image.data, w.fold.data, scratch);
       });
     }
     fragments.finish(view, blend, band, affected, w.image.data, w.fold.data);
@@ -233,7 +233,7 @@ struct Images : Gradients<T> {
     const Blend blend = blend_of_view(view, cam);
     Face face;
     Polygon p;
-    Look<T> seen;
+    ShownFace<T> shown;
     const int64_t end = min((chunk + 1) * kChunk, int64_t(call.faces));
     for (int64_t i = chunk * kChunk; i < end; i++) {
       const int64_t f = w.order.faces[i];
@@ -252,20 +252,20 @@ struct Images : Gradients<T> {
         this->outline_backward(view, cam, face, f, g, w, gk);
         continue;
       }
-      look(view, cam, blend, w, face, f, seen);
+      prepare_face(view, cam, blend, w, face, f, shown);
       sums = {};
       this->walk(face, p, this->all_rows(), [&](const typename C::Cell& cell) {
-        p.corners == 3 ? fragments.template gather<3>(cell, seen, w.image.data, w.fold.data, scratch, sums, attributes)
-                       : fragments.template gather<4>(cell, seen, w.image.data, w.fold.data, scratch, sums, attributes);
+        p.corners == 3 ? fragments.template gather<3>(cell, shown, w.image.data, w.fold.data, scratch, sums, attributes)
+                       : fragments.template gather<4>(cell, shown, w.image.data, w.fold.data, scratch, sums, attributes);
       });
       if (of.grad_levels) ((T*)of.grad_levels)[entry] = T(sums.level);
       out.kind = kClipped;
-      corners_backward(view, cam, face, seen, sums, gk, w.clipped[f]);
+      corners_backward(view, cam, face, shown, sums, gk, w.clipped[f]);
     }
   }
 
   // Takes the gradient of a face, with respect to its outline, planes and depths, to its vertices in camera space.
-  void corners_backward(int view, const Camera& cam, const Face& face, const Look<T>& seen,
+  void corners_backward(int view, const Camera& cam, const Face& face, const ShownFace<T>& shown,
                         const typename F::FaceSums& sums, double* gk, ClippedGradient& out) const {
     out = {};
     Vec3 point[3];
@@ -278,7 +278,7 @@ struct Images : Gradients<T> {
         corner_backward(point, o.corner[k], project_backward(cam, o.point[k], sums.outline[k], gk), out.corner);
     }
     for (int k = 0; k < 3; k++) {
-      const Vec3 g = homogeneous_pixel_backward(cam, point[k], planes_backward(seen.planes, sums.planes, k), gk);
+      const Vec3 g = homogeneous_pixel_backward(cam, point[k], planes_backward(shown.planes, sums.planes, k), gk);
       out.corner[k].x += g.x, out.corner[k].y += g.y, out.corner[k].z += g.z + sums.depth[k];
     }
   }

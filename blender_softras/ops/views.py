@@ -169,8 +169,8 @@ class SOFTRAS_OT_views_import(bpy.types.Operator):
                 settings_of(scene).views.remove(len(settings_of(scene).views) - 1)
                 bpy.data.cameras.remove(lens_of(camera))
             return {"CANCELLED"}
-        places = np.array([camera.matrix_world.translation for camera in made])
-        spread = np.linalg.norm(places - places.mean(axis=0), axis=1).max()
+        locations = np.array([camera.matrix_world.translation for camera in made])
+        spread = np.linalg.norm(locations - locations.mean(axis=0), axis=1).max()
         collection = bpy.data.collections.new(_COLLECTION)
         scene.collection.children.link(collection)
         for camera in made:

@@ -127,18 +127,18 @@ def _signals_stop() -> Iterator[list[int]]:
     imported may swallow that.
     """
     signals: list[int] = []
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    before = {number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: handler for number, handler in handlers.items() if handler not in (signal.SIG_IGN, None)}
 
     def stop(number: int, frame: object) -> None:
         signals.append(number)
-        for again, handler in before.items():
+        for again, handler in handlers.items():
             signal.signal(again, handler)
 
-    for number in before:
+    for number in handlers:
         signal.signal(number, stop)
     try:
         yield signals
     finally:
-        for number, handler in before.items():
+        for number, handler in handlers.items():
             signal.signal(number, handler)

@@ -152,7 +152,7 @@ class Keeper:
     def _write(self, state: State | None) -> None:
         """Write the files of a state beside those in the folder, then the result.json that names them."""
         assert state is not None
-        before = self.state, self._names, self._stem
+        last = self.state, self._names, self._stem
         if not self._begun:
             self.state = state
             return
@@ -165,7 +165,7 @@ class Keeper:
         try:
             write_json(self._folder / RESULT, self._said(RUNNING))
         except InputError:
-            self.state, self._names, self._stem = before
+            self.state, self._names, self._stem = last
             raise
 
     def _said(self, status: Status, notes: Sequence[str] = ()) -> dict[str, Any]:

@@ -115,15 +115,15 @@ class _Reader:
         else:
             roots = sorted(set(range(len(nodes))) - {child for node in nodes for child in node.get("children", [])})
         parts: dict[int, list[tuple]] = {}
-        seen: set[int] = set()
+        visited: set[int] = set()
         left = [(root, np.eye(4)) for root in reversed(roots)]
         while left:
             number, parent = left.pop()
-            if number in seen:
+            if number in visited:
                 raise InputError(
                     f"the mesh file {self._path} cannot be read: node {number} is in it twice; export it anew."
                 )
-            seen.add(number)
+            visited.add(number)
             node = self._item("nodes", number)
             matrix = parent @ _matrix(node)
             left += [(child, matrix) for child in reversed(node.get("children", []))]

@@ -123,19 +123,19 @@ def _labelled(pixels: np.ndarray, label: int | str, channel: str, name: str) -> 
             raise InputError(f"{name} has no colours; give the label as a number.")
         colour = np.array([int(label[i : i + 2], 16) for i in (1, 3, 5)], dtype=np.uint8)
         return (rgb(pixels) == colour).all(axis=2).astype(np.float32)
-    place = _place(pixels, channel, name)
-    if place is None:
+    index = _channel_index(pixels, channel, name)
+    if index is None:
         if not (pixels[..., :1] == pixels[..., 1:3]).all():
             raise InputError(f"{name} has colours; give the label as one, such as #ff0000, or a channel too.")
-        place = 0
-    return (pixels[..., place] == label).astype(np.float32)
+        index = 0
+    return (pixels[..., index] == label).astype(np.float32)
 
 
 def _channel(pixels: np.ndarray, channel: str, name: str) -> np.ndarray:
-    """(H, W) float32 in 0..1."""
-    place = _place(pixels, channel, name)
-    if place is not None:
-        return to_unit(pixels[..., place], name)
+    """(H, W) float32 in 0..1 the values of a channel, or the grey of colours."""
+    index = _channel_index(pixels, channel, name)
+    if index is not None:
+        return to_unit(pixels[..., index], name)
     most = brightest(pixels)
     grey = np.zeros(pixels.shape[:2], dtype=np.float32)
     for top in range(0, len(grey), ROWS):
@@ -144,8 +144,8 @@ def _channel(pixels: np.ndarray, channel: str, name: str) -> np.ndarray:
     return grey.clip(0, 1, out=grey)
 
 
-def _place(pixels: np.ndarray, channel: str, name: str) -> int | None:
-    """The number of the channel in (H, W, C); None for the grey of colours, which is none of them."""
+def _channel_index(pixels: np.ndarray, channel: str, name: str) -> int | None:
+    """The index of a channel in pixels (H, W, C); None for the grey of colours, which is not stored."""
     count = pixels.shape[2]
     if channel == "alpha":
         if count not in (2, 4):

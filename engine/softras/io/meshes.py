@@ -56,14 +56,14 @@ def load_mesh(path: Path | str, allow: Sequence[Path | str] = ()) -> Mesh:
 
 
 def _welded(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Vertices at the same place become one, and those of no face none; the order stays.
+    """The mesh in which vertices that coincide are one vertex, without vertices in no face; the order stays.
 
-    Places are equal to the bit where a file repeats them, at any scale.
+    Coordinates are compared to the bit: a file that repeats a vertex repeats its numbers, at any scale.
     """
     used, corners = np.unique(faces, return_inverse=True)
-    order = np.lexsort(vertices[used].T)  # of equal ones the first stays first
-    placed = vertices[used][order]
-    new = np.concatenate([[True], (placed[1:] != placed[:-1]).any(axis=1)])
+    order = np.lexsort(vertices[used].T)  # Of equal ones, the first stays first.
+    points = vertices[used][order]
+    new = np.concatenate([[True], (points[1:] != points[:-1]).any(axis=1)])
     group = np.empty(len(used), dtype=np.int64)
     group[order] = np.cumsum(new) - 1
     kept = order[new]

@@ -74,29 +74,29 @@ def obj_text(mesh: Mesh) -> str:
 
 
 def obj_like(like: Path, mesh: Mesh) -> bytes:
-    """The file like with the coordinates of mesh."""
+    """The bytes of the file `like`, with the coordinates of a mesh."""
     source = read_text(like)
-    statements, places = _places(like, source, len(mesh.vertices))
-    for place, point in zip(places, shortest(mesh.vertices), strict=True):
-        statement = statements[place]
+    statements, indices = _vertex_statements(like, source, len(mesh.vertices))
+    for index, point in zip(indices, shortest(mesh.vertices), strict=True):
+        statement = statements[index]
         body, sign, comment = obj_line(statement).partition("#")
-        rest = body.split()[4:]  # a weight or a colour
+        rest = body.split()[4:]  # A weight or a colour may follow the coordinates.
         ending = statement[len(statement.rstrip("\r\n")) :]
-        statements[place] = " ".join(["v", *point, *rest, *([sign + comment] if sign else [])]) + ending
+        statements[index] = " ".join(["v", *point, *rest, *([sign + comment] if sign else [])]) + ending
     return source.encode("".join(statements))
 
 
 def check_like(like: Path, count: int) -> None:
-    """InputError unless the file like has so many vertices."""
-    _places(like, read_text(like), count)
+    """Raises InputError unless the file `like` has `count` vertices."""
+    _vertex_statements(like, read_text(like), count)
 
 
-def _places(like: Path, source: Decoded, count: int) -> tuple[list[str], list[int]]:
-    """The statements, and which are vertices; InputError unless they are that many."""
+def _vertex_statements(like: Path, source: Decoded, count: int) -> tuple[list[str], list[int]]:
+    """The statements of a file and the indices of its vertices. Raises InputError unless there are `count`."""
     statements = list(obj_statements(source.text))
-    places = [number for number, statement in enumerate(statements) if obj_words(statement)[:1] == ["v"]]
-    if len(places) != count:
+    indices = [index for index, statement in enumerate(statements) if obj_words(statement)[:1] == ["v"]]
+    if len(indices) != count:
         raise InputError(
-            f"{like} has {len(places)} vertices but the fitted mesh has {count}; name the file it started from."
+            f"{like} has {len(indices)} vertices but the fitted mesh has {count}; name the file it started from."
         )
-    return statements, places
+    return statements, indices

@@ -46,7 +46,7 @@ def _start(document: FitDocument) -> State | None:
 def _run(document: FitDocument, context: Context) -> Iterator[Update | Result]:
     events = fit_job(document.job, context.stopped)
     # What cannot be done was refused by now, before an earlier result is removed.
-    context.keeper.begin(resume=document.before is not None)
+    context.keeper.begin(resume=document.resumed_from is not None)
     yield from follow(document, events, context.keeper)
 
 
@@ -100,21 +100,21 @@ def _update(event: Progress, mean: float | None) -> Update:
 
 def _result(document: FitDocument, result: FitResult) -> Result:
     """The result of the fit, or the state that an earlier run had found where this one found nothing better."""
-    job, before = document.job, document.before
+    job, earlier = document.job, document.resumed_from
     poses: dict[str, Any] = {"rigs": result.rigs, "cameras": result.cameras} if job.fits_poses else {}
     step = result.history[-1].step if result.history else 0
     state = FitState(result.mesh.vertices, job.new_faces(result.mesh), iou=ious(result.iou), step=step, **poses)
-    if before is not None and before.score(job.views) > state.score(job.views):
+    if earlier is not None and earlier.score(job.views) > state.score(job.views):
         note = "Nothing better was found than what the fit had found before, which is the result."
         result = replace(
             result,
-            mesh=Mesh(before.vertices, result.mesh.faces if before.faces is None else before.faces),
-            iou=np.array(before.iou, dtype=float),
-            rigs=dict(before.rigs),
-            cameras=before.cameras or result.cameras,
+            mesh=Mesh(earlier.vertices, result.mesh.faces if earlier.faces is None else earlier.faces),
+            iou=np.array(earlier.iou, dtype=float),
+            rigs=dict(earlier.rigs),
+            cameras=earlier.cameras or result.cameras,
             notes=[*result.notes, note],
         )
-        state = before
+        state = earlier
     return Result(state.kept(job.rig), result.status, result.notes, result)
 
 

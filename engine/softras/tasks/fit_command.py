@@ -66,14 +66,14 @@ class FitCommand(Command):
             check_writable(Path(options.out_views))
         if not options.resume:
             return FitDocument(job)
-        job, before = resumed(job, Path(options.job))
-        if before is None:
+        job, earlier = resumed(job, Path(options.job))
+        if earlier is None:
             LOG.warning("there is no result to go on from; the fit begins anew.")
         else:
-            mean = finite(mean_iou(before.iou))
+            mean = finite(mean_iou(earlier.iou))
             measured = "" if mean is None else f", mean IoU {mean:.4f}"
-            LOG.warning("goes on from the best state of step %d%s.", before.step, measured)
-        return FitDocument(job, before)
+            LOG.warning("goes on from the best state of step %d%s.", earlier.step, measured)
+        return FitDocument(job, earlier)
 
     def write(self, document: FitDocument, result: Result, options: argparse.Namespace) -> list[str]:
         """Write the mesh and the views."""

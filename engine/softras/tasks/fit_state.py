@@ -62,14 +62,14 @@ class FitDocument:
     """What a fit is asked to do: a job and, where it goes on from the best state in the job folder, that state."""
 
     job: Job
-    before: FitState | None = None
+    resumed_from: FitState | None = None
 
     @property
     def first(self) -> FitState | None:
         """The state before the first step; None of a fit that makes a new mesh."""
         start = self.job.start
-        if self.before is not None or start is None:
-            return self.before
+        if self.resumed_from is not None or start is None:
+            return self.resumed_from
         return FitState(start.vertices() if isinstance(start, Rig) else start.vertices)
 
 

@@ -104,7 +104,7 @@ def _read(folder: Path, allow: Sequence[Path | str]) -> _Document:
 
 
 def _read_best(options: argparse.Namespace) -> _Document:
-    """The best state that a fit has left in the job folder, seen by the cameras that it found."""
+    """The best state that a fit has left in the job folder, in views with the cameras that it found."""
     folder = Path(options.job)
     job = Job.load(folder, options.allow)
     if not (folder / RESULT).is_file():
@@ -132,9 +132,9 @@ def _run(document: _Document, context: Context) -> Iterator[Update | Result]:
         yield Update(len(found), total, text, fields={"mean_iou": mean})
         if len(found) < total and context.stopped():
             return
-    reached = ious(np.array(found))
-    fields: dict[str, Any] = {"views": [view.name for view in document.views], "iou": reached}
-    fields["mean_iou"] = finite(mean_iou(reached))
+    values = ious(np.array(found))
+    fields: dict[str, Any] = {"views": [view.name for view in document.views], "iou": values}
+    fields["mean_iou"] = finite(mean_iou(values))
     yield Result(State(fields), value=Measurement(np.array(found), document.meshes))
 
 

@@ -24,7 +24,7 @@ struct Named {
 #define NAMED(kernel) {#kernel, launch<kernel>}
 #define BOTH(name) NAMED(softras_##name##_float32), NAMED(softras_##name##_float64)
 #define OF_IMAGES(kind)                                                                                  \
-  BOTH(measure_##kind), BOTH(look_##kind), BOTH(cover_##kind), BOTH(blend_##kind), BOTH(finish_##kind), \
+  BOTH(measure_##kind), BOTH(prepare_face_##kind), BOTH(cover_##kind), BOTH(blend_##kind), BOTH(finish_##kind), \
       BOTH(gather_##kind), BOTH(corners_backward_##kind)
 static const Named kernels[] = {BOTH(check),
                                 BOTH(draw),
@@ -44,8 +44,8 @@ uint64_t emulator_seed = 1;
 uint64_t emulator_call_size = sizeof(softras::cuda::Call);
 uint64_t emulator_jacobian_call_size = sizeof(softras::cuda::JacobianCall);
 uint64_t emulator_image_call_size = sizeof(softras::cuda::ImageCall);
-uint64_t emulator_look_float32_size = sizeof(softras::cuda::Look<float>);
-uint64_t emulator_look_float64_size = sizeof(softras::cuda::Look<double>);
+uint64_t emulator_shown_face_float32_size = sizeof(softras::cuda::ShownFace<float>);
+uint64_t emulator_shown_face_float64_size = sizeof(softras::cuda::ShownFace<double>);
 int cuCtxGetCurrent(void** context) { return *context = (void*)1, 0; }
 int cuModuleLoadData(void** module, const void* image) {
   return *module = (void*)1, image && strcmp((const char*)image, "of another driver") ? 0 : 200;

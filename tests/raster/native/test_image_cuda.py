@@ -182,7 +182,7 @@ def test_without_kernels_a_gpu_gets_the_cpus_results(monkeypatch):
 
 def test_both_sides_agree_on_the_call(library):
     sizes = {"image_call": ctypes.sizeof(image_cuda.ImageCall)}
-    sizes |= {f"look_{str(dtype).removeprefix('torch.')}": size for dtype, size in image_cuda.LOOK.items()}
+    sizes |= {f"shown_face_{str(dtype).removeprefix('torch.')}": size for dtype, size in image_cuda.SHOWN_FACE.items()}
     for name, size in sizes.items():
         assert ctypes.c_uint64.in_dll(library, f"emulator_{name}_size").value == size
 

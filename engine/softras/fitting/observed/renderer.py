@@ -22,7 +22,7 @@ class Renderer(Protocol):
 
     The arguments of all three calls: vertices (V, 3) float32; faces (F, 3) int64; cameras, N of them; the image's size
     (height, width) in pixels. `blur` is the distance in pixels over which an outline is softened; a renderer that
-    softens nothing takes no notice of it. `cull` leaves out faces that are seen from behind.
+    softens nothing ignores it. `cull` leaves out faces seen from behind.
     """
 
     @property

@@ -17,7 +17,8 @@ THREADS = 128  # threads of a block
 CELL = 16  # pixels: a side of the squares in which a warp walks over a face
 CAMERA = 18  # numbers of the gradient of one camera: rows 0 and 1 of K, rows 0 to 2 of world_to_camera
 FACE_SUMS = 20  # numbers of the gradient of one face of an image, its attributes aside
-LOOK = {torch.float32: 96, torch.float64: 112}  # bytes in which a kernel keeps what one face shows in one view
+SHOWN_FACE = {torch.float32: 96, torch.float64: 112}  # bytes in which a kernel keeps what one face shows in one view
+_SCALARS = {"float": torch.float32, "double": torch.float64}  # by their names in the kernels
 
 
 class Call(ctypes.Structure):
@@ -57,7 +58,7 @@ class ImageCall(ctypes.Structure):
         *fields(c_int32, "resolution texture_height texture_width levels wrap"),
         *fields(c_int64, "texel_count"),
         *fields(c_void_p, "texels face_levels image depth weight nearest"),
-        *fields(c_void_p, "looks nearest_depth largest weights colours magnitudes"),
+        *fields(c_void_p, "shown_faces nearest_depth largest weights colours magnitudes"),
         *fields(c_void_p, "grad_image face_sums grad_corners grad_levels grad_texels texel_unit"),
     ]
 
@@ -66,22 +67,22 @@ def assertions() -> str:
     """Lines of CUDA that do not compile where the kernels' source differs from this module.
 
     NVRTC has no offsetof: that every field has the size known here and comes after the one before it, and that the
-    structure is as large as here, leaves its fields no other places.
+    structure is as large as here, leaves its fields no other offsets.
     """
     lines = ["namespace softras::SOFTRAS_ISA {"]
     for structure in (Call, JacobianCall, ImageCall):
-        name, before = structure.__name__, ""
+        name, last = structure.__name__, ""
         example = f"layout_of_{name}"
         lines.append(f"constexpr {name} {example} = {{}};")
         for field, *_ in structure._fields_:
             holds = f"sizeof({name}::{field}) == {getattr(structure, field).size}"
-            if before:
-                holds += f" && (const void*)&{example}.{before} < (const void*)&{example}.{field}"
+            if last:
+                holds += f" && (const void*)&{example}.{last} < (const void*)&{example}.{field}"
             lines.append(_assertion(holds, f"{name}.{field}"))
-            before = field
+            last = field
         lines.append(_assertion(f"sizeof({name}) == {ctypes.sizeof(structure)}", name))
     constants = {"kBlock": THREADS, "kCell": CELL, "kPartial": CAMERA, "kFaceSums": FACE_SUMS}
-    constants |= {"sizeof(Look<float>)": LOOK[torch.float32], "sizeof(Look<double>)": LOOK[torch.float64]}
+    constants |= {f"sizeof(ShownFace<{name}>)": SHOWN_FACE[kind] for name, kind in _SCALARS.items()}
     lines += [_assertion(f"{name} == {value}", name) for name, value in constants.items()]
     return "\n".join([*lines, "}", ""])
 

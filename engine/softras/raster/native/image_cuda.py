@@ -9,7 +9,7 @@ from ..images.appearance import Appearance, Drawn
 from ..images.conorms import CONORMS
 from ..scene import Scene, dense
 from . import cuda
-from .cuda_structures import FACE_SUMS, LOOK, Call, ImageCall
+from .cuda_structures import FACE_SUMS, SHOWN_FACE, Call, ImageCall
 
 WORK = 1 << 24  # the numbers of 8 bytes that a launch may keep, as cuda.WORK
 LARGEST = [
@@ -33,7 +33,7 @@ def images(scene: Scene, appearance: Appearance) -> tuple[Tensor, ...]:
     with launcher.gpu.current():
         status = torch.zeros(1, dtype=torch.int32, device=like.device)
         bad = None
-        of_view = (choices.channels + 4) * height * width + LOOK[like.dtype] // 8 * len(scene.faces)
+        of_view = (choices.channels + 4) * height * width + SHOWN_FACE[like.dtype] // 8 * len(scene.faces)
         for part in launcher.parts(of_view, WORK):
             count = part.stop - part.start
             sums = torch.zeros(choices.channels + 2, count, height, width, dtype=torch.int64, device=like.device)
@@ -56,7 +56,7 @@ def images(scene: Scene, appearance: Appearance) -> tuple[Tensor, ...]:
             )
             launcher.launch("check", inner, launcher.checks())
             shown.launch("measure", call, shown.blocks)
-            shown.launch("look", call, -(-len(scene.faces) // cuda.THREADS), count)
+            shown.launch("prepare_face", call, -(-len(scene.faces) // cuda.THREADS), count)
             if part.stop == n and not launcher.gpu.capturing():
                 bad = launcher.gpu.read(status)  # copied before drawing is queued, so that only the check is waited for
             for kernel in ("cover", "blend"):
@@ -85,7 +85,7 @@ def images_backward(
         sums = torch.zeros(texels.shape if choices.wants_texels else 0, dtype=torch.int64, device=texels.device)
         unit = shown.texel_unit(grad_image)
         status = torch.zeros(1, dtype=torch.int32, device=like.device)
-        of_face = FACE_SUMS + LOOK[like.dtype] // 8 + 3 * attributes.shape[-1]
+        of_face = FACE_SUMS + SHOWN_FACE[like.dtype] // 8 + 3 * attributes.shape[-1]
         for part in launcher.parts(backward.numbers + of_face * len(scene.faces), WORK):
             corners = cuda.CornerGradients(backward, part)
             inner = corners.call(status=status, transmittance=drawn.state[part], grad_alpha=grad_alpha[part])
@@ -104,7 +104,7 @@ def images_backward(
                 grad_texels=None if not sums.numel() else sums if choices.shared_texels else sums[part],
                 texel_unit=unit,
             )
-            shown.launch("look", call, -(-len(scene.faces) // cuda.THREADS), inner.views)
+            shown.launch("prepare_face", call, -(-len(scene.faces) // cuda.THREADS), inner.views)
             shown.launch("gather", call, *launcher.face_blocks(inner.views, inner.splits))
             shown.launch("corners_backward", call, -(-len(scene.faces) // cuda.THREADS), inner.views)
             corners.finish(inner)
@@ -124,7 +124,7 @@ class _Shown:
         far, near, choices = self.appearance.far, launcher.scene.near, appearance.choices
         self.behind = (far - appearance.numbers.eps * (far - near)).to(launcher.scene.vertices.dtype)
         self.kind = "any" if not choices.plain else "textured" if choices.texture else "plain"
-        self._looks = self.behind.new_empty(0)
+        self._shown_faces = self.behind.new_empty(0)
 
     @property
     def blocks(self) -> int:
@@ -156,8 +156,8 @@ class _Shown:
             setattr(call, name, getattr(appearance.numbers, name))
         call.rows, call.width = appearance.attributes.shape[-2:]
         call.shared_attributes, call.texel_count = appearance.shared, appearance.texel_count
-        size = scene.views * scene.faces * LOOK[self._launcher.scene.vertices.dtype]
-        self._looks = torch.empty(size, dtype=torch.uint8, device=self.behind.device)
+        size = scene.views * scene.faces * SHOWN_FACE[self._launcher.scene.vertices.dtype]
+        self._shown_faces = torch.empty(size, dtype=torch.uint8, device=self.behind.device)
         of_part = {
             "attributes": appearance.attributes if appearance.shared else appearance.attributes[part],
             "attribute_faces": appearance.attribute_faces,
@@ -166,7 +166,7 @@ class _Shown:
             "texels": appearance.texels if choices.shared_texels else appearance.texels[part],
             "face_levels": appearance.face_levels[part] if appearance.face_levels.numel() else None,
             "far_planes": appearance.far[part],
-            "looks": self._looks,
+            "shown_faces": self._shown_faces,
         }
         for name, tensor in (of_part | tensors).items():
             setattr(call, name, None if tensor is None else tensor.data_ptr())

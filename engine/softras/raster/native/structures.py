@@ -152,7 +152,7 @@ class _Layout(ctypes.Structure):
 
 
 def mismatch(library: ctypes.CDLL) -> str:
-    """The first structure or field that the library has at another place, in another size or not at all.
+    """The first structure or field that the library has at another offset, in another size or not at all.
 
     As in "softras_call.height"; empty if there is none. The library's ABI number must be the one known here.
     """
@@ -167,8 +167,8 @@ def mismatch(library: ctypes.CDLL) -> str:
     for name, structure in STRUCTURES.items():
         ours[name, ""] = 0, ctypes.sizeof(structure)
         for field, *_ in structure._fields_:
-            place = getattr(structure, field)
-            ours[name, field] = place.offset, place.size
+            descriptor = getattr(structure, field)
+            ours[name, field] = descriptor.offset, descriptor.size
     for key in {**ours, **theirs}:
         if ours.get(key) != theirs.get(key):
             return ".".join(filter(None, key))
