@@ -40,9 +40,8 @@ def test_the_defaults_fit_vertices_of_one_frame(still: bpy.types.Object) -> None
 TABLES = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from softras.deform.mirror import AXES
 from softras.fitting.schedule import VARIABLES
-from softras.fitting.settings import CAMERA_PARTS, DEVICES
+from softras.fitting.settings import AXES, CAMERA_PARTS, DEVICES
 for table in (VARIABLES, CAMERA_PARTS, DEVICES, AXES):
     print(*table)
 """
