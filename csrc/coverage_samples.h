@@ -17,11 +17,42 @@ constexpr int kSide = 8;  // samples in each row and column of a pixel: a row of
 struct Samples {
   int width, first_row, last_row;
   Buffer<uint8_t> bits;
+  Buffer<uint64_t> full;  // for each row a bit for each pixel all of whose samples are set, as far as find_full() has seen
 
   // Makes room for the samples. False: there is no memory.
-  bool reserve() { return bits.reserve(bytes() + 8); }
+  bool reserve() { return bits.reserve(bytes() + 8) && full.reserve((last_row - first_row) * words()); }
   int64_t bytes() const { return (int64_t)(last_row - first_row) * kSide * width; }
-  void clear() { memset(bits.data, 0, bytes() + 8); }
+  int64_t words() const { return (width + 63) / 64; }  // of `full` in a row
+  void clear() {
+    memset(bits.data, 0, bytes() + 8);
+    memset(full.data, 0, (last_row - first_row) * words() * sizeof(uint64_t));
+  }
+
+  // Finds the pixels all of whose samples are set. What is behind them can be left out.
+  void find_full() {
+    constexpr uint64_t kLow = 0x7f7f7f7f7f7f7f7f, kGather = 0x0102040810204080;
+    memset(full.data, 0, (last_row - first_row) * words() * sizeof(uint64_t));
+    for (int64_t row = 0; row < last_row - first_row; row++)
+      for (int64_t x = 0; x < width; x += 8) {
+        uint64_t all = ~uint64_t(0), line8;
+        for (int l = 0; l < kSide; l++) memcpy(&line8, line(row * kSide + l) + x, 8), all &= line8;
+        const uint64_t open = ~all, ones = ~(((open & kLow) + kLow) | open | kLow) >> 7;  // 1 in each byte that is 0xff
+        full[row * words() + x / 64] |= (ones * kGather >> 56) << x % 64;
+      }
+  }
+
+  // Whether all samples of pixels first <= x <= last of a row of the band are set. What is outside counts as set.
+  bool is_full(int64_t row, int64_t first, int64_t last) const {
+    if (row < 0 || row >= last_row - first_row) return true;
+    first = max(first, int64_t(0)), last = min(last, int64_t(width - 1));
+    for (int64_t w = first / 64; w <= last / 64 && first <= last; w++) {
+      uint64_t wanted = ~uint64_t(0);
+      if (w == first / 64) wanted &= ~uint64_t(0) << first % 64;
+      if (w == last / 64) wanted &= ~uint64_t(0) >> (63 - last % 64);
+      if (wanted & ~full[row * words() + w]) return false;
+    }
+    return true;
+  }
   uint8_t* line(int64_t l) const { return bits.data + l * width; }
 
   // The y of a line of samples, in pixels.
@@ -54,8 +85,11 @@ struct Samples {
     if (c.y < b.y) swap(b, c);
     const double whole = slope_of(a, c), upper = slope_of(a, b), lower = slope_of(b, c);
     const int64_t middle = line_from(b.y);
-    span(a, whole, a, upper, line_from(a.y), middle);
-    span(a, whole, b, lower, middle, line_from(c.y));
+    const double most = width;
+    const int64_t first = (int64_t)min(max(min(min(a.x, b.x), c.x), 0.0), most);
+    const int64_t last = (int64_t)min(max(max(max(a.x, b.x), c.x), 0.0), most);
+    span(a, whole, a, upper, line_from(a.y), middle, first, last);
+    span(a, whole, b, lower, middle, line_from(c.y), first, last);
   }
 
   static void swap(Vec2& a, Vec2& b) {
@@ -72,14 +106,19 @@ struct Samples {
   }
 
   // Sets the samples between two edges in lines begin <= l < end. One edge passes through p, the other through q, with
-  // slopes dx / dy.
-  void span(Vec2 p, double slope_p, Vec2 q, double slope_q, int64_t begin, int64_t end) const {
+  // slopes dx / dy; between them lie pixels first <= x <= last at most.
+  void span(Vec2 p, double slope_p, Vec2 q, double slope_q, int64_t begin, int64_t end, int64_t first, int64_t last) const {
     if (begin >= end) return;
     // x and z are where the edges cross the line, in samples, so that sample i lies at i; from one line to the next they
     // grow by the slope.
     const double y = height_of(begin), most = (double)width * kSide;
     double x = (p.x + (y - p.y) * slope_p) * kSide - 0.5, z = (q.x + (y - q.y) * slope_q) * kSide - 0.5;
     for (int64_t l = begin; l < end; l++, x += slope_p, z += slope_q) {
+      if ((l == begin || l % kSide == 0) && is_full(l / kSide, first, last)) {
+        const int64_t skipped = min(l / kSide * kSide + kSide, end) - l - 1;  // the rest of the row
+        l += skipped, x += skipped * slope_p, z += skipped * slope_q;
+        continue;
+      }
       const double low = min(max(min(x, z), 0.0), most), high = min(max(max(x, z), 0.0), most);
       fill(line(l), up(low), up(high));
     }
@@ -96,32 +135,36 @@ struct Samples {
 
   // Finds the parts of a contour edge that are on the outline, in steps of one sample: from top to bottom if the edge is
   // steep, else from left to right. Calls piece(row, column, least t, greatest t, side) for each step on the outline, where
-  // side is that of weigh_piece().
+  // side is that of weigh_piece(). Rows in which the edge lies behind full pixels are left out; find_full() comes before.
   template <class Found>
   void outline(const Contour& c, Found piece) const {
     const double top = max(c.y[0], (double)first_row), bottom = min(c.y[1], (double)last_row);
     if (!(top < bottom)) return;
-    if (c.steep) {
-      const int64_t end = (int64_t)round_up((bottom - first_row) * kSide - 0.5);
-      for (int64_t l = (int64_t)round_up((top - first_row) * kSide - 0.5); l < end; l++) {
-        const double y = height_of(l), x = x_at(c, y);
-        if (!(x > 0 && x < width)) continue;
-        const double h = 0.5 / kSide;
-        if (const int s = side(l, x))
-          piece(first_row + (int)(l / kSide), (int)x, t_at(c, 0, max(y - h, c.y[0])), t_at(c, 0, min(y + h, c.y[1])), s);
-      }
-      return;
-    }
-    const double xa = x_at(c, top), xb = x_at(c, bottom), low = max(min(xa, xb), 0.0), high = min(max(xa, xb), (double)width);
-    const int64_t end = (int64_t)round_up(high * kSide - 0.5);
     const double least = min(c.x[0], c.x[1]), most = max(c.x[0], c.x[1]), h = 0.5 / kSide;
     const int down = c.slope > 0 ? 1 : -1;  // 1 if the edge goes down to the right
-    for (int64_t i = (int64_t)round_up(low * kSide - 0.5); i < end; i++) {
-      const double x = (i + 0.5) / kSide, y = c.y[0] + (x - c.x[0]) / c.slope;
-      if (!(y > first_row && y < last_row)) continue;
-      const int s = below(i, y);  // of an edge that goes down to the right, what is above it is to its right
-      const double ta = t_at(c, max(x - h, least), 0), tb = t_at(c, min(x + h, most), 0);
-      if (s) piece((int)y, (int)(i / kSide), min(ta, tb), max(ta, tb), -s * down);
+    for (int row = (int)top; row < bottom; row++) {
+      const double ya = max(top, (double)row), yb = min(bottom, row + 1.0);
+      const double xa = min(max(x_at(c, ya), least), most), xb = min(max(x_at(c, yb), least), most);
+      const double low = max(min(xa, xb), 0.0), high = min(max(xa, xb), (double)width);
+      if (!(low <= high)) continue;
+      const int64_t at = row - first_row, first = (int64_t)low - 1, last = (int64_t)high + 1;
+      if (is_full(at - 1, first, last) && is_full(at, first, last) && is_full(at + 1, first, last)) continue;
+      if (c.steep) {
+        const int64_t end = (int64_t)round_up((yb - first_row) * kSide - 0.5);
+        for (int64_t l = (int64_t)round_up((ya - first_row) * kSide - 0.5); l < end; l++) {
+          const double y = height_of(l), x = x_at(c, y);
+          if (!(x > 0 && x < width)) continue;
+          if (const int s = side(l, x)) piece(row, (int)x, t_at(c, 0, max(y - h, c.y[0])), t_at(c, 0, min(y + h, c.y[1])), s);
+        }
+        continue;
+      }
+      const int64_t end = (int64_t)round_up(high * kSide - 0.5);
+      for (int64_t i = (int64_t)round_up(low * kSide - 0.5); i < end; i++) {
+        const double x = (i + 0.5) / kSide, y = min(max(c.y[0] + (x - c.x[0]) / c.slope, ya), yb);
+        const int s = below(i, y);  // of an edge that goes down to the right, what is above it is to its right
+        const double ta = t_at(c, max(x - h, least), 0), tb = t_at(c, min(x + h, most), 0);
+        if (s) piece(row, (int)(i / kSide), min(ta, tb), max(ta, tb), -s * down);
+      }
     }
   }
 
@@ -129,8 +172,8 @@ struct Samples {
   // below, -1 if it lies above, 0 if the outline does not pass.
   int below(int64_t sample, double y) const {
     const int64_t lower = (int64_t)round_up((y - first_row) * kSide - 0.5), upper = lower - 1;
-    const bool l = lower >= 0 && lower < (int64_t)(last_row - first_row) * kSide && set(lower, sample);
-    const bool u = upper >= 0 && upper < (int64_t)(last_row - first_row) * kSide && set(upper, sample);
+    if (upper < 0 || lower >= (int64_t)(last_row - first_row) * kSide) return 0;  // the border of the band
+    const bool l = set(lower, sample), u = set(upper, sample);
     return l == u ? 0 : l ? 1 : -1;
   }
 
@@ -138,8 +181,8 @@ struct Samples {
   // if it lies to the left, 0 if the outline does not pass.
   int side(int64_t l, double x) const {
     const int64_t right = (int64_t)round_up(x * kSide - 0.5), left = right - 1;
-    const bool r = right >= 0 && right < (int64_t)width * kSide && set(l, right);
-    const bool s = left >= 0 && left < (int64_t)width * kSide && set(l, left);
+    if (left < 0 || right >= (int64_t)width * kSide) return 0;  // the border of the image
+    const bool r = set(l, right), s = set(l, left);
     return r == s ? 0 : r ? 1 : -1;
   }
 

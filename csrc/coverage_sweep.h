@@ -18,10 +18,9 @@ namespace softras::SOFTRAS_ISA {
 constexpr int kBand = 32;
 constexpr double kClose = 1e-12;  // pixels: a smaller distance may be due to rounding alone
 constexpr double kTouch = 1e-9;   // pixels: contour edges at a smaller distance are one group
-// The sweep is given up where drawing faces into samples (coverage_samples.h) would take less time. Visiting kVisits contour
-// edges in a slab takes about as long as drawing one line of samples of a face, and kLeastVisits are always allowed.
-constexpr double kVisits = 0.25;
-constexpr double kLeastVisits = 20000;
+// The sweep is given up where drawing faces into samples (coverage_samples.h) would take less time. It may visit contour edges
+// in groups so often: kLeastVisits, and kVisits for each line of samples that an edge crosses, and kVisitsOfAFace for each face.
+constexpr double kLeastVisits = 40000, kVisits = 0.03, kVisitsOfAFace = 0.5;
 constexpr double kMove = 0.25;  // visits that take as long as moving an edge by one place while sorting
 constexpr int kDeepest = 60;  // how often a group is divided, one division inside another
 
@@ -122,7 +121,8 @@ struct Sweep {
     memset(sums.data, 0, (width + 8) * sizeof(double));
     int begin[kBand + 1];
     const double heights = bucket(list, n, begin);
-    budget = kLeastVisits + kVisits * kSide * heights + (double)width * (last_row - first_row) / kSide + 2.0 * faces;
+    budget = kLeastVisits + kVisits * kSide * heights + (double)width * (last_row - first_row) / kSide + kVisitsOfAFace * faces;
+    if (n + heights > budget) return false;
     Part* parts = levels[0].data;  // those in the present row
     int64_t now = 0;
     for (int row = first_row; row < last_row; row++) {
@@ -165,12 +165,12 @@ struct Sweep {
   // it is -1 for all edges that are entirely left of the image, where only their winding matters. The two heights are
   // lanes of a vector, since selections among numbers would become branches.
   static Part part_of(int contour, const Contour& c, double ya, double yb) {
-    const D2 low = min(c.x[0], c.x[1]), high = max(c.x[0], c.x[1]), outside = -1.0, end = c.x[1], last = c.y[1], zero = 0.0;
-    const D2 y = {max(ya, c.y[0]), yb};
+    const D2 low = min(c.x[0], c.x[1]), high = max(c.x[0], c.x[1]), outside = -1.0, zero = 0.0;
+    const D2 y = {ya, yb}, ends = {c.x[0], c.x[1]}, later = {ya, c.y[1]}, earlier = {c.y[0], yb};
     D2 x = c.x[0] + (y - c.y[0]) * c.slope;
-    x = x > low ? x : low;  // not a number if the edge has no height
+    x = x > low ? x : low;
     x = x < high ? x : high;
-    x = y < last ? x : end;
+    x = later > earlier ? x : ends;
     x = high > zero ? x : outside;
     return {x.x, x.y, contour, c.wind, c.y[0] <= ya, c.y[1] >= yb};
   }
@@ -256,12 +256,15 @@ struct Sweep {
     }
     budget -= n;
     if (least > 0) return after;  // the winding number, which is nowhere less than zero, is so high that all of it is hidden
-    if (!whole) {
-      if (n == 2 && bend(p, ya, yb, row, winding)) return after;
-      whole = trim(p, n, ya, yb);
-    }
+    if (!whole && n == 2 && bend(p, ya, yb, row, winding)) return after;
+    if (!whole) trim(p, n, ya, yb);
     double y;
-    if (n > 1 && level < kDeepest && (whole ? crossing(p, n, ya, yb, y) : end_within(p, n, ya, yb, y))) {
+    bool divided = !whole && level < kDeepest && end_within(p, n, ya, yb, y);
+    if (!divided) {
+      if (!whole) n = spanning(p, n, ya, yb);
+      divided = n > 1 && level < kDeepest && crossing(p, n, ya, yb, y);
+    }
+    if (divided) {
       divide(p, n, ya, y, row, winding, level + 1);
       divide(p, n, y, yb, row, winding, level + 1);
     } else {
@@ -291,17 +294,26 @@ struct Sweep {
     return true;
   }
 
-  // Moves two heights towards each other as far as no part of a group is left out. Returns whether all parts reach from one
-  // to the other then.
-  bool trim(const Part* p, int64_t n, double& ya, double& yb) const {
-    double first = yb, last = ya, latest = ya, earliest = yb;
+  // Moves two heights towards each other as far as no part of a group is left out.
+  void trim(const Part* p, int64_t n, double& ya, double& yb) const {
+    double first = yb, last = ya;
     for (int64_t q = 0; q < n; q++) {
       const Contour& c = contours[p[q].contour];
-      const double begin = max(c.y[0], ya), end = min(c.y[1], yb);
-      first = min(first, begin), latest = max(latest, begin), earliest = min(earliest, end), last = max(last, end);
+      first = min(first, max(c.y[0], ya)), last = max(last, min(c.y[1], yb));
     }
     ya = first, yb = last;
-    return latest == first && earliest == last;
+  }
+
+  // Moves the parts that reach from one height to another to the front. Returns how many they are.
+  int64_t spanning(Part* p, int64_t n, double ya, double yb) const {
+    int64_t count = 0;
+    for (int64_t q = 0; q < n; q++) {
+      const Contour& c = contours[p[q].contour];
+      if (!(c.y[0] <= ya && c.y[1] >= yb)) continue;
+      const Part other = p[count];
+      p[count++] = p[q], p[q] = other;
+    }
+    return count;
   }
 
   // Adds the part of a group between two heights, where fewer of its edges overlap.

@@ -151,7 +151,7 @@ struct Coverage : Scene<T> {
         sweep.pieces = result ? kept.bands + band : nullptr;
         const int64_t begin = w.band_begin[band], end = w.band_begin[band + 1];
         if (!sweep.run(w.in_band.data + begin, end - begin)) {
-          sample(view, cam, w, sweep, contours, samples);
+          sample(view, cam, w, sweep, w.in_band.data + begin, end - begin, samples);
           __atomic_add_fetch(&sampled, 1, __ATOMIC_RELAXED);
         }
         if (sweep.failed) fail(SOFTRAS_OUT_OF_MEMORY);
@@ -181,13 +181,15 @@ struct Coverage : Scene<T> {
     return true;
   }
 
-  // Draws a band by samples, after its sweep was given up.
-  void sample(int view, const Camera& cam, const View& w, Sweep<T>& band, const List<Contour>& contours, Samples& s) {
+  // Draws a band by samples, after its sweep was given up. list: the n contour edges that reach into it.
+  void sample(int view, const Camera& cam, const View& w, Sweep<T>& band, const int* list, int64_t n, Samples& s) {
+    constexpr int64_t kBetween = 4096;  // faces from one search for full pixels to the next
     s.width = call.width, s.first_row = band.first_row, s.last_row = band.last_row;
     if (!s.reserve()) return fail(SOFTRAS_OUT_OF_MEMORY);
     s.clear();
     const double top = band.first_row, bottom = band.last_row;
     for (int64_t f = 0; f < call.faces; f++) {
+      if (f % kBetween == kBetween - 1) s.find_full();
       if (w.sign[f] == 0) continue;
       const int32_t* v = coverage.faces + 3 * f;
       if (w.clips && !(w.front[v[0]] && w.front[v[1]] && w.front[v[2]])) {
@@ -206,12 +208,13 @@ struct Coverage : Scene<T> {
     }
     if (!band.pieces) return;
     band.pieces->count = 0;
-    for (int64_t i = 0; i < contours.count; i++) {
-      Piece p = {-1, (int)i, {0, 0}};
+    s.find_full();
+    for (int64_t i = 0; i < n; i++) {
+      Piece p = {-1, list[i], {0, 0}};
       auto finish = [&] {
         if (p.pixel >= 0 && !band.pieces->push(p)) band.failed = true;
       };
-      s.outline(contours[i], [&](int row, int column, double ta, double tb, int side) {
+      s.outline(band.contours[list[i]], [&](int row, int column, double ta, double tb, int side) {
         const int pixel = row * call.width + column;
         if (pixel != p.pixel) finish(), p.pixel = pixel, p.w[0] = p.w[1] = 0;
         double more[2];

@@ -105,7 +105,7 @@ def plane(name: str, depth: Tensor | float, n: int) -> Tensor:
         raise InputError(f"{name} must be one number or have shape ({n},), not {tuple(depths.shape)}")
     if readable(depths) and not all(abs(x) <= checks.LARGEST for x in depths.reshape(-1).tolist()):
         raise InputError(f"{name} must be finite and at most {checks.LARGEST:g}")
-    return depths.expand(n)
+    return depths if depths.shape == (n,) else depths.expand(n)
 
 
 def check_near(near: Tensor, orthographic: Tensor) -> None:

@@ -376,6 +376,47 @@ def test_the_worst_heap_ends():
     assert alpha.isfinite().all() and alpha.mean() > 0.5
 
 
+@pytest.mark.filterwarnings("ignore:so many edges cross")
+def test_ten_thousand_shells_are_one():
+    """Copies of a sphere that are turned at random, one behind the other: nearly all of their outlines are hidden."""
+    vertices, faces, K, camera, height, width = ball(0, torch.float64, size=96)
+    generator = torch.Generator().manual_seed(0)
+    count = 10_000
+    turns = torch.linalg.qr(torch.randn(count, 3, 3, dtype=torch.float64, generator=generator)).Q
+    sizes = torch.linspace(0.5, 1, count, dtype=torch.float64)[:, None, None]
+    shells = (sizes * (vertices @ turns)).reshape(-1, 3)
+    numbered = (faces + len(vertices) * torch.arange(count)[:, None, None]).reshape(-1, 3)
+    found = softras.coverage(shells, numbered, K, camera, height, width)[0]
+    K[:, :2] *= 4
+    wanted = softras.silhouettes(shells, numbered, K, camera, 4 * height, 4 * width, sigma=1e-13) > 0.5
+    wanted = wanted[0].double().reshape(height, 4, width, 4).mean((1, 3))
+    assert (found - wanted).abs().max() < 0.2 and (found - wanted).mean().abs() < 2e-3
+
+
+def test_edges_that_become_horizontal_by_the_shear_leave_no_gap():
+    """The kernel moves a point down by 1e-8 pixels for each pixel to the right: these edges end at one height."""
+    corners = [(3.0, 5.5), (13.0, 5.5 - 1e-7), (9.0, 9.0), (3.0, 5.5), (13.0, 5.5 - 1e-7), (6.0, 2.0)]
+    vertices, *rest = flat(corners, 16, 16)
+    alpha = drawn(vertices, *rest)
+    assert alpha.sum().item() == pytest.approx(10 * 3.5, abs=1e-5)
+    upper, *rest = flat(corners[3:], 16, 16)
+    lower = flat(corners[:3], 16, 16)[0]
+    parts = drawn(upper, *rest) + drawn(lower, *rest)
+    assert (alpha - parts).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("left", [-3.0, -40.0])
+def test_what_lies_left_of_the_image_counts_by_its_winding_alone(left):
+    """A comb whose teeth begin left of the image, and a triangle that ends there."""
+    corners = []
+    for y in (1.3, 4.6, 7.7):
+        corners += [(left, y - 0.9), (9.0, y), (left, y + 0.9)]
+    corners += [(left - 5, 2.0), (-0.5, 5.0), (left - 5, 9.0)]
+    alpha = drawn(*flat(corners, 10, 12))[0]
+    tooth = 0.5 * 1.8 * 9.0**2 / (9.0 - left)  # of the part that is seen
+    assert alpha.sum().item() == pytest.approx(3 * tooth, abs=1e-5)
+
+
 def test_the_pages_snippet_runs(monkeypatch):
     root = Path(__file__).resolve().parents[3]
     monkeypatch.chdir(root)
