@@ -3,9 +3,10 @@
     python benchmarks/coverage_cpu.py [--threads 2] [--repeat 15] [--cpu-time] [--out FILE.json]
 
 Rounds alternate; of each the median and the least time in milliseconds are written, and the ratios of the medians are
-printed. With --cpu-time and one thread, what else runs on the machine counts less. The meshes are those of raster_cpu.py, a scan whose surface is rough, and heaps of triangles that have to be
-measured by samples. DEODR (`pip install deodr trimesh`) is left out where it is not installed. What grows with the
-faces alone is the time of a mesh that lies below the image; the rest is given for spheres of more and more faces.
+printed. With --cpu-time and one thread, what else runs on the machine counts less. The meshes are those of
+raster_cpu.py, a scan whose surface is rough, and heaps of triangles that have to be measured by samples. DEODR (`pip
+install deodr trimesh`) is left out where it is not installed. What grows with the faces alone is the time of a mesh
+that lies below the image; the rest is given for spheres of more and more faces.
 """
 
 from __future__ import annotations
