@@ -1,5 +1,8 @@
 """torch.func over the operators: what grad, vjp, jacrev, vmap and jvp give is what plain calls give, or is refused."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 import trimesh
@@ -187,6 +190,22 @@ def test_the_compiler_leaves_transforms_to_plain_calls() -> None:
     torch.compiler.reset()
     with pytest.raises(Exception, match="torch.compile cannot trace transforms of softras's operators"):
         torch.compile(function, backend="eager", fullgraph=True)(V)
+
+
+def test_a_fit_does_not_load_the_compiler() -> None:
+    """Which takes as long as all of PyTorch, at each start of an engine, and makes a folder for its cache."""
+    code = (
+        "import sys, numpy as np, softras\n"
+        "camera = softras.Camera(np.array([[40, 0, 16], [0, 40, 16], [0, 0, 1.0]]), np.eye(4), 32, 32)\n"
+        "mask = np.zeros((32, 32)); mask[10:20, 12:22] = 1\n"
+        "mesh = softras.Mesh(np.array([[-1, -1, 5], [1, -1, 5], [0, 1, 5.0]]), np.array([[0, 1, 2]]))\n"
+        "views = [softras.View('front', camera, mask)]\n"
+        "softras.fit(mesh, views, schedule=[{'resolution': 32, 'steps': 2}])\n"
+        "softras.fit(mesh, views, optimize='object', turns=0)\n"
+        "print(*[name for name in sys.modules if name.startswith(('torch._dynamo', 'torch._inductor'))])\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ran.returncode == 0 and ran.stdout.strip() == "", ran.stderr + ran.stdout
 
 
 def test_bad_values_are_refused_under_vmap_too() -> None:

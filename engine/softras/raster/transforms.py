@@ -7,6 +7,7 @@ function.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -67,6 +68,23 @@ def _unwrapped(x: Any) -> Any:
     return x
 
 
+def untraced(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, which torch.compile calls and does not trace.
+
+    `torch.compiler.disable` does that, but loads PyTorch's compiler, which takes a second. So it is left for the first
+    call, which only transforms make.
+    """
+    called: list[Callable[..., Any]] = []
+
+    @functools.wraps(function)
+    def call(*arguments: Any) -> Any:
+        if not called:
+            called.append(torch.compiler.disable(function))
+        return called[0](*arguments)
+
+    return call
+
+
 class Transformable(torch.autograd.Function):
     """An autograd function that vmap calls for one element of the batch after another, with the bits of a loop.
 
@@ -74,7 +92,7 @@ class Transformable(torch.autograd.Function):
     """
 
     @classmethod
-    @torch.compiler.disable
+    @untraced
     def vmap(cls, info: Any, in_dims: tuple, *inputs: Any) -> tuple:
         """Called by PyTorch. in_dims: for each input, which of its dimensions is the batch; None where none is."""
         # An empty batch is rendered for one element of ones, and of indices 0, to learn the shapes of the outputs.

@@ -159,7 +159,7 @@ def _gradients(ctx, backward):
     return render.gradients(vertices=gv, K=gk, world_to_camera=gw)
 
 
-@torch.compiler.disable  # the tensors of a transform are wrapped, which the compiler does not expect here
+@transforms.untraced  # the tensors of a transform are wrapped, which the compiler does not expect here
 def _watched_gradients(ctx, grad_alpha):
     return _gradients(ctx, lambda scene: _Gradients.apply(*render_backward.flat(scene, grad_alpha)))
 

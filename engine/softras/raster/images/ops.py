@@ -248,7 +248,7 @@ def _gradients(ctx, grad_alpha, grad_image, backward):
     )
 
 
-@torch.compiler.disable  # the tensors of a transform are wrapped, which the compiler does not expect here
+@transforms.untraced  # the tensors of a transform are wrapped, which the compiler does not expect here
 def _watched_gradients(ctx, grad_alpha, grad_image):
     backward = render_backward.flat
     return _gradients(ctx, grad_alpha, grad_image, lambda *args: _Gradients.apply(*backward(*args)))
