@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 import rigs
+import torch
 from fit_poses import DATA, fox_views, joints
 from scipy.spatial.transform import Rotation
 
 from softras import Landmark, Rig, View
 from softras.fitting.observed.evaluate import evaluate
-from softras.fitting.observed.renderer import SOFT_ON_CPU
+from softras.fitting.observed.renderer import Renderers
 from softras.fitting.poses.problem import PoseProblem
 from softras.fitting.poses.search import Poses, Search, apart
 from softras.fitting.schedule import FINE, POSE
@@ -53,7 +54,12 @@ def problem_of(rig: Rig, part: str, views: list[View], **weights: float) -> Pose
     """Of one frame, as a fit makes it."""
     cull = closed(rig.vertices(), rig.mesh.faces)
     return PoseProblem.of(
-        rig, (part,), [views], weights=default_weights("poses") | weights, cull=cull, renderer=SOFT_ON_CPU
+        rig,
+        (part,),
+        [views],
+        weights=default_weights("poses") | weights,
+        cull=cull,
+        renderers=Renderers("auto", torch.device("cpu")),
     )
 
 

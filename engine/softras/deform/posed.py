@@ -137,14 +137,14 @@ class PosedRig:
         if armature is not None:
             poses = self._pose.moved(parameters[slices["pose"]])
             bones = [
-                replace(bone, pose=_freed(pose, bone.pose)) for bone, pose in zip(armature.bones, poses, strict=True)
+                replace(bone, pose=replace(bone.pose, **pose)) for bone, pose in zip(armature.bones, poses, strict=True)
             ]
             armature = replace(armature, bones=tuple(bones))
         keys = [
             replace(key, value=moved.value)
             for key, moved in zip(rig.shape_keys, self._keys.moved(parameters[slices["shape_keys"]]), strict=True)
         ]
-        return replace(rig, transform=_freed(transform, rig.transform), armature=armature, shape_keys=tuple(keys))
+        return replace(rig, transform=replace(rig.transform, **transform), armature=armature, shape_keys=tuple(keys))
 
     def _keyed(self, parameters: Tensor) -> Tensor:
         return self._keys.apply(parameters[self.slices["shape_keys"]], self._vertices)
@@ -165,11 +165,6 @@ class PosedRig:
 
 def _held(transform: Transform) -> Transform:
     return replace(transform, free_location=LOCKED, free_rotation=LOCKED, free_scale=False, limits=None)
-
-
-def _freed(moved: Transform, given: Transform) -> Transform:
-    """The moved transform with the locks of the given one."""
-    return replace(given, location=moved.location, rotation=moved.rotation, scale=moved.scale)
 
 
 def _apply(matrix: Tensor, points: Tensor) -> Tensor:

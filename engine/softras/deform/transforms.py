@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -104,8 +104,11 @@ class Transforms:
         tangents = torch.nn.functional.pad(torch.cat([linear, location[..., None]], dim=3), (0, 0, 0, 1))
         return matrices, tangents[self.owners, self._slots]
 
-    def moved(self, parameters: Tensor) -> list[Transform]:
-        """The transforms at parameters (P,), in their own rotation modes, with angles close to the given ones."""
+    def moved(self, parameters: Tensor) -> list[dict[str, Any]]:
+        """Location, rotation and scale of each transform at parameters (P,), with angles close to the given ones.
+
+        Rotations are in the transforms' own modes.
+        """
         change = self._changes(parameters).detach().double().cpu().numpy()
         result = []
         for transform, delta in zip(self._given, change, strict=True):
@@ -120,7 +123,7 @@ class Transforms:
                     matrix = rotation_matrix(transform.angles() + delta[3:6], "XYZ")
                     rotation = rotation_numbers(matrix, transform.mode, rotation)
             location, scale = transform.location + delta[:3], transform.scale * np.exp(delta[6])
-            result.append(replace(transform, location=location, rotation=rotation, scale=scale))
+            result.append({"location": location, "rotation": rotation, "scale": scale})
         return result
 
     def _changes(self, parameters: Tensor) -> Tensor:

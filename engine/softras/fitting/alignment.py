@@ -14,7 +14,7 @@ from scipy.spatial.transform import Rotation
 from ..mesh import Mesh
 from ..views import View, mean_iou
 from .observed.evaluate import evaluate, thinned
-from .observed.renderer import Renderer
+from .observed.renderer import Renderers
 from .poses.fit import fit_poses
 from .progress import FitResult, Journal, Progress
 from .settings import Settings
@@ -26,12 +26,13 @@ MOST_VIEWS = 8  # The search uses at most so many views: few are enough for seve
 
 
 def aligned(
-    mesh: Mesh, views: list[View], settings: Settings, renderer: Renderer, journal: Journal
+    mesh: Mesh, views: list[View], settings: Settings, renderers: Renderers, journal: Journal
 ) -> Iterator[Progress | Mesh]:
     """Yields the progress of the search; the last item is the mesh, moved if it matches the masks clearly better so.
 
     A mesh that matches already is returned as it is, and so is one that must stay symmetric: its plane does not move.
     """
+    renderer = renderers["exact"]
     if settings.symmetry is not None or overlap(mesh, [view for view in views if view.weight > 0], renderer) >= MATCHED:
         yield mesh
         return
@@ -41,7 +42,7 @@ def aligned(
     if len(counting) > MOST_VIEWS:
         views, watched = most_apart(counting, MOST_VIEWS), [thinned(view) for view in views]
     started: float | None = None
-    for event in fit_poses(mesh, views, alone, renderer, journal, SHARE * journal.max_seconds, finest=False):
+    for event in fit_poses(mesh, views, alone, renderers, journal, SHARE * journal.max_seconds, finest=False):
         if isinstance(event, FitResult):
             result = event
             continue

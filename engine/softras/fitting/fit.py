@@ -19,7 +19,7 @@ from .alignment import aligned
 from .doubts import doubts, remarks
 from .observed.evaluate import evaluate, larger, thinned
 from .observed.observed_view import ObservedView
-from .observed.renderer import RENDERERS, Renderer
+from .observed.renderer import Renderer, Renderers
 from .poses.fit import fit_poses
 from .progress import FitResult, Journal, Progress
 from .settings import Settings
@@ -77,14 +77,15 @@ def _with_notes(
 ) -> Iterator[Progress | FitResult]:
     """The events of a fit to the views whose masks show an outline, each with the new notes for the user."""
     device = _device(settings.device)
-    renderer = RENDERERS[settings.renderer](device)
+    renderers = Renderers(settings.renderer, device)
+    renderer = renderers["exact"]
     views = [ObservedView.of(view) for view in views]
     journal.notes += doubts(views, cameras_known="cameras" not in settings.optimize, ended=journal.over)
     views = [replace(view, weight=0.0) if view.weight > 0 and view.blank() else view for view in views]
     landmarks = any(mark.weight > 0 for view in views if view.weight > 0 for mark in view.landmarks)
     started: float | None = None  # the start's mean IoU with the thinned views
     said = 0
-    for event in _events(start, views, lock, settings, journal, renderer):
+    for event in _events(start, views, lock, settings, journal, renderers):
         if not isinstance(event, FitResult):
             if started is None and event.iou is not None and start is not None:
                 placed = any(PLACED in note for note in journal.notes)
@@ -139,7 +140,7 @@ def _events(
     lock: np.ndarray | None,
     settings: Settings,
     journal: Journal,
-    renderer: Renderer,
+    renderers: Renderers,
 ) -> Iterator[Progress | FitResult]:
     """The events of the search for few parameters and of the fit of free vertices, whichever are asked for."""
     result: FitResult | None = None
@@ -147,7 +148,7 @@ def _events(
     if settings.pose_variables:
         assert start is not None
         share = POSE_SHARE if vertices_too else 1.0
-        for event in fit_poses(start, views, settings, renderer, journal, share * journal.max_seconds):
+        for event in fit_poses(start, views, settings, renderers, journal, share * journal.max_seconds):
             if isinstance(event, FitResult):
                 result = event
             else:
@@ -163,13 +164,13 @@ def _events(
         if isinstance(start, Rig) and not rigs:
             rigs = {views[0].frame: start}
         if mesh is not None and not settings.pose_variables and settings.place == "auto" and lock is None:
-            for found in aligned(mesh, views, settings, renderer, journal):
+            for found in aligned(mesh, views, settings, renderers, journal):
                 if isinstance(found, Mesh):
                     mesh = found
                 else:
                     yield replace(found, rigs=rigs)
         cameras = [view.camera for view in views] if "cameras" in settings.optimize else None
-        for event in VertexFit(mesh, views, lock, settings, renderer, journal).events():
+        for event in VertexFit(mesh, views, lock, settings, renderers["exact"], journal).events():
             if isinstance(event, FitResult):
                 result = _on_top(event, rigs, result)
             elif event.vertices is not None:

@@ -93,9 +93,11 @@ class PoseStage:
     Attributes:
         resolution: side of the square crop around the object in pixels; fewer where the masks are coarser.
         steps: how many steps there are at most; the stage ends earlier where steps hardly lower the cost.
-        blur: softness of the silhouette in crop pixels; sigma = (2 blur / resolution)^2.
+        blur: softness of the soft silhouette in crop pixels; sigma = (2 blur / resolution)^2.
         prior: factor of the weights of the prior, which keeps the pose near the given one.
         pull: weight of the pulls towards parts of the masks that the silhouette does not cover (`poses/pulls.py`).
+        renderer: the one that suits the stage; it draws it where the setting `renderer` is "auto".
+        cell: side of the cells in which vertices are merged, in crop pixels; 0 for the mesh in all its detail.
     """
 
     resolution: int
@@ -103,16 +105,18 @@ class PoseStage:
     blur: float
     prior: float = 1.0
     pull: float = 0.0
+    renderer: str = "exact"
+    cell: float = 2.0
 
 
 # The bones of a frame: from a pose that may be far off, and from a pose that is nearly right.
 POSE = (
-    PoseStage(96, 14, 0.83, pull=300),
+    PoseStage(96, 14, 0.83, pull=300, renderer="soft"),
     PoseStage(96, 4, 0.48),
     PoseStage(128, 4, 0.35),
 )
-POSE_NEAR = (PoseStage(96, 5, 0.83, pull=300), *POSE[1:])
-# The object and the shape keys. A step moves an outline by about the blur, so that large distances need coarse pixels.
+POSE_NEAR = (PoseStage(96, 5, 0.83, pull=300, renderer="soft"), *POSE[1:])
+# The object and the shape keys. A step moves an outline by about a pixel, so that large distances need coarse pixels.
 SHAPE = (
     PoseStage(32, 6, 1.0, prior=0.1),
     PoseStage(64, 6, 0.8, prior=0.1),
@@ -121,15 +125,15 @@ SHAPE = (
 # All frames and the cameras together.
 JOINT = (PoseStage(96, 10, 0.83), PoseStage(128, 6, 0.5))
 # The last stages, for bones and for all else, in which the prior counts for little or nothing.
-FINE = (PoseStage(128, 5, 0.3, prior=0.03), PoseStage(192, 5, 0.3, prior=0.03))
-FINEST = (PoseStage(256, 8, 0.3, prior=0.0), PoseStage(400, 10, 0.15, prior=0.0))
+FINE = (PoseStage(128, 5, 0.3, prior=0.03), PoseStage(192, 8, 0.3, prior=0.003, cell=0.0))
+FINEST = (PoseStage(256, 8, 0.3, prior=0.0), PoseStage(400, 10, 0.15, prior=0.0, cell=0.0))
 # The object in many rotations: all of them in the first stage, the better ones in the second, the best in the third.
 OBJECT = (PoseStage(32, 5, 1.0), PoseStage(64, 6, 0.8), PoseStage(128, 6, 0.5))
 # The cameras of a mesh that stays.
 CAMERAS = (
-    PoseStage(96, 10, 0.83, pull=300),
-    PoseStage(128, 6, 0.6, pull=100),
-    PoseStage(256, 8, 0.3),
+    PoseStage(96, 10, 0.83, pull=300, renderer="soft"),
+    PoseStage(128, 6, 0.6, pull=100, renderer="soft"),
+    PoseStage(256, 8, 0.3, cell=0.0),
 )
 
 

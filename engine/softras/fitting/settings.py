@@ -36,10 +36,10 @@ def _weights(name: str, value: Any) -> dict[str, float]:
 
 
 def _renderer(name: str, value: Any) -> str:
-    """A name in the table RENDERERS, to which a program may have added its own."""
-    from .observed.renderer import RENDERERS
+    """A name in the table RENDERERS, to which a program may have added its own, or "auto"."""
+    from .observed.renderer import renderer_names
 
-    return one_of(name, value, tuple(RENDERERS))
+    return one_of(name, value, renderer_names())
 
 
 def _schedule(name: str, value: Any) -> tuple[Stage, ...]:
@@ -111,8 +111,9 @@ class Settings:
     )
     renderer: str = knob(
         _renderer,
-        'What draws the silhouettes that are compared with the masks: "soft", those of `softras.silhouettes`.',
-        default="soft",
+        'What draws the silhouettes that are compared with the masks: "soft", those of `softras.silhouettes`; "exact", '
+        'those of `softras.coverage`; "auto", soft ones where poses are searched for from afar, exact ones elsewhere.',
+        default="auto",
     )
     place: str = knob(
         partial(one_of, choices=("auto", "never")),

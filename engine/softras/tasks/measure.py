@@ -43,7 +43,7 @@ class Measurement:
 
 
 def measure(
-    shown: Mesh | Rig | Mapping[int, Mesh | Rig], views: Sequence[View], *, renderer: str = "soft"
+    shown: Mesh | Rig | Mapping[int, Mesh | Rig], views: Sequence[View], *, renderer: str = "auto"
 ) -> Measurement:
     """Compare a mesh, or a rig in its pose, with the masks of views, on the CPU.
 
@@ -63,9 +63,9 @@ def _ious(meshes: Mapping[int, Mesh], views: Sequence[View], renderer: str) -> I
     import torch
 
     from ..fitting.observed.evaluate import evaluate
-    from ..fitting.observed.renderer import RENDERERS
+    from ..fitting.observed.renderer import Renderers, renderer_names
 
-    drawn_by = RENDERERS[one_of("renderer", renderer, tuple(RENDERERS))](torch.device("cpu"))
+    drawn_by = Renderers(one_of("renderer", renderer, renderer_names()), torch.device("cpu"))["exact"]
     for view in views:
         mesh = meshes[view.frame]
         yield float(evaluate(mesh.vertices, mesh.faces, [view], drawn_by)[0])
@@ -90,7 +90,7 @@ class _Document:
 
     meshes: dict[int, Mesh]
     views: list[View]
-    renderer: Any = "soft"
+    renderer: Any = "auto"
 
 
 def _read(folder: Path, allow: Sequence[Path | str]) -> _Document:
@@ -100,7 +100,7 @@ def _read(folder: Path, allow: Sequence[Path | str]) -> _Document:
         raise InputError(
             f"there is no mesh in {folder}, since its fit makes a new one; fit it first, then measure that."
         )
-    return _Document(_meshes(job.start, job.views), job.views, job.settings.get("renderer", "soft"))
+    return _Document(_meshes(job.start, job.views), job.views, job.settings.get("renderer", "auto"))
 
 
 def _read_best(options: argparse.Namespace) -> _Document:
@@ -119,7 +119,7 @@ def _read_best(options: argparse.Namespace) -> _Document:
         if faces is None:
             raise InputError(f"the result in {folder} has no faces; fit the job anew.")
         shown = Mesh(state.vertices, faces)
-    return _Document(_meshes(shown, views), views, job.settings.get("renderer", "soft"))
+    return _Document(_meshes(shown, views), views, job.settings.get("renderer", "auto"))
 
 
 def _run(document: _Document, context: Context) -> Iterator[Update | Result]:

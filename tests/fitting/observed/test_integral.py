@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from fitting_scenes import camera_around
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,6 +15,7 @@ from softras import InputError, View
 from softras.fitting.observed.integral import BAND, IntegralImage
 from softras.fitting.observed.observation import observe
 from softras.fitting.observed.observed_view import ObservedView, images_of
+from softras.fitting.observed.renderer import SOFT_ON_CPU
 from softras.fitting.observed.unit import UnitSpace
 
 
@@ -86,7 +86,7 @@ def test_photographs_are_averaged_over_the_same_boxes_whatever_their_size(view):
     colours = images_of(view).mean_photo((10.0, 5.0, 30.0, 25.0), 10)
     expected = photo[10:50, 20:60].reshape(10, 4, 10, 4, 3).mean(axis=(1, 3))
     np.testing.assert_allclose(np.moveaxis(colours, 0, -1), expected, atol=1e-9)
-    seen = observe([view], np.zeros((1, 3)), UnitSpace(np.zeros(3), 1.0), 48, torch.device("cpu"))
+    seen = observe([view], np.zeros((1, 3)), UnitSpace(np.zeros(3), 1.0), 48, SOFT_ON_CPU)
     (box,) = seen.boxes
     np.testing.assert_allclose(seen.photos[0], images_of(view).mean_photo(box, 48), atol=1e-6)
     with pytest.raises(InputError, match="view 'v' has no photograph"):

@@ -17,8 +17,6 @@ from softras.fitting.observed.renderer import SOFT_ON_CPU
 from softras.fitting.observed.unit import UnitSpace
 from softras.fitting.starts.hull import carve
 
-CPU = torch.device("cpu")
-
 
 def test_resampling_is_the_mean_over_area_and_knows_what_it_does_not_know():
     random = np.random.default_rng(0)
@@ -43,7 +41,7 @@ def test_resampling_is_the_mean_over_area_and_knows_what_it_does_not_know():
 def test_a_crop_shows_the_mesh_where_its_mask_shows_it(cow, orthographic):
     views = views_of(cow, 4, 160, orthographic=orthographic)
     unit = UnitSpace(np.array([0.3, -0.2, 0.1]), 1.7)
-    observation = observe(views, cow.vertices, unit, 128, CPU)
+    observation = observe(views, cow.vertices, unit, 128, SOFT_ON_CPU)
     vertices = torch.as_tensor(unit.to_unit(cow.vertices)).float()
     alpha = observation.render(
         SOFT_ON_CPU, vertices, torch.as_tensor(cow.faces), torch.arange(4), blur=0.02, cull=False

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from softras import fit, load_views
 from softras.deform import CameraMoves
 from softras.fitting.observed.evaluate import evaluate
-from softras.fitting.observed.renderer import SOFT_ON_CPU
+from softras.fitting.observed.renderer import Renderers
 from softras.fitting.poses.problem import PoseProblem
 from softras.fitting.poses.search import Poses, Search, apart
 from softras.fitting.schedule import POSE, PoseStage
@@ -23,6 +24,7 @@ DATA = Path(os.environ.get("SOFTRAS_DATA", ROOT.parent / "shared" / "data"))
 needs_fox = pytest.mark.skipif(not (DATA / "fox_walk").is_dir(), reason="fox_walk is not there")
 
 
+SOFT = Renderers("soft", torch.device("cpu"))
 WEIGHTS = default_weights("poses") | {"prior": 1e-3}
 
 
@@ -39,7 +41,7 @@ def rigs():
 def problem(rigs) -> PoseProblem:
     """Of the first frame from the rest pose."""
     views = [view for view in load_views(DATA / "fox_walk") if view.name.startswith("f00")]
-    return PoseProblem.of(rigs.fox(DATA), ("pose",), [views], weights=WEIGHTS, cull=True, renderer=SOFT_ON_CPU)
+    return PoseProblem.of(rigs.fox(DATA), ("pose",), [views], weights=WEIGHTS, cull=True, renderers=SOFT)
 
 
 def found(search: Search) -> Poses:
@@ -58,7 +60,7 @@ def test_of_several_first_stages_the_one_that_ends_best_is_taken(rigs) -> None:
     ends = []
     for tries in (1, 3):
         frames = [[view for view in every if view.name.startswith(f"f0{frame}")] for frame in (0, 7)]
-        problem = PoseProblem.of(rigs.fox(DATA), ("pose",), frames, weights=WEIGHTS, cull=True, renderer=SOFT_ON_CPU)
+        problem = PoseProblem.of(rigs.fox(DATA), ("pose",), frames, weights=WEIGHTS, cull=True, renderers=SOFT)
         costs = []
         for frame in range(2):
             seeded = replace(problem, random=np.random.default_rng(0))

@@ -7,6 +7,7 @@ import pytest
 import torch
 from fitting_scenes import ball
 
+from softras.fitting.observed.comparison import compared
 from softras.fitting.terms import silhouettes, surface
 from softras.fitting.terms.free import Drawn, Rest
 from softras.fitting.vertices.objective import Objective
@@ -26,19 +27,23 @@ def masks_and_alpha(random):
     return alpha, target, known, [torch.stack([k * t, k]) for k, t in zip(known, target, strict=True)]
 
 
+def beside(alpha, masks):
+    return compared(alpha, masks, torch.stack([mask[0].sum() for mask in masks]))
+
+
 def test_silhouette_terms_are_their_formulas(random):
     a, t, k, masks = masks_and_alpha(random)
     both = (k * a * t).sum(dim=(1, 2))
     either = (k * (a + t - a * t)).sum(dim=(1, 2))
-    torch.testing.assert_close(silhouettes.silhouette_iou_loss(a, masks), 1 - both / either)
+    torch.testing.assert_close(silhouettes.silhouette_iou_loss(beside(a, masks)), 1 - both / either)
     squared = (k * (a - t) ** 2).sum(dim=(1, 2)) / (k * t).sum(dim=(1, 2))
-    torch.testing.assert_close(silhouettes.silhouette_squared(a, masks), squared)
+    torch.testing.assert_close(silhouettes.silhouette_squared(beside(a, masks)), squared)
 
 
 @pytest.mark.parametrize("term", [silhouettes.silhouette_iou_loss, silhouettes.silhouette_squared])
 def test_silhouette_gradients(term, random):
     alpha, _, _, masks = masks_and_alpha(random)
-    assert torch.autograd.gradcheck(lambda a: term(a, masks), (alpha,))
+    assert torch.autograd.gradcheck(lambda a: term(beside(a, masks)), (alpha,))
 
 
 def test_a_perfect_silhouette_costs_nothing_and_unknown_pixels_do_not_count():
@@ -49,9 +54,9 @@ def test_a_perfect_silhouette_costs_nothing_and_unknown_pixels_do_not_count():
     masks = [torch.stack([mask * known, known])]
     alpha = mask.clone()
     alpha[:, 3] = 1  # wrong, but nobody knows
-    assert silhouettes.silhouette_iou_loss(alpha[None], masks).item() == pytest.approx(0, abs=1e-6)
-    assert silhouettes.silhouette_squared(alpha[None], masks).item() == 0
-    assert silhouettes.silhouette_iou_loss(torch.zeros(1, 4, 4), masks).item() == 1
+    assert silhouettes.silhouette_iou_loss(beside(alpha[None], masks)).item() == pytest.approx(0, abs=1e-6)
+    assert silhouettes.silhouette_squared(beside(alpha[None], masks)).item() == 0
+    assert silhouettes.silhouette_iou_loss(beside(torch.zeros(1, 4, 4), masks)).item() == 1
 
 
 def test_creases_at_rest_are_free_and_folding_further_costs():

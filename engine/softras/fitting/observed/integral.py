@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 
 BAND = 16  # The table has one row for each so many rows of the image.
@@ -16,19 +18,24 @@ class IntegralImage:
     would halve that and lose all precision in large images. One row of the table for every 16 of the image takes half a
     byte a pixel, 0.4 GB for these views; the rows between are added up from the image itself. The integrals over C x C
     cells of a box W pixels wide then cost some 8 C W additions; without a table they cost as many as the box has
-    pixels.
+    pixels. Boxes that have fewer are added up so, and the table is made when another one is asked for.
     """
 
     def __init__(self, image: np.ndarray, factor: np.ndarray | None = None) -> None:
         """The integral image of `image` (H, W) or, with a factor (H, W), of their product. Neither is copied."""
         self.shape = image.shape
         self._image, self._factor = image, factor
-        height, width = image.shape
-        self._above = np.zeros((height // BAND + 1, width))
+
+    @cached_property
+    def _above(self) -> np.ndarray:
+        """(bands, W) sums of the columns above every BAND-th row."""
+        height, width = self.shape
+        above = np.zeros((height // BAND + 1, width))
         for band in range(height // BAND):
             rows = self._rows(band * BAND, (band + 1) * BAND, 0, width)
-            np.sum(rows, axis=0, dtype=np.float64, out=self._above[band + 1])
-            self._above[band + 1] += self._above[band]
+            np.sum(rows, axis=0, dtype=np.float64, out=above[band + 1])
+            above[band + 1] += above[band]
+        return above
 
     @property
     def bytes(self) -> int:
@@ -40,6 +47,10 @@ class IntegralImage:
         x0, y0, x1, y1 = box
         height, width = self.shape
         left, right = int(np.clip(np.floor(x0), 0, width)), int(np.clip(np.ceil(x1), 0, width))
+        top, bottom = int(np.clip(np.floor(y0), 0, height)), int(np.clip(np.ceil(y1), 0, height))
+        if bottom - top <= BAND // 4 * cells:  # then they are about as many
+            across = _along_rows(self._rows(top, bottom, left, right), x0 - left, x1 - left, cells)
+            return _along_rows(across.T, y0 - top, y1 - top, cells).T
         above = np.stack([self._to(y, left, right) for y in np.linspace(y0, y1, cells + 1).clip(0, height)])
         return _along_rows(np.diff(above, axis=0), x0 - left, x1 - left, cells)
 

@@ -12,8 +12,10 @@ from torch import Tensor
 
 from ...camera import Camera
 from ...errors import InputError
+from ...raster.sums import whole
 from ...render.silhouette import camera_tensors
 from ...views import View
+from .comparison import Comparison, compared
 from .observed_view import Box, images_of
 from .renderer import Cameras, Renderer
 from .unit import UnitSpace
@@ -70,13 +72,18 @@ class Observation:
         cameras = {name: rows[views.to(rows.device)] for name, rows in self.cameras.items()}
         return renderer.alpha(vertices, faces, cameras, self.size, blur=blur, cull=cull)
 
-    def masks_of(self, views: Tensor) -> list[Tensor]:
-        """For each of some views, given by their indices (B,), its (2, S, S) of `masks`, without a copy."""
-        return [self.masks[i] for i in views.tolist()]
+    def compared(self, alpha: Tensor, views: Tensor) -> Comparison:
+        """How silhouettes (B, S, S) in the crops of some views, given by their indices (B,), match the masks there."""
+        return compared(alpha, [self.masks[i] for i in views.tolist()], self.areas[views.to(self.areas.device)])
+
+    @cached_property
+    def areas(self) -> Tensor:
+        """(N,) of the known part of each mask, in pixels of the crop."""
+        return torch.stack([whole(mask) for mask in self.masks[:, 0]])
 
 
 def observe(
-    views: Sequence[View], vertices: np.ndarray, unit: UnitSpace, resolution: int, device: torch.device
+    views: Sequence[View], vertices: np.ndarray, unit: UnitSpace, resolution: int, renderer: Renderer
 ) -> Observation:
     """What the views show in crops that hold the mask and the visible part of the object.
 
@@ -84,11 +91,15 @@ def observe(
         vertices: (V, 3) world points of the object.
         unit: the space in which the crops' cameras are.
         resolution: pixels of a side; fewer where the masks are so coarse that MAX_ENLARGEMENT limits it.
-        device: of the tensors.
+        renderer: of the silhouettes that are drawn in the crops. Where it draws areas, a pixel of a crop is a square of
+            whole pixels of the image, and the resolution is only about what is asked for.
     """
-    boxes = [crop_box(view, vertices) for view in views]
-    side = max(box[2] - box[0] for box in boxes)
-    resolution = max(MIN_RESOLUTION, min(resolution, int(np.ceil(MAX_ENLARGEMENT * side))))
+    boxes, device = [crop_box(view, vertices) for view in views], renderer.device
+    if renderer.draws_areas:
+        boxes, resolution = _of_whole_pixels(boxes, resolution)
+    else:
+        side = max(box[2] - box[0] for box in boxes)
+        resolution = max(MIN_RESOLUTION, min(resolution, int(np.ceil(MAX_ENLARGEMENT * side))))
     masks = np.empty((len(views), 2, resolution, resolution), np.float32)
     for out, view, box in zip(masks, views, boxes, strict=True):
         mean, out[1] = images_of(view).mean_mask(box, resolution)
@@ -114,6 +125,20 @@ def crop_box(view: View, vertices: np.ndarray | None = None) -> Box:
             high = np.maximum(high, np.clip(pixels.max(axis=0), 0, image))
     centre, half = (low + high) / 2, (high - low).max() / 2 * (1 + 2 * MARGIN) + MARGIN_PIXELS
     return (*(centre - half), *(centre + half))
+
+
+def _of_whole_pixels(boxes: Sequence[Box], cells: int) -> tuple[list[Box], int]:
+    """Larger boxes, and about so many cells a side, of which each is a square of whole pixels.
+
+    A mask tells how much of each of its pixels is covered, not where in the pixel. So its mean over whole pixels is the
+    area that a mesh has to cover there, and over parts of pixels it is not.
+    """
+    sides = np.array([box[2] - box[0] for box in boxes])
+    pixels = np.maximum(1, np.round(sides / cells).astype(int))  # along a side of a cell
+    cells = max(MIN_RESOLUTION, int(np.ceil(sides / pixels).max()))
+    corners = np.round([[(x0 + x1) / 2, (y0 + y1) / 2] for x0, y0, x1, y1 in boxes] - cells * pixels[:, None] / 2)
+    ends = corners + cells * pixels[:, None]
+    return [(*corner.tolist(), *end.tolist()) for corner, end in zip(corners, ends, strict=True)], cells
 
 
 def visible_pixels(camera: Camera, points: np.ndarray) -> np.ndarray:

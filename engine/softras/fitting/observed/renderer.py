@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from ...raster.coverage.ops import coverage, coverage_jacobian
 from ...raster.silhouettes.jacobian import Jacobian, silhouettes_jacobian
 from ...raster.silhouettes.ops import silhouettes
 from ...render.silhouette import HARD_SIGMA
@@ -28,6 +29,10 @@ class Renderer(Protocol):
     @property
     def device(self) -> torch.device:
         """Where all tensors are."""
+
+    @property
+    def draws_areas(self) -> bool:
+        """Whether alpha is the area that the mesh covers of a pixel, as a mask with soft edges tells it."""
 
     def alpha(
         self, vertices: Tensor, faces: Tensor, cameras: Cameras, size: tuple[int, int], *, blur: float, cull: bool
@@ -64,6 +69,7 @@ class SoftRenderer:
     """The soft silhouettes of `softras.silhouettes`."""
 
     device: torch.device
+    draws_areas = False
 
     def alpha(
         self, vertices: Tensor, faces: Tensor, cameras: Cameras, size: tuple[int, int], *, blur: float, cull: bool
@@ -103,9 +109,59 @@ class SoftRenderer:
 
     def hard(self, vertices: Tensor, faces: Tensor, cameras: Cameras, size: tuple[int, int]) -> Tensor:
         """As in `Renderer`."""
+        return hard(vertices, faces, cameras, size)
+
+
+@dataclass(frozen=True)
+class ExactRenderer:
+    """The exact coverage of `softras.coverage`: nothing is softened, and no face is left out."""
+
+    device: torch.device
+    draws_areas = True
+
+    def alpha(
+        self, vertices: Tensor, faces: Tensor, cameras: Cameras, size: tuple[int, int], *, blur: float, cull: bool
+    ) -> Tensor:
+        """As in `Renderer`."""
         height, width = size
-        with torch.no_grad():
-            return silhouettes(vertices, faces, height=height, width=width, sigma=HARD_SIGMA, **cameras) > 0.5
+        return coverage(vertices, faces, height=height, width=width, **cameras)
+
+    def jacobian(
+        self,
+        vertices: Tensor,
+        faces: Tensor,
+        cameras: Cameras,
+        size: tuple[int, int],
+        *,
+        d_vertices: Tensor,
+        d_K: Tensor | None,
+        d_world_to_camera: Tensor | None,
+        blur: float,
+        cull: bool,
+    ) -> Jacobian:
+        """As in `Renderer`."""
+        height, width = size
+        return coverage_jacobian(
+            vertices,
+            faces,
+            height=height,
+            width=width,
+            d_vertices=d_vertices,
+            d_K=d_K,
+            d_world_to_camera=d_world_to_camera,
+            **cameras,
+        )
+
+    def hard(self, vertices: Tensor, faces: Tensor, cameras: Cameras, size: tuple[int, int]) -> Tensor:
+        """As in `Renderer`."""
+        return hard(vertices, faces, cameras, size)
+
+
+def hard(vertices: Tensor, faces: Tensor, cameras: Cameras, size: tuple[int, int]) -> Tensor:
+    """(N, H, W) bool: whether a face covers the pixel's centre; arguments as in `Renderer`."""
+    height, width = size
+    with torch.no_grad():
+        return silhouettes(vertices, faces, height=height, width=width, sigma=HARD_SIGMA, **cameras) > 0.5
 
 
 def sigma_of(blur: float, size: tuple[int, int]) -> float:
@@ -116,5 +172,30 @@ def sigma_of(blur: float, size: tuple[int, int]) -> float:
     return (2 * blur / min(size)) ** 2
 
 
-RENDERERS: dict[str, Callable[[torch.device], Renderer]] = {"soft": SoftRenderer}
+RENDERERS: dict[str, Callable[[torch.device], Renderer]] = {"soft": SoftRenderer, "exact": ExactRenderer}
+
+
+def renderer_names() -> tuple[str, ...]:
+    """What the setting `renderer` may be."""
+    return ("auto", *RENDERERS)
+
+
+@dataclass(frozen=True)
+class Renderers:
+    """What draws the silhouettes of a fit.
+
+    Attributes:
+        setting: the name of one of `RENDERERS`, which then draws all; "auto" where each part of the fit has the one
+            that suits it.
+        device: where all tensors are.
+    """
+
+    setting: str
+    device: torch.device
+
+    def __getitem__(self, suited: str) -> Renderer:
+        """That of a part of the fit which works best with the renderer of this name."""
+        return RENDERERS[suited if self.setting == "auto" else self.setting](self.device)
+
+
 SOFT_ON_CPU = SoftRenderer(torch.device("cpu"))

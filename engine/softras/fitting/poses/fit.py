@@ -12,7 +12,7 @@ from ...mesh import Mesh
 from ...rig import Rig
 from ...status import FINISHED, OUT_OF_TIME
 from ...views import View
-from ..observed.renderer import Renderer
+from ..observed.renderer import Renderers
 from ..progress import FitResult, Journal, Progress
 from ..schedule import CAMERAS, FINE, FINEST, JOINT, OBJECT, POSE, POSE_NEAR, SHAPE
 from ..settings import Settings
@@ -32,7 +32,7 @@ def fit_poses(
     start: Mesh | Rig,
     views: Sequence[View],
     settings: Settings,
-    renderer: Renderer,
+    renderers: Renderers,
     journal: Journal,
     max_seconds: float,
     *,
@@ -45,7 +45,7 @@ def fit_poses(
         max_seconds: when the fit ends at the latest, counted from the journal's start.
         finest: whether the last stages, with the finest crops, are wanted.
     """
-    prepared, notes = prepare(start, views, settings, renderer)
+    prepared, notes = prepare(start, views, settings, renderers)
     journal.notes += notes
     journal.begin(_most_steps(prepared))
     tracker = Tracker(prepared, journal, max_seconds)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from ...geometry.topology import closed
 from ...mesh import Mesh
 from ...rig import PARTS, Rig, mesh_in_world, rig_of
 from ...views import View
-from ..observed.renderer import Renderer
+from ..observed.renderer import Renderer, Renderers
 from ..settings import Settings
 from ..starts.placement import check_cameras, check_extent, moved_onto_masks, onto_masks
 from .problem import PoseProblem
@@ -43,7 +44,12 @@ class Prepared:
     parts: tuple[str, ...]
     cull: bool
     settings: Settings
-    renderer: Renderer
+    renderers: Renderers
+
+    @property
+    def renderer(self) -> Renderer:
+        """Of what is measured."""
+        return self.renderers["exact"]
 
     @property
     def used_frames(self) -> list[int]:
@@ -67,20 +73,32 @@ class Prepared:
 
         pause: see `PoseProblem`.
         """
+        if rig is None and not parts:
+            return replace(self._still, frames=frames, random=np.random.default_rng(self.settings.seed), pause=pause)
+        return self._problem(rig or self.rig, parts, frames, pause)
+
+    @cached_property
+    def _still(self) -> PoseProblem:
+        """The problem of a rig that stays: cameras that are searched for one by one share its levels of detail."""
+        return self._problem(self.rig, (), [self.views], lambda: None)
+
+    def _problem(
+        self, rig: Rig, parts: Sequence[str], frames: Sequence[Sequence[View]], pause: Callable[[], None]
+    ) -> PoseProblem:
         return PoseProblem.of(
-            rig or self.rig,
+            rig,
             parts,
             frames,
             weights=self.settings.pose_weights(),
             cull=self.cull,
-            renderer=self.renderer,
+            renderers=self.renderers,
             seed=self.settings.seed,
             pause=pause,
         )
 
 
 def prepare(
-    start: Mesh | Rig, views: Sequence[View], settings: Settings, renderer: Renderer
+    start: Mesh | Rig, views: Sequence[View], settings: Settings, renderers: Renderers
 ) -> tuple[Prepared, list[str]]:
     """The start, placed on the masks if the settings allow and it is elsewhere; and the notes about that.
 
@@ -100,7 +118,7 @@ def prepare(
     found, notes = None, []
     if settings.place == "auto" and settings.known_frame is None and free:
         first = [views[i] for i in next(filter(None, used))]  # In later frames the object may be elsewhere.
-        found = onto_masks(mesh, first, renderer)
+        found = onto_masks(mesh, first, renderers["exact"])
     if found is not None:
         scale, onto = found
         moved = np.linalg.inv(rig.parent) @ onto @ rig.parent @ rig.transform.matrix()
@@ -110,4 +128,4 @@ def prepare(
         notes.append(moved_onto_masks(scale))
     check_cameras(mesh, [view for view in views if view.weight > 0])
     cull = closed(mesh.vertices, mesh.faces) if settings.cull is None else settings.cull
-    return Prepared(rig, found is not None, loose, views, frames, used, parts, cull, settings, renderer), notes
+    return Prepared(rig, found is not None, loose, views, frames, used, parts, cull, settings, renderers), notes

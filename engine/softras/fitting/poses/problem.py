@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from ...mesh import Mesh
 from ...rig import Rig, mesh_in_world
 from ...views import View
 from ..observed.observation import observe
-from ..observed.renderer import Renderer
+from ..observed.renderer import Renderers
 from ..observed.unit import UnitSpace
 from ..schedule import PoseStage
 from ..solvers.chain import Parameters
@@ -26,7 +27,6 @@ from .objective import PoseObjective
 from .pulls import Surface
 from .simplify import simplified
 
-CELL = 2.0  # For each resolution, vertices in one cell of a grid are merged; a cell is so many crop pixels wide.
 MAX_FACE_RATIO = 0.7  # The merged mesh is used only if it has less than this share of the faces: else it saves little.
 MIN_AREA_RATIO = 0.5  # It is used only if it has more than this share of the area: parts thinner than a cell vanish.
 
@@ -66,8 +66,9 @@ class PoseProblem:
         unit: the space in which cameras move and silhouettes are drawn.
         weights: the weight of each term, by its name.
         cull: whether faces seen from behind are left out.
-        renderer: draws the silhouettes.
+        renderers: draw the silhouettes, each stage by its own.
         random: chooses the pixels that pull.
+        marks: the vertices of `rig` that landmarks are of, which are never merged.
         pause: called between the smallest parts of the work; an exception that it raises ends the search.
         camera_moves: how the cameras of all views, frame by frame, move in unit space; None where they stay.
         levels: the levels made so far, by the size of the cells in which vertices are merged.
@@ -80,8 +81,9 @@ class PoseProblem:
     unit: UnitSpace
     weights: dict[str, float]
     cull: bool
-    renderer: Renderer
+    renderers: Renderers
     random: np.random.Generator
+    marks: Sequence[int]
     pause: Callable[[], None] = lambda: None
     camera_moves: CameraMoves | None = None
     levels: dict[float, Level] = field(default_factory=dict)
@@ -95,7 +97,7 @@ class PoseProblem:
         *,
         weights: dict[str, float],
         cull: bool,
-        renderer: Renderer,
+        renderers: Renderers,
         seed: int = 0,
         pause: Callable[[], None] = lambda: None,
     ) -> PoseProblem:
@@ -103,9 +105,20 @@ class PoseProblem:
         merged, clusters = simplified(rig)
         whole = Level.of(merged, clusters, optimize)
         unit = UnitSpace.around(whole.mesh.vertices[np.unique(whole.mesh.faces)])
-        random = np.random.default_rng(seed)
+        marks = sorted({int(clusters[landmark.vertex]) for view in chain(*frames) for landmark in view.landmarks})
         return cls(
-            rig, merged, tuple(optimize), frames, unit, weights, cull, renderer, random, pause, levels={0.0: whole}
+            rig,
+            merged,
+            tuple(optimize),
+            frames,
+            unit,
+            weights,
+            cull,
+            renderers,
+            np.random.default_rng(seed),
+            marks,
+            pause,
+            levels={0.0: whole},
         )
 
     def with_cameras(self, moves: CameraMoves) -> PoseProblem:
@@ -138,12 +151,11 @@ class PoseProblem:
         return replace(self.given, transform=moved.transform, armature=armature, shape_keys=keys)
 
     def level(self, stage: PoseStage) -> Level:
-        """The rig, simplified for the resolution of a stage where that is of use."""
-        cell = CELL / stage.resolution
+        """The rig, simplified for a stage where that is of use."""
+        cell = stage.cell / stage.resolution
         if cell not in self.levels:
             whole = self.levels[0.0]
-            marks = [landmark.vertex for views in self.frames for view in views for landmark in view.landmarks]
-            rig, clusters = simplified(self.rig, cell, alone=sorted({int(whole.clusters[mark]) for mark in marks}))
+            rig, clusters = simplified(self.rig, cell, alone=self.marks)
             fewer = len(rig.mesh.faces) < MAX_FACE_RATIO * len(self.rig.mesh.faces)
             there = _area(rig.mesh) > MIN_AREA_RATIO * _area(self.rig.mesh)
             use = fewer and there
@@ -152,22 +164,22 @@ class PoseProblem:
 
     def objective(self, frames: Sequence[int], poses: np.ndarray, stage: PoseStage) -> PoseObjective:
         """What a stage minimizes over K frames, in crops around the mesh in given poses (K, P)."""
-        level = self.level(stage)
+        level, renderer = self.level(stage), self.renderers[stage.renderer]
         first = np.cumsum([0, *map(len, self.frames)])  # The index of each frame's first view among all views.
         observed = []
         for f, pose in zip(frames, poses, strict=True):
             self.pause()
             views = self.frames[f]
-            observation = observe(views, self.world(pose), self.unit, stage.resolution, self.renderer.device)
+            observation = observe(views, self.world(pose), self.unit, stage.resolution, renderer)
             observed.append(FrameViews(views, observation, first[f] + np.arange(len(views))))
         of_stage = Frames(
             observed,
             stage,
             level.figure,
-            torch.as_tensor(level.mesh.faces, dtype=torch.int64, device=self.renderer.device),
+            torch.as_tensor(level.mesh.faces, dtype=torch.int64, device=renderer.device),
             level.clusters,
             self.unit,
-            self.renderer,
+            renderer,
             self.cull,
             self.camera_moves,
         )

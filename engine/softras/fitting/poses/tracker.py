@@ -52,7 +52,7 @@ class Tracker:
         self._prepared, self._journal, self._max_seconds = prepared, journal, max_seconds
         self._watched = [thinned(view) for view in prepared.views]
         self._step, self._cost = 0, np.inf
-        self._measured: dict[int, tuple[Rig, list[Camera]]] = {}  # What was measured last, by frame.
+        self._measured: dict[int, tuple[Rig, Camera]] = {}  # What was measured last, by view.
         self._measured_at = -np.inf
 
     def ended(self) -> bool:
@@ -101,14 +101,14 @@ class Tracker:
     def evaluated(self, fitted: Fitted) -> Progress:
         """The event of this moment with the IoU of every view; only frames that changed are measured anew."""
         prepared = self._prepared
-        for f in prepared.frames:
-            index = [i for i, view in enumerate(prepared.views) if view.frame == f]
-            state = fitted.rigs[f], [fitted.cameras[i] for i in index]
-            known = self._measured.get(f)
-            if known is None or known[0] is not state[0] or known[1] != state[1]:
-                self.iou = self.iou.copy()
-                self.iou[index] = self.measured(fitted, index)[index]
-                self._measured[f] = state
+        changed = []
+        for i, view in enumerate(prepared.views):
+            rig, camera = self._measured.get(i, (None, None))
+            if rig is not fitted.rigs[view.frame] or camera != fitted.cameras[i]:
+                changed.append(i)
+                self._measured[i] = fitted.rigs[view.frame], fitted.cameras[i]
+        self.iou = self.iou.copy()
+        self.iou[changed] = self.measured(fitted, changed)[changed]
         self._measured_at = self._journal.elapsed()
         rigs = dict(fitted.rigs) if prepared.parts and self._step else {}
         cameras = list(fitted.cameras) if "cameras" in prepared.settings.optimize else None
@@ -125,6 +125,8 @@ class Tracker:
         iou = np.zeros(len(views))
         for f, rig in fitted.rigs.items():
             index = [i for i in which if views[i].frame == f]
+            if not index:
+                continue
             moved = [_with_camera(views[i], prepared.views[i].camera, fitted.cameras[i]) for i in index]
             iou[index] = evaluate(rig.vertices(), rig.mesh.faces, moved, prepared.renderer)
         return iou

@@ -44,12 +44,12 @@ def overlap(mesh: Mesh, views: Sequence[View], renderer: Renderer) -> float:
     """
     unit = UnitSpace.around(mesh.vertices)
     device = renderer.device
-    observation = observe(views, mesh.vertices, unit, 128, device)
+    observation = observe(views, mesh.vertices, unit, 128, renderer)
     vertices = torch.as_tensor(unit.to_unit(mesh.vertices), dtype=torch.float32, device=device)
     faces = torch.as_tensor(mesh.faces, dtype=torch.int64, device=device)
     everything = torch.arange(len(views), device=device)
     alpha = observation.render(renderer, vertices, faces, everything, blur=BLUR, cull=False)
-    iou = 1 - silhouette_iou_loss(alpha, observation.masks_of(everything)).cpu().numpy()
+    iou = 1 - silhouette_iou_loss(observation.compared(alpha, everything)).cpu().numpy()
     outside = np.array([not camera_inside(view.camera, mesh) for view in views])
     return float(iou[outside].mean()) if 2 * outside.sum() > len(views) else 0.0
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ...geometry.smoothness import edge_lengths
 from ...geometry.topology import Topology
+from ..observed.comparison import Comparison
 from ..observed.observation import Observation
 
 SHORTEST_EDGE = 1e-4  # Lengths are divided by the mean edge, which counts as at least so long (in object sizes).
@@ -62,9 +63,9 @@ class Drawn:
         return self.vertices - self.rest.vertices if self.rest.keep_detail else self.vertices
 
     @cached_property
-    def masks(self) -> list[Tensor]:
-        """For each of the B views its (2, S, S) of `Observation.masks`."""
-        return self.observation.masks_of(self.views)
+    def comparison(self) -> Comparison:
+        """How the silhouettes compare with the masks of the B views, differentiable."""
+        return self.observation.compared(self.alpha, self.views)
 
 
 Loss = Callable[[Drawn], Tensor]  # It returns one differentiable number, of shape ().

@@ -84,7 +84,7 @@ class VertexFit:
         if stage.edge is not None:
             self.remesh(stage.edge)
         mesh, unit = self.mesh.world(), self.mesh.begun.unit
-        observation = observe(self.views, mesh.vertices, unit, stage.resolution, self.renderer.device)
+        observation = observe(self.views, mesh.vertices, unit, stage.resolution, self.renderer)
         cull, notes = bool(self.settings.cull), self.journal.notes
         steps = Steps(stage, observation, self.batches, self.renderer, cull, notes)
         optimizer = self.mesh.optimizer(stage, self.settings.preconditioned)
