@@ -100,10 +100,10 @@ def test_a_reconstruction_never_returns_the_ragged_hull(cow_views):
 def test_a_mesh_elsewhere_is_placed_first(cow, cow_views):
     away = turned(cow, 0, 0.01, 1.5)
     result = fit(away, cow_views, schedule=SHORT[1:])
-    assert "moved onto" in result.notes[0]
+    assert "onto the masks first" in result.notes[0]
     assert result.mean_iou > 0.97
     kept = fit(away, cow_views, schedule=SHORT[1:], place="never")
-    assert kept.mean_iou < 0.05 and not any("moved onto" in note for note in kept.notes)
+    assert kept.mean_iou < 0.05 and not any("onto the masks first" in note for note in kept.notes)
 
 
 def test_a_mesh_need_not_be_manifold(cow_views, start):

@@ -30,13 +30,15 @@ class Stage:
 
     resolution: int = knob(
         partial(whole, least=1, most=MOST_PIXELS),
-        "Side of the square crop around the object; fewer pixels where the masks are coarser.",
+        "Side of the square crop around the object, about, since exact coverage is compared in squares of whole pixels of "
+        "the masks; fewer pixels where the masks are coarser.",
         unit="pixels",
     )
     steps: int = knob(partial(whole, least=1, most=MOST_STEPS), "How many steps there are at most.", unit="steps")
     blur: tuple[float, float] = knob(
         partial(ends, least=BLURS[0], most=BLURS[1]),
-        "Softness of the silhouette at the start and at the end of the stage; sigma = (2 blur / resolution)^2.",
+        "Softness of soft silhouettes at the start and at the end of the stage; sigma = (2 blur / resolution)^2. Exact "
+        "coverage has none.",
         default=(0.35, 0.35),
         unit="crop pixels",
     )

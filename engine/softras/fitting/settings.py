@@ -111,8 +111,9 @@ class Settings:
     )
     renderer: str = knob(
         _renderer,
-        'What draws the silhouettes that are compared with the masks: "soft", those of `softras.silhouettes`; "exact", '
-        'those of `softras.coverage`; "auto", soft ones where poses are searched for from afar, exact ones elsewhere.',
+        'What draws the silhouettes that are compared with the masks: "exact", `softras.coverage`; "soft", '
+        '`softras.silhouettes`; "auto", soft ones in the first stages of a search for bones or cameras, which pull from '
+        "afar, and exact ones in all others.",
         default="auto",
     )
     place: str = knob(
@@ -134,8 +135,8 @@ class Settings:
     )
     cull: bool | None = knob(
         or_none(flag),
-        "Whether faces seen from behind are left out, which makes outlines exact but thin parts harder to fit. Without "
-        "a choice they are left out of closed, outward-oriented meshes whose vertices are not free.",
+        "Whether soft silhouettes leave out faces seen from behind, which makes outlines sharper but thin parts harder "
+        "to fit. Without a choice they are left out of closed, outward-oriented meshes whose vertices are not free.",
         default=None,
     )
     preconditioned: bool = knob(
