@@ -25,6 +25,7 @@ from scipy.spatial.transform import Rotation
 
 import softras
 from softras import Camera, Mesh, Rig, View
+from softras.render.silhouette import camera_tensors
 from softras.report.pictures import write_report
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -74,7 +75,7 @@ def _free_like(posed: Rig, free: Rig) -> Rig:
 
 
 def ring(mesh: Mesh, count: int, size: int = 256, distance: float = 2.2) -> list[View]:
-    """Views of a mesh from around it, masks by supersampling."""
+    """Views of a mesh from around it, masks of exact coverage."""
     used = mesh.vertices[np.unique(mesh.faces)]
     centre, extent = (used.min(axis=0) + used.max(axis=0)) / 2, np.ptp(used, axis=0).max()
     K = np.array([[1.2 * size, 0, size / 2], [0, 1.2 * size, size / 2], [0, 0, 1]])
@@ -93,11 +94,10 @@ def ring(mesh: Mesh, count: int, size: int = 256, distance: float = 2.2) -> list
 
 
 def mask_of(mesh: Mesh, camera: Camera) -> np.ndarray:
-    """(H, W) coverage by 3 x 3 samples."""
-    fine = camera.crop(0, 0, camera.width, camera.height, 3 * camera.width, 3 * camera.height)
-    vertices, faces = torch.as_tensor(mesh.vertices, dtype=torch.float32), torch.as_tensor(mesh.faces)
-    covered = softras.hard_silhouettes(vertices, faces, [fine])[0].numpy()
-    return covered.reshape(camera.height, 3, camera.width, 3).mean(axis=(1, 3), dtype=np.float32)
+    """(H, W) the share of each pixel that the mesh covers."""
+    vertices, faces = torch.as_tensor(mesh.vertices), torch.as_tensor(mesh.faces, dtype=torch.int64)
+    seen_from = camera_tensors([camera], torch.float64, vertices.device)
+    return softras.coverage(vertices, faces, height=camera.height, width=camera.width, **seen_from)[0].float().numpy()
 
 
 def spot(views: int, starts: int, bars: Sequence[float]) -> Iterator[Row]:

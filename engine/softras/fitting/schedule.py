@@ -30,8 +30,8 @@ class Stage:
 
     resolution: int = knob(
         partial(whole, least=1, most=MOST_PIXELS),
-        "Side of the square crop around the object, about, since exact coverage is compared in squares of whole pixels of "
-        "the masks; fewer pixels where the masks are coarser.",
+        "Side of the square crop around the object; about, since exact coverage is compared in squares of whole pixels "
+        "of the masks; fewer where the masks are coarser.",
         unit="pixels",
     )
     steps: int = knob(partial(whole, least=1, most=MOST_STEPS), "How many steps there are at most.", unit="steps")

@@ -112,8 +112,8 @@ class Settings:
     renderer: str = knob(
         _renderer,
         'What draws the silhouettes that are compared with the masks: "exact", `softras.coverage`; "soft", '
-        '`softras.silhouettes`; "auto", soft ones in the first stages of a search for bones or cameras, which pull from '
-        "afar, and exact ones in all others.",
+        '`softras.silhouettes`; "auto", soft ones in the first stages of a search for bones or cameras, which pull '
+        "from afar, and exact ones in all others.",
         default="auto",
     )
     place: str = knob(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -124,7 +126,8 @@ class ExactRenderer:
     ) -> Tensor:
         """As in `Renderer`."""
         height, width = size
-        return coverage(vertices, faces, height=height, width=width, **cameras)
+        with _samples_will_do():
+            return coverage(vertices, faces, height=height, width=width, **cameras)
 
     def jacobian(
         self,
@@ -141,20 +144,29 @@ class ExactRenderer:
     ) -> Jacobian:
         """As in `Renderer`."""
         height, width = size
-        return coverage_jacobian(
-            vertices,
-            faces,
-            height=height,
-            width=width,
-            d_vertices=d_vertices,
-            d_K=d_K,
-            d_world_to_camera=d_world_to_camera,
-            **cameras,
-        )
+        with _samples_will_do():
+            return coverage_jacobian(
+                vertices,
+                faces,
+                height=height,
+                width=width,
+                d_vertices=d_vertices,
+                d_K=d_K,
+                d_world_to_camera=d_world_to_camera,
+                **cameras,
+            )
 
     def hard(self, vertices: Tensor, faces: Tensor, cameras: Cameras, size: tuple[int, int]) -> Tensor:
         """As in `Renderer`."""
         return hard(vertices, faces, cameras, size)
+
+
+@contextmanager
+def _samples_will_do() -> Iterator[None]:
+    """Without the warning that rows in which too many edges cross are sampled, which a fit can do with."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "so many edges cross", RuntimeWarning)
+        yield
 
 
 def hard(vertices: Tensor, faces: Tensor, cameras: Cameras, size: tuple[int, int]) -> Tensor:
