@@ -147,9 +147,9 @@ class Journal:
             self.status = STOPPED
         return self.status == STOPPED
 
-    def over(self) -> bool:
-        """Whether nothing more may begin: the caller wants the fit to end, or no time is left for steps."""
-        return self.stopped() or self.left() <= 0
+    def over(self, max_seconds: float | None = None) -> bool:
+        """Whether nothing more may begin: the caller wants the fit to end, or `left` says that no time is left."""
+        return self.stopped() or self.left(max_seconds) <= 0
 
     def due(self) -> bool:
         """Whether it is time for an event."""

@@ -114,6 +114,13 @@ def test_a_reconstruction_that_is_stopped_at_once_is_the_coarse_hull(cow_views):
     assert result.mean_iou > 0.8 and len(result.mesh.faces) < 12_000
 
 
+def test_a_hull_takes_half_of_the_time(cow_views):
+    """One of 512 voxels a side would take minutes."""
+    result = fit(None, cow_views, mode="reconstruct", voxels=512, max_seconds=6.0)
+    assert result.status == "out of time"
+    assert result.history[-1].step > 0 and result.mean_iou > 0.8
+
+
 def test_carving_needs_two_views_that_agree(cow, cow_views):
     with pytest.raises(InputError, match="at least 2 views"):
         carve(cow_views[:1])

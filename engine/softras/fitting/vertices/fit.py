@@ -19,6 +19,7 @@ from .free_mesh import FreeMesh
 from .prepared import reconstruction, refinement
 from .steps import Batches, Pace, Steps
 
+HULL_SHARE = 0.5  # The visual hull may take this share of max_seconds; then a coarse one has to do.
 STEP_COST = 100  # A step at S x S pixels takes time in proportion to about S + STEP_COST, by which stages share it.
 
 
@@ -31,7 +32,7 @@ class VertexFit:
         best_iou: (N,) IoU of the best mesh with each view.
         remade: whether the faces of `mesh` are newer than those of `best`.
         step: how many steps are done.
-        late: whether the time was too short for all steps.
+        late: whether the time was too short for all steps, or for a fine visual hull.
     """
 
     def __init__(
@@ -47,8 +48,9 @@ class VertexFit:
         self.views, self.settings, self.renderer, self.journal = views, settings, renderer, journal
         journal.begin(sum(stage.steps for stage in settings.schedule))
         counting = [view for view in views if view.weight > 0]
+        self.late = False
         if mesh is None:
-            begun = reconstruction(counting, settings.voxels, journal.over)
+            begun, self.late = reconstruction(counting, settings.voxels, journal, HULL_SHARE * journal.max_seconds)
         else:
             begun = refinement(mesh, counting, lock, settings, renderer, journal)
         self.mesh = FreeMesh(begun, settings.vertex_weights(), renderer.device)
@@ -56,7 +58,7 @@ class VertexFit:
         self.watched = [thinned(view) for view in views]  # On the way these are measured; the result, every pixel.
         self.best, self.best_iou = begun.mesh, np.zeros(len(views))
         self.remade = False
-        self.step, self.late = 0, False
+        self.step = 0
 
     def events(self) -> Iterator[Progress | FitResult]:
         """The progress of the fit; the last item is the result."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,10 +66,20 @@ def refinement(
     return Prepared(mesh, _unit(mesh), True, lock, mirror)
 
 
-def reconstruction(views: Sequence[View], voxels: int, ended: Callable[[], bool]) -> Prepared:
-    """The visual hull of the masks, a coarse one once `ended()`. Raises InputError where the views leave none."""
+def reconstruction(views: Sequence[View], voxels: int, journal: Journal, max_seconds: float) -> tuple[Prepared, bool]:
+    """The visual hull of the masks, and whether it is a coarse one because carving took more than max_seconds.
+
+    Raises InputError where the views leave nothing.
+    """
+    late = False
+
+    def ended() -> bool:
+        nonlocal late
+        late = late or journal.over(max_seconds)
+        return late
+
     mesh = carve(views, voxels, ended)
-    return Prepared(mesh, _unit(mesh), False)
+    return Prepared(mesh, _unit(mesh), False), late
 
 
 def _mirror(mesh: Mesh, settings: Settings) -> tuple[np.ndarray, np.ndarray] | None:
