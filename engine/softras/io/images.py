@@ -45,7 +45,8 @@ def load_image(path: Path | str, data: bytes | None = None) -> np.ndarray:
     """(H, W, C) float32 in 0..1: C = 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha.
 
     Formats: PNG, JPEG, TIFF, WebP, BMP, TGA, GIF, PPM (PGM, PBM), of one picture each and at most 120 megapixels.
-    The EXIF orientation is applied. Colours of 16 bits are read as 8; grey keeps its 16 bits. CMYK becomes RGB.
+    The EXIF orientation is applied. Colours of 16 bits are read as 8; grey keeps its 16 bits. CMYK becomes RGB. The
+    array takes 4 bytes a channel and pixel, up to 1.9 GB for the largest pictures.
 
     Args:
         path: the file.
