@@ -60,16 +60,26 @@ def load_image(path: Path | str, data: bytes | None = None) -> np.ndarray:
 
 def read_texture(path: Path | str, data: bytes | None = None) -> np.ndarray:
     """(H, W, 3) float32 in 0..1: what `load_image` reads without the alpha, of at most 67 megapixels."""
-    pixels = np.ascontiguousarray(rgb(read_pixels(path, data=data, most=LARGEST_TEXTURE)))  # frees the alpha's memory
-    return unit(pixels, path)
+    pixels = read_pixels(path, data=data, most=LARGEST_TEXTURE)
+    if pixels.shape[2] > 3:
+        pixels = np.ascontiguousarray(pixels[..., :3])  # frees the alpha's memory
+    return _in_rgb(pixels, np.float32, lambda rows: unit(rows, path))
 
 
 def load_colours(path: Path | str) -> np.ndarray:
     """(H, W, 3) uint8 colours of a picture that is only shown: what `load_image` reads without the alpha."""
     pixels = read_pixels(path)
-    if pixels.dtype != np.uint8:
-        pixels = (unit(pixels, path) * 255).round().astype(np.uint8)
-    return rgb(pixels)
+    if pixels.dtype == np.uint8:
+        return rgb(pixels)
+    return _in_rgb(pixels, np.uint8, lambda rows: (unit(rows, path) * 255).round())
+
+
+def _in_rgb(pixels: np.ndarray, dtype: type, convert: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """(H, W, 3) converted colours of pixels, some rows at a time, so that there is no third array of this size."""
+    found = np.empty((*pixels.shape[:2], 3), dtype)
+    for top in range(0, len(pixels), ROWS):
+        found[top : top + ROWS] = convert(rgb(pixels[top : top + ROWS]))
+    return found
 
 
 def rgb(pixels: np.ndarray) -> np.ndarray:

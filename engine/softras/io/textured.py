@@ -102,7 +102,10 @@ def _from_obj(path: Path, mesh: Mesh, allow: Sequence[Path | str]) -> TexturedMe
                 used[material] = None
             elif kind in ("mtllib", "usemtl"):
                 name = obj_line(statement)[len(kind) :].strip()  # a name may hold spaces, and the sign of a comment
-                libraries, material = ([*libraries, name], material) if kind == "mtllib" else (libraries, name)
+                if kind == "mtllib":
+                    libraries.append(name)
+                else:
+                    material = name
         except (ValueError, IndexError) as error:
             raise not_valid(path, statement) from error
     found = TexturedMesh(mesh)
