@@ -185,12 +185,12 @@ class FitSession:
     def _step(self) -> bool:
         try:
             messages = self._engine.messages()
+            if self._request is None and self._engine.hello is not None:
+                # Only a report shows photographs; the engine may read those that the scene names, and no others.
+                fields = {"report": str(self._report), "allow": self._photo_folders} if self._report else {}
+                self._request = self._engine.run("fit", self._folder, **fields)
         except EngineError as error:
             return self._go_on_without(error)
-        if self._request is None and self._engine.hello is not None:
-            # Only a report shows photographs; the engine may read those that the scene names, and no others.
-            fields = {"report": str(self._report), "allow": self._photo_folders} if self._report else {}
-            self._request = self._engine.run("fit", self._folder, **fields)
         preview: dict[str, Any] = {}
         news = False
         for message in messages:

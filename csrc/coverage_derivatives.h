@@ -30,7 +30,7 @@ int backward(const softras_coverage_call& coverage) {
   const Scene<T> scene(coverage.scene);
   const int64_t sets = call.shared_vertices ? 1 : call.views;
   T* positions = (T*)call.grad_positions;
-  if (positions) memset(positions, 0, sets * call.vertices * 3 * sizeof(T));
+  if (positions) zero(positions, sets * call.vertices * 3);
   Buffer<double> weight;
   for (int view = 0; view < call.views; view++) {
     const Slice s = slice(coverage, view);
@@ -38,13 +38,13 @@ int backward(const softras_coverage_call& coverage) {
     const T* grad = (const T*)call.grad_alpha + (int64_t)view * call.height * call.width;
     double gk[6] = {}, gm[12] = {};
     if (!weight.reserve(2 * s.contour_count)) return SOFTRAS_OUT_OF_MEMORY;
-    memset(weight.data, 0, 2 * s.contour_count * sizeof(double));
+    zero(weight.data, 2 * s.contour_count);
     for (int64_t i = 0; i < s.piece_count; i++) {
       const Piece& p = s.pieces[i];
       const double g = grad[p.pixel];
       weight[2 * p.contour] += g * p.w[0], weight[2 * p.contour + 1] += g * p.w[1];
     }
-    T* out = positions + (call.shared_vertices ? 0 : 3 * (int64_t)view * call.vertices);
+    T* out = positions && !call.shared_vertices ? positions + 3 * (int64_t)view * call.vertices : positions;
     for (int64_t i = 0; i < s.contour_count; i++) {
       const Contour& c = s.contours[i];
       const Vec2 slope = end_slope(c);
@@ -96,7 +96,7 @@ inline int number_pixels(softras_coverage_call& c) {
   c.row_count = 0;
   for (int view = 0; view < c.scene.views; view++) {
     const Slice s = slice(c, view);
-    memset(set.data, 0, words * sizeof(uint64_t));
+    zero(set.data, words);
     for (int64_t i = 0; i < s.piece_count; i++) set[s.pieces[i].pixel / 64] |= uint64_t(1) << s.pieces[i].pixel % 64;
     for (int64_t w = 0; w < words; w++) {
       in_order[w] = (int32_t)c.row_count;
@@ -129,7 +129,7 @@ int jacobian(const softras_coverage_call& coverage) {
   const Scene<T> scene(coverage.scene);
   const int64_t P = coverage.parameters;
   T* rows = (T*)coverage.rows;
-  memset(rows, 0, coverage.row_count * P * sizeof(T));
+  zero(rows, coverage.row_count * P);
   Buffer<double> motion;
   Buffer<bool> known;
   const T *dv = (const T*)coverage.d_positions, *dk = (const T*)coverage.d_intrinsics;
@@ -141,7 +141,7 @@ int jacobian(const softras_coverage_call& coverage) {
     const int32_t* row_of = next_row;
     next_row += s.piece_count;
     if (!motion.reserve(2 * P * s.contour_count) || !known.reserve(s.contour_count)) return SOFTRAS_OUT_OF_MEMORY;
-    memset(known.data, 0, s.contour_count);
+    zero(known.data, s.contour_count);
     for (int64_t i = 0; i < s.piece_count; i++) {
       const Piece& piece = s.pieces[i];
       double* moved = motion.data + 2 * P * piece.contour;
@@ -149,7 +149,7 @@ int jacobian(const softras_coverage_call& coverage) {
         known[piece.contour] = true;
         const Contour& c = s.contours[piece.contour];
         const Vec2 slope = end_slope(c);
-        memset(moved, 0, 2 * P * sizeof(double));
+        zero(moved, 2 * P);
         for (int k = 0; k < 2; k++) {
           const End& end = c.end[k];
           double u[kSlope] = {}, v[kSlope] = {};

@@ -25,13 +25,13 @@ struct Samples {
   int64_t words() const { return (width + 63) / 64; }  // of `full` in a row
   void clear() {
     memset(bits.data, 0, bytes() + 8);
-    memset(full.data, 0, (last_row - first_row) * words() * sizeof(uint64_t));
+    zero(full.data, (last_row - first_row) * words());
   }
 
   // Finds the pixels all of whose samples are set. What is behind them can be left out.
   void find_full() {
     constexpr uint64_t kLow = 0x7f7f7f7f7f7f7f7f, kGather = 0x0102040810204080;
-    memset(full.data, 0, (last_row - first_row) * words() * sizeof(uint64_t));
+    zero(full.data, (last_row - first_row) * words());
     for (int64_t row = 0; row < last_row - first_row; row++)
       for (int64_t x = 0; x < width; x += 8) {
         uint64_t all = ~uint64_t(0), line8;

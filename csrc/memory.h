@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 
 namespace softras::SOFTRAS_ISA {
 
@@ -23,6 +24,12 @@ inline void* allocate(size_t bytes) {
 }
 inline void release(void* p) { free(p); }
 #endif
+
+// Sets n items to zero. Where there are none, `data` may be null, which memset does not allow.
+template <class T>
+inline void zero(T* data, int64_t n) {
+  if (n > 0) memset((void*)data, 0, n * sizeof(T));
+}
 
 struct Block {
   void* data;

@@ -140,7 +140,7 @@ def instruction_set(environment: dict[str, str]) -> str:
 def run(environment: dict[str, str], scenes: int, seed: int, tests: bool) -> bool:
     """Whether so many random scenes and, if asked for, the tests pass on the watched engine without a report."""
     stress = [sys.executable, str(RASTER / "stress.py"), "--count", str(scenes), "--seed", str(seed)]
-    pytest = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-k", NOT_NATIVE]
+    pytest = [sys.executable, "-m", "pytest", "-q", "-x", "-s", "-p", "no:cacheprovider", "-k", NOT_NATIVE]
     commands = [stress] if scenes else []
     commands += [[*pytest, *(str(RASTER / name) for name in TESTS)]] if tests else []
     return all(subprocess.run(command, env=environment).returncode == 0 for command in commands)

@@ -167,7 +167,8 @@ struct Coverage : Scene<T> {
       const Share s = share(call.faces, rank, size);
       const size_t bytes = call.wide_indices ? 24 : 12;
       const char *now = (const char*)call.face_indices, *known = (const char*)coverage.source_faces;
-      if (memcmp(now + s.begin * bytes, known + s.begin * bytes, (s.end - s.begin) * bytes) != 0) return false;
+      const size_t begin = s.begin * bytes, length = (s.end - s.begin) * bytes;
+      if (length > 0 && memcmp(now + begin, known + begin, length) != 0) return false;
     }
     if (view > 0 && call.shared_vertices) return true;
     const Share s = share(coverage.groups, rank, size);
@@ -279,28 +280,44 @@ struct Coverage : Scene<T> {
       if (!w.clips) continue;
       for (int i = 0; i < n; i++)
         if (!(w.front[v[3 * i]] & w.front[v[3 * i + 1]] & w.front[v[3 * i + 2]]))
-          sign[i] = (int8_t)clipped_sign(view, cam, v + 3 * i, near);
+          sign[i] = (int8_t)clipped_sign(view, cam, w, v + 3 * i, near);
     }
+  }
+
+  // Where the edge between two vertices crosses the near plane: its pixel, and how far from `in`, which is in front, to
+  // `behind`, from 0 to 1. Both the edge and the cut of a face end there, with equal bits, or the contour would have a gap.
+  // So this is compiled once, since a compiler may round copies of it differently.
+  struct Crossing {
+    Vec2 pixel;
+    double s;
+  };
+  __attribute__((noinline)) Crossing crossing(int view, const Camera& cam, int32_t in, int32_t behind) {
+    const Vec3 point[2] = {to_camera(cam, position(view, in)), to_camera(cam, position(view, behind))};
+    const Corner cut = {0, 1, (cam.near - point[0].z) / (point[1].z - point[0].z)};
+    return {project(cam, corner_point(point, cut)), cut.s};
   }
 
   // The sign of a face that is not entirely in front of the near plane. The edge at which the near plane cuts the face
   // belongs to this face alone and is a contour edge.
-  int clipped_sign(int view, const Camera& cam, const int32_t* vertex, List<Contour>& near) {
-    Vec3 point[3];
-    for (int k = 0; k < 3; k++) point[k] = to_camera(cam, position(view, vertex[k]));
-    Corner corner[4];
-    const int n = clip_near(point, cam.near, corner);
-    if (n < 3) return 0;
+  int clipped_sign(int view, const Camera& cam, const View& w, const int32_t* vertex, List<Contour>& near) {
     Vec2 pixel[4];
-    for (int k = 0; k < n; k++) pixel[k] = project(cam, corner_point(point, corner[k]));
+    End end[4];
+    int n = 0;
+    for (int i = 0; i < 3; i++) {
+      const int32_t a = vertex[i], b = vertex[i == 2 ? 0 : i + 1];
+      if (w.front[a]) pixel[n] = w.pixel[a], end[n++] = {a, a, 0.0};
+      if (w.front[a] == w.front[b]) continue;
+      const int32_t in = w.front[a] ? a : b, behind = w.front[a] ? b : a;
+      const Crossing cut = crossing(view, cam, in, behind);
+      pixel[n] = cut.pixel, end[n++] = {in, behind, cut.s};
+    }
+    if (n < 3) return 0;
     const int sign = sign_of(doubled_area(pixel, n));
     for (int k = 0; k < n && sign != 0; k++) {
       const int next = k + 1 == n ? 0 : k + 1;
-      if (corner[k].a == corner[k].b || corner[next].a == corner[next].b) continue;
-      const End from = {vertex[corner[k].a], vertex[corner[k].b], corner[k].s};
-      const End to = {vertex[corner[next].a], vertex[corner[next].b], corner[next].s};
+      if (end[k].a == end[k].b || end[next].a == end[next].b) continue;
       Contour c;
-      if (make_contour(pixel[k], pixel[next], from, to, sign, c)) keep(c, near);
+      if (make_contour(pixel[k], pixel[next], end[k], end[next], sign, c)) keep(c, near);
     }
     return sign;
   }
@@ -315,10 +332,8 @@ struct Coverage : Scene<T> {
       any = make_contour(w.pixel[a], w.pixel[b], {a, a, 0.0}, {b, b, 0.0}, net, c);
     } else if (front_a || front_b) {
       const int32_t in = front_a ? a : b, behind = front_a ? b : a;
-      const Vec3 point[2] = {to_camera(cam, position(view, in)), to_camera(cam, position(view, behind))};
-      const Corner cut = {0, 1, (cam.near - point[0].z) / (point[1].z - point[0].z)};
-      const Vec2 at = project(cam, corner_point(point, cut));
-      any = make_contour(w.pixel[in], at, {in, in, 0.0}, {in, behind, cut.s}, front_a ? net : -net, c);
+      const Crossing cut = crossing(view, cam, in, behind);
+      any = make_contour(w.pixel[in], cut.pixel, {in, in, 0.0}, {in, behind, cut.s}, front_a ? net : -net, c);
     } else {
       return;
     }

@@ -62,7 +62,7 @@ struct Images : Gradients<T> {
     const int64_t width = of.width, most = of.shared_attributes ? 1 : call.views;
     T* out = (T*)of.grad_attributes;
     for (int64_t view = 0; view < most; view++)
-      memset(out + (view * of.rows + s.begin) * width, 0, (s.end - s.begin) * width * sizeof(T));
+      zero(out + (view * of.rows + s.begin) * width, (s.end - s.begin) * width);
     for (int64_t view = 0; view < call.views; view++) {
       T* of_view = out + (of.shared_attributes ? 0 : view * of.rows * width);
       const T* corner = corner_gradients.data + view * call.faces * 3 * width;

@@ -54,7 +54,7 @@ struct Jacobian : Scene<T> {
     const int64_t begin = find_pixel(image + band.begin * call.width), end = find_pixel(image + band.end * call.width);
     if (begin == end) return;
     T* rows = (T*)jacobian.rows + begin * P;
-    memset(rows, 0, (end - begin) * P * sizeof(T));
+    zero(rows, (end - begin) * P);
     mark(image, w, band, begin, end);
     Buffer<T> motion;
     if (!motion.reserve(16 * P)) return fail(SOFTRAS_OUT_OF_MEMORY);
@@ -89,7 +89,7 @@ struct Jacobian : Scene<T> {
   // ln 2 * transmittance, or zero where the forward pass found the pixel opaque and stopped.
   void mark(int64_t image, Pixels<T>& w, Share band, int64_t begin, int64_t end) {
     const int64_t width = call.width;
-    memset(w.weight.data + band.begin * stride, 0, (band.end - band.begin) * stride * sizeof(T));
+    zero(w.weight.data + band.begin * stride, (band.end - band.begin) * stride);
     memset(w.row.data + band.begin * stride, 0xff, (band.end - band.begin) * stride * sizeof(int32_t));
     for (int64_t i = begin; i < end; i++) {
       const int64_t pixel = jacobian.pixels[i], y = (pixel - image) / width, x = (pixel - image) % width;
@@ -123,7 +123,7 @@ struct Jacobian : Scene<T> {
     T u[kSlope] = {}, v[kSlope] = {};
     corner_slope(cam, 0, corner, position(view, a), position(view, b), u);
     corner_slope(cam, 1, corner, position(view, a), position(view, b), v);
-    memset(out, 0, 2 * P * sizeof(T));
+    zero(out, 2 * P);
     if (d_positions) combine<3>(u, v, d_positions + 3 * P * this->position_index(view, a), out, out + P);
     if (d_positions && corner.a != corner.b)
       combine<3>(u + 3, v + 3, d_positions + 3 * P * this->position_index(view, b), out, out + P);

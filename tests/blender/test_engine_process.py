@@ -113,6 +113,16 @@ def test_an_engine_that_died_since_the_last_fit_is_replaced(ball: bpy.types.Obje
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals are POSIX")
+def test_an_engine_that_can_no_longer_be_asked_is_replaced(ball: bpy.types.Object) -> None:
+    """Its end is not heard of yet: here, because it stands still."""
+    pid = start_idle_engine()
+    os.kill(pid, signal.SIGSTOP)
+    part("prefs")._engine._process.stdin.close()
+    assert bpy.ops.softras.fit() == {"FINISHED"}
+    assert is_smaller(ball) and engine_pid() != pid
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are POSIX")
 def test_a_stopped_engine_is_noticed_and_ended(ball: bpy.types.Object) -> None:
     """One that stood still before the fit is replaced; one that stands still in its middle leaves its best."""
     pid = start_idle_engine()

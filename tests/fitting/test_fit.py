@@ -226,6 +226,16 @@ def test_closing_the_iterator_ends_the_fit(cow_views, start):
     assert next(events, None) is None
 
 
+def test_a_fit_that_is_stopped_at_once_keeps_what_it_has_shown(cow, cow_views):
+    """Here a mesh that is too large, whose first event has it after its placement."""
+    shown: list[float] = []
+    for event in fit_events(Mesh(cow.vertices * 1.5, cow.faces), cow_views, stop=lambda: bool(shown)):
+        if not isinstance(event, FitResult) and event.iou is not None:
+            shown.append(float(event.iou.mean()))
+    assert isinstance(event, FitResult) and event.status == "stopped"
+    assert event.mean_iou >= shown[0] - 1e-6 and shown[0] > 0.8, "the start has about a half"
+
+
 def test_max_seconds_are_kept_and_every_stage_gets_its_share(cow_views, start):
     stages = [stage | {"steps": 100_000} for stage in SHORT]
     result = fit(start, cow_views, schedule=stages, max_seconds=3.0)

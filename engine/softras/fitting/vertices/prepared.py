@@ -42,7 +42,7 @@ class Prepared:
 def refinement(
     mesh: Mesh, views: Sequence[View], lock: np.ndarray | None, settings: Settings, renderer: Renderer, journal: Journal
 ) -> Prepared:
-    """The artist's mesh, placed on the masks if the settings allow, it is elsewhere and there is time; with a note.
+    """The artist's mesh, placed on the masks if the settings allow and it is elsewhere, with a note.
 
     Args:
         views: the views of positive weight.
@@ -51,7 +51,7 @@ def refinement(
         InputError: a mesh without extent or without the symmetry asked for, or a camera that cannot see the mesh.
     """
     mirror = _mirror(mesh, settings)
-    if settings.place == "auto" and lock is None and not journal.over():
+    if settings.place == "auto" and lock is None:
         # Placement takes a mesh away from its plane of symmetry, which does not move with it, so that a symmetric mesh
         # is placed only where it hardly overlaps the masks at all.
         found = onto_masks(mesh, views, renderer, only_from_afar=mirror is not None)
