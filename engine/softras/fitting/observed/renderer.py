@@ -67,10 +67,21 @@ class Renderer(Protocol):
 
 
 @dataclass(frozen=True)
-class SoftRenderer:
-    """The soft silhouettes of `softras.silhouettes`."""
+class _OnDevice:
+    """What the renderers below share: the device, and silhouettes by pixel centres, which no blur changes."""
 
     device: torch.device
+
+    def hard(self, vertices: Tensor, faces: Tensor, cameras: Cameras, size: tuple[int, int]) -> Tensor:
+        """As in `Renderer`."""
+        height, width = size
+        with torch.no_grad():
+            return silhouettes(vertices, faces, height=height, width=width, sigma=HARD_SIGMA, **cameras) > 0.5
+
+
+class SoftRenderer(_OnDevice):
+    """The soft silhouettes of `softras.silhouettes`."""
+
     draws_areas = False
 
     def alpha(
@@ -88,37 +99,21 @@ class SoftRenderer:
         cameras: Cameras,
         size: tuple[int, int],
         *,
-        d_vertices: Tensor,
-        d_K: Tensor | None,
-        d_world_to_camera: Tensor | None,
         blur: float,
         cull: bool,
+        **derivatives: Any,
     ) -> Jacobian:
         """As in `Renderer`."""
         height, width = size
+        sigma = sigma_of(blur, size)
         return silhouettes_jacobian(
-            vertices,
-            faces,
-            height=height,
-            width=width,
-            d_vertices=d_vertices,
-            d_K=d_K,
-            d_world_to_camera=d_world_to_camera,
-            sigma=sigma_of(blur, size),
-            cull=cull,
-            **cameras,
+            vertices, faces, height=height, width=width, sigma=sigma, cull=cull, **derivatives, **cameras
         )
 
-    def hard(self, vertices: Tensor, faces: Tensor, cameras: Cameras, size: tuple[int, int]) -> Tensor:
-        """As in `Renderer`."""
-        return hard(vertices, faces, cameras, size)
 
-
-@dataclass(frozen=True)
-class ExactRenderer:
+class ExactRenderer(_OnDevice):
     """The exact coverage of `softras.coverage`: nothing is softened, and no face is left out."""
 
-    device: torch.device
     draws_areas = True
 
     def alpha(
@@ -136,29 +131,14 @@ class ExactRenderer:
         cameras: Cameras,
         size: tuple[int, int],
         *,
-        d_vertices: Tensor,
-        d_K: Tensor | None,
-        d_world_to_camera: Tensor | None,
         blur: float,
         cull: bool,
+        **derivatives: Any,
     ) -> Jacobian:
         """As in `Renderer`."""
         height, width = size
         with _samples_will_do():
-            return coverage_jacobian(
-                vertices,
-                faces,
-                height=height,
-                width=width,
-                d_vertices=d_vertices,
-                d_K=d_K,
-                d_world_to_camera=d_world_to_camera,
-                **cameras,
-            )
-
-    def hard(self, vertices: Tensor, faces: Tensor, cameras: Cameras, size: tuple[int, int]) -> Tensor:
-        """As in `Renderer`."""
-        return hard(vertices, faces, cameras, size)
+            return coverage_jacobian(vertices, faces, height=height, width=width, **derivatives, **cameras)
 
 
 @contextmanager
@@ -167,13 +147,6 @@ def _samples_will_do() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "so many edges cross", RuntimeWarning)
         yield
-
-
-def hard(vertices: Tensor, faces: Tensor, cameras: Cameras, size: tuple[int, int]) -> Tensor:
-    """(N, H, W) bool: whether a face covers the pixel's centre; arguments as in `Renderer`."""
-    height, width = size
-    with torch.no_grad():
-        return silhouettes(vertices, faces, height=height, width=width, sigma=HARD_SIGMA, **cameras) > 0.5
 
 
 def sigma_of(blur: float, size: tuple[int, int]) -> float:

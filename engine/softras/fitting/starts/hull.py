@@ -19,9 +19,7 @@ from ..observed.rays import focal_length, nearest_point_to_rays, wanted_size
 
 MASK = 384  # Masks are averaged to at most so many cells a side before distances to their outlines are computed.
 TOLERANCE = 0.35  # Outlines are moved outwards by so many pixels, so that parts one pixel thick survive the carving.
-SLAB = (
-    1 << 17
-)  # At most about so many points are projected at a time, whose arrays then stay in the processor's caches.
+SLAB = 1 << 17  # At most about so many grid points are carved at a time, which bounds the memory.
 SEARCH = 40  # The grid that narrows down the object's bounding box has so many voxels along its longest side.
 
 
