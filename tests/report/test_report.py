@@ -11,7 +11,7 @@ from PIL import Image
 from scipy.ndimage import maximum_filter, minimum_filter
 from short_fits import QUICK
 
-from softras import InputError, fit, load_mesh, load_views
+from softras import InputError, fit, load_mesh, load_views, measure
 from softras.report import pictures as report
 from softras.report.pictures import write_report
 
@@ -40,8 +40,9 @@ def test_the_page_needs_no_other_file_and_is_whole(folder: Path, fitted) -> None
     assert set(re.findall(r"<img src='(.{10})", text)) == {"data:image"}
     for linked in re.findall(r"href='([^']+)'", text):
         assert (folder / linked).is_file()
-    for iou in fitted[2].iou:
-        assert f"{iou:.4f}" in text
+    views, _, result = fitted
+    for iou, by_area in zip(result.iou, measure(result.mesh, views).iou_by_area, strict=True):
+        assert f"<b>{iou:.4f}</b>, by area {by_area:.4f}" in text
     assert text.count("<polyline") == 1 + len(fitted[2].history[-1].loss)
 
     open_tags: list[str] = []

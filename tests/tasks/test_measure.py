@@ -57,6 +57,7 @@ def test_views_that_tell_nothing_are_left_out(square_views, cube) -> None:
     empty = dataclasses.replace(square_views[0], mask=np.zeros((40, 48), np.float32))
     found = measure(cube, [empty, *square_views[1:]])
     assert math.isnan(found.iou[0]) and found.mean_iou == pytest.approx(np.mean(found.iou[1:]))
+    assert math.isnan(found.iou_by_area[0]) and found.mean_iou_by_area == pytest.approx(np.mean(found.iou_by_area[1:]))
     assert math.isnan(measure(cube, [empty]).mean_iou)
 
 
@@ -73,6 +74,9 @@ def test_the_command_prints_json_and_draws_the_errors(softras, fitted, tmp_path:
     assert (said["status"], said["views"], said["notes"]) == ("finished", [view.name for view in views], [])
     np.testing.assert_allclose(said["iou"], result.iou, atol=1e-4)  # the OBJ's digits
     assert said["mean_iou"] == pytest.approx(np.mean(said["iou"]))
+    by_area = measure(result.mesh, views)
+    np.testing.assert_allclose(said["iou_by_area"], by_area.iou_by_area, atol=1e-4)
+    assert said["mean_iou_by_area"] == pytest.approx(by_area.mean_iou_by_area, abs=1e-4)
     for number, iou in enumerate(said["iou"]):
         pixels = np.asarray(Image.open(tmp_path / "report" / f"{number:03d}-error.png"))
         agree, missing, excess = (
@@ -81,7 +85,8 @@ def test_the_command_prints_json_and_draws_the_errors(softras, fitted, tmp_path:
         )
         assert agree / (agree + missing + excess) == pytest.approx(iou, abs=0.01)
     page = (tmp_path / "report" / "report.html").read_text()
-    assert "Measured against 3 silhouettes" in page and f"{said['iou'][0]:.4f}" in page and "start" not in page
+    assert "Measured against 3 silhouettes" in page and "start" not in page
+    assert f"<b>{said['iou'][0]:.4f}</b>, by area {said['iou_by_area'][0]:.4f}" in page
 
 
 def test_a_job_folder_is_measured_at_its_start_and_at_its_best_and_stays_as_it_is(softras, tmp_path: Path) -> None:
@@ -133,6 +138,7 @@ def test_the_engine_process_measures_what_it_fitted(fitted, spot: Path, tmp_path
     client.send({**request, "report": str(tmp_path / "report")})
     result = client.until("result")
     assert (result["iou"], result["mean_iou"], result["notes"]) == ([None], None, [])
+    assert (result["iou_by_area"], result["mean_iou_by_area"]) == ([None], None)
     assert "left out" in (tmp_path / "report" / "report.html").read_text()
     client.process.kill()
     client.process.wait()

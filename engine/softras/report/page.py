@@ -66,6 +66,7 @@ class Card:
         name: the name of the view.
         start_iou: the IoU before the fit, or None.
         iou: the IoU after it; NaN for a view that is left out.
+        iou_by_area: likewise by area.
         outline, error: the two pictures, as data URLs.
         outline_file, error_file: the same in full size, as paths relative to the page.
     """
@@ -73,6 +74,7 @@ class Card:
     name: str
     start_iou: float | None
     iou: float
+    iou_by_area: float
     outline: str
     error: str
     outline_file: str
@@ -104,6 +106,7 @@ def page(
     mean = f"{mean_iou([card.iou for card in measured]):.4f}" if measured else "-"
     tiles = [(mean, "mean IoU" + (f", {mean_iou(at_start):.4f} at the start" if at_start else ""))]
     if measured:
+        tiles.append((f"{mean_iou([card.iou_by_area for card in measured]):.4f}", "mean IoU by area"))
         worst = min(measured, key=lambda card: card.iou)
         tiles.append((f"{worst.iou:.4f}", f"worst view, {worst.name}"))
     tiles.append((str(len(cards)), "views"))
@@ -125,7 +128,9 @@ def page(
         "</ul><div class='views'>",
         *map(_card, cards),
         "</div>",
-        "<footer>IoU: intersection over union of the mask and the hard silhouette, at the mask's full resolution. "
+        "<footer>IoU: intersection over union of the mask and the hard silhouette, by the centres of pixels, at the "
+        "mask's full resolution. By area: of the part of each pixel that the mesh covers, and of the mask's values as "
+        "such parts; masks with soft edges and parts thinner than a pixel count as they are. "
         f"Softras {__version__}.</footer></main></body></html>",
     ]
     return "\n".join(part for part in parts if part) + "\n"
@@ -133,10 +138,11 @@ def page(
 
 def _card(card: Card) -> str:
     at_start = "" if card.start_iou is None or math.isnan(card.start_iou) else f"{card.start_iou:.4f} → "
-    at_end = "left out" if math.isnan(card.iou) else f"{card.iou:.4f}"
+    left_out = math.isnan(card.iou)
+    at_end = "<b>left out</b>" if left_out else f"<b>{card.iou:.4f}</b>, by area {card.iou_by_area:.4f}"
     name = escape(card.name)
     return (
-        f"<article class='card'><header><b>{name}</b><span>IoU {at_start}<b>{at_end}</b></span></header>"
+        f"<article class='card'><header><b>{name}</b><span>IoU {at_start}{at_end}</span></header>"
         f"<div class='pair'><a href='{card.outline_file}'><img src='{card.outline}' alt='outlines in view {name}'></a>"
         f"<a href='{card.error_file}'><img src='{card.error}' alt='error map of view {name}'></a></div></article>"
     )

@@ -19,7 +19,7 @@ from PIL import Image
 
 from ..camera import Camera
 from ..files import make_folder, write_png, write_text
-from ..fitting.observed.evaluate import covered, intersection_over_union
+from ..fitting.observed.evaluate import covered, covered_areas, intersection_over_union, iou_by_area
 from ..io.images import load_colours
 from ..mesh import Mesh
 from ..rig import Rig, mesh_in_world
@@ -135,6 +135,7 @@ def _write_pictures(
             name=view.name,
             start_iou=picture.start_iou,
             iou=float(at_end),
+            iou_by_area=picture.iou_by_area,
             outline=outline,
             error=error,
             outline_file=f"{name}-outline.png",
@@ -149,6 +150,7 @@ class _Pictures:
     outline: np.ndarray
     error: np.ndarray
     start_iou: float | None
+    iou_by_area: float
 
 
 def _draw(view: View, start: Mesh | None, fitted: Mesh, camera: Camera, size: int) -> _Pictures:
@@ -167,6 +169,7 @@ def _draw(view: View, start: Mesh | None, fitted: Mesh, camera: Camera, size: in
         outline=picture.round().astype(np.uint8),
         error=_error_map(mask, silhouette, view.ignore, window),
         start_iou=None if at_start is None else intersection_over_union(at_start, view),
+        iou_by_area=iou_by_area(covered_areas(fitted.vertices, fitted.faces, camera), view),
     )
 
 

@@ -30,16 +30,25 @@ class Measurement:
         iou: (N,) intersection over union of the mesh's silhouette and the mask of each view, as `FitResult.iou` has it:
             a pixel belongs to the silhouette where a face covers its centre, at the mask's full size. NaN for a view
             whose mask is empty or full.
+        iou_by_area: (N,) the same by areas: of the part of each pixel that the mesh covers exactly, and of the mask's
+            values read as such parts (sum of the lesser over sum of the greater of the two). Masks with soft edges
+            and parts thinner than a pixel count as they are.
         meshes: what was measured, in the world, by the frame of the views.
     """
 
     iou: np.ndarray
+    iou_by_area: np.ndarray
     meshes: Mapping[int, Mesh]
 
     @property
     def mean_iou(self) -> float:
         """Mean of `iou` over the views that were not left out; NaN where all were."""
         return mean_iou(self.iou)
+
+    @property
+    def mean_iou_by_area(self) -> float:
+        """Mean of `iou_by_area`, over the same views."""
+        return mean_iou(self.iou_by_area)
 
 
 def measure(
@@ -50,25 +59,32 @@ def measure(
     Args:
         shown: the same in all views, or one for each frame: `softras.measure(result.rigs, views)` measures a sequence.
         views: at least one.
-        renderer: what draws the silhouettes, as the setting of a fit.
+        renderer: what draws the silhouettes of `iou`, as the setting of a fit.
 
     Raises InputError without views, and where there is nothing to show in the frame of a view.
     """
     meshes = _meshes(shown, views)
-    return Measurement(np.array(list(_ious(meshes, views, renderer))), meshes)
+    return _measurement(list(_ious(meshes, views, renderer)), meshes)
 
 
-def _ious(meshes: Mapping[int, Mesh], views: Sequence[View], renderer: str) -> Iterator[float]:
-    """Of one view after the other."""
+def _measurement(found: Sequence[tuple[float, float]], meshes: Mapping[int, Mesh]) -> Measurement:
+    """Of the pairs that `_ious` has found."""
+    iou, by_area = np.array(found).T
+    return Measurement(iou, by_area, meshes)
+
+
+def _ious(meshes: Mapping[int, Mesh], views: Sequence[View], renderer: str) -> Iterator[tuple[float, float]]:
+    """The IoU by pixel centres and that by area, of one view after the other."""
     import torch
 
-    from ..fitting.observed.evaluate import evaluate
+    from ..fitting.observed.evaluate import covered_areas, evaluate, iou_by_area
     from ..fitting.observed.renderer import Renderers, renderer_names
 
     drawn_by = Renderers(one_of("renderer", renderer, renderer_names()), torch.device("cpu"))["exact"]
     for view in views:
         mesh = meshes[view.frame]
-        yield float(evaluate(mesh.vertices, mesh.faces, [view], drawn_by)[0])
+        iou = float(evaluate(mesh.vertices, mesh.faces, [view], drawn_by)[0])
+        yield iou, iou_by_area(covered_areas(mesh.vertices, mesh.faces, view.camera), view)
 
 
 def _meshes(shown: Mesh | Rig | Mapping[int, Mesh | Rig], views: Sequence[View]) -> dict[int, Mesh]:
@@ -123,19 +139,24 @@ def _read_best(options: argparse.Namespace) -> _Document:
 
 
 def _run(document: _Document, context: Context) -> Iterator[Update | Result]:
-    found: list[float] = []
+    found: list[tuple[float, float]] = []
     total = len(document.views)
-    for iou in _ious(document.meshes, document.views, document.renderer):
-        found.append(iou)
-        mean = finite(mean_iou(found))
+    for both in _ious(document.meshes, document.views, document.renderer):
+        found.append(both)
+        mean = finite(mean_iou([iou for iou, _ in found]))
         text = "" if mean is None else f"mean IoU {mean:.4f}"
         yield Update(len(found), total, text, fields={"mean_iou": mean})
         if len(found) < total and context.stopped():
             return
-    values = ious(np.array(found))
-    fields: dict[str, Any] = {"views": [view.name for view in document.views], "iou": values}
-    fields["mean_iou"] = finite(mean_iou(values))
-    yield Result(State(fields), value=Measurement(np.array(found), document.meshes))
+    value = _measurement(found, document.meshes)
+    fields: dict[str, Any] = {
+        "views": [view.name for view in document.views],
+        "iou": ious(value.iou),
+        "mean_iou": finite(value.mean_iou),
+        "iou_by_area": ious(value.iou_by_area),
+        "mean_iou_by_area": finite(value.mean_iou_by_area),
+    }
+    yield Result(State(fields), value=value)
 
 
 def _write_report(folder: Path, document: _Document, found: Measurement) -> None:

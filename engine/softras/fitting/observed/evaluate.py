@@ -7,11 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ...camera import Camera
 from ...render.silhouette import camera_tensors
 from ...views import View
-from .renderer import SOFT_ON_CPU, Renderer
+from .renderer import EXACT_ON_CPU, SOFT_ON_CPU, Cameras, Renderer
 from .unit import UnitSpace
 
 PIXELS_AT_ONCE = 1 << 24  # At most so many pixels are rendered in one call, since memory grows with them.
@@ -49,12 +50,26 @@ def covered(
     vertices: np.ndarray, faces: np.ndarray, cameras: Sequence[Camera], renderer: Renderer = SOFT_ON_CPU
 ) -> np.ndarray:
     """(N, H, W) bool hard silhouettes of a mesh in N cameras of one image size; arguments as of `evaluate`."""
-    # Far from the world's origin, float32 is too coarse for the shape of a mesh.
+    return renderer.hard(*_scene(vertices, faces, cameras, renderer)).cpu().numpy()
+
+
+def covered_areas(vertices: np.ndarray, faces: np.ndarray, camera: Camera) -> np.ndarray:
+    """(H, W) float32 in 0..1, the share of each pixel's area that a mesh covers: its exact coverage, on the CPU."""
+    return EXACT_ON_CPU.alpha(*_scene(vertices, faces, [camera], EXACT_ON_CPU), blur=0, cull=False)[0].numpy()
+
+
+def _scene(
+    vertices: np.ndarray, faces: np.ndarray, cameras: Sequence[Camera], renderer: Renderer
+) -> tuple[Tensor, Tensor, Cameras, tuple[int, int]]:
+    """What a renderer is given to draw a mesh of the world in cameras of one image size.
+
+    It is drawn in unit space, since far from the world's origin float32 is too coarse for the shape of a mesh.
+    """
     unit = UnitSpace.around(np.asarray(vertices))
     points = torch.as_tensor(unit.to_unit(np.asarray(vertices)), dtype=torch.float32, device=renderer.device)
     triangles = torch.as_tensor(np.asarray(faces), dtype=torch.int64, device=renderer.device)
     tensors = camera_tensors([unit.camera(camera) for camera in cameras], torch.float32, renderer.device)
-    return renderer.hard(points, triangles, tensors, (cameras[0].height, cameras[0].width)).cpu().numpy()
+    return points, triangles, tensors, (cameras[0].height, cameras[0].width)
 
 
 def thinned(view: View) -> View:
@@ -93,3 +108,21 @@ def intersection_over_union(silhouette: np.ndarray, view: View) -> float:
     if view.ignore is not None:
         either, both = either & ~view.ignore, both & ~view.ignore
     return float(both.sum() / max(1, either.sum()))
+
+
+def iou_by_area(areas: np.ndarray, view: View) -> float:
+    """IoU of the areas (H, W) in 0..1 that a mesh covers of the pixels, and a view's mask read as such areas.
+
+    sum min(a, t) / sum max(a, t) over the pixels that are not ignored, with the area a of a pixel and its mask value t:
+    the Jaccard index of fuzzy sets, also called the weighted Jaccard or Ruzicka index. It is 1 exactly where all areas
+    are equal, unlike `softras.silhouette_iou`, the quotient by products, which is below 1 for equal soft edges. Of a
+    pixel that mesh and mask cover in part it knows no more than how much, and takes one of the two parts to lie in the
+    other. For areas of zeros and ones it is `intersection_over_union`; like that, it is NaN for a mask without outline.
+    """
+    if view.blank():
+        return float("nan")
+    mask = view.mask
+    if view.ignore is not None:
+        areas, mask = areas[~view.ignore], mask[~view.ignore]
+    both = np.minimum(areas, mask).sum(dtype=np.float64)
+    return float(both / (areas.sum(dtype=np.float64) + mask.sum(dtype=np.float64) - both))

@@ -184,3 +184,4 @@ class Renderers:
 
 
 SOFT_ON_CPU = SoftRenderer(torch.device("cpu"))
+EXACT_ON_CPU = ExactRenderer(torch.device("cpu"))
