@@ -24,6 +24,7 @@ from ..io.images import load_colours
 from ..mesh import Mesh
 from ..rig import Rig, mesh_in_world
 from ..views import View
+from .outlines import stroke
 from .page import Card, page
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 PICTURE = 560  # The longer side of a picture in pixels,
 SMALL_PICTURE = 400  # and with more than MANY_VIEWS views.
 MANY_VIEWS = 24
-OVERSAMPLING = 2  # Outlines are drawn with so many samples per pixel along each axis.
 FIT_COLOUR, START_COLOUR = (25, 200, 255), (255, 165, 30)
 MISSING_COLOUR, EXCESS_COLOUR = (230, 60, 60), (50, 110, 235)
 AGREE_COLOUR, EMPTY_COLOUR, IGNORE_COLOUR = (196, 200, 206), (24, 27, 32), (92, 84, 60)
@@ -52,8 +52,8 @@ class _Window:
     def cut(self, image: np.ndarray) -> np.ndarray:
         return image[self.y0 : self.y1, self.x0 : self.x1]
 
-    def camera(self, camera: Camera, factor: int) -> Camera:
-        return camera.crop(self.x0, self.y0, self.x1, self.y1, self.width * factor, self.height * factor)
+    def camera(self, camera: Camera) -> Camera:
+        return camera.crop(self.x0, self.y0, self.x1, self.y1, self.width, self.height)
 
 
 def write_report(folder: Path | str, views: Sequence[View], start: Mesh | Rig | None, result: FitResult) -> Path:
@@ -161,21 +161,24 @@ def _draw(view: View, start: Mesh | None, fitted: Mesh, camera: Camera, size: in
     window = _window(mask | silhouette, at_start, view.camera, size)
     picture = _background(view, window)
     if start is not None:
-        picture = _stroke(
-            picture, _silhouette(start, window.camera(view.camera, OVERSAMPLING)), START_COLOUR, size / 230
-        )
-    picture = _stroke(picture, _silhouette(fitted, window.camera(camera, OVERSAMPLING)), FIT_COLOUR, size / 160)
+        picture = stroke(picture, _areas(start, window.camera(view.camera)), START_COLOUR, size / 230)
+    picture = stroke(picture, _areas(fitted, window.camera(camera)), FIT_COLOUR, size / 160)
     return _Pictures(
         outline=picture.round().astype(np.uint8),
         error=_error_map(mask, silhouette, view.ignore, window),
         start_iou=None if at_start is None else intersection_over_union(at_start, view),
-        iou_by_area=iou_by_area(covered_areas(fitted.vertices, fitted.faces, camera), view),
+        iou_by_area=iou_by_area(_areas(fitted, camera), view),
     )
 
 
 def _silhouette(mesh: Mesh, camera: Camera) -> np.ndarray:
     """(H, W) bool the hard silhouette of a mesh."""
     return covered(mesh.vertices, mesh.faces, [camera])[0]
+
+
+def _areas(mesh: Mesh, camera: Camera) -> np.ndarray:
+    """(H, W) in 0..1 the part of each pixel that a mesh covers."""
+    return covered_areas(mesh.vertices, mesh.faces, camera)
 
 
 def _window(shown: np.ndarray, at_start: np.ndarray | None, camera: Camera, size: int) -> _Window:
@@ -216,28 +219,6 @@ def _background(view: View, window: _Window) -> np.ndarray:
     empty, full = np.array(EMPTY_COLOUR, np.float32), np.array((120, 124, 130), np.float32)
     shades = empty + window.cut(view.mask)[..., None] * (full - empty)
     return _enlarge(shades.round().astype(np.uint8), window).astype(np.float32)
-
-
-def _stroke(picture: np.ndarray, silhouette: np.ndarray, colour: tuple[int, int, int], width: float) -> np.ndarray:
-    """The picture with the outline of an oversampled silhouette as an antialiased line, `width` pixels wide.
-
-    The line has a dark rim, so that it can be seen on any background.
-    """
-    for thickness, paint, strength in ((width + 1.5, (0, 0, 0), 0.4), (width, colour, 1.0)):
-        line = _border(silhouette, round(thickness * OVERSAMPLING)) * strength
-        picture = picture + (np.array(paint, np.float32) - picture) * line[..., None]
-    return picture
-
-
-def _border(silhouette: np.ndarray, thickness: int) -> np.ndarray:
-    """(h, w) 0..1 the share of each pixel that a line of `thickness` samples along the silhouette's border covers."""
-    from scipy.ndimage import maximum_filter, minimum_filter
-
-    size = max(2, thickness)
-    samples = silhouette.astype(np.uint8)
-    line = maximum_filter(samples, size) != minimum_filter(samples, size)
-    height, width = (n // OVERSAMPLING for n in line.shape)
-    return line.reshape(height, OVERSAMPLING, width, OVERSAMPLING).mean(axis=(1, 3), dtype=np.float32)
 
 
 def _error_map(mask: np.ndarray, silhouette: np.ndarray, ignore: np.ndarray | None, window: _Window) -> np.ndarray:
