@@ -19,7 +19,7 @@ from .poses.fit import fit_poses
 from .progress import FitResult, Journal, Progress
 from .settings import Settings
 from .starts.facing import rotation_of
-from .starts.placement import MATCHED, PLACED, clearly_better, overlap
+from .starts.placement import MATCHED, PlacementNote, clearly_better, overlap
 
 SHARE = 0.25  # The search may take this share of max_seconds.
 MOST_VIEWS = 8  # The search uses at most so many views: few are enough for seven numbers, and each view costs time.
@@ -80,7 +80,7 @@ def most_apart(views: list[View], count: int) -> list[View]:
     return [views[k] for k in sorted(chosen)]
 
 
-def _moved(given: Mesh, result: FitResult) -> str:
+def _moved(given: Mesh, result: FitResult) -> PlacementNote:
     """The note to the user that says how the mesh was moved."""
     (rig,) = result.rigs.values()
     matrix = rig.transform.matrix()
@@ -91,7 +91,7 @@ def _moved(given: Mesh, result: FitResult) -> str:
     used = given.vertices[np.unique(result.mesh.faces)]
     way = np.linalg.norm(matrix[:3, 3] - (used.min(axis=0) + used.max(axis=0)) / 2)
     # Rounding leaves negative zeros, which would be written with a sign; adding zero makes them positive.
-    return (
-        f"The mesh was turned by {np.degrees(angle):.3g} degrees about the axis ({axis}), scaled by {scale:.3g} and "
-        f"moved by {way:.3g} onto the masks first; {PLACED}."
+    return PlacementNote.of(
+        f"turned by {np.degrees(angle):.3g} degrees about the axis ({axis}), scaled by {scale:.3g} and moved by "
+        f"{way:.3g} onto the masks"
     )

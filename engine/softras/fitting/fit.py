@@ -23,7 +23,7 @@ from .observed.renderer import Renderer, Renderers
 from .poses.fit import fit_poses
 from .progress import FitResult, Journal, Progress
 from .settings import Settings
-from .starts.placement import PLACED
+from .starts.placement import PlacementNote
 from .vertices.fit import VertexFit
 
 POSE_SHARE = 0.5  # Few parameters may take this share of max_seconds where free vertices follow.
@@ -88,7 +88,7 @@ def _with_notes(
     for event in _events(start, views, lock, settings, journal, renderers):
         if not isinstance(event, FitResult):
             if started is None and event.iou is not None and start is not None:
-                placed = any(PLACED in note for note in journal.notes)
+                placed = any(isinstance(note, PlacementNote) for note in journal.notes)
                 started = _measured(start, views, renderer, journal) if placed else mean_iou(event.iou, views)
             yield replace(event, notes=[one_line(note) for note in journal.notes[said:]])
             said = len(journal.notes)
@@ -124,14 +124,13 @@ def _at_least_the_start(
     if found >= mean_iou(iou, views):
         return result
     rigs = dict.fromkeys(result.rigs, rig_of(start) if isinstance(start, Mesh) else start)
-    note = (
+    stays = (
         f"Nothing that was found matches the masks better than the start (mean IoU {mean_iou(iou, views):.3f}), so all "
         "stays as it was."
     )
     cameras = [view.camera for view in views]
-    # Notes that the mesh was placed are no longer true: it is back where it was.
-    notes = [sentence for sentence in result.notes if PLACED not in sentence]
-    return replace(result, mesh=mesh, iou=iou, rigs=rigs, cameras=cameras, notes=[*notes, note])
+    notes = [note for note in result.notes if not isinstance(note, PlacementNote)]  # It is back where it was.
+    return replace(result, mesh=mesh, iou=iou, rigs=rigs, cameras=cameras, notes=[*notes, stays])
 
 
 def _events(

@@ -24,11 +24,24 @@ from ..terms.silhouettes import silhouette_iou_loss
 OVERLAP = 0.2  # A mesh whose mean IoU with the masks is below this is placed wherever the masks are.
 MATCHED = 0.85  # A mesh whose mean IoU is at least this stays where it is.
 GAIN = 1.1  # Between these two, placement must multiply the mean IoU by at least this to be taken.
-PLACED = "place='never' leaves it where it is"  # Every note that says that a mesh was placed ends so.
 SHORTFALL = 0.6  # An IoU is clearly better where 1 - IoU is less than this share of what it was.
 BLUR = 0.064  # The silhouettes by which the overlap is measured are softened over so many pixels.
 PRIOR = 1e-3  # A small weight that keeps near its first value what the masks leave open: the depth in a single view.
 MOST_LOG = 60.0  # A mesh is scaled by at most e to this power: the square of its size must still be a finite number.
+
+
+class PlacementNote(str):
+    """The note to the user that a mesh was moved onto the masks before the fit.
+
+    It is a type of its own because it is no longer true of a result for which the mesh was put back.
+    """
+
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, moved: str) -> PlacementNote:
+        """moved: what was done to the mesh, as it stands behind "The mesh was"."""
+        return cls(f"The mesh was {moved} first; place='never' leaves it where it is.")
 
 
 def clearly_better(found: float, before: float) -> bool:
@@ -123,8 +136,8 @@ def similarity_onto(vertices: np.ndarray, views: Sequence[View]) -> tuple[float,
 
 
 def moved_onto_masks(scale: float) -> str:
-    """The note to the user that a mesh was placed, and scaled by `scale`."""
-    return f"The mesh was moved onto the masks and scaled by {scale:.3g} first; {PLACED}."
+    """The `PlacementNote` to the user that a mesh was placed, and scaled by `scale`."""
+    return PlacementNote.of(f"moved onto the masks and scaled by {scale:.3g}")
 
 
 def camera_inside(camera: Camera, mesh: Mesh) -> bool:
