@@ -6,7 +6,7 @@ Free vertices would bend a mesh that only stands elsewhere, is rotated or has an
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.spatial.transform import Rotation
@@ -25,20 +25,38 @@ SHARE = 0.25  # The search may take this share of max_seconds.
 MOST_VIEWS = 8  # The search uses at most so many views: few are enough for seven numbers, and each view costs time.
 
 
+@dataclass(frozen=True, eq=False)
+class Aligned:
+    """What alignment ends with.
+
+    Attributes:
+        mesh: the mesh, moved or not.
+        overlap: how well it overlaps the masks of the views that count, as `overlap` measures it; None if not measured.
+    """
+
+    mesh: Mesh
+    overlap: float | None = None
+
+
 def aligned(
     mesh: Mesh, views: list[View], settings: Settings, renderers: Renderers, journal: Journal
-) -> Iterator[Progress | Mesh]:
-    """Yields the progress of the search; the last item is the mesh, moved if it matches the masks clearly better so.
+) -> Iterator[Progress | Aligned]:
+    """Yields the progress of the search; the last item has the mesh, moved if it matches the masks clearly better so.
 
     A mesh that matches already is returned as it is, and so is one that must stay symmetric: its plane does not move.
     """
+    if settings.symmetry is not None:
+        yield Aligned(mesh)
+        return
     renderer = renderers["exact"]
-    if settings.symmetry is not None or overlap(mesh, [view for view in views if view.weight > 0], renderer) >= MATCHED:
-        yield mesh
+    counting = [view for view in views if view.weight > 0]
+    before = overlap(mesh, counting, renderer)
+    if before >= MATCHED:
+        yield Aligned(mesh, before)
         return
     alone = replace(settings, optimize=("object",), known_frame=None)
     notes = list(journal.notes)
-    counting, watched = [view for view in views if view.weight > 0], None
+    watched = None
     if len(counting) > MOST_VIEWS:
         views, watched = most_apart(counting, MOST_VIEWS), [thinned(view) for view in views]
     started: float | None = None
@@ -59,10 +77,10 @@ def aligned(
     journal.notes[:] = notes
     assert started is not None
     if not clearly_better(mean_iou(result.iou, views), started):
-        yield mesh
+        yield Aligned(mesh, before)
         return
     journal.notes.append(_moved(mesh, result))
-    yield result.mesh
+    yield Aligned(result.mesh)
 
 
 def most_apart(views: list[View], count: int) -> list[View]:

@@ -15,7 +15,7 @@ from ..raster.native import cuda
 from ..rig import Rig, carried_frame, mesh_in_world, rig_of
 from ..status import FINISHED, OUT_OF_TIME, STOPPED
 from ..views import View, mean_iou
-from .alignment import aligned
+from .alignment import Aligned, aligned
 from .doubts import doubts, remarks
 from .observed.evaluate import evaluate, larger, thinned
 from .observed.observed_view import ObservedView
@@ -162,14 +162,15 @@ def _events(
         rigs = result.rigs if result is not None else {}
         if isinstance(start, Rig) and not rigs:
             rigs = {views[0].frame: start}
+        overlap = None
         if mesh is not None and not settings.pose_variables and settings.place == "auto" and lock is None:
             for found in aligned(mesh, views, settings, renderers, journal):
-                if isinstance(found, Mesh):
-                    mesh = found
+                if isinstance(found, Aligned):
+                    mesh, overlap = found.mesh, found.overlap
                 else:
                     yield replace(found, rigs=rigs)
         cameras = [view.camera for view in views] if "cameras" in settings.optimize else None
-        for event in VertexFit(mesh, views, lock, settings, renderers["exact"], journal).events():
+        for event in VertexFit(mesh, views, lock, settings, renderers["exact"], journal, overlap).events():
             if isinstance(event, FitResult):
                 result = _on_top(event, rigs, result)
             elif event.vertices is not None:

@@ -13,6 +13,7 @@ from rig_scenes import POSE, around, bent, tube_rig
 from softras import Camera, InputError, Mesh, View, coverage, fit
 from softras.fitting.observed.evaluate import evaluate
 from softras.fitting.observed.renderer import RENDERERS, SOFT_ON_CPU, ExactRenderer, Renderers, SoftRenderer
+from softras.fitting.starts.placement import BLUR
 from softras.render.silhouette import camera_tensors
 
 EXACT_ON_CPU = ExactRenderer(torch.device("cpu"))
@@ -48,9 +49,14 @@ def test_another_renderer_is_one_entry_of_the_table(optimize, monkeypatch):
 
 
 class Remembering(SoftRenderer):
-    """Keeps the mesh and the cameras of every hard silhouette that it draws."""
+    """Keeps the mesh and the cameras of every hard silhouette that it draws, and the blur of all others."""
 
     drawn: ClassVar[list[np.ndarray]] = []
+    blurs: ClassVar[list[float]] = []
+
+    def alpha(self, *scene, blur, cull):
+        self.blurs.append(blur)
+        return super().alpha(*scene, blur=blur, cull=cull)
 
     def hard(self, vertices, faces, cameras, size):
         self.drawn.append(np.concatenate([vertices.flatten(), cameras["world_to_camera"].flatten()]))
@@ -70,6 +76,15 @@ def test_the_start_is_measured_once(optimize, size, monkeypatch):
     evaluate(start.vertices, start.faces, views, Remembering(SOFT_ON_CPU.device))
     *drawn, of_start = Remembering.drawn
     assert sum(np.allclose(one, of_start, atol=1e-5) for one in drawn) == 1
+
+
+def test_the_overlap_of_a_mesh_that_stays_is_measured_once(monkeypatch):
+    """The search for where it is as a whole asks for it, and so does the fit of free vertices."""
+    monkeypatch.setitem(RENDERERS, "remembering", Remembering)
+    monkeypatch.setattr(Remembering, "blurs", [])
+    result = fit(hook(), views_of(hook(), 6, 96), renderer="remembering", schedule=SHORT)
+    assert not any("onto the masks" in note for note in result.notes)
+    assert Remembering.blurs.count(BLUR) == 1
 
 
 def test_a_renderer_that_nobody_knows_is_refused():

@@ -68,7 +68,12 @@ def overlap(mesh: Mesh, views: Sequence[View], renderer: Renderer) -> float:
 
 
 def onto_masks(
-    mesh: Mesh, views: Sequence[View], renderer: Renderer, *, only_from_afar: bool = False
+    mesh: Mesh,
+    views: Sequence[View],
+    renderer: Renderer,
+    *,
+    only_from_afar: bool = False,
+    before: float | None = None,
 ) -> tuple[float, np.ndarray] | None:
     """The scale, and the (4, 4) matrix in the world, that place the mesh on the masks; None where it should stay.
 
@@ -77,8 +82,10 @@ def onto_masks(
 
     Args:
         only_from_afar: the mesh stays wherever it overlaps the masks at all (by OVERLAP).
+        before: the mesh's overlap with the masks of these views, where it was measured already.
     """
-    before = overlap(mesh, views, renderer)
+    if before is None:
+        before = overlap(mesh, views, renderer)
     if before >= (OVERLAP if only_from_afar else MATCHED):
         return None
     used = np.unique(mesh.faces)

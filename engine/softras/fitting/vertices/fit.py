@@ -43,8 +43,14 @@ class VertexFit:
         settings: Settings,
         renderer: Renderer,
         journal: Journal,
+        overlap: float | None = None,
     ) -> None:
-        """mesh: the mesh to refine, in the world; None for a mesh made from the masks."""
+        """A fit whose start is prepared now.
+
+        Args:
+            mesh: the mesh to refine, in the world; None for a mesh made from the masks.
+            overlap: its overlap with the masks of the views that count, where it was measured already.
+        """
         self.views, self.settings, self.renderer, self.journal = views, settings, renderer, journal
         journal.begin(sum(stage.steps for stage in settings.schedule))
         counting = [view for view in views if view.weight > 0]
@@ -52,7 +58,7 @@ class VertexFit:
         if mesh is None:
             begun, self.late = reconstruction(counting, settings.voxels, journal, HULL_SHARE * journal.max_seconds)
         else:
-            begun = refinement(mesh, counting, lock, settings, renderer, journal)
+            begun = refinement(mesh, counting, lock, settings, renderer, journal, overlap)
         self.mesh = FreeMesh(begun, settings.vertex_weights(), renderer.device)
         self.batches = Batches(views, settings.batch, settings.seed)
         self.watched = [thinned(view) for view in views]  # On the way these are measured; the result, every pixel.

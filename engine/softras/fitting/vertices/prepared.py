@@ -40,12 +40,19 @@ class Prepared:
 
 
 def refinement(
-    mesh: Mesh, views: Sequence[View], lock: np.ndarray | None, settings: Settings, renderer: Renderer, journal: Journal
+    mesh: Mesh,
+    views: Sequence[View],
+    lock: np.ndarray | None,
+    settings: Settings,
+    renderer: Renderer,
+    journal: Journal,
+    overlap: float | None,
 ) -> Prepared:
     """The artist's mesh, placed on the masks if the settings allow and it is elsewhere, with a note.
 
     Args:
         views: the views of positive weight.
+        overlap: the mesh's overlap with their masks, where it was measured already.
 
     Raises:
         InputError: a mesh without extent or without the symmetry asked for, or a camera that cannot see the mesh.
@@ -54,7 +61,7 @@ def refinement(
     if settings.place == "auto" and lock is None:
         # Placement takes a mesh away from its plane of symmetry, which does not move with it, so that a symmetric mesh
         # is placed only where it hardly overlaps the masks at all.
-        found = onto_masks(mesh, views, renderer, only_from_afar=mirror is not None)
+        found = onto_masks(mesh, views, renderer, only_from_afar=mirror is not None, before=overlap)
         if found is not None:
             scale, onto = found
             loose = np.ones(len(mesh.vertices), dtype=bool)
