@@ -30,8 +30,8 @@ def silhouettes():
 
 def coverage():
     scene = SCENE.packed([x.detach() for x in SCENE.inputs(torch.float32)])
-    alpha = OPS.coverage(*scene)
-    return {OPS.coverage: scene, OPS.coverage_backward: (*scene, torch.ones_like(alpha))}
+    alpha = OPS.coverage(*scene, True)
+    return {OPS.coverage: (*scene, True), OPS.coverage_backward: (*scene, torch.ones_like(alpha))}
 
 
 def images(appearance):
@@ -52,7 +52,7 @@ def test_arguments_are_the_fields_of_the_tuples_in_their_order():
     scene, appearance, drawn = Scene._fields, Appearance._fields, Drawn._fields
     wanted = {
         OPS.silhouettes_jacobian: [*scene, "sigma", "transmittance", "pixels", *Tangents._fields],
-        OPS.coverage: [*scene],
+        OPS.coverage: [*scene, "warn"],
         OPS.images_backward: [*scene, *appearance, *drawn, "grad_alpha", "grad_image"],
     }
     for op, names in wanted.items():

@@ -255,7 +255,7 @@ def test_the_operator_passes_torchs_own_checks():
         x.clone().requires_grad_() if torch.is_tensor(x) and x.dtype == torch.float64 and x.dim() > 1 else x
         for x in args
     )
-    torch.library.opcheck(torch.ops.softras.coverage.default, args)
+    torch.library.opcheck(torch.ops.softras.coverage.default, (*args, True))
 
 
 def test_it_compiles_as_one_graph_and_gives_the_same():
@@ -353,6 +353,24 @@ def test_a_heap_of_triangles_is_measured_by_samples_and_says_so():
     wanted = hard[0].double().reshape(height, 8, width, 8).mean((1, 3))
     assert (found[32:128] - wanted[32:128]).abs().max() <= 2 / 64  # by samples; near the border some rows are exact
     assert (found - wanted).abs().max() < 0.1
+
+
+@pytest.mark.filterwarnings("error")
+def test_samples_are_taken_without_a_word_where_they_will_do():
+    """Eagerly, in a transform of torch.func, and in forward mode."""
+    vertices, *rest = heap(6000)
+    alpha = softras.coverage(vertices, *rest, warn=False)
+
+    def area(v):
+        return softras.coverage(v, *rest, warn=False).sum()
+
+    leaf = vertices.clone().requires_grad_()
+    area(leaf).backward()
+    assert torch.equal(torch.func.grad(area)(vertices), leaf.grad)
+    found = softras.coverage_jacobian(vertices, *rest, torch.ones_like(vertices)[..., None], warn=False)
+    assert torch.equal(found.alpha, alpha)
+    with pytest.raises(RuntimeWarning, match="so many edges cross"):
+        softras.coverage(vertices, *rest)
 
 
 @pytest.mark.filterwarnings("ignore:so many edges cross")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -112,7 +110,10 @@ class SoftRenderer(_OnDevice):
 
 
 class ExactRenderer(_OnDevice):
-    """The exact coverage of `softras.coverage`: nothing is softened, and no face is left out."""
+    """The exact coverage of `softras.coverage`: nothing is softened, and no face is left out.
+
+    Where too many edges cross, samples will do for a fit, so that there is no warning of them.
+    """
 
     draws_areas = True
 
@@ -121,8 +122,7 @@ class ExactRenderer(_OnDevice):
     ) -> Tensor:
         """As in `Renderer`."""
         height, width = size
-        with _samples_will_do():
-            return coverage(vertices, faces, height=height, width=width, **cameras)
+        return coverage(vertices, faces, height=height, width=width, warn=False, **cameras)
 
     def jacobian(
         self,
@@ -137,16 +137,7 @@ class ExactRenderer(_OnDevice):
     ) -> Jacobian:
         """As in `Renderer`."""
         height, width = size
-        with _samples_will_do():
-            return coverage_jacobian(vertices, faces, height=height, width=width, **derivatives, **cameras)
-
-
-@contextmanager
-def _samples_will_do() -> Iterator[None]:
-    """Without the warning that rows in which too many edges cross are sampled, which a fit can do with."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "so many edges cross", RuntimeWarning)
-        yield
+        return coverage_jacobian(vertices, faces, height=height, width=width, warn=False, **derivatives, **cameras)
 
 
 def sigma_of(blur: float, size: tuple[int, int]) -> float:

@@ -24,6 +24,7 @@ def coverage(
     orthographic: Tensor | None = None,
     near: Tensor | float = 1e-3,
     cull: bool = False,
+    warn: bool = True,
 ) -> Tensor:
     """The area of a mesh's silhouette inside each pixel of N cameras: exact anti-aliasing, with exact gradients.
 
@@ -39,6 +40,7 @@ def coverage(
 
     Args:
         vertices, faces, K, world_to_camera, height, width, orthographic, near, cull: as in `softras.silhouettes`.
+        warn: whether there is that warning, for a caller that samples suffice.
 
     Returns:
         (N, H, W) in [0, 1], row 0 on top, dtype of `vertices`.
@@ -52,8 +54,8 @@ def coverage(
         arguments.check_values(scene)
         return reference.coverage(scene)
     if transforms.active():
-        return _Transformed.apply(*render.flat(scene))[0]
-    return render(scene) if dispatches(vertices) else _Eager.apply(*render.flat(scene))
+        return _Transformed.apply(*render.flat(scene, warn))[0]
+    return render(scene, warn) if dispatches(vertices) else _Eager.apply(*render.flat(scene, warn))
 
 
 def coverage_jacobian(
@@ -70,12 +72,14 @@ def coverage_jacobian(
     orthographic: Tensor | None = None,
     near: Tensor | float = 1e-3,
     cull: bool = False,
+    warn: bool = True,
 ) -> Jacobian:
     """Exact coverage and its derivatives with respect to P parameters, for Gauss-Newton and Levenberg-Marquardt.
 
     This is the forward mode of `softras.coverage`, as `softras.silhouettes_jacobian` is that of the soft silhouettes.
     The caller gives the derivatives of vertices (V, 3, P) or (N, V, 3, P), of K (N, 3, 3, P) and of world_to_camera
     (N, 4, 4, P), None for zero. Rows are given for the pixels on the outline; all others do not change.
+    `warn` is that of `coverage`.
 
     Raises:
         ValueError: what `coverage` refuses, and derivatives of a wrong shape, dtype or device, or none at all.
@@ -83,7 +87,7 @@ def coverage_jacobian(
     transforms.refuse("softras.coverage_jacobian")
     scene = arguments.scene(vertices, faces, K, world_to_camera, height, width, orthographic, near, cull).detached()
     tangents = arguments.tangents(scene, d_vertices, d_K, d_world_to_camera)
-    alpha, kept = backends.compute("coverage", scene, True)
+    alpha, kept = backends.compute("coverage", scene, True, warn)
     return Jacobian(alpha, *backends.compute("coverage_jacobian", scene, kept, tangents))
 
 
@@ -92,8 +96,8 @@ class _Eager(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, *inputs):
-        (scene,) = render.packed(inputs)
-        alpha, ctx.kept = backends.compute("coverage", scene, any(ctx.needs_input_grad))
+        scene, warn = render.packed(inputs)
+        alpha, ctx.kept = backends.compute("coverage", scene, any(ctx.needs_input_grad), warn)
         render.save(ctx, inputs)
         return alpha
 
@@ -101,7 +105,7 @@ class _Eager(torch.autograd.Function):
     def backward(ctx, grad_alpha):
         if torch.is_grad_enabled() or transforms.active(grad_alpha):
             return _watched_gradients(ctx, grad_alpha)
-        (flags,) = render.packed(ctx.needs_input_grad)
+        flags, _ = render.packed(ctx.needs_input_grad)
         wanted = flags.vertices, flags.K, flags.world_to_camera
         return _gradients(ctx, lambda scene: backends.compute("coverage_backward", scene, ctx.kept, grad_alpha, wanted))
 
@@ -111,9 +115,9 @@ class _Transformed(transforms.Transformable):
 
     @staticmethod
     def forward(*inputs):
-        (scene,) = render.packed(inputs)
+        scene, warn = render.packed(inputs)
         arguments.check_near(scene.near, scene.orthographic)  # under vmap the values can be read only here
-        return (render(scene),)
+        return (render(scene, warn),)
 
     @staticmethod
     def setup_context(ctx, inputs, output):
@@ -129,13 +133,13 @@ class _Transformed(transforms.Transformable):
 
 
 @operator("softras::coverage")
-def render(scene: Scene) -> Tensor:
+def render(scene: Scene, warn: bool) -> Tensor:
     """(N, H, W)."""
-    return backends.compute("coverage", arguments.scene(*scene), False)[0]
+    return backends.compute("coverage", arguments.scene(*scene), False, warn)[0]
 
 
 @render.fake
-def _(scene):
+def _(scene, warn):
     return scene.vertices.new_empty(scene.size)
 
 
@@ -144,7 +148,7 @@ def render_backward(scene: Scene, grad_alpha: Tensor) -> tuple[Tensor, Tensor, T
     """Gradients to vertices, K and world_to_camera."""
     scene = arguments.scene(*scene)
     operands.fitting("grad_alpha", grad_alpha, scene.size, scene.vertices)
-    _, kept = backends.compute("coverage", scene, True)
+    _, kept = backends.compute("coverage", scene, True, False)  # The forward pass has warned.
     return backends.compute("coverage_backward", scene, kept, grad_alpha)
 
 
@@ -154,7 +158,7 @@ def _(scene, grad_alpha):
 
 
 def _gradients(ctx, backward):
-    (scene,), _ = render.saved(ctx)
+    (scene, _), _ = render.saved(ctx)
     gv, gk, gw = backward(scene)
     return render.gradients(vertices=gv, K=gk, world_to_camera=gw)
 

@@ -29,8 +29,11 @@ class Kept:
     outline: Tensor  # the bytes of the `Contour` and `Piece` structures of each view, and unused room behind them
 
 
-def coverage(scene: Scene, keep: bool) -> tuple[Tensor, Kept | None]:
-    """Alpha (N, H, W) and, with keep, the outline, which the derivatives need."""
+def coverage(scene: Scene, keep: bool, warn: bool = True) -> tuple[Tensor, Kept | None]:
+    """Alpha (N, H, W) and, with keep, the outline, which the derivatives need.
+
+    warn: whether a RuntimeWarning says that pixels were sampled.
+    """
     views = scene.K.shape[0]
     alpha = scene.vertices.new_empty(scene.size)
     counts, sampled = (ctypes.c_int64 * (2 * views))(), (ctypes.c_int64 * views)()
@@ -47,7 +50,7 @@ def coverage(scene: Scene, keep: bool) -> tuple[Tensor, Kept | None]:
             break
         topology = renewed(scene.faces, scene.vertices, topology)
     cpu.check(status)
-    if bands := sum(sampled):
+    if warn and (bands := sum(sampled)):
         warnings.warn(
             f"so many edges cross that the coverage of {bands} bands of {BAND} rows is that of 8 x 8 samples a pixel",
             RuntimeWarning,
