@@ -18,6 +18,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULE = "bl_ext.user_default.softras"
+ALL_PARTS = ("object", "pose", "shape_keys")  # of a rig
 _RESOURCES = tempfile.mkdtemp(prefix="softras-test-")
 os.environ["BLENDER_USER_RESOURCES"] = _RESOURCES  # read when bpy is imported
 
@@ -165,6 +166,30 @@ def arm(scene: bpy.types.Scene) -> bpy.types.Object:
     return target
 
 
+@pytest.fixture
+def snake(scene: bpy.types.Scene) -> bpy.types.Object:
+    """A tube along z with a chain of bones and a branch, weighted automatically, and two shape keys."""
+    bpy.ops.mesh.primitive_cylinder_add(vertices=8, radius=0.3, depth=4, location=(0, 0, 2), end_fill_type="NGON")
+    target = bpy.context.active_object
+    bpy.ops.object.mode_set(mode="EDIT")
+    bpy.ops.mesh.subdivide(number_cuts=6)
+    bpy.ops.object.mode_set(mode="OBJECT")
+    chain = [(f"Bone {n}", f"Bone {n - 1}" if n else "", (0, 0, n), (0.05, 0, n + 1), 0.3 * n) for n in range(4)]
+    armature = add_armature([*chain, ("Side", "Bone 1", (0, 0.1, 1.5), (0, 0.6, 1.7), 0.0)])
+    target.select_set(True)
+    armature.select_set(True)
+    bpy.ops.object.parent_set(type="ARMATURE_AUTO")
+    bpy.context.view_layer.objects.active = target
+    random = np.random.default_rng(0)
+    target.shape_key_add(name="Basis")
+    for name, value in (("Wide", 0.4), ("Bumps", 0.0)):
+        key = target.shape_key_add(name=name)
+        for point in key.points:
+            point.co = np.array(point.co) + random.normal(size=3) * 0.05
+        key.value = value
+    return target
+
+
 def give_images(scene: bpy.types.Scene) -> None:
     """Every view sees a disc."""
     for number, item in enumerate(scene.softras.views):
@@ -219,6 +244,17 @@ def read_views(scene: bpy.types.Scene) -> list:
             for frame, seen in frames.moments(scene, [item.camera], shapes=False):
                 found.append(views.read_shot(scene, number, item, footage, frame, seen)[1])
     return found
+
+
+def find_target(ob: bpy.types.Object, *, rigged: bool = True):
+    """The object as the target of a fit: of its rig, or of its mesh alone."""
+    return part("scene.target").find_target(ob, rigged=rigged)
+
+
+def read_rig(target: bpy.types.Object, optimize: tuple[str, ...]):
+    """The rig of an object, as a fit of these variables reads it."""
+    bpy.context.view_layer.update()
+    return part("scene.rig").read_rig(find_target(target), optimize)
 
 
 def armature_of(target: bpy.types.Object) -> bpy.types.Object:

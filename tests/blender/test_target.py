@@ -7,36 +7,32 @@ import gc
 import bpy
 import pytest
 
-from .conftest import add_armature, armature_of, give_images, optimize, part
-
-
-def found(ob: bpy.types.Object, *, rigged: bool = True):
-    return part("scene.target").find_target(ob, rigged=rigged)
+from .conftest import add_armature, armature_of, find_target, give_images, optimize, part
 
 
 def test_a_mesh_below_its_armature_is_moved_by_the_armature(arm: bpy.types.Object) -> None:
-    target = found(arm)
+    target = find_target(arm)
     (single,) = target.meshes
     assert (single.object, single.name, single.modifier) == (arm, "Arm", "Armature")
     assert single.mesh == arm.data and single.keys == arm.data.shape_keys
     assert target.armature == target.mover == armature_of(arm)
     assert target.objects == {arm, armature_of(arm)}
     arm.parent = None
-    assert found(arm).mover == arm
-    assert found(arm).armature == armature_of(arm)
+    assert find_target(arm).mover == arm
+    assert find_target(arm).armature == armature_of(arm)
 
 
 def test_a_fit_of_vertices_alone_does_not_look_for_an_armature(arm: bpy.types.Object) -> None:
     arm.modifiers.new("Second", "ARMATURE").object = add_armature([("Bone", "", (0, 0, 0), (0, 0, 1), 0)], "Other")
     with pytest.raises(ValueError, match="'Arm' has 2 Armature modifiers; disable all but one of them"):
-        found(arm)
-    target = found(arm, rigged=False)
+        find_target(arm)
+    target = find_target(arm, rigged=False)
     assert (target.armature, target.mover, target.objects) == (None, arm, {arm})
     assert target.single.left_out == ["Armature", "Second"]
 
 
 def test_the_mesh_of_a_target_is_the_one_that_the_object_has_now(arm: bpy.types.Object) -> None:
-    single = found(arm).single
+    single = find_target(arm).single
     arm.data = arm.data.copy()
     assert single.mesh == arm.data
     arm.shape_key_clear()
@@ -46,7 +42,7 @@ def test_the_mesh_of_a_target_is_the_one_that_the_object_has_now(arm: bpy.types.
 def test_several_meshes_are_one_target_and_refused_by_name_where_one_is_needed(arm: bpy.types.Object) -> None:
     module = part("scene.target")
     other = bpy.data.objects.new("Eyes", bpy.data.meshes.new("Eyes"))
-    target = module.Target((*found(arm).meshes, module.MeshObject(other, other.name)), armature_of(arm), arm)
+    target = module.Target((*find_target(arm).meshes, module.MeshObject(other, other.name)), armature_of(arm), arm)
     assert target.objects == {arm, other, armature_of(arm)}
     with pytest.raises(ValueError, match="'Arm', 'Eyes' cannot be fitted together; choose one of them"):
         _ = target.single
