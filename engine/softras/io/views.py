@@ -212,8 +212,7 @@ def views_in(
                 entry = upgraded(entry, number, of_job="protocol" in document)
         if not isinstance(entry.get("mask"), str):
             raise InputError(f"view '{name}' in {path} has no mask; give the file name of its mask image.")
-        with _naming(name):
-            return _listed(name, entry, path.parent, MaskReading(**_reading(reading, entry, document)), allow)
+        return _listed(name, entry, path.parent, _reading(reading, entry, document), allow)
 
     return [listed(number, entry) for number, entry in enumerate(document["views"])]
 
@@ -225,23 +224,26 @@ def loaded(listed: Iterable[ListedView]) -> list[View]:
 
 
 def _listed(
-    name: str, entry: dict[str, Any], folder: Path, reading: MaskReading, allow: Sequence[Path | str]
+    name: str, entry: dict[str, Any], folder: Path, reading: Mapping[str, Any], allow: Sequence[Path | str]
 ) -> ListedView:
     values = {field.name: entry[field.name] for field in fields(View) if field.name in entry}
     values["name"] = name
-    values["camera"] = _camera(entry.get("camera"))
-    values["landmarks"] = _landmarks(name, entry.get("landmarks", []))
-    values["photo"] = photo_inside(folder, entry.get("photo"), allow)
-    values = checked_values(values)
-    for key in IMAGES:
-        image = entry.get(key)
-        values[key] = None if image is None else inside(folder, text(f"its {key}", image), allow)
-    return ListedView(**values, reading=reading)
+    with _naming(name):
+        how = MaskReading(**reading)
+        values["camera"] = _camera(entry.get("camera"))
+        values["landmarks"] = _landmarks(entry.get("landmarks", []))
+        values["photo"] = photo_inside(folder, entry.get("photo"), allow)
+    values = checked_values(values)  # whose errors name the view by themselves
+    with _naming(name):
+        for key in IMAGES:
+            image = entry.get(key)
+            values[key] = None if image is None else inside(folder, text(f"its {key}", image), allow)
+    return ListedView(**values, reading=how)
 
 
 @contextmanager
 def _naming(name: str) -> Iterator[None]:
-    """Errors say which view they are about."""
+    """Errors that do not say so by themselves say which view they are about."""
     try:
         yield
     except InputError as error:
@@ -265,11 +267,11 @@ def _camera(value: Any) -> Camera:
     return camera_from_json(value)
 
 
-def _landmarks(name: str, entries: Any) -> tuple[Landmark, ...]:
+def _landmarks(entries: Any) -> tuple[Landmark, ...]:
     if not isinstance(entries, list) or not all(isinstance(mark, dict) for mark in entries):
-        raise InputError(f"the landmarks of view '{name}' must be a list of objects with a vertex and a pixel.")
+        raise InputError("its landmarks must be a list of objects with a vertex and a pixel.")
     if not all({"vertex", "pixel"} <= set(mark) for mark in entries):
-        raise InputError(f"a landmark of view '{name}' lacks its vertex or its pixel.")
+        raise InputError("one of its landmarks lacks its vertex or its pixel.")
     return tuple(Landmark(mark["vertex"], mark["pixel"], mark.get("weight", 1.0)) for mark in entries)
 
 
