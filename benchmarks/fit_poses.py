@@ -31,6 +31,7 @@ from softras.report.pictures import write_report
 REPOSITORY = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("SOFTRAS_DATA", REPOSITORY.parent / "shared" / "data"))
 RANGES = ((15, 35), (35, 55), (55, 75))
+FINGERS = ("thumb_", "index_", "middle_", "ring_", "pinky_")  # how the names of their bones begin
 Row = dict[str, Any]
 
 
@@ -201,6 +202,32 @@ def human_keys(bars: Row, count: int = 10) -> Iterator[Row]:
     yield {"name": "human, 4 shape keys, 3 views", **row, "seconds": float(np.mean(seconds)), "bars": bars}
 
 
+def humans(count: int, bars: Row) -> Iterator[Row]:
+    """Random poses of the human, from four views: every bone of the body is turned from the A-pose, no finger is."""
+    human = rigs.human(DATA)
+    assert human.armature is not None
+    bones = human.armature.bones
+    body = np.array([all(bone.pose.free_rotation) and not bone.name.startswith(FINGERS) for bone in bones])
+    judged = body[human.armature.carries()]
+    height = np.ptp(human.vertices()[:, 2])
+    random = np.random.default_rng(0)
+    errors, ious, seconds = [], [], []
+    for _ in range(count):
+        turns = Rotation.from_rotvec(random.normal(0, 0.3, (len(bones), 3)) * body[:, None])
+        quaternions = turns.as_quat(scalar_first=True)
+        poses = [replace(bone.pose, rotation=q) for bone, q in zip(bones, quaternions, strict=True)]
+        posed = tuple(replace(bone, pose=pose) for bone, pose in zip(bones, poses, strict=True))
+        truth = replace(human, armature=replace(human.armature, bones=posed))
+        result = softras.fit(human, ring_z(Mesh(truth.vertices(), human.mesh.faces), 4), optimize="pose")
+        off = np.linalg.norm(joints(result.rigs[0]) - joints(truth), axis=1)[judged]
+        errors.append(float(off.mean() / height))
+        ious.append(result.mean_iou)
+        seconds.append(result.elapsed)
+    row = {"median": float(np.median(errors)), "worst": float(np.max(errors)), "iou": float(np.mean(ious))}
+    each = [round(error, 5) for error in errors]
+    yield {"name": "humans, 4 views", **row, "seconds": float(np.mean(seconds)), "of_each": each, "bars": bars}
+
+
 def ring_z(mesh: Mesh, count: int) -> list[View]:
     """As `ring`, for a mesh whose z is up."""
     up = np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])  # z up to y up
@@ -256,8 +283,9 @@ TASKS: dict[str, Callable[[argparse.Namespace], Iterator[Row]]] = {
     "camera_rig": lambda o: dino(True, {"below_1_px": 0.95}),
     "david": lambda o: david(o.keep, {"iou": 0.8}),
     "keys": lambda o: human_keys({"within": 1.0}, 3 if o.few else 10),
+    "humans": lambda o: humans(5 if o.few else 20, {"median": 0.003, "worst": 0.03}),
 }
-LESS_IS_BETTER = {"joint_error", "seconds_per_frame", "seconds", "median_error"}
+LESS_IS_BETTER = {"joint_error", "seconds_per_frame", "seconds", "median_error", "median", "worst"}
 
 
 def main() -> None:
