@@ -121,8 +121,10 @@ def iou_by_area(areas: np.ndarray, view: View) -> float:
     """
     if view.blank():
         return float("nan")
-    mask = view.mask
-    if view.ignore is not None:
-        areas, mask = areas[~view.ignore], mask[~view.ignore]
-    both = np.minimum(areas, mask).sum(dtype=np.float64)
-    return float(both / (areas.sum(dtype=np.float64) + mask.sum(dtype=np.float64) - both))
+    both = either = 0.0
+    for k, (a, t) in enumerate(zip(areas, view.mask, strict=True)):  # Row by row: the largest images fill gigabytes.
+        if view.ignore is not None:
+            a, t = a[~view.ignore[k]], t[~view.ignore[k]]
+        both += np.minimum(a, t).sum(dtype=np.float64)
+        either += np.maximum(a, t).sum(dtype=np.float64)
+    return float(both / either)

@@ -40,7 +40,7 @@ def coverage(
 
     Args:
         vertices, faces, K, world_to_camera, height, width, orthographic, near, cull: as in `softras.silhouettes`.
-        warn: whether there is that warning, for a caller that samples suffice.
+        warn: whether there is that warning; False where samples will do.
 
     Returns:
         (N, H, W) in [0, 1], row 0 on top, dtype of `vertices`.
