@@ -52,46 +52,62 @@ struct Product {
 
   // Finds panels begin <= item < end of all products; each product has `panels` of them.
   void some(int64_t begin, int64_t end, int64_t panels) {
-    T packed[kDepth * width];
-    Buffer<double> sums;
-    if (c.depth > kDepth && !sums.reserve(c.rows * width)) {
-      __atomic_store_n(&status, (int)SOFTRAS_OUT_OF_MEMORY, __ATOMIC_RELAXED);
-      return;
-    }
-    for (int64_t item = begin; item < end; item++) {
-      const int64_t matrix = item / panels, column = item % panels * width;
-      const int64_t outer = matrix / c.batch[1], inner = matrix % c.batch[1];
-      const int64_t there = c.columns - column < width ? c.columns - column : width;
-      const T* a = (const T*)c.a + outer * c.a_batch[0] + inner * c.a_batch[1];
-      const T* b = (const T*)c.b + outer * c.b_batch[0] + inner * c.b_batch[1] + column;
-      T* out = (T*)c.out + matrix * c.rows * c.columns + column;
-      // If b is the transpose of a, only the part of the product above the diagonal is computed, and the part below is its
-      // mirror image.
-      const int64_t rows = symmetric() && column + width < c.rows ? column + width : c.rows;
-      if (sums.data) memset(sums.data, 0, rows * width * sizeof(double));
-      for (int64_t first = 0; first == 0 || first < c.depth; first += kDepth) {
-        const int depth = (int)(c.depth - first < kDepth ? c.depth - first : kDepth);
-        const bool direct = rows < tall && there == width;  // copying the panel does not pay for so few rows
-        for (int k = 0; k < depth && !direct; k++) {
-          const T* row = b + (first + k) * c.b_row;
-          for (int j = 0; j < width; j++) packed[k * width + j] = j < there ? row[j] : T(0);
-        }
-        const T* panel = direct ? b + first * c.b_row : packed;
-        const int64_t step = direct ? c.b_row : width;
-        const T* at = a + first * c.a_column;
-        int64_t i = 0;
-        const bool many = sums.data != nullptr;
-        for (; i + tall <= rows; i += tall)
-          tile<tall>(at + i * c.a_row, panel, step, depth, sums.data + (many ? i * width : 0), out + i * c.columns, there, many);
-        for (; i < rows; i++)
-          tile<1>(at + i * c.a_row, panel, step, depth, sums.data + (many ? i * width : 0), out + i * c.columns, there, many);
-      }
-      if (sums.data)
-        for (int64_t i = 0; i < rows; i++)
-          for (int64_t j = 0; j < there; j++) out[i * c.columns + j] = (T)sums.data[i * width + j];
-      if (rows < c.rows || symmetric()) mirror((T*)c.out + matrix * c.rows * c.columns, column, there);
+    for (int64_t item = begin; item < end;) {
+      const int64_t matrix = item / panels, last = (matrix + 1) * panels < end ? (matrix + 1) * panels : end;
+      of_matrix(matrix, item - matrix * panels, last - matrix * panels);
+      item = last;
     }
   }
+
+  // Finds panels first <= panel < last of one product. The blocks of the sums are the outer loop, so that all panels use a
+  // block of a's columns while it is in the processor's cache.
+  void of_matrix(int64_t matrix, int64_t first, int64_t last) {
+    const int64_t outer = matrix / c.batch[1], inner = matrix % c.batch[1];
+    const T* a = (const T*)c.a + outer * c.a_batch[0] + inner * c.a_batch[1];
+    const T* b = (const T*)c.b + outer * c.b_batch[0] + inner * c.b_batch[1];
+    T* out = (T*)c.out + matrix * c.rows * c.columns;
+    T packed[kDepth * width];
+    Buffer<double> sums;  // of the panels one after the other
+    const bool many = c.depth > kDepth;
+    if (many) {
+      if (!sums.reserve(c.rows * width * (last - first))) {
+        __atomic_store_n(&status, (int)SOFTRAS_OUT_OF_MEMORY, __ATOMIC_RELAXED);
+        return;
+      }
+      memset(sums.data, 0, c.rows * width * (last - first) * sizeof(double));
+    }
+    for (int64_t at = 0; at == 0 || at < c.depth; at += kDepth) {
+      const int depth = (int)(c.depth - at < kDepth ? c.depth - at : kDepth);
+      for (int64_t panel = first; panel < last; panel++) {
+        const int64_t column = panel * width, rows = rows_of(column), there = columns_of(column);
+        const bool direct = rows < tall && there == width;  // copying the panel does not pay for so few rows
+        for (int k = 0; k < depth && !direct; k++) {
+          const T* row = b + (at + k) * c.b_row + column;
+          for (int j = 0; j < width; j++) packed[k * width + j] = j < there ? row[j] : T(0);
+        }
+        const T* from = direct ? b + at * c.b_row + column : packed;
+        const int64_t step = direct ? c.b_row : width;
+        double* sum = many ? sums.data + (panel - first) * c.rows * width : nullptr;
+        int64_t i = 0;
+        for (; i + tall <= rows; i += tall) tile<tall>(a, i, at, from, step, depth, sum, out + column, there);
+        for (; i < rows; i++) tile<1>(a, i, at, from, step, depth, sum, out + column, there);
+      }
+    }
+    for (int64_t panel = first; panel < last; panel++) {
+      const int64_t column = panel * width, rows = rows_of(column), there = columns_of(column);
+      const double* sum = many ? sums.data + (panel - first) * c.rows * width : nullptr;
+      for (int64_t i = 0; i < rows && many; i++)
+        for (int64_t j = 0; j < there; j++) out[i * c.columns + column + j] = (T)sum[i * width + j];
+      if (symmetric()) mirror(out, column, there);
+    }
+  }
+
+  // How many columns of the panel that begins at a column exist.
+  int64_t columns_of(int64_t column) const { return c.columns - column < width ? c.columns - column : width; }
+
+  // How many rows of that panel are computed. If b is the transpose of a, only the part of the product above the diagonal is,
+  // and the part below is its mirror image.
+  int64_t rows_of(int64_t column) const { return symmetric() && column + width < c.rows ? column + width : c.rows; }
 
   // Whether a and b are the same numbers in memory, with rows and columns exchanged.
   bool symmetric() const {
@@ -105,26 +121,27 @@ struct Product {
       for (int64_t i = 0; i < j; i++) out[j * c.columns + i] = out[i * c.columns + j];
   }
 
-  // Finds n rows of a panel for one block of products. With several blocks (`many`) they are added to `sums`; otherwise they
-  // are the result and go to `out`, of which `there` columns exist.
+  // Finds the n rows from row i on of a panel, for the block of products that begins at a's column `at`. With several blocks
+  // they are added to `sums`; otherwise they are the result and go to `out`, of which `there` columns exist.
   template <int n>
-  void tile(const T* a, const T* panel, int64_t step, int depth, double* sums, T* out, int64_t there, bool many) {
+  void tile(const T* a, int64_t i, int64_t at, const T* panel, int64_t step, int depth, double* sums, T* out, int64_t there) {
+    const T* from = a + i * c.a_row + at * c.a_column;
     V sum[n][2] = {};
     for (int k = 0; k < depth; k++) {
       const V left = load<T>(panel + k * step), right = load<T>(panel + k * step + lanes);
 #pragma clang loop unroll(full)
-      for (int i = 0; i < n; i++) {
-        const T x = a[i * c.a_row + k * c.a_column];
-        sum[i][0] += left * x, sum[i][1] += right * x;
+      for (int m = 0; m < n; m++) {
+        const T x = from[m * c.a_row + k * c.a_column];
+        sum[m][0] += left * x, sum[m][1] += right * x;
       }
     }
-    for (int i = 0; i < n; i++) {
+    for (int m = 0; m < n; m++) {
       T row[width];
-      store(row, sum[i][0]), store(row + lanes, sum[i][1]);
-      if (many)
-        for (int j = 0; j < width; j++) sums[i * width + j] += row[j];
+      store(row, sum[m][0]), store(row + lanes, sum[m][1]);
+      if (sums)
+        for (int j = 0; j < width; j++) sums[(i + m) * width + j] += row[j];
       else
-        for (int64_t j = 0; j < there; j++) out[i * c.columns + j] = row[j];
+        for (int64_t j = 0; j < there; j++) out[(i + m) * c.columns + j] = row[j];
     }
   }
 };

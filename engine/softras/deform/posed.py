@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,8 +14,28 @@ from ..errors import InputError
 from ..raster.algebra import product
 from ..rig import LOCKED, PARTS, Rig, Transform
 from .shape_keys import ShapeKeys
-from .skeleton import Skeleton
-from .transforms import Transforms
+from .skeleton import Evaluated, Skeleton
+from .transforms import Moved, Transforms
+
+
+class Posture(NamedTuple):
+    """A rig at some parameters: its vertices, and what their derivatives follow from.
+
+    Attributes:
+        vertices: (V, 3) in the world.
+        skinned, rest: (V, 3) in armature space, moved by the bones and before; with the values of the shape keys.
+        mover: the transform of the mover; None where it stays.
+        world: (4, 4) the matrix from armature space (without an armature, the space of the mover) to the world.
+        pose, bones: the transforms of the bones, and where these are; None without an armature.
+    """
+
+    vertices: Tensor
+    skinned: Tensor
+    rest: Tensor
+    mover: Moved | None
+    world: Tensor
+    pose: Moved | None
+    bones: Evaluated | None
 
 
 class PosedRig:
@@ -67,7 +88,7 @@ class PosedRig:
         self._armature = tensor(into)
         self._still = None
         if not self._object.count:
-            self._still = self._placed(self._object.matrices(tensor(np.zeros(0)))[0])
+            self._still = self._placed(self._object.at(tensor(np.zeros(0))).matrices)[0]
 
         counts = {"object": self._object.count, "pose": self._pose.count, "shape_keys": self._keys.count}
         ends = np.cumsum(list(counts.values()))
@@ -88,42 +109,50 @@ class PosedRig:
         units = [size / sizes[owner.split(".")[0]] if kind == "location" else 1.0 for owner, (kind, _) in channels]
         self.units = np.concatenate([units, np.ptp(self._keys.bounds, axis=1)])
 
+    def at(self, parameters: Tensor) -> Posture:
+        """The rig at parameters (P,)."""
+        part = self.slices
+        mover = self._object.at(parameters[part["object"]]) if self._still is None else None
+        world = self._placed(mover.matrices)[0] if mover is not None else self._still
+        assert world is not None
+        points = rest = _apply(self._follows, self._keys.apply(parameters[part["shape_keys"]], self._vertices))
+        pose = bones = None
+        if self._skeleton is not None:
+            pose = self._pose.at(parameters[part["pose"]])
+            bones = self._skeleton.at(pose.matrices)
+            points = self._skeleton.skin(bones.poses, rest)
+        return Posture(_apply(world, points), points, rest, mover, world, pose, bones)
+
     def vertices(self, parameters: Tensor) -> Tensor:
         """(V, 3) vertices in the world for parameters (P,); differentiable, also in forward mode and by vmap."""
-        points = _apply(self._follows, self._keyed(parameters))
-        if self._skeleton is not None:
-            points = self._skeleton.skin(self._skeleton.poses(self._channels(parameters)), points)
-        return _apply(self._world(parameters), points)
+        return self.at(parameters).vertices
 
     def joints(self, parameters: Tensor) -> Tensor:
         """(B, 3) the heads of the bones in the world."""
-        if self._skeleton is None:
+        posture = self.at(parameters)
+        if posture.bones is None:
             return self._vertices.new_zeros(0, 3)
-        return _apply(self._world(parameters), self._skeleton.poses(self._channels(parameters))[:, :3, 3])
+        return _apply(posture.world, posture.bones.poses[:, :3, 3])
 
     def jacobian(self, parameters: Tensor) -> Tensor:
         """(V, 3, P) the exact derivatives of `vertices` in closed form: many times faster than jacfwd; no vmap."""
-        skeleton, slices = self._skeleton, self.slices
-        world = self._world(parameters)
-        points = rest = _apply(self._follows, self._keyed(parameters))
+        return self.jacobian_at(self.at(parameters))
+
+    def jacobian_at(self, posture: Posture) -> Tensor:
+        """As `jacobian`, from what `at` has found."""
+        _, points, rest, mover, world, pose, bones = posture
         linear = world[:3, :3]  # From armature space at rest to the world; with an armature, a matrix for each vertex.
-        posed = None
-        if skeleton is not None:
-            channels, tangents = self._pose.matrices_and_tangents(parameters[slices["pose"]])
-            poses, tangents = skeleton.pose_tangents(channels, tangents, self._pose.owners)
-            posed = skeleton.skin_tangents(product(world, tangents), rest) if self._pose.count else None
-            if self._object.count or self._keys.count:
-                blend = skeleton.blend(poses)
-                points = skeleton.skin(poses, rest)
-                linear = product(linear, blend[:, :, :3])
         blocks = []
-        if self._object.count:
-            _, tangents = self._object.matrices_and_tangents(parameters[slices["object"]])
+        if mover is not None:
             moved = torch.cat([points, torch.ones_like(points[:, :1])], dim=1)
-            tangents = self._placed(tangents)[:, :3]
+            tangents = self._placed(self._object.tangents(mover))[:, :3]
             blocks.append(product(moved, tangents.permute(2, 1, 0).flatten(1)).unflatten(1, (3, -1)))
-        if posed is not None:
-            blocks.append(posed)
+        if self._skeleton is not None and pose is not None and bones is not None:
+            if self._pose.count:
+                tangents = self._skeleton.pose_tangents(bones, self._pose.tangents(pose), self._pose.owners)
+                blocks.append(self._skeleton.skin_tangents(product(world, tangents), rest))
+            if self._keys.count:
+                linear = product(linear, self._skeleton.blend(bones.poses)[:, :, :3])
         if self._keys.count:
             linear = product(linear, self._follows[:3, :3])
             blocks.append(product(linear, self._keys.offsets.permute(1, 2, 0)))
@@ -145,18 +174,6 @@ class PosedRig:
             for key, moved in zip(rig.shape_keys, self._keys.moved(parameters[slices["shape_keys"]]), strict=True)
         ]
         return replace(rig, transform=replace(rig.transform, **transform), armature=armature, shape_keys=tuple(keys))
-
-    def _keyed(self, parameters: Tensor) -> Tensor:
-        return self._keys.apply(parameters[self.slices["shape_keys"]], self._vertices)
-
-    def _channels(self, parameters: Tensor) -> Tensor:
-        return self._pose.matrices(parameters[self.slices["pose"]])
-
-    def _world(self, parameters: Tensor) -> Tensor:
-        """(4, 4) the matrix from armature space (without an armature, the space of the mover) to the world."""
-        if self._still is not None:
-            return self._still
-        return self._placed(self._object.matrices(parameters[self.slices["object"]])[0])
 
     def _placed(self, matrices: Tensor) -> Tensor:
         """(..., 4, 4) the matrices from armature space to the world, for matrices (..., 4, 4) of the object."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -11,8 +13,30 @@ from ..rig import Armature, Bone
 from .transforms import affine, inverse
 
 
+class Evaluated(NamedTuple):
+    """The B bones at some channel matrices.
+
+    Attributes:
+        channels: (B, 4, 4) the channel matrices.
+        poses: (B, 4, 4) the pose matrices, from bone space to armature space, as Blender computes them.
+        turns, location_frames: (B, 4, 4) the matrices by which the pose follows from the channels: the first multiplies
+            a bone's rotation and scale, the second its location. They are one and the same tensor where they are equal
+            for all bones.
+    """
+
+    channels: Tensor
+    poses: Tensor
+    turns: Tensor
+    location_frames: Tensor
+
+
 class Skeleton:
-    """The B bones of an armature, evaluated level by level: all bones of one depth in the hierarchy at once.
+    """The B bones of an armature, evaluated together where they inherit alike.
+
+    Where every bone inherits all of its parent's motion, as most do, its pose matrix is the product of one matrix of
+    each of its ancestors and of itself. All of these products are found by doubling: after k rounds each has the
+    nearest 2^k factors, and the next round multiplies it by that of the ancestor 2^k levels above. Other skeletons are
+    evaluated level by level: all bones of one depth in the hierarchy that inherit in the same way at once.
 
     The skin weights are a dense matrix (V, B), since products with it are faster than gathers up to some hundred bones.
     The derivatives of the skinned vertices use a sparse product, which is faster for many parameters.
@@ -59,6 +83,17 @@ class Skeleton:
         self._below = tensor(below)
         # Where every bone inherits all of its parent's motion, the motion of a bone carries its descendants along.
         self._carried = all(bone.parent < 0 or _kind(bone)[:2] == (True, "FULL") for bone in bones)
+        self._doubled = self._carried and all(bone.local_location for bone in bones)
+        # Above a bone without a parent, and above itself, is number B, which does not move.
+        above = np.array([bone.parent % (len(bones) + 1) for bone in bones] + [len(bones)])
+        self._parents = tensor(above[:-1], torch.int64)
+        self._ancestors = []  # (B + 1,) each: of every bone, the one that is 1, 2, 4, ... levels above it
+        while (above < len(bones)).any():
+            self._ancestors.append(tensor(above, torch.int64))
+            above = above[above]
+        at_rest = np.concatenate([rest.reshape(-1, 4, 4), np.eye(4)[None]])
+        self._offset = tensor(np.linalg.inv(at_rest[self._parents.cpu()]) @ rest.reshape(-1, 4, 4))
+        self._stay = tensor(np.eye(4)[None])
 
         vertices, entries, weights = armature.weights(count)
         dense = np.zeros((count, len(bones)))
@@ -70,30 +105,55 @@ class Skeleton:
         self._pattern = tensor(starts, torch.int64), tensor(4 * columns[:, None] + np.arange(4), torch.int64).flatten()
         self._stays = tensor(dense.sum(axis=1) == 0)[:, None, None] * torch.eye(4, device=device, dtype=dtype)[:3]
 
-    def poses(self, channels: Tensor) -> Tensor:
-        """(B, 4, 4) the pose matrices, from bone space to armature space, for channel matrices (B, 4, 4).
+    def at(self, channels: Tensor) -> Evaluated:
+        """The bones at channel matrices (B, 4, 4); differentiable, also in forward mode and by vmap."""
+        if self._doubled:
+            poses = torch.cat([product(self._offset, channels), self._stay])
+            for ancestors in self._ancestors:
+                poses = product(poses[ancestors], poses)
+            turned = product(poses[self._parents], self._offset)
+            return Evaluated(channels, poses[:-1], turned, turned)
+        poses = channels[:0]
+        turns, location_frames = [], []
+        for (rotates, scale, local), members, parents, rest, offset in self._groups:
+            channel = channels[members]
+            above, after = rest, None
+            turn = location_frame = offset
+            if parents is not None:
+                above = poses[parents]
+                turn = location_frame = product(above, offset)
+                if not (rotates and scale == "FULL"):
+                    turn, after = _inherit(rotates, scale, rest, above, offset)
+            if not local:
+                location_frame = torch.cat([above[:, :, :3], location_frame[:, :, 3:]], dim=2)
+            pose = product(turn, channel)
+            if turn is not location_frame:
+                linear = pose[:, :3, :3] if after is None else pose[:, :3, :3] * after[:, None, :]
+                pose = affine(linear, product(location_frame[:, :3], channel[:, :, 3:])[..., 0])
+            poses = torch.cat([poses, pose])
+            turns.append(turn.expand_as(pose))
+            location_frames.append(location_frame.expand_as(pose) if turn is not location_frame else turns[-1])
+        turned = torch.cat(turns)[self._order]
+        alike = all(turn is frame for turn, frame in zip(turns, location_frames, strict=True))
+        frames = turned if alike else torch.cat(location_frames)[self._order]
+        return Evaluated(channels, poses[self._order], turned, frames)
 
-        They are those that Blender computes.
-        """
-        return self._evaluate(channels)[0]
-
-    def pose_tangents(self, channels: Tensor, tangents: Tensor, owners: Tensor) -> tuple[Tensor, Tensor]:
-        """The pose matrices (B, 4, 4) and their derivatives (P, B, 4, 4) by P parameters, each of one bone's channels.
+    def pose_tangents(self, evaluated: Evaluated, tangents: Tensor, owners: Tensor) -> Tensor:
+        """(P, B, 4, 4) the derivatives of the pose matrices by P parameters, each of one bone's channels.
 
         Args:
-            channels: (B, 4, 4) the channel matrices.
             tangents: (P, 4, 4) the derivative of each parameter's own bone's channel matrix.
             owners: (P,) each parameter's bone.
         """
-        poses, turns, location_frames = self._evaluate(channels)
+        channels, poses, turns, location_frames = evaluated
         if not self._carried:
             own_bone = torch.nn.functional.one_hot(owners, len(channels)).to(channels)
             full = own_bone[:, :, None, None] * tangents[:, None]
 
             def push(tangent: Tensor) -> Tensor:
-                return torch.func.jvp(self.poses, (channels,), (tangent,))[1]
+                return torch.func.jvp(lambda x: self.at(x).poses, (channels,), (tangent,))[1]
 
-            return poses, torch.func.vmap(push)(full)
+            return torch.func.vmap(push)(full)
         # The derivative of each bone's pose by its own channels, while its parent stays.
         own = product(turns[owners], tangents)
         if turns is not location_frames:
@@ -101,7 +161,7 @@ class Skeleton:
             own = torch.nn.functional.pad(torch.cat([own[:, :3, :3], location[:, :, None]], dim=2), (0, 0, 0, 1))
         motion = product(own, inverse(poses)[owners]).flatten(0, 1)
         moved = product(motion, poses.permute(1, 0, 2).flatten(1)).unflatten(0, (-1, 4)).unflatten(2, (-1, 4))
-        return poses, moved.transpose(1, 2) * self._below[owners][:, :, None, None]
+        return moved.transpose(1, 2) * self._below[owners][:, :, None, None]
 
     def skin(self, poses: Tensor, points: Tensor) -> Tensor:
         """(V, 3) vertices at rest (V, 3), in armature space, moved by the pose matrices (B, 4, 4)."""
@@ -128,36 +188,6 @@ class Skeleton:
         right = product(tangents[:, :, :3], self.inverse_rest).permute(1, 3, 2, 0)
         right = right.reshape(4 * len(self.inverse_rest), -1)
         return sparse_product(*self._pattern, values, right).unflatten(1, (3, -1))
-
-    def _evaluate(self, channels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The pose matrices (B, 4, 4), and two matrices (B, 4, 4) by which they follow from the channel matrices.
-
-        The first of these multiplies a bone's rotation and scale, the second its location. They are one and the same
-        tensor where they are equal for all bones.
-        """
-        poses = channels[:0]
-        turns, location_frames = [], []
-        for (rotates, scale, local), members, parents, rest, offset in self._groups:
-            channel = channels[members]
-            above, after = rest, None
-            turn = location_frame = offset
-            if parents is not None:
-                above = poses[parents]
-                turn = location_frame = product(above, offset)
-                if not (rotates and scale == "FULL"):
-                    turn, after = _inherit(rotates, scale, rest, above, offset)
-            if not local:
-                location_frame = torch.cat([above[:, :, :3], location_frame[:, :, 3:]], dim=2)
-            pose = product(turn, channel)
-            if turn is not location_frame:
-                linear = pose[:, :3, :3] if after is None else pose[:, :3, :3] * after[:, None, :]
-                pose = affine(linear, product(location_frame[:, :3], channel[:, :, 3:])[..., 0])
-            poses = torch.cat([poses, pose])
-            turns.append(turn.expand_as(pose))
-            location_frames.append(location_frame.expand_as(pose) if turn is not location_frame else turns[-1])
-        turned = torch.cat(turns)[self._order]
-        alike = all(turn is frame for turn, frame in zip(turns, location_frames, strict=True))
-        return poses[self._order], turned, turned if alike else torch.cat(location_frames)[self._order]
 
 
 def _kind(bone: Bone) -> tuple[bool, str, bool]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,6 +13,22 @@ from torch import Tensor
 from ..raster.algebra import cosine_and_sine, exponential, product, root
 from ..rig import Transform
 from ..rotations import axes_of, rotation_matrix, rotation_numbers
+
+
+class Moved(NamedTuple):
+    """n transforms at some parameters.
+
+    Attributes:
+        matrices: (n, 4, 4) translation @ rotation @ scale.
+        change: (n, 7) the changes of location, rotation and log scale.
+        rotations: (n, 3, 3).
+        scale: (n, 1, 3).
+    """
+
+    matrices: Tensor
+    change: Tensor
+    rotations: Tensor
+    scale: Tensor
 
 
 class Transforms:
@@ -77,24 +94,19 @@ class Transforms:
         self._cross = tensor(_CROSS)
         self._eye = torch.eye(3, device=device, dtype=dtype)
 
-    def matrices(self, parameters: Tensor) -> Tensor:
-        """(n, 4, 4) translation @ rotation @ scale for parameters (P,).
-
-        Differentiable, also in forward mode and by vmap.
-        """
-        change = self._changes(parameters)
-        linear = self._rotations(change[:, 3:6]) * (self._scale * exponential(change[:, 6:]))[:, None, :]
-        return affine(linear, self._location + change[:, :3])
-
-    def matrices_and_tangents(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        """(n, 4, 4) the matrices, and (P, 4, 4) the derivative by each parameter of the matrix of its own transform."""
-        change = self._changes(parameters)
-        vectors = change[:, 3:6]
-        rotations = self._rotations(vectors)
+    def at(self, parameters: Tensor) -> Moved:
+        """The transforms for parameters (P,); differentiable, also in forward mode and by vmap."""
+        change = torch.cat([parameters, parameters.new_zeros(1)])[self._index]
+        rotations = self._rotations(change[:, 3:6])
         scale = (self._scale * exponential(change[:, 6:]))[:, None, :]
-        matrices = affine(rotations * scale, self._location + change[:, :3])
+        return Moved(affine(rotations * scale, self._location + change[:, :3]), change, rotations, scale)
+
+    def tangents(self, moved: Moved) -> Tensor:
+        """(P, 4, 4) the derivative by each parameter of the matrix of its own transform."""
+        matrices, change, rotations, scale = moved
+        vectors = change[:, 3:6]
         # Each angle changes R by dR = R [w], with the cross-product matrix of an axis w in the transform's own frame.
-        axes = _right_jacobian(vectors[self._plain], self._cross)
+        axes = _right_jacobian(vectors[self._plain])
         if len(self._by_angle):
             axes = torch.cat([axes, self._euler_axes(vectors)])[self._order]
         crosses = product(axes.transpose(1, 2), self._cross.flatten(1)).unflatten(2, (3, 3))  # (n, 3 angles, 3, 3)
@@ -102,14 +114,14 @@ class Transforms:
         linear = torch.cat([torch.zeros_like(turned), turned, matrices[:, None, :3, :3]], dim=1)
         location = torch.cat([self._eye, self._eye.new_zeros(4, 3)]).expand(len(rotations), 7, 3)
         tangents = torch.nn.functional.pad(torch.cat([linear, location[..., None]], dim=3), (0, 0, 0, 1))
-        return matrices, tangents[self.owners, self._slots]
+        return tangents[self.owners, self._slots]
 
     def moved(self, parameters: Tensor) -> list[dict[str, Any]]:
         """Location, rotation and scale of each transform at parameters (P,), with angles close to the given ones.
 
         Rotations are in the transforms' own modes.
         """
-        change = self._changes(parameters).detach().double().cpu().numpy()
+        change = self.at(parameters).change.detach().double().cpu().numpy()
         result = []
         for transform, delta in zip(self._given, change, strict=True):
             rotation = transform.rotation
@@ -125,10 +137,6 @@ class Transforms:
             location, scale = transform.location + delta[:3], transform.scale * np.exp(delta[6])
             result.append({"location": location, "rotation": rotation, "scale": scale})
         return result
-
-    def _changes(self, parameters: Tensor) -> Tensor:
-        """(n, 7) the changes of location, rotation and log scale, 0 for what may not change."""
-        return torch.cat([parameters, parameters.new_zeros(1)])[self._index]
 
     def _rotations(self, change: Tensor) -> Tensor:
         """(n, 3, 3) the rotations for changes (n, 3)."""
@@ -171,38 +179,44 @@ def rotations_of(vectors: Tensor) -> Tensor:
 
     Exact near 0 too, with all derivatives: there its quotients are replaced by their series.
     """
-    x, y, z = vectors.unbind(1)
-    zero = torch.zeros_like(x)
-    cross = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=1).unflatten(1, (3, 3))
-    sine, versine = _quotients((vectors * vectors).sum(1)[:, None, None])
+    cross = _cross_products(vectors)
+    sine, versine, _ = _quotients((vectors * vectors).sum(1)[:, None, None])
     eye = torch.eye(3, dtype=vectors.dtype, device=vectors.device)
     return eye + sine * cross + versine * product(cross, cross)
 
 
-def _quotients(square: Tensor) -> tuple[Tensor, Tensor]:
-    """sin t / t and (1 - cos t) / t² as functions of t²; Taylor series below 0.01, where quotients lose digits."""
+def _cross_products(vectors: Tensor) -> Tensor:
+    """(n, 3, 3) the cross-product matrices of vectors (n, 3)."""
+    x, y, z = vectors.unbind(1)
+    zero = torch.zeros_like(x)
+    return torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=1).unflatten(1, (3, 3))
+
+
+def _quotients(square: Tensor) -> Tensor:
+    """(3, n, 1, 1) sin t / t, (1 - cos t) / t² and (t - sin t) / t³ as functions of t² (n, 1, 1).
+
+    Taylor series below 0.01, where quotients lose digits.
+    """
     small = square < 0.01
     t = root(torch.where(small, 1.0, square))
-    sine_of = cosine_and_sine(torch.stack([t, t / 2]))[1]
-    half = sine_of[1] / (t / 2)
-    series = 1 - square / 6 * (1 - square / 20 * (1 - square / 42 * (1 - square / 72)))
-    sine = torch.where(small, series, sine_of[0] / t)
-    versine = torch.where(
-        small, 0.5 - square / 24 * (1 - square / 30 * (1 - square / 56 * (1 - square / 90))), half * half / 2
-    )
-    return sine, versine
+    sine, of_half = cosine_and_sine(torch.stack([t, t / 2]))[1]
+    half = of_half / (t / 2)
+    exact = torch.stack([sine / t, half * half / 2, (t - sine) / (t * t * t)])
+    *rest, series = square.new_tensor(_SERIES)[..., None, None, None]
+    for coefficients in reversed(rest):
+        series = coefficients - square * series
+    return torch.where(small, series, exact)
 
 
-def _right_jacobian(vectors: Tensor, cross: Tensor) -> Tensor:
+# The first coefficients of the three series in t², each with alternating signs.
+_SERIES = [[1 / math.factorial(2 * k + n) for n in (1, 2, 3)] for k in range(5)]
+
+
+def _right_jacobian(vectors: Tensor) -> Tensor:
     """(n, 3, 3) J with d exp(v) = exp(v) [J dv] for rotation vectors v (n, 3); [w] is the cross-product matrix of w."""
-    k = product(vectors, cross.flatten(1)).unflatten(1, (3, 3))
-    square = (vectors * vectors).sum(1)[:, None, None]
-    small = square < 0.01
-    t = root(torch.where(small, 1.0, square))
-    series = (1 - square / 20 * (1 - square / 42 * (1 - square / 72 * (1 - square / 110)))) / 6
-    third = torch.where(small, series, (t - cosine_and_sine(t)[1]) / t**3)  # (t - sin t) / t³
-    versine = _quotients(square)[1]
-    return torch.eye(3, dtype=k.dtype, device=k.device) - versine * k + third * product(k, k)
+    cross = _cross_products(vectors)
+    _, versine, third = _quotients((vectors * vectors).sum(1)[:, None, None])
+    return torch.eye(3, dtype=cross.dtype, device=cross.device) - versine * cross + third * product(cross, cross)
 
 
 def affine(linear: Tensor, location: Tensor) -> Tensor:

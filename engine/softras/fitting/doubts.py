@@ -148,8 +148,9 @@ def _carved(view: View, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.
     mean, known = images_of(view).mean_mask(box, CELLS)
     shown = binary_dilation(mean > 0.5, iterations=TOLERANCE) | (known < 0.5)
     filled = (mean * known).reshape(BLOCKS, 2, BLOCKS, 2).mean(axis=(1, 3)) > 0.75
-    x, y = view.camera.project(points).T
-    depth = points @ view.camera.world_to_camera[2, :3] + view.camera.world_to_camera[2, 3]
+    seen = view.camera.to_camera(points)
+    x, y = view.camera.to_pixels(seen).T
+    depth = seen[:, 2]
     in_image = (depth > view.camera.near) & np.isfinite(x) & np.isfinite(y)
     in_image &= (x > 0) & (x < view.camera.width) & (y > 0) & (y < view.camera.height)
     x, y = (np.where(in_image, x, 0) - x0) / (x1 - x0) * CELLS, (np.where(in_image, y, 0) - y0) / (y1 - y0) * CELLS

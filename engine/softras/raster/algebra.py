@@ -17,7 +17,9 @@ from torch import Tensor
 
 from . import transforms
 from .native import cpu
-from .native.structures import ProductCall, SolveCall, SparseCall
+from .native.structures import ProductCall, SolveCall, SparseCall, packer
+
+_product_call = packer(ProductCall)
 
 
 def product(a: Tensor, b: Tensor) -> Tensor:
@@ -26,24 +28,28 @@ def product(a: Tensor, b: Tensor) -> Tensor:
         return a @ b
     if not cpu.available():
         return torch.from_numpy(np.einsum("...ik,...kj->...ij", a.numpy(), b.numpy()))
-    given = a.shape[:-2] if a.shape[:-2] == b.shape[:-2] else torch.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-    batch = (1, 1, *given)
-    rows, depth, columns = a.shape[-2], a.shape[-1], b.shape[-1]
-    out = a.new_empty(*batch[2:], rows, columns)
-    b = b if b.stride(-1) == 1 or columns == 1 else b.contiguous()
-    sizes = batch[-2:]
-    call = ProductCall(
+    shape, other = a.shape, b.shape
+    given = shape[:-2] if shape[:-2] == other[:-2] else torch.broadcast_shapes(shape[:-2], other[:-2])
+    rows, depth, columns = shape[-2], shape[-1], other[-1]
+    out = a.new_empty((*given, rows, columns))
+    steps = b.stride()
+    if steps[-1] != 1 and columns != 1:
+        b = b.contiguous()
+        steps = b.stride()
+    sizes = (1, 1, *given)[-2:]
+    call = _product_call(
         torch.get_num_threads(),
-        sizes,
+        *sizes,
         rows,
         depth,
         columns,
-        _steps(a, sizes),
-        a.stride(-2),
-        a.stride(-1),
-        _steps(b, sizes),
-        b.stride(-2),
-        *(x.data_ptr() for x in (a, b, out)),
+        *_batch_steps(shape, a.stride()),
+        *a.stride()[-2:],
+        *_batch_steps(other, steps),
+        steps[-2],
+        a.data_ptr(),
+        b.data_ptr(),
+        out.data_ptr(),
     )
     cpu.run("product", a.dtype, call)
     return out
@@ -113,18 +119,21 @@ def root(x: Tensor) -> Tensor:
 
 def plain(*tensors: Tensor) -> bool:
     """Whether all tensors are on the CPU, of floats, and not being recorded, transformed or compiled."""
-    return not (torch.compiler.is_compiling() or transforms.active(*tensors)) and all(
-        type(x) in (Tensor, torch.nn.Parameter)
-        and x.device.type == "cpu"
-        and x.dtype in (torch.float32, torch.float64)
-        and not (x.requires_grad and torch.is_grad_enabled())
-        for x in tensors
-    )
+    if torch.compiler.is_compiling() or transforms.active(*tensors):
+        return False
+    recording = torch.is_grad_enabled()
+    for x in tensors:
+        if type(x) not in (Tensor, torch.nn.Parameter) or not x.is_cpu or x.dtype not in (torch.float32, torch.float64):
+            return False
+        if recording and x.requires_grad:
+            return False
+    return True
 
 
-def _steps(x: Tensor, sizes: tuple[int, ...]) -> tuple[int, int]:
+def _batch_steps(shape: tuple[int, ...], steps: tuple[int, ...]) -> tuple[int, int]:
     """The strides of the two batch dimensions in front of the matrices; zero where all share one matrix."""
-    found = [0, 0]
-    for k in range(1, min(x.dim() - 2, 2) + 1):
-        found[-k] = x.stride(-2 - k) if x.shape[-2 - k] > 1 else 0
-    return found[0], found[1]
+    count = len(shape)
+    if count == 2:
+        return 0, 0
+    inner = steps[-3] if shape[-3] > 1 else 0
+    return (steps[-4] if count > 3 and shape[-4] > 1 else 0), inner

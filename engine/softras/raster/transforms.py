@@ -27,7 +27,8 @@ def active(*gradients: Tensor | None) -> bool:
                 "torch.compile cannot trace transforms of softras's operators; leave out fullgraph=True."
             )
         return True
-    return any(x is not None and torch._C._functorch.is_legacy_batchedtensor(x) for x in gradients)
+    is_batched = torch._C._functorch.is_legacy_batchedtensor
+    return any(x is not None and is_batched(x) for x in gradients)
 
 
 def batched(*tensors: Any) -> bool:

@@ -143,4 +143,5 @@ def _of_whole_pixels(boxes: Sequence[Box], cells: int) -> tuple[list[Box], int]:
 
 def visible_pixels(camera: Camera, points: np.ndarray) -> np.ndarray:
     """(P, 2) pixels of those of (V, 3) world points that are farther from the camera than its near distance."""
-    return camera.project(points[camera.to_camera(points)[:, 2] > camera.near])
+    seen = camera.to_camera(points)
+    return camera.to_pixels(seen[seen[:, 2] > camera.near])

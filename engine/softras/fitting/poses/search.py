@@ -215,12 +215,14 @@ def exchange(
 ) -> Search:
     """Search again for frames that match worse than others, from the poses of the frames beside them and their mean.
 
-    Of up to FEW_FRAMES frames, each is searched again, from its own pose too.
+    Of up to FEW_FRAMES frames, each is searched again, from its own pose too. No frame begins twice at the same pose of
+    others: the search would end where it did before, but for its random pulls.
 
     Args:
         sweeps: how often all frames are gone through, as long as that changes any.
         known: the frame whose pose is known and stays.
     """
+    tried: set[tuple[int, bytes]] = set()  # frames with poses of others that they have begun at
     for _ in range(sweeps):
         changed = False
         usual = float(np.quantile(poses.costs[list(frames)], 0.25)) if len(frames) > FEW_FRAMES else 0.0
@@ -231,10 +233,12 @@ def exchange(
             if f == known:
                 continue
             beside = [frames[j] for j in (k - 1, k + 1) if 0 <= j < len(frames)]
-            starts: list[np.ndarray | None] = [poses.frames[[g]] for g in beside if poses.costs[g] < poses.costs[f]]
+            starts = [poses.frames[[g]] for g in beside if poses.costs[g] < poses.costs[f]]
             starts += [poses.frames[beside].mean(axis=0)[None]] if len(beside) == 2 else []
-            starts += [None] if len(frames) <= FEW_FRAMES else []  # None: the pose that the frame has by then.
-            for pose in starts:
+            starts = [pose for pose in starts if (f, pose.tobytes()) not in tried]
+            tried.update((f, pose.tobytes()) for pose in starts)
+            own = [None] if len(frames) <= FEW_FRAMES else []  # None: the pose that the frame has by then.
+            for pose in (*starts, *own):
                 start = poses.of([f]) if pose is None else Parameters.of(pose, poses.shared)
                 found = yield from as_moments(through(problem, [f], Found(start), stages), [f], poses, taken=False)
                 if found.cost < BETTER * poses.costs[f]:

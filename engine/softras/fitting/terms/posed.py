@@ -83,7 +83,7 @@ class Posed:
         frames: all frames of the stage.
         index: the index of this frame among them.
         views: the views of this frame.
-        pose: (P,) its parameters, float64.
+        posture: the rig in this pose.
         camera_blocks: (G, 9) the parameters of all cameras, none where they stay.
         vertices: (V, 3) the posed vertices in unit space.
         cameras: the cameras of its crops, moved by their parameters.
@@ -92,11 +92,11 @@ class Posed:
     def __init__(self, frames: Frames, index: int, x: Parameters) -> None:
         """x: the parameters of all frames and of the cameras."""
         self.frames, self.index, self.views = frames, index, frames.views[index]
-        self.pose = torch.as_tensor(x.frames[index], dtype=torch.float64)
         self.camera_blocks = x.shared.reshape(-1, COUNT)
         with torch.no_grad():
-            world = frames.figure.vertices(self.pose)
-        self.vertices = frames.tensor((world.cpu().numpy() - frames.unit.centre) / frames.unit.size)
+            self.posture = frames.figure.at(torch.as_tensor(x.frames[index], dtype=torch.float64))
+        world = self.posture.vertices.cpu().numpy()
+        self.vertices = frames.tensor((world - frames.unit.centre) / frames.unit.size)
         self.cameras: Cameras = self.views.observation.cameras
         if frames.camera_moves is not None:
             K, matrix = frames.camera_moves.moved(self.views.cameras, arrays(self.cameras)["K"], self.camera_blocks)
@@ -135,7 +135,7 @@ class Motion:
         self._posed = posed
         frames = posed.frames
         with torch.no_grad():
-            derivatives = frames.figure.jacobian(posed.pose)
+            derivatives = frames.figure.jacobian_at(posed.posture)
         self.d_vertices = (derivatives / frames.unit.size).to(frames.faces.device, torch.float32)
         self.d_K: Tensor | None = None
         self.d_world_to_camera: Tensor | None = None

@@ -155,14 +155,17 @@ def call_of(
     )
 
 
-def run(function: str, dtype: torch.dtype, call: ctypes.Structure) -> None:
+def run(function: str, dtype: torch.dtype, call: ctypes.Structure | bytes) -> None:
     """Call the library's function for a dtype. Raises the error that its status means."""
     check(status_of(function, dtype, call))
 
 
-def status_of(function: str, dtype: torch.dtype, call: ctypes.Structure) -> int:
-    """Call the library's function for a dtype and return its status (csrc/softras.h)."""
-    return _entry(function, dtype)(ctypes.byref(call))
+def status_of(function: str, dtype: torch.dtype, call: ctypes.Structure | bytes) -> int:
+    """Call the library's function for a dtype and return its status (csrc/softras.h).
+
+    call: the structure, or its bytes, which the function does not write to.
+    """
+    return _entry(function, dtype)(call if isinstance(call, bytes) else ctypes.byref(call))
 
 
 @functools.cache

@@ -6,6 +6,8 @@ csrc/softras.h and csrc/coverage.h declare them and say what each field is; csrc
 from __future__ import annotations
 
 import ctypes
+import struct
+from collections.abc import Callable
 from ctypes import c_double, c_int32, c_int64, c_void_p
 
 ABI = 4  # SOFTRAS_ABI of csrc/softras.h, which is raised whenever a structure or an entry point changes
@@ -129,6 +131,22 @@ class SolveCall(ctypes.Structure):
     """`softras_solve_call`: the Cholesky factor of a matrix, and equations solved by it."""
 
     _fields_ = [*fields(c_int64, "size columns"), *fields(c_void_p, "matrix right")]
+
+
+def packer(kind: type[ctypes.Structure]) -> Callable[..., bytes]:
+    """A function from the numbers of a structure, in the order of its fields, to its bytes.
+
+    For calls so short that to make a ctypes structure would take most of their time. An array is as many numbers as it
+    has elements.
+    """
+    codes = {c_int32: "i", c_int64: "q", c_double: "d", c_void_p: "P"}
+    code = "@"
+    for field in kind._fields_:
+        element, count = field[1], getattr(field[1], "_length_", 1)
+        code += codes[getattr(element, "_type_", element) if count > 1 else element] * count
+    layout = struct.Struct(code)
+    assert layout.size == ctypes.sizeof(kind), kind
+    return layout.pack
 
 
 STRUCTURES: dict[str, type[ctypes.Structure]] = {  # by their names in C
