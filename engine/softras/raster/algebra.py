@@ -29,7 +29,7 @@ def product(a: Tensor, b: Tensor) -> Tensor:
     if not cpu.available():
         return torch.from_numpy(np.einsum("...ik,...kj->...ij", a.numpy(), b.numpy()))
     shape, other = a.shape, b.shape
-    given = shape[:-2] if shape[:-2] == other[:-2] else torch.broadcast_shapes(shape[:-2], other[:-2])
+    given = shape[:-2] if shape[:-2] == other[:-2] else np.broadcast_shapes(shape[:-2], other[:-2])
     rows, depth, columns = shape[-2], shape[-1], other[-1]
     out = a.new_empty((*given, rows, columns))
     steps = b.stride()
