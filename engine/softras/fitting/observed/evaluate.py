@@ -104,10 +104,11 @@ def intersection_over_union(silhouette: np.ndarray, view: View) -> float:
     known = mask if view.ignore is None else mask[~view.ignore]
     if known.all() or not known.any():
         return float("nan")
-    either, both = silhouette | mask, silhouette & mask
     if view.ignore is not None:
-        either, both = either & ~view.ignore, both & ~view.ignore
-    return float(both.sum() / max(1, either.sum()))
+        silhouette, mask = silhouette & ~view.ignore, mask & ~view.ignore
+    both = int(np.count_nonzero(silhouette & mask))
+    either = int(np.count_nonzero(silhouette)) + int(np.count_nonzero(mask)) - both
+    return both / max(1, either)
 
 
 def iou_by_area(areas: np.ndarray, view: View) -> float:
