@@ -16,6 +16,7 @@ from ..observed.renderer import Renderers
 from ..progress import FitResult, Journal, Progress
 from ..schedule import CAMERAS, FINE, FINEST, JOINT, OBJECT, POSE, POSE_NEAR, SHAPE
 from ..settings import Settings
+from .bone_search import turn_bones, turn_root
 from .camera_search import find_cameras
 from .cameras import MovingCameras, groups
 from .object_search import search_turns, spread
@@ -137,14 +138,21 @@ class PoseFit:
         """Search for the bones in every frame, and once more in frames that match worse than others."""
         problem, used = self._problem, self._prepared.used_frames
         others = [k for k in used if k != known]
+        few = len(others) <= FEW_FRAMES
         if known is None:
-            tries = TRIES if len(others) <= FEW_FRAMES else 1
+            tries = TRIES if few else 1
             poses = yield from self._follow(apart(problem, poses, others, POSE, tries), poses)
         else:
             poses = yield from self._follow(onwards(problem, poses, known, others, POSE), poses)
         if not self._tracker.ended():
             yield self._tracker.evaluated(self._fitted(poses))
-        return (yield from self._follow(exchange(problem, poses, used, POSE_NEAR, SWEEPS, known), poses))
+        if few and known is None and "object" not in self._prepared.parts:
+            unsure = [f for f in others if self._tracker.iou[self._prepared.used[f]].mean() < MATCHED]
+            poses = yield from self._follow(turn_root(problem, poses, unsure, POSE), poses)
+        poses = yield from self._follow(exchange(problem, poses, used, POSE_NEAR, SWEEPS, known), poses)
+        if few:
+            poses = yield from self._follow(turn_bones(problem, poses, others, POSE_NEAR), poses)
+        return poses
 
     def _filled(self, poses: Poses) -> Poses:
         """The poses, with frames without a view of positive weight interpolated between the frames beside them."""

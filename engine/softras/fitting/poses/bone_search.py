@@ -1,0 +1,125 @@
+"""The search for bones that are turned far from where they should be, in frames that no other frame can help.
+
+A descent from there ends in a minimum beside the right one, since on the way between them the silhouettes match worse.
+So many turns of a bone are tried: first of the bone that carries the whole body, then of one bone after the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+
+from ..schedule import PoseStage
+from ..solvers.chain import Parameters
+from .object_search import spread
+from .problem import PoseProblem
+from .search import Found, Poses, Search, as_moments, through
+
+TURNS = 16  # The root bone is tried in so many rotations,
+MAX_TURN = np.radians(75)  # which differ from the given one by at most this angle.
+KEPT = 3  # So many of them go on after the first stage.
+ANGLES = (
+    0.5,
+    -0.5,
+    1.0,
+    -1.0,
+    2.0,
+    -2.0,
+)  # Other bones are turned by these angles in radians about each of their axes.
+DESCENTS = 12  # So many turned bones, those that match best, are where descents begin before a search is given up.
+BETTER = 0.97  # Another pose is taken only if it costs less than this share of what the present pose costs.
+ROUNDS = 16  # At most so many bones are turned one after the other.
+LEAST_MOTION = 3e-4  # A bone that moves the mean vertex by less, in object sizes a radian, is too small to be seen.
+
+
+def turn_root(problem: PoseProblem, poses: Poses, frames: Sequence[int], stages: Sequence[PoseStage]) -> Search:
+    """Search for the rotation of the root bone in each of some frames, from the given pose of all other bones.
+
+    The root bone is the one that moves most of the mesh. Nothing happens if it may not rotate freely.
+    """
+    axes = _root(problem, stages[0])
+    if axes is None:
+        return poses
+    for f in frames:
+        begun = []
+        for rotation in spread(TURNS, MAX_TURN):
+            pose = np.zeros((1, problem.figure.count))
+            pose[0, axes] = rotation.as_rotvec()
+            steps = through(problem, [f], Found(Parameters.of(pose, poses.shared)), stages[:1])
+            begun.append((yield from as_moments(steps, [f], poses, taken=False)))
+        for start in sorted(begun, key=lambda found: found.cost)[:KEPT]:
+            found = yield from as_moments(through(problem, [f], start, stages[1:]), [f], poses, taken=False)
+            if found.cost < BETTER * poses.costs[f]:
+                poses = poses.settled(f, found)
+    return poses
+
+
+def turn_bones(problem: PoseProblem, poses: Poses, frames: Sequence[int], stages: Sequence[PoseStage]) -> Search:
+    """Search for single bones to turn in each of some frames, until no turn improves the match.
+
+    Args:
+        stages: of a descent from a turned bone. The turns are compared in the second one, which is coarse and draws
+            areas, so that their silhouettes differ by the turned bone alone.
+    """
+    for f in frames:
+        for _ in range(ROUNDS):
+            better = None
+            for start in _turned(problem, poses.of([f]), f, stages[1])[:DESCENTS]:
+                steps = through(problem, [f], Found(start), stages)
+                found = yield from as_moments(steps, [f], poses, taken=False)
+                if found.cost < BETTER * poses.costs[f]:
+                    better = found
+                    break
+            if better is None:
+                break
+            poses = poses.settled(f, better)
+    return poses
+
+
+def _turned(problem: PoseProblem, x: Parameters, frame: int, stage: PoseStage) -> list[Parameters]:
+    """The poses with one bone turned, of each bone the one that matches best; the best of all comes first."""
+    objective = problem.objective([frame], x.frames, stage)
+    low, high = problem.figure.bounds.T
+    motion = _motion(problem, stage, x.frames[0])
+    best: dict[str, tuple[float, Parameters]] = {}
+    for bone, number in _rotations(problem):
+        if motion[number] < LEAST_MOTION:
+            continue
+        for angle in ANGLES:
+            pose = x.frames.copy()
+            pose[0, number] += angle
+            if not low[number] <= pose[0, number] <= high[number]:
+                continue
+            trial = Parameters.of(pose, x.shared)
+            cost = objective.cost(trial)
+            if bone not in best or cost < best[bone][0]:
+                best[bone] = cost, trial
+    return [trial for _, trial in sorted(best.values(), key=lambda entry: entry[0])]
+
+
+def _root(problem: PoseProblem, stage: PoseStage) -> list[int] | None:
+    """The three parameters of the root bone's rotation vector; None where it may not rotate freely."""
+    motion = _motion(problem, stage, np.zeros(problem.figure.count))
+    bones: dict[str, list[int]] = {}
+    for bone, number in _rotations(problem):
+        bones.setdefault(bone, []).append(number)
+    if not bones:
+        return None
+    axes = max(bones.values(), key=lambda numbers: motion[numbers].sum())
+    return axes if len(axes) == 3 and np.isinf(problem.figure.bounds[axes]).all() else None
+
+
+def _rotations(problem: PoseProblem) -> Iterator[tuple[str, int]]:
+    """The bones' names with the numbers of their rotations' parameters."""
+    for number, name in enumerate(problem.figure.names):
+        bone, is_rotation, _ = name.rpartition(".rotation.")
+        if is_rotation and bone != "object":
+            yield bone, number
+
+
+def _motion(problem: PoseProblem, stage: PoseStage, pose: np.ndarray) -> np.ndarray:
+    """(P,) by how much each parameter moves the mean vertex, in object sizes."""
+    moved = problem.level(stage).figure.jacobian(torch.as_tensor(pose, dtype=torch.float64))
+    return moved.norm(dim=1).mean(dim=0).numpy() / problem.unit.size
