@@ -6,7 +6,7 @@ So many turns of a bone are tried: first of the bone that carries the whole body
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from ..schedule import PoseStage
 from ..solvers.chain import Parameters
 from .object_search import spread
 from .problem import PoseProblem
-from .search import Found, Poses, Search, as_moments, through
+from .search import Found, Moment, Poses, Search, as_moments, through
 
 TURNS = 16  # The root bone is tried in so many rotations,
 MAX_TURN = np.radians(75)  # which differ from the given one by at most this angle.
@@ -31,7 +31,10 @@ ANGLES = (
 DESCENTS = 12  # So many turned bones, those that match best, are where descents begin before a search is given up.
 BETTER = 0.97  # Another pose is taken only if it costs less than this share of what the present pose costs.
 ROUNDS = 16  # At most so many bones are turned one after the other.
-LEAST_MOTION = 3e-4  # A bone that moves the mean vertex by less, in object sizes a radian, is too small to be seen.
+THOROUGH_ROUNDS = 2  # At most so many of the larger bones are turned thoroughly,
+FAR = 2.0  # by this angle in radians.
+LEAST_MOTION = 3e-4  # A bone that moves the mean vertex by less, in object sizes a radian, is too small to be seen,
+LIMB_MOTION = 5e-3  # and a bone that moves it by less is not one of the larger.
 
 
 def turn_root(problem: PoseProblem, poses: Poses, frames: Sequence[int], stages: Sequence[PoseStage]) -> Search:
@@ -65,17 +68,55 @@ def turn_bones(problem: PoseProblem, poses: Poses, frames: Sequence[int], stages
     """
     for f in frames:
         for _ in range(ROUNDS):
-            better = None
-            for start in _turned(problem, poses.of([f]), f, stages[1])[:DESCENTS]:
-                steps = through(problem, [f], Found(start), stages)
-                found = yield from as_moments(steps, [f], poses, taken=False)
-                if found.cost < BETTER * poses.costs[f]:
-                    better = found
-                    break
-            if better is None:
+            starts = _turned(problem, poses.of([f]), f, stages[1])
+            found = yield from _improved(problem, poses, f, stages, starts)
+            if found is None:
                 break
-            poses = poses.settled(f, better)
+            poses = poses.settled(f, found)
     return poses
+
+
+def turn_limbs(problem: PoseProblem, poses: Poses, frames: Sequence[int], stages: Sequence[PoseStage]) -> Search:
+    """As `turn_bones`, for the larger bones and thoroughly.
+
+    A turned bone may match badly until the bones below it have followed. So each turn goes through the first stage, and
+    the best of them go on.
+    """
+    for f in frames:
+        for _ in range(THOROUGH_ROUNDS):
+            begun = []
+            for turn in _far_turns(problem, poses.of([f]), stages[1]):
+                steps = through(problem, [f], Found(turn), stages[:1])
+                begun.append((yield from as_moments(steps, [f], poses, taken=False)))
+            starts = [end.x for end in sorted(begun, key=lambda end: end.cost)]
+            found = yield from _improved(problem, poses, f, stages[1:], starts)
+            if found is None:
+                break
+            poses = yield from turn_bones(problem, poses.settled(f, found), [f], stages)
+    return poses
+
+
+def _improved(
+    problem: PoseProblem, poses: Poses, frame: int, stages: Sequence[PoseStage], starts: Sequence[Parameters]
+) -> Generator[Moment, None, Found | None]:
+    """The first end of a descent from one of a few starts that is better than the frame's pose; None if none is."""
+    for start in starts[:DESCENTS]:
+        found = yield from as_moments(through(problem, [frame], Found(start), stages), [frame], poses, taken=False)
+        if found.cost < BETTER * poses.costs[frame]:
+            return found
+    return None
+
+
+def _far_turns(problem: PoseProblem, x: Parameters, stage: PoseStage) -> Iterator[Parameters]:
+    """The poses with one of the larger bones turned by FAR about one of its axes, as far as its limits allow that."""
+    low, high = problem.figure.bounds.T
+    motion = _motion(problem, stage, x.frames[0])
+    for _, number in _rotations(problem):
+        for angle in (FAR, -FAR):
+            pose = x.frames.copy()
+            pose[0, number] += angle
+            if motion[number] >= LIMB_MOTION and low[number] <= pose[0, number] <= high[number]:
+                yield Parameters.of(pose, x.shared)
 
 
 def _turned(problem: PoseProblem, x: Parameters, frame: int, stage: PoseStage) -> list[Parameters]:

@@ -16,7 +16,7 @@ from ..observed.renderer import Renderers
 from ..progress import FitResult, Journal, Progress
 from ..schedule import CAMERAS, FINE, FINEST, JOINT, OBJECT, POSE, POSE_NEAR, SHAPE
 from ..settings import Settings
-from .bone_search import turn_bones, turn_root
+from .bone_search import turn_bones, turn_limbs, turn_root
 from .camera_search import find_cameras
 from .cameras import MovingCameras, groups
 from .object_search import search_turns, spread
@@ -26,7 +26,8 @@ from .tracker import Fitted, Tracker
 
 TRIES = 3  # The first stage of the search for a pose is repeated so often where there are at most FEW_FRAMES frames.
 SWEEPS = 3  # Frames that match badly try the poses of the frames beside them at most so many times.
-MATCHED = 0.9  # An object whose views match with at least this mean IoU is not tried in other rotations.
+MATCHED = 0.9  # An object or a root bone whose views match with this mean IoU is not tried in other rotations.
+WELL_MATCHED = 0.97  # With this mean IoU, larger bones are not searched for thoroughly.
 
 
 def fit_poses(
@@ -147,12 +148,19 @@ class PoseFit:
         if not self._tracker.ended():
             yield self._tracker.evaluated(self._fitted(poses))
         if few and known is None and "object" not in self._prepared.parts:
-            unsure = [f for f in others if self._tracker.iou[self._prepared.used[f]].mean() < MATCHED]
-            poses = yield from self._follow(turn_root(problem, poses, unsure, POSE), poses)
+            poses = yield from self._follow(turn_root(problem, poses, self._below(MATCHED, others), POSE), poses)
         poses = yield from self._follow(exchange(problem, poses, used, POSE_NEAR, SWEEPS, known), poses)
         if few:
             poses = yield from self._follow(turn_bones(problem, poses, others, POSE_NEAR), poses)
+            if not self._tracker.ended():
+                yield self._tracker.evaluated(self._fitted(poses))
+            left = self._below(WELL_MATCHED, others)
+            poses = yield from self._follow(turn_limbs(problem, poses, left, POSE_NEAR), poses)
         return poses
+
+    def _below(self, iou: float, frames: Sequence[int]) -> list[int]:
+        """Those of some frames whose views match with a lower mean IoU, when they were last measured."""
+        return [f for f in frames if self._tracker.iou[self._prepared.used[f]].mean() < iou]
 
     def _filled(self, poses: Poses) -> Poses:
         """The poses, with frames without a view of positive weight interpolated between the frames beside them."""
