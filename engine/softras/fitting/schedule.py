@@ -118,6 +118,8 @@ POSE = (
     PoseStage(128, 4, 0.35),
 )
 POSE_NEAR = (PoseStage(96, 5, 0.83, pull=300, renderer="soft"), *POSE[1:])
+# A short look at what becomes of a bone that is turned far.
+TURN = PoseStage(48, 5, 0.83, pull=300, renderer="soft")
 # The object and the shape keys. A step moves an outline by about a pixel, so that large distances need coarse pixels.
 SHAPE = (
     PoseStage(32, 6, 1.0, prior=0.1),

@@ -6,16 +6,17 @@ So many turns of a bone are tried: first of the bone that carries the whole body
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from ..schedule import PoseStage
+from ..schedule import TURN, PoseStage
 from ..solvers.chain import Parameters
 from .object_search import spread
 from .problem import PoseProblem
-from .search import Found, Moment, Poses, Search, as_moments, through
+from .search import Found, Poses, Search, as_moments, minimize, through
 
 TURNS = 16  # The root bone is tried in so many rotations,
 MAX_TURN = np.radians(75)  # which differ from the given one by at most this angle.
@@ -28,11 +29,10 @@ ANGLES = (
     2.0,
     -2.0,
 )  # Other bones are turned by these angles in radians about each of their axes.
-DESCENTS = 12  # So many turned bones, those that match best, are where descents begin before a search is given up.
+DESCENTS = 8  # At so many turned bones, those that match best, descents begin.
 BETTER = 0.97  # Another pose is taken only if it costs less than this share of what the present pose costs.
-ROUNDS = 16  # At most so many bones are turned one after the other.
-THOROUGH_ROUNDS = 2  # At most so many of the larger bones are turned thoroughly,
-FAR = 2.0  # by this angle in radians.
+ROUNDS = 6  # Bones are chosen anew so often at most, as long as that changes any.
+FAR = 2.0  # In a thorough search, the larger bones are turned by this angle in radians.
 LEAST_MOTION = 3e-4  # A bone that moves the mean vertex by less, in object sizes a radian, is too small to be seen,
 LIMB_MOTION = 5e-3  # and a bone that moves it by less is not one of the larger.
 
@@ -68,76 +68,71 @@ def turn_bones(problem: PoseProblem, poses: Poses, frames: Sequence[int], stages
     """
     for f in frames:
         for _ in range(ROUNDS):
-            starts = _turned(problem, poses.of([f]), f, stages[1])
-            found = yield from _improved(problem, poses, f, stages, starts)
-            if found is None:
+            before = poses
+            for turn in _promising(problem, poses.of([f]), f, stages[1])[:DESCENTS]:
+                start = turn.of(poses.of([f]), problem)
+                if start is not None:
+                    poses = yield from _better(problem, poses, f, start, stages)
+            if poses is before:
                 break
-            poses = poses.settled(f, found)
     return poses
 
 
 def turn_limbs(problem: PoseProblem, poses: Poses, frames: Sequence[int], stages: Sequence[PoseStage]) -> Search:
     """As `turn_bones`, for the larger bones and thoroughly.
 
-    A turned bone may match badly until the bones below it have followed. So each turn goes through the first stage, and
-    the best of them go on.
+    A turned bone may match badly until the bones below it have followed. So a short stage of coarse pixels begins at
+    each turn, and the best of them go on.
     """
     for f in frames:
-        for _ in range(THOROUGH_ROUNDS):
-            begun = []
-            for turn in _far_turns(problem, poses.of([f]), stages[1]):
-                steps = through(problem, [f], Found(turn), stages[:1])
-                begun.append((yield from as_moments(steps, [f], poses, taken=False)))
-            starts = [end.x for end in sorted(begun, key=lambda end: end.cost)]
-            found = yield from _improved(problem, poses, f, stages[1:], starts)
-            if found is None:
+        begun = []
+        motion = _motion(problem, stages[0], poses.frames[f])
+        for _, number in _rotations(problem):
+            for turn in (Turn(number, FAR), Turn(number, -FAR)):
+                start = turn.of(poses.of([f]), problem)
+                if start is not None and motion[number] >= LIMB_MOTION:
+                    begun.append((yield from as_moments(minimize(problem, [f], start, TURN), [f], poses, taken=False)))
+        before = poses
+        for end in sorted(begun, key=lambda end: end.cost)[:DESCENTS]:
+            poses = yield from _better(problem, poses, f, end.x, stages)
+            if poses is not before:
+                poses = yield from turn_bones(problem, poses, [f], stages)
                 break
-            poses = yield from turn_bones(problem, poses.settled(f, found), [f], stages)
     return poses
 
 
-def _improved(
-    problem: PoseProblem, poses: Poses, frame: int, stages: Sequence[PoseStage], starts: Sequence[Parameters]
-) -> Generator[Moment, None, Found | None]:
-    """The first end of a descent from one of a few starts that is better than the frame's pose; None if none is."""
-    for start in starts[:DESCENTS]:
-        found = yield from as_moments(through(problem, [frame], Found(start), stages), [frame], poses, taken=False)
-        if found.cost < BETTER * poses.costs[frame]:
-            return found
-    return None
+class Turn(NamedTuple):
+    """A change of one rotation of a bone: the parameter's number, and an angle in radians."""
+
+    number: int
+    angle: float
+
+    def of(self, x: Parameters, problem: PoseProblem) -> Parameters | None:
+        """The pose of one frame with the bone turned; None if its limits do not allow that."""
+        pose = x.frames.copy()
+        pose[0, self.number] += self.angle
+        low, high = problem.figure.bounds[self.number]
+        return Parameters.of(pose, x.shared) if low <= pose[0, self.number] <= high else None
 
 
-def _far_turns(problem: PoseProblem, x: Parameters, stage: PoseStage) -> Iterator[Parameters]:
-    """The poses with one of the larger bones turned by FAR about one of its axes, as far as its limits allow that."""
-    low, high = problem.figure.bounds.T
-    motion = _motion(problem, stage, x.frames[0])
-    for _, number in _rotations(problem):
-        for angle in (FAR, -FAR):
-            pose = x.frames.copy()
-            pose[0, number] += angle
-            if motion[number] >= LIMB_MOTION and low[number] <= pose[0, number] <= high[number]:
-                yield Parameters.of(pose, x.shared)
+def _better(problem: PoseProblem, poses: Poses, frame: int, start: Parameters, stages: Sequence[PoseStage]) -> Search:
+    """The poses with what a descent of one frame ends with, if that is better."""
+    found = yield from as_moments(through(problem, [frame], Found(start), stages), [frame], poses, taken=False)
+    return poses.settled(frame, found) if found.cost < BETTER * poses.costs[frame] else poses
 
 
-def _turned(problem: PoseProblem, x: Parameters, frame: int, stage: PoseStage) -> list[Parameters]:
-    """The poses with one bone turned, of each bone the one that matches best; the best of all comes first."""
+def _promising(problem: PoseProblem, x: Parameters, frame: int, stage: PoseStage) -> list[Turn]:
+    """Of each bone the turn that matches best; the best of all comes first."""
     objective = problem.objective([frame], x.frames, stage)
-    low, high = problem.figure.bounds.T
     motion = _motion(problem, stage, x.frames[0])
-    best: dict[str, tuple[float, Parameters]] = {}
+    best: dict[str, tuple[float, Turn]] = {}
     for bone, number in _rotations(problem):
-        if motion[number] < LEAST_MOTION:
-            continue
-        for angle in ANGLES:
-            pose = x.frames.copy()
-            pose[0, number] += angle
-            if not low[number] <= pose[0, number] <= high[number]:
-                continue
-            trial = Parameters.of(pose, x.shared)
-            cost = objective.cost(trial)
+        for turn in [Turn(number, angle) for angle in ANGLES if motion[number] >= LEAST_MOTION]:
+            trial = turn.of(x, problem)
+            cost = np.inf if trial is None else objective.cost(trial)
             if bone not in best or cost < best[bone][0]:
-                best[bone] = cost, trial
-    return [trial for _, trial in sorted(best.values(), key=lambda entry: entry[0])]
+                best[bone] = cost, turn
+    return [turn for _, turn in sorted(best.values())]
 
 
 def _root(problem: PoseProblem, stage: PoseStage) -> list[int] | None:
