@@ -76,10 +76,10 @@ template <class T>
 struct Coverage : Scene<T> {
   using Scene<T>::call, Scene<T>::status, Scene<T>::fail, Scene<T>::camera, Scene<T>::position;
 
-  const softras_coverage_call& coverage;
+  softras_coverage_call& coverage;
   Result* result;  // where the contour edges and pieces are kept, or null
 
-  Coverage(const softras_coverage_call& c, Result* r) : Scene<T>(c.scene), coverage(c), result(r) {}
+  Coverage(softras_coverage_call& c, Result* r) : Scene<T>(c.scene), coverage(c), result(r) {}
 
   // Renders all views. If there are at least as many views as threads, each thread takes whole views; otherwise the threads
   // share one view after another.
@@ -140,7 +140,7 @@ struct Coverage : Scene<T> {
     if (status_now() != SOFTRAS_OK) return;
     const int64_t members = w.band_begin[bands];  // contour edges, once for each band
     const int64_t work = kFacesOfAContour * members + (int64_t)call.height * call.width / kPixelsOfAFace;
-    int64_t next = 0, sampled = 0;
+    int64_t next = 0;
     together(team_size(work, kFacesOfAMember, threads), [&](Team&, int) {
       Sweep<T> sweep;
       Samples samples;
@@ -152,12 +152,11 @@ struct Coverage : Scene<T> {
         const int64_t begin = w.band_begin[band], end = w.band_begin[band + 1];
         if (!sweep.run(w.in_band.data + begin, end - begin)) {
           sample(view, cam, w, sweep, w.in_band.data + begin, end - begin, samples);
-          __atomic_add_fetch(&sampled, 1, __ATOMIC_RELAXED);
+          __atomic_add_fetch(&coverage.sampled_bands, 1, __ATOMIC_RELAXED);
         }
         if (sweep.failed) fail(SOFTRAS_OUT_OF_MEMORY);
       }
     });
-    coverage.sampled_bands[view] = sampled;
   }
 
   // Whether the topology is of these faces, and the vertices that it takes for coincident are so in these positions. Each
@@ -421,6 +420,10 @@ int take_kept(softras_coverage_call* c) {
     to += bytes;
   };
   for (int64_t v = 0; result && v < result->views; v++) {
+    const OutlineSize size = {result->kept[v].contours.count, result->kept[v].pieces()};
+    write(&size, sizeof(size));
+  }
+  for (int64_t v = 0; result && v < result->views; v++) {
     const Kept& k = result->kept[v];
     write(k.contours.data, k.contours.count * sizeof(Contour));
     for (int64_t b = 0; b < k.band_count; b++) write(k.bands[b].data, k.bands[b].count * sizeof(Piece));
@@ -439,17 +442,17 @@ int forward(softras_coverage_call* c) {
     if (result) result->views = c->scene.views, result->kept = (Kept*)calloc(max(c->scene.views, 1), sizeof(Kept));
     if (!result || !result->kept) return discard(result), SOFTRAS_OUT_OF_MEMORY;
   }
+  c->sampled_bands = c->pieces = c->bytes = 0;
   Coverage<T> renderer(*c, result);
   renderer.run();
   if (renderer.status != SOFTRAS_OK) return discard(result), renderer.status;
-  int64_t bytes = 0;
   for (int64_t v = 0; result && v < result->views; v++) {
-    const int64_t contours = result->kept[v].contours.count, pieces = result->kept[v].pieces();
-    c->counts[2 * v] = contours, c->counts[2 * v + 1] = pieces;
-    bytes += contours * sizeof(Contour) + pieces * sizeof(Piece);
+    const int64_t pieces = result->kept[v].pieces();
+    c->pieces += pieces;
+    c->bytes += sizeof(OutlineSize) + result->kept[v].contours.count * sizeof(Contour) + pieces * sizeof(Piece);
   }
   c->kept = result;
-  return bytes <= c->room ? take_kept(c) : SOFTRAS_OK;
+  return c->bytes <= c->room ? take_kept(c) : SOFTRAS_OK;
 }
 
 template <class T>

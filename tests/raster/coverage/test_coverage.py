@@ -17,7 +17,7 @@ from softras.raster import arguments
 from softras.raster.coverage import reference
 from softras.raster.coverage.topology import ROOM, remembered
 from softras.raster.native import coverage_cpu as cpu
-from softras.raster.native.structures import Contour, Piece
+from softras.raster.native.structures import Contour, OutlineSize, Piece
 
 QUICK = settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck), derandomize=True)
 SHEAR = 2e-8  # how far the kernel moves a pixel down for each pixel to the right, twice
@@ -312,8 +312,8 @@ def test_memory_kept_for_the_backward_pass_is_given_back():
     scene = arguments.scene(vertices, faces, K, camera, height, width, None, 1e-3, False)
     alpha, kept = cpu.coverage(scene, keep=True)
     assert cpu.coverage(scene, keep=False)[1] is None and torch.equal(alpha, cpu.coverage(scene, keep=False)[0])
-    contours, pieces = sum(kept.counts[::2]), sum(kept.counts[1::2])
-    least = contours * ctypes.sizeof(Contour) + pieces * ctypes.sizeof(Piece)
+    size = OutlineSize.from_buffer(kept.outline.numpy())
+    least = sum(map(ctypes.sizeof, [OutlineSize] + size.contours * [Contour] + size.pieces * [Piece]))
     assert 0 < least <= len(kept.outline) <= max(4 * least, ROOM)
 
 
