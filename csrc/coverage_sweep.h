@@ -121,6 +121,10 @@ struct Sweep {
     memset(sums.data, 0, (width + 8) * sizeof(double));
     int begin[kBand + 1];
     const double heights = bucket(list, n, begin);
+    if (pieces && !pieces->reserve(n + (int64_t)heights)) {
+      failed = true;
+      return true;
+    }
     budget = kLeastVisits + kVisits * kSide * heights + (double)width * (last_row - first_row) / kSide + kVisitsOfAFace * faces;
     if (n + heights > budget) return false;
     Part* parts = levels[0].data;  // those in the present row

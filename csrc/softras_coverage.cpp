@@ -127,7 +127,7 @@ struct Coverage : Scene<T> {
       if (!kept.bands) return fail(SOFTRAS_OUT_OF_MEMORY);
     }
     together(for_faces, [&](Team& team, int rank) {
-      if (!current(view, rank, team.size)) fail(SOFTRAS_STALE_TOPOLOGY);
+      if (!coincide(view, share(coverage.groups, rank, team.size))) fail(SOFTRAS_STALE_TOPOLOGY);
       transform(view, cam, w, share(call.vertices, rank, team.size));
       if (team.barrier(status)) return;
       signs(view, cam, w, share(call.faces, rank, team.size), w.found[rank].near);
@@ -159,18 +159,16 @@ struct Coverage : Scene<T> {
     });
   }
 
-  // Whether the topology is of these faces, and the vertices that it takes for coincident are so in these positions. Each
-  // member of a team looks at its share.
-  bool current(int view, int rank, int size) const {
-    if (view == 0) {
-      const Share s = share(call.faces, rank, size);
-      const size_t bytes = call.wide_indices ? 24 : 12;
-      const char *now = (const char*)call.face_indices, *known = (const char*)coverage.source_faces;
-      const size_t begin = s.begin * bytes, length = (s.end - s.begin) * bytes;
-      if (length > 0 && memcmp(now + begin, known + begin, length) != 0) return false;
-    }
+  // Whether the topology is of these n faces from one on.
+  bool known(int64_t begin, int64_t n) const {
+    const int64_t bytes = call.wide_indices ? 24 : 12;
+    const char *now = (const char*)call.face_indices, *then = (const char*)coverage.source_faces;
+    return memcmp(now + begin * bytes, then + begin * bytes, n * bytes) == 0;
+  }
+
+  // Whether the vertices that the topology takes for coincident are so in these positions, in a share of the groups.
+  bool coincide(int view, Share s) const {
     if (view > 0 && call.shared_vertices) return true;
-    const Share s = share(coverage.groups, rank, size);
     for (int64_t g = s.begin; g < s.end; g++) {
       const Vec3 p = position(view, coverage.copies[coverage.group_ends[g]]);
       for (int64_t i = coverage.group_ends[g] + 1; i < coverage.group_ends[g + 1]; i++) {
@@ -259,7 +257,8 @@ struct Coverage : Scene<T> {
   // The sign of a face, from twice its projected area: 0 if the face has no area or is culled.
   int sign_of(double area2) const { return area2 == 0 || (call.cull && area2 > 0) ? 0 : area2 > 0 ? 1 : -1; }
 
-  // Finds the signs of a share of the faces, and the contour edges that lie in the near plane.
+  // Finds the signs of a share of the faces, and the contour edges that lie in the near plane. On the way it checks in the
+  // first view that the topology is of these faces, while they are in the cache.
   void signs(int view, const Camera& cam, View& w, Share s, List<Contour>& near) {
     constexpr int kBlock = 64;
     near.count = 0;
@@ -268,6 +267,7 @@ struct Coverage : Scene<T> {
     for (int64_t begin = s.begin; begin < s.end; begin += kBlock) {
       const int n = (int)min(s.end - begin, int64_t(kBlock));
       const int32_t* v = coverage.faces + 3 * begin;
+      if (view == 0 && !known(begin, n)) return fail(SOFTRAS_STALE_TOPOLOGY);
       double area2[kBlock];
       for (int i = 0; i < n; i++) {
         const D2 a = load2(pixel[v[3 * i]]), b = load2(pixel[v[3 * i + 1]]) - a, c = load2(pixel[v[3 * i + 2]]) - a;

@@ -33,7 +33,8 @@ def scene(
 ) -> Scene:
     """Check the arguments that all renderers share and put them into a scene, on the device of the vertices."""
     n = mesh_in_cameras(vertices, faces, K, world_to_camera)
-    height, width = (checks.whole(name, x, 1, LONGEST_SIDE) for name, x in (("height", height), ("width", width)))
+    height = checks.whole("height", height, 1, LONGEST_SIDE)
+    width = checks.whole("width", width, 1, LONGEST_SIDE)
     cull = checks.flag("cull", cull)
     device = vertices.device
     if orthographic is None or isinstance(orthographic, bool):
