@@ -20,7 +20,8 @@ constexpr double kClose = 1e-12;  // pixels: a smaller distance may be due to ro
 constexpr double kTouch = 1e-9;   // pixels: contour edges at a smaller distance are one group
 // The sweep is given up where drawing faces into samples (coverage_samples.h) would take less time. It may visit contour edges
 // in groups so often: kLeastVisits, and kVisits for each line of samples that an edge crosses, and kVisitsOfAFace for each face.
-constexpr double kLeastVisits = 40000, kVisits = 0.03, kVisitsOfAFace = 0.5;
+constexpr double kLeastVisits = 25000, kVisits = 0.03, kVisitsOfAFace = 0.5;
+constexpr double kAdvance = 0.2;  // the share of these visits that the first row may make; the rest is allowed row by row
 constexpr double kMove = 0.25;  // visits that take as long as moving an edge by one place while sorting
 constexpr int kDeepest = 60;  // how often a group is divided, one division inside another
 
@@ -94,6 +95,14 @@ inline void sort(Part* parts, int64_t n, Part* scratch) {
   }
 }
 
+// Asks for the memory of a contour edge that a loop over a list of n will come to soon, when it is at entry i. Of very many
+// contour edges those of a band are so far apart that a processor does not foresee them.
+inline void prefetch(const Contour* contours, const int* list, int64_t n, int64_t i) {
+  constexpr int64_t kAhead = 12;
+  const char* soon = (const char*)(contours + list[min(i + kAhead, n - 1)]);
+  __builtin_prefetch(soon), __builtin_prefetch(soon + sizeof(Contour) - 1);
+}
+
 // One band of rows of one view.
 template <class T>
 struct Sweep {
@@ -120,13 +129,16 @@ struct Sweep {
     }
     memset(sums.data, 0, (width + 8) * sizeof(double));
     int begin[kBand + 1];
-    const double heights = bucket(list, n, begin);
+    const double heights = count(list, n, begin);
     if (pieces && !pieces->reserve(n + (int64_t)heights)) {
       failed = true;
       return true;
     }
-    budget = kLeastVisits + kVisits * kSide * heights + (double)width * (last_row - first_row) / kSide + kVisitsOfAFace * faces;
-    if (n + heights > budget) return false;
+    const int height = last_row - first_row;
+    const double whole = kLeastVisits + kVisits * kSide * heights + (double)width * height / kSide + kVisitsOfAFace * faces;
+    if (n + heights > whole) return false;
+    bucket(list, n, begin);
+    budget = kAdvance * whole;
     Part* parts = levels[0].data;  // those in the present row
     int64_t now = 0;
     for (int row = first_row; row < last_row; row++) {
@@ -142,26 +154,32 @@ struct Sweep {
         if (min(c.x[0], c.x[1]) < width) parts[now++] = part_of(by_row[i], c, row, row + 1.0);
       }
       sort(parts, now, scratch.data);
-      if ((budget -= now) < 0 || !draw_row(row, now)) return false;
+      budget += (1 - kAdvance) * whole / height - now;
+      if (budget < 0 || !draw_row(row, now)) return false;
     }
     return true;
   }
 
-  // Lists the contour edges of the band in `by_row`; those that begin in row r are entries begin[r - first_row] to
-  // begin[r - first_row + 1]. Returns the sum of their heights within the band.
-  double bucket(const int* list, int64_t n, int* begin) {
+  // Counts the contour edges of the band by the rows in which they begin: those of row r will be entries
+  // begin[r - first_row] to begin[r - first_row + 1] of `by_row`. Returns the sum of their heights within the band.
+  double count(const int* list, int64_t n, int* begin) const {
     double heights = 0;
     for (int r = 0; r <= kBand; r++) begin[r] = 0;
     for (int64_t i = 0; i < n; i++) {
       const Contour& c = contours[list[i]];
+      prefetch(contours, list, n, i);
       begin[row_in_band(c) + 1]++;
       heights += min(c.y[1], (double)last_row) - max(c.y[0], (double)first_row);
     }
     for (int r = 0; r < kBand; r++) begin[r + 1] += begin[r];
+    return heights;
+  }
+
+  // Lists the contour edges of the band in `by_row`.
+  void bucket(const int* list, int64_t n, const int* begin) {
     int next[kBand];
     for (int r = 0; r < kBand; r++) next[r] = begin[r];
     for (int64_t i = 0; i < n; i++) by_row[next[row_in_band(contours[list[i]])]++] = list[i];
-    return heights;
   }
   int row_in_band(const Contour& c) const { return c.y[0] > first_row ? (int)c.y[0] - first_row : 0; }
 

@@ -21,6 +21,27 @@ struct Kept {
   List<Piece>* bands;  // the pieces of each band of rows
   int64_t band_count;
 
+  // Leaves out the contour edges without pieces, if they are so many that this pays, as in a heap of triangles. False: there
+  // is no memory.
+  bool compact() {
+    if (contours.count <= pieces()) return true;
+    Buffer<int> number;  // of each contour edge among those that are left
+    if (!number.reserve(contours.count)) return false;
+    zero(number.data, contours.count);
+    for (int64_t b = 0; b < band_count; b++)
+      for (int64_t i = 0; i < bands[b].count; i++) number[bands[b][i].contour] = 1;
+    int64_t left = 0;
+    for (int64_t c = 0; c < contours.count; c++) {
+      contours.data[left] = contours[c];
+      const int used = number[c];
+      number[c] = (int)left, left += used;
+    }
+    contours.count = left;
+    for (int64_t b = 0; b < band_count; b++)
+      for (int64_t i = 0; i < bands[b].count; i++) bands[b].data[i].contour = number[bands[b][i].contour];
+    return true;
+  }
+
   // The number of pieces.
   int64_t pieces() const {
     int64_t n = 0;
@@ -181,10 +202,10 @@ struct Coverage : Scene<T> {
 
   // Draws a band by samples, after its sweep was given up. list: the n contour edges that reach into it.
   void sample(int view, const Camera& cam, const View& w, Sweep<T>& band, const int* list, int64_t n, Samples& s) {
-    constexpr int64_t kBetween = 4096;  // faces from one search for full pixels to the next
+    constexpr int64_t kBetween = 256;  // faces from one search for full pixels to the next
     s.width = call.width, s.first_row = band.first_row, s.last_row = band.last_row;
     if (!s.reserve()) return fail(SOFTRAS_OUT_OF_MEMORY);
-    s.clear();
+    s.begin();
     const double top = band.first_row, bottom = band.last_row;
     for (int64_t f = 0; f < call.faces; f++) {
       if (f % kBetween == kBetween - 1) s.find_full();
@@ -206,8 +227,9 @@ struct Coverage : Scene<T> {
     }
     if (!band.pieces) return;
     band.pieces->count = 0;
-    s.find_full();
+    s.find_outline();
     for (int64_t i = 0; i < n; i++) {
+      prefetch(band.contours, list, n, i);
       Piece p = {-1, list[i], {0, 0}};
       auto finish = [&] {
         if (p.pixel >= 0 && !band.pieces->push(p)) band.failed = true;
@@ -447,6 +469,7 @@ int forward(softras_coverage_call* c) {
   renderer.run();
   if (renderer.status != SOFTRAS_OK) return discard(result), renderer.status;
   for (int64_t v = 0; result && v < result->views; v++) {
+    if (!result->kept[v].compact()) return discard(result), SOFTRAS_OUT_OF_MEMORY;
     const int64_t pieces = result->kept[v].pieces();
     c->pieces += pieces;
     c->bytes += sizeof(OutlineSize) + result->kept[v].contours.count * sizeof(Contour) + pieces * sizeof(Piece);

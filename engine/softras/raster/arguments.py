@@ -111,7 +111,7 @@ def _depths(name: str, depth: Tensor | float, n: int) -> tuple[Tensor, list[floa
     if depths.shape not in ((n,), (), (1,)):
         raise InputError(f"{name} must be one number or have shape ({n},), not {tuple(depths.shape)}")
     values = (depths if depths.dim() else depths[None]).tolist() if readable(depths) else []
-    if not all([abs(x) <= checks.LARGEST for x in values]):  # a list, which is made faster than a generator
+    if not all(abs(x) <= checks.LARGEST for x in values):
         raise InputError(f"{name} must be finite and at most {checks.LARGEST:g}")
     return depths if depths.shape == (n,) else depths.expand(n), values
 

@@ -218,9 +218,10 @@ def test_what_moved_apart_is_no_longer_one():
     assert torch.equal(found, wanted) and not torch.equal(found, softras.coverage(split, own, K, camera, height, width))
 
 
-def test_faces_changed_in_place_are_seen():
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int64])
+def test_faces_changed_in_place_are_seen(dtype):
     vertices, faces, K, camera, height, width = ball(1)
-    array = faces.numpy().copy()
+    array = faces.to(dtype).numpy().copy()
     shared = torch.from_numpy(array)  # torch does not see what numpy changes
     before = softras.coverage(vertices, shared, K, camera, height, width)
     array[:] = array[::-1][:, [0, 2, 1]].copy()
@@ -364,6 +365,24 @@ def test_the_gradient_by_samples_is_how_the_area_changes():
     slope = (vertices.grad * vertices).sum().item()  # of the area, as the heap grows
     larger, smaller = (softras.coverage(*heap(6000, scale)).sum().item() for scale in (1.01, 0.99))
     assert slope == pytest.approx((larger - smaller) / 0.02, rel=0.05)
+
+
+@pytest.mark.filterwarnings("ignore:so many edges cross")
+def test_a_heap_has_the_same_bits_for_any_number_of_threads():
+    vertices, faces, K, camera, height, width = heap(30_000)  # faces and crossings enough for several threads
+    several = K.repeat(2, 1, 1), camera.repeat(2, 1, 1)
+    weights = torch.rand(2, height, width, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+    def run():
+        found = []
+        for cameras in ((K, camera), several):
+            moved = vertices.clone().requires_grad_()
+            alpha = softras.coverage(moved, faces, *cameras, height, width)
+            found += [alpha.detach(), *torch.autograd.grad((alpha * weights[: len(alpha)]).sum(), moved)]
+        return found
+
+    first, *others = by_threads(run)
+    assert all(same_bits(first, other) for other in others)
 
 
 @pytest.mark.filterwarnings("ignore:so many edges cross")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import warnings
 from dataclasses import dataclass
@@ -46,17 +45,17 @@ def coverage(scene: Scene, keep: bool) -> tuple[Tensor, Kept | None]:
     cpu.check(status)
     if call.sampled_bands:
         warnings.warn(
-            f"so many edges cross that the coverage of {call.sampled_bands} bands of {BAND} rows is that of 8 x 8 samples a pixel",
+            f"so many edges cross that the coverage of {call.sampled_bands} bands of {BAND} rows is that of 8 x 8 "
+            "samples a pixel",
             RuntimeWarning,
             stacklevel=2,
         )
     if not keep:
         return alpha, None
-    least = call.bytes
-    if not least <= topology.room[0] <= max(4 * least, ROOM):
-        topology.room[0] = least + least // 4
+    if not call.bytes <= topology.room[0] <= max(4 * call.bytes, ROOM):
+        topology.room[0] = call.bytes + call.bytes // 4
     if call.kept:
-        outline = _bytes(least)
+        outline = _bytes(call.bytes)
         call.mode, call.outline = TAKE, outline.data_ptr()
         cpu.run("coverage", alpha.dtype, call)
     return alpha, Kept(topology, outline, call.pieces)
