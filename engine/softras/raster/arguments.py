@@ -106,9 +106,11 @@ def _depths(name: str, depth: Tensor | float, n: int) -> tuple[Tensor, list[floa
     """What `plane` returns, and the depths as numbers: one for all or n; none if they cannot be read."""
     if isinstance(depth, Tensor):
         _ask_no_gradient(name, depth)
-    plain = isinstance(depth, Tensor) and depth.dtype == torch.float64  # as_tensor would take some microseconds
-    depths = depth if plain else as_tensor(name, depth, torch.float64)
-    if depths.shape not in ((n,), (), (1,)):
+    if isinstance(depth, Tensor) and depth.dtype == torch.float64:
+        depths = depth  # as_tensor would take some microseconds to find that out
+    else:
+        depths = as_tensor(name, depth, torch.float64)
+    if tuple(depths.shape) not in ((n,), (), (1,)):
         raise InputError(f"{name} must be one number or have shape ({n},), not {tuple(depths.shape)}")
     values = (depths if depths.dim() else depths[None]).tolist() if readable(depths) else []
     if not all(abs(x) <= checks.LARGEST for x in values):

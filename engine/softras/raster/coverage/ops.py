@@ -100,13 +100,13 @@ class _Eager(torch.autograd.Function):
     def forward(ctx, vertices, K, world_to_camera, scene):
         alpha, ctx.kept = backends.compute("coverage", scene, any(ctx.needs_input_grad))
         ctx.save_for_backward(vertices, scene.faces, K, world_to_camera, scene.orthographic, scene.near)
-        ctx.size, ctx.cull = (scene.height, scene.width), scene.cull
+        ctx.height, ctx.width, ctx.cull = scene.height, scene.width, scene.cull
         return alpha
 
     @staticmethod
     def backward(ctx, grad_alpha):
         vertices, faces, K, world_to_camera, orthographic, near = ctx.saved_tensors
-        scene = Scene(vertices, faces, K, world_to_camera, *ctx.size, orthographic, near, ctx.cull)
+        scene = Scene(vertices, faces, K, world_to_camera, ctx.height, ctx.width, orthographic, near, ctx.cull)
         if torch.is_grad_enabled() or transforms.active(grad_alpha):
             return *_watched_gradients(scene, grad_alpha), None
         wanted = ctx.needs_input_grad[:3]
