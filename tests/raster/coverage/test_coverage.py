@@ -224,11 +224,10 @@ def test_faces_changed_in_place_are_seen(dtype):
     array = faces.to(dtype).numpy().copy()
     shared = torch.from_numpy(array)  # torch does not see what numpy changes
     before = softras.coverage(vertices, shared, K, camera, height, width)
-    array[:] = array[::-1][:, [0, 2, 1]].copy()
-    array[0] = array[1]
+    array[10:] = array[0]
     after = softras.coverage(vertices, shared, K, camera, height, width)
     assert torch.equal(after, softras.coverage(vertices, shared.clone(), K, camera, height, width))
-    assert before.shape == after.shape
+    assert not torch.equal(after, before)
 
 
 @pytest.mark.parametrize("shape", ["no vertices", "no faces", "no cameras"])
