@@ -348,7 +348,8 @@ struct Sweep {
     int64_t count = 0;
     for (int64_t q = 0; q < n; q++) {
       const Contour& c = contours[p[q].contour];
-      if (c.y[0] < yb && c.y[1] > ya) parts[count++] = part_of(p[q].contour, c, ya, yb);
+      parts[count] = part_of(p[q].contour, c, ya, yb);  // without a branch, which a processor could not predict
+      count += (c.y[0] < yb) & (c.y[1] > ya);
     }
     sort(parts.data, count, scratch.data);
     groups(parts.data, count, winding, [&](Part* q, int64_t m, double, int before) {
@@ -359,11 +360,14 @@ struct Sweep {
   // Finds the end of a part between two heights that is nearest to their middle. False: there is none.
   bool end_within(const Part* p, int64_t n, double ya, double yb, double& y) const {
     const double middle = 0.5 * (ya + yb);
+    double nearest = min(middle - ya, yb - middle);
     y = ya;
     for (int64_t q = 0; q < n; q++) {
       const Contour& c = contours[p[q].contour];
-      if (c.y[0] > ya && absolute(c.y[0] - middle) < absolute(y - middle)) y = c.y[0];
-      if (c.y[1] < yb && absolute(c.y[1] - middle) < absolute(y - middle)) y = c.y[1];
+      for (const double end : c.y) {  // without a branch: those that are not between the heights are not nearer
+        const double distance = absolute(end - middle);
+        y = distance < nearest ? end : y, nearest = min(distance, nearest);
+      }
     }
     return y > ya && y < yb;
   }
@@ -413,6 +417,9 @@ struct Sweep {
     cut_at_columns(c, ya, yb, a.top, a.bottom, width, [&](int column, double height, double x, double ta, double tb, bool any) {
       const int at = max(column, 0);
       sums[at] += side * height * (1 - x);
+      // The fence keeps the compiler from writing both sums by one instruction. The next part reads one of them, and a
+      // processor would let it wait until both are in the cache.
+      __atomic_signal_fence(__ATOMIC_SEQ_CST);
       sums[at + 1] += side * height * x;
       if (!pieces) return;
       piece->pixel = first_pixel + column, piece->contour = a.contour;
