@@ -16,8 +16,8 @@ constexpr int kSide = 8;  // samples in each row and column of a pixel: those of
 
 // Numbers for the eight lines of samples of a row of pixels.
 typedef double D8 __attribute__((ext_vector_type(kSide)));
-typedef int32_t I8 __attribute__((ext_vector_type(kSide)));
-typedef int64_t L8 __attribute__((ext_vector_type(kSide)));
+typedef int I8 __attribute__((ext_vector_type(kSide)));
+typedef decltype(D8() < D8()) L8;  // of 64-bit integers
 typedef uint8_t B8 __attribute__((ext_vector_type(kSide)));
 
 // The samples of a band of rows first_row <= row < last_row. A pixel is a word whose byte l holds its samples on line l, the
