@@ -1,9 +1,11 @@
 """Exact coverage on the CPU beside soft silhouettes and DEODR, forward + backward through torch, in one run.
 
-    python benchmarks/coverage_cpu.py [--threads 2] [--repeat 15] [--cpu-time] [--out FILE.json]
+    python benchmarks/coverage_cpu.py [--threads 2] [--repeat 15] [--cpu-time] [--alone] [--out FILE.json]
 
 Rounds alternate; of each the median and the least time in milliseconds are written, and the ratios of the medians are
-printed. With --cpu-time and one thread, what else runs on the machine counts less. The meshes are those of
+printed. By turns, each finds the caches full of what the others have left there, which costs the small calls most; with
+--alone, the rounds of each follow one another, as the steps of a fit do. With --cpu-time and one thread, what else runs
+on the machine counts less. The meshes are those of
 raster_cpu.py, a scan whose surface is rough, and heaps of triangles that have to be measured by samples. DEODR (`pip
 install deodr trimesh`) is left out where it is not installed. What grows with the faces alone is the time of a mesh
 that lies below the image; the rest is given for spheres of more and more faces.
@@ -77,16 +79,18 @@ def through_torch(vertices, faces, size: int, views: int) -> list[Callable[[], N
     return [lambda: run(softras.coverage), lambda: run(softras.silhouettes)]
 
 
-def times(functions: list[Callable[[], None]], repeat: int, clock: Callable[[], float]) -> list[tuple[float, float]]:
-    """The median and the least milliseconds of each by a clock of seconds, one round after another."""
+def times(
+    functions: list[Callable[[], None]], repeat: int, clock: Callable[[], float], alone: bool = False
+) -> list[tuple[float, float]]:
+    """The median and the least milliseconds of each by a clock of seconds, by turns or each alone."""
     for f in functions:
         f()
     found: list[list[float]] = [[] for _ in functions]
-    for _ in range(repeat):
-        for f, t in zip(functions, found, strict=True):
-            start = clock()
-            f()
-            t.append(1e3 * (clock() - start))
+    each = list(zip(functions, found, strict=True))
+    for f, t in [one for one in each for _ in range(repeat)] if alone else repeat * each:
+        start = clock()
+        f()
+        t.append(1e3 * (clock() - start))
     return [(statistics.median(t), min(t)) for t in found]
 
 
@@ -110,6 +114,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeat", type=int, default=15)
     parser.add_argument("--cpu-time", action="store_true")
+    parser.add_argument("--alone", action="store_true")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -123,7 +128,7 @@ def main() -> None:
         functions = through_torch(vertices, faces, size, views)
         if peer and len(faces) < 500_000 and not name.startswith("heap"):
             functions.append(deodr(vertices, faces, cameras(views, size))[1])
-        found = times(functions, args.repeat if len(faces) < 200_000 else max(3, args.repeat // 3), clock)
+        found = times(functions, args.repeat if len(faces) < 200_000 else max(3, args.repeat // 3), clock, args.alone)
         named = dict(zip(("coverage", "soft", "deodr"), found, strict=False))
         rows.append({"mesh": name, "faces": len(faces), "size": size, "views": views, **named})
         columns = "   ".join(f"{key} {median:8.3f} ({least:8.3f})" for key, (median, least) in named.items())
@@ -132,6 +137,7 @@ def main() -> None:
     grown = growth(args.repeat, clock)
     if args.out:
         meta = {"isa": cpu.description(), "threads": args.threads, "torch": torch.__version__, "clock": clock.__name__}
+        meta["alone"] = args.alone
         args.out.write_text(json.dumps({**meta, "rows": rows, "growth": grown}, indent=1))
 
 

@@ -48,6 +48,11 @@ struct Piece {
   double w[2];
 };
 
+// How many contour edges and pieces the outline of a view has.
+struct OutlineSize {
+  long long contours, pieces;
+};
+
 SR_HD double sheared(Vec2 q) { return q.y + kShear * q.x; }
 SR_HD double bounded(double x) { return min(max(x, -kFarthest), kFarthest); }
 

@@ -17,10 +17,11 @@ struct Slice {
 };
 
 inline Slice slice(const softras_coverage_call& c, int view) {
-  const char* at = (const char*)c.outline;
-  for (int v = 0; v < view; v++) at += c.counts[2 * v] * sizeof(Contour) + c.counts[2 * v + 1] * sizeof(Piece);
-  const int64_t contours = c.counts[2 * view];
-  return {(const Contour*)at, (const Piece*)(at + contours * sizeof(Contour)), contours, c.counts[2 * view + 1]};
+  const OutlineSize* size = (const OutlineSize*)c.outline;
+  const char* at = (const char*)(size + c.scene.views);
+  for (int v = 0; v < view; v++) at += size[v].contours * sizeof(Contour) + size[v].pieces * sizeof(Piece);
+  const int64_t contours = size[view].contours;
+  return {(const Contour*)at, (const Piece*)(at + contours * sizeof(Contour)), contours, size[view].pieces};
 }
 
 // The gradients with respect to vertices, K and world_to_camera.

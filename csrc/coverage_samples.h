@@ -8,69 +8,84 @@
 
 #include "coverage.h"
 #include "memory.h"
+#include "simd.h"
 
 namespace softras::SOFTRAS_ISA {
 
-constexpr int kSide = 8;  // samples in each row and column of a pixel: a row of samples of a pixel is one byte
+constexpr int kSide = 8;  // samples in each row and column of a pixel: those of a pixel are one word, on each line one byte
 
-// The samples of a band of rows first_row <= row < last_row: kSide lines of `width` bytes for each row.
+// Numbers for the eight lines of samples of a row of pixels.
+typedef double D8 __attribute__((ext_vector_type(kSide)));
+typedef int I8 __attribute__((ext_vector_type(kSide)));
+typedef decltype(D8() < D8()) L8;  // of 64-bit integers
+typedef uint8_t B8 __attribute__((ext_vector_type(kSide)));
+
+// The samples of a band of rows first_row <= row < last_row. A pixel is a word whose byte l holds its samples on line l, the
+// leftmost in the lowest bit.
 struct Samples {
   int width, first_row, last_row;
-  Buffer<uint8_t> bits;
-  Buffer<uint64_t> full;  // for each row a bit for each pixel all of whose samples are set, as far as find_full() has seen
+  Buffer<uint64_t> pixels;  // (last_row - first_row, width)
+  // For each row a bit for each pixel that can be left out. While faces are drawn, it is one all of whose samples are set, as
+  // far as find_full() has seen; while the outline is sought, one that the outline does not come near.
+  Buffer<uint64_t> closed;
+  Buffer<uint64_t> full, clear;  // for each row a bit for each pixel all of whose samples are set, or none of them
 
   // Makes room for the samples. False: there is no memory.
-  bool reserve() { return bits.reserve(bytes() + 8) && full.reserve((last_row - first_row) * words()); }
-  int64_t bytes() const { return (int64_t)(last_row - first_row) * kSide * width; }
-  int64_t words() const { return (width + 63) / 64; }  // of `full` in a row
-  void clear() {
-    memset(bits.data, 0, bytes() + 8);
-    zero(full.data, (last_row - first_row) * words());
+  bool reserve() {
+    const int64_t n = rows() * words();
+    return pixels.reserve(rows() * width) && closed.reserve(n) && full.reserve(n) && clear.reserve(n);
   }
+  int64_t rows() const { return last_row - first_row; }
+  int64_t words() const { return (width + 63) / 64; }  // of 64 pixels in a row
+  void begin() { zero(pixels.data, rows() * width), zero(closed.data, rows() * words()); }
 
-  // Finds the pixels all of whose samples are set. What is behind them can be left out.
-  void find_full() {
-    constexpr uint64_t kLow = 0x7f7f7f7f7f7f7f7f, kGather = 0x0102040810204080;
-    zero(full.data, (last_row - first_row) * words());
-    for (int64_t row = 0; row < last_row - first_row; row++)
-      for (int64_t x = 0; x < width; x += 8) {
-        uint64_t all = ~uint64_t(0), line8;
-        for (int l = 0; l < kSide; l++) memcpy(&line8, line(row * kSide + l) + x, 8), all &= line8;
-        const uint64_t open = ~all, ones = ~(((open & kLow) + kLow) | open | kLow) >> 7;  // 1 in each byte that is 0xff
-        full[row * words() + x / 64] |= (ones * kGather >> 56) << x % 64;
+  // Finds the pixels whose word is `all`. Bits beside the image are set.
+  void find(uint64_t all, Buffer<uint64_t>& found) const {
+    for (int64_t row = 0; row < rows(); row++) {
+      const uint64_t* pixel = line_of_pixels(row);
+      for (int64_t w = 0; w < words(); w++) {
+        const int n = (int)min(width - 64 * w, int64_t(64));
+        uint64_t bits = n < 64 ? ~uint64_t(0) << n : 0;
+        for (int i = 0; i < n; i++) bits |= uint64_t(pixel[64 * w + i] == all) << i;
+        found[row * words() + w] = bits;
       }
-  }
-
-  // Whether all samples of pixels first <= x <= last of a row of the band are set. What is outside counts as set.
-  bool is_full(int64_t row, int64_t first, int64_t last) const {
-    if (row < 0 || row >= last_row - first_row) return true;
-    first = max(first, int64_t(0)), last = min(last, int64_t(width - 1));
-    for (int64_t w = first / 64; w <= last / 64 && first <= last; w++) {
-      uint64_t wanted = ~uint64_t(0);
-      if (w == first / 64) wanted &= ~uint64_t(0) << first % 64;
-      if (w == last / 64) wanted &= ~uint64_t(0) >> (63 - last % 64);
-      if (wanted & ~full[row * words() + w]) return false;
     }
-    return true;
   }
-  uint8_t* line(int64_t l) const { return bits.data + l * width; }
 
-  // The y of a line of samples, in pixels.
-  double height_of(int64_t l) const { return first_row + (l + 0.5) / kSide; }
+  // Finds the pixels behind which faces can be left out.
+  void find_full() { find(~uint64_t(0), closed); }
 
-  // Sets samples begin <= i < end of a line.
-  static void fill(uint8_t* line, int64_t begin, int64_t end) {
-    if (begin >= end) return;
-    const int64_t first = begin / kSide, last = (end - 1) / kSide;
-    const uint8_t left = uint8_t(0xff << begin % kSide), right = uint8_t(0xff >> (kSide - 1 - (end - 1) % kSide));
-    if (first == last) {
-      line[first] |= left & right;
-      return;
+  // Finds the pixels that the outline does not come near: their samples and those of the pixels around are all set or all
+  // clear.
+  void find_outline() {
+    find(~uint64_t(0), full), find(0, clear);
+    for (int64_t row = 0; row < rows(); row++)
+      for (int64_t w = 0; w < words(); w++) closed[row * words() + w] = around(full, row, w) | around(clear, row, w);
+  }
+
+  // The bits of a word that are set also in all eight pixels around. Those outside of the band count as set.
+  uint64_t around(const Buffer<uint64_t>& bits, int64_t row, int64_t w) const {
+    uint64_t all = ~uint64_t(0);
+    for (int64_t r = max(row - 1, int64_t(0)); r <= min(row + 1, rows() - 1); r++) {
+      const uint64_t* line = bits.data + r * words();
+      const uint64_t before = w > 0 ? line[w - 1] >> 63 : 1, after = w + 1 < words() ? line[w + 1] << 63 : uint64_t(1) << 63;
+      all &= line[w] & (line[w] << 1 | before) & (line[w] >> 1 | after);
     }
-    line[first] |= left;
-    for (int64_t i = first + 1; i < last; i++) line[i] = 0xff;
-    line[last] |= right;
+    return all;
   }
+
+  // Whether pixels 0 <= first <= x <= last < width of a row of the band can all be left out.
+  bool all_closed(int64_t row, int64_t first, int64_t last) const {
+    const uint64_t* line = closed.data + row * words();
+    const uint64_t from = ~uint64_t(0) << first % 64, to = ~uint64_t(0) >> (63 - last % 64);
+    int64_t w = first / 64;
+    if (w == last / 64) return !(from & to & ~line[w]);
+    if (from & ~line[w]) return false;
+    for (w++; w < last / 64; w++)
+      if (~line[w]) return false;
+    return !(to & ~line[w]);
+  }
+  uint64_t* line_of_pixels(int64_t row) const { return pixels.data + row * width; }
 
   // Draws a convex polygon of 3 or 4 corners in pixels.
   void draw(const Vec2* q, int n) const {
@@ -78,18 +93,54 @@ struct Samples {
     if (n == 4) draw(q[0], q[2], q[3]);
   }
 
-  // Draws a triangle.
+  // Draws a triangle: in each row of pixels, the samples between its longest edge and the other two, on eight lines at once.
   void draw(Vec2 a, Vec2 b, Vec2 c) const {
     if (b.y < a.y) swap(a, b);
     if (c.y < a.y) swap(a, c);
     if (c.y < b.y) swap(b, c);
-    const double whole = slope_of(a, c), upper = slope_of(a, b), lower = slope_of(b, c);
-    const int64_t middle = line_from(b.y);
-    const double most = width;
-    const int64_t first = (int64_t)min(max(min(min(a.x, b.x), c.x), 0.0), most);
-    const int64_t last = (int64_t)min(max(max(max(a.x, b.x), c.x), 0.0), most);
-    span(a, whole, a, upper, line_from(a.y), middle, first, last);
-    span(a, whole, b, lower, middle, line_from(c.y), first, last);
+    const double whole = slope_of(a, c), upper = slope_of(a, b), lower = slope_of(b, c), most = width - 1;
+    const int64_t left = (int64_t)min(max(min(min(a.x, b.x), c.x), 0.0), most);
+    const int64_t right = (int64_t)min(max(max(max(a.x, b.x), c.x), 0.0), most);
+    const int first = (int)min(max(a.y, (double)first_row), (double)last_row);
+    const int last = (int)max(min(c.y, last_row - 0.5), first_row - 1.0);
+    for (int row = first; row <= last; row++) {
+      if (all_closed(row - first_row, left, right)) continue;
+      const D8 y = steps(row);
+      const D8 x = a.x + (y - a.y) * whole;
+      const D8 above = a.x + (y - a.y) * upper, below = b.x + (y - b.y) * lower;
+      const D8 z = y < D8(b.y) ? above : below;
+      const L8 inside = (y >= D8(a.y)) & (y < D8(c.y));
+      // Sample i of a line is at x = (i + 0.5) / kSide: those begin <= i < end lie between the edges.
+      fill(row, (x < z ? x : z) * kSide - 0.5, (x < z ? z : x) * kSide - 0.5, inside);
+    }
+  }
+
+  // Sets the samples low <= i < high of each line of a row that is inside.
+  void fill(int row, D8 low, D8 high, L8 inside) const {
+    const D8 none = 0.0, most = (double)width * kSide;
+    low = __builtin_elementwise_ceil(low > none ? low : none), high = __builtin_elementwise_ceil(high > none ? high : none);
+    low = low < most ? low : most, high = high < most ? high : most;
+    const I8 begin = __builtin_convertvector(inside ? low : none, I8), end = __builtin_convertvector(inside ? high : none, I8);
+    const I8 used = begin < end;
+    if (!__builtin_reduce_or(used)) return;
+    const int first = __builtin_reduce_min(used ? begin : I8(width * kSide)) / kSide;
+    const int last = (__builtin_reduce_max(used ? end : I8(0)) - 1) / kSide;
+    const int whole_from = (__builtin_reduce_max(begin) + kSide - 1) / kSide, whole_to = __builtin_reduce_min(end) / kSide;
+    uint64_t* pixel = line_of_pixels(row - first_row);
+    for (int x = first; x <= last; x++) {
+      if (x >= whole_from && x < whole_to) {
+        pixel[x] = ~uint64_t(0);
+        continue;
+      }
+      const I8 side = kSide, zero = 0;
+      I8 from = begin - x * kSide, to = end - x * kSide;
+      from = from > zero ? from : zero, to = to > zero ? to : zero;
+      from = from < side ? from : side, to = to < side ? to : side, to = to > from ? to : from;
+      const B8 bytes = __builtin_convertvector((I8(1) << to) - (I8(1) << from), B8);
+      uint64_t word;
+      memcpy(&word, &bytes, sizeof(word));
+      pixel[x] |= word;
+    }
   }
 
   static void swap(Vec2& a, Vec2& b) {
@@ -99,43 +150,9 @@ struct Samples {
   // dx / dy of an edge from a down to b.
   static double slope_of(Vec2 a, Vec2 b) { return b.y > a.y ? (b.x - a.x) / (b.y - a.y) : 0; }
 
-  // The first line of the band at height y or below.
-  int64_t line_from(double y) const {
-    const double l = round_up((y - first_row) * kSide - 0.5), lines = (double)(last_row - first_row) * kSide;
-    return (int64_t)min(max(l, 0.0), lines);
-  }
-
-  // Sets the samples between two edges in lines begin <= l < end. One edge passes through p, the other through q, with
-  // slopes dx / dy; between them lie pixels first <= x <= last at most.
-  void span(Vec2 p, double slope_p, Vec2 q, double slope_q, int64_t begin, int64_t end, int64_t first, int64_t last) const {
-    if (begin >= end) return;
-    // x and z are where the edges cross the line, in samples, so that sample i lies at i; from one line to the next they
-    // grow by the slope.
-    const double y = height_of(begin), most = (double)width * kSide;
-    double x = (p.x + (y - p.y) * slope_p) * kSide - 0.5, z = (q.x + (y - q.y) * slope_q) * kSide - 0.5;
-    for (int64_t l = begin; l < end; l++, x += slope_p, z += slope_q) {
-      if ((l == begin || l % kSide == 0) && is_full(l / kSide, first, last)) {
-        const int64_t skipped = min(l / kSide * kSide + kSide, end) - l - 1;  // the rest of the row
-        l += skipped, x += skipped * slope_p, z += skipped * slope_q;
-        continue;
-      }
-      const double low = min(max(min(x, z), 0.0), most), high = min(max(max(x, z), 0.0), most);
-      fill(line(l), up(low), up(high));
-    }
-  }
-
-  // The least whole number that is not less than x, which is at least 0.
-  static int64_t up(double x) {
-    const int64_t down = (int64_t)x;
-    return down + ((double)down < x);
-  }
-
-  // Whether a sample of line l is set.
-  bool set(int64_t l, int64_t sample) const { return line(l)[sample / kSide] >> sample % kSide & 1; }
-
   // Finds the parts of a contour edge that are on the outline, in steps of one sample: from top to bottom if the edge is
   // steep, else from left to right. Calls piece(row, column, least t, greatest t, side) for each step on the outline, where
-  // side is that of weigh_piece(). Rows in which the edge lies behind full pixels are left out; find_full() comes before.
+  // side is that of weigh_piece(). find_outline() comes before.
   template <class Found>
   void outline(const Contour& c, Found piece) const {
     const double top = max(c.y[0], (double)first_row), bottom = min(c.y[1], (double)last_row);
@@ -147,54 +164,63 @@ struct Samples {
       const double xa = min(max(x_at(c, ya), least), most), xb = min(max(x_at(c, yb), least), most);
       const double low = max(min(xa, xb), 0.0), high = min(max(xa, xb), (double)width);
       if (!(low <= high)) continue;
-      const int64_t at = row - first_row, first = (int64_t)low - 1, last = (int64_t)high + 1;
-      if (is_full(at - 1, first, last) && is_full(at, first, last) && is_full(at + 1, first, last)) continue;
+      if (all_closed(row - first_row, min((int64_t)low, int64_t(width - 1)), min((int64_t)high, int64_t(width - 1)))) continue;
       if (c.steep) {
-        const int64_t end = (int64_t)round_up((yb - first_row) * kSide - 0.5);
-        for (int64_t l = (int64_t)round_up((ya - first_row) * kSide - 0.5); l < end; l++) {
-          const double y = height_of(l), x = x_at(c, y);
-          if (!(x > 0 && x < width)) continue;
-          if (const int s = side(l, x)) piece(row, (int)x, t_at(c, 0, max(y - h, c.y[0])), t_at(c, 0, min(y + h, c.y[1])), s);
-        }
+        const D8 y = steps(row), x = c.x[0] + (y - c.y[0]) * c.slope, right = __builtin_elementwise_ceil(x * kSide - 0.5);
+        const L8 inside = (y >= D8(ya)) & (y < D8(yb)) & (right >= D8(1.0)) & (right < D8((double)width * kSide));
+        const I8 at = __builtin_convertvector(inside ? right : D8(1.0), I8);
+        const uint64_t* pixel = line_of_pixels(row - first_row);
+        auto set = [&](int l, int i) { return bit(pixel[i / kSide], l, i); };
+        each(inside, [&](int l) { return set(l, at[l]) - set(l, at[l] - 1); }, [&](int l, int side) {
+          piece(row, (int)x[l], t_at(c, 0, max(y[l] - h, c.y[0])), t_at(c, 0, min(y[l] + h, c.y[1])), side);
+        });
         continue;
       }
-      const int64_t end = (int64_t)round_up(high * kSide - 0.5);
-      for (int64_t i = (int64_t)round_up(low * kSide - 0.5); i < end; i++) {
-        const double x = (i + 0.5) / kSide, y = min(max(c.y[0] + (x - c.x[0]) / c.slope, ya), yb);
-        const int s = below(i, y);  // of an edge that goes down to the right, what is above it is to its right
-        const double ta = t_at(c, max(x - h, least), 0), tb = t_at(c, min(x + h, most), 0);
-        if (s) piece(row, (int)(i / kSide), min(ta, tb), max(ta, tb), -s * down);
+      const double upright = 1 / c.slope, lines = (double)rows() * kSide;
+      for (int column = (int)low; column < high; column++) {
+        const D8 x = steps(column);
+        D8 y = c.y[0] + (x - c.x[0]) * upright;
+        y = y > D8(ya) ? y : D8(ya), y = y < D8(yb) ? y : D8(yb);
+        const D8 lower = __builtin_elementwise_ceil((y - (double)first_row) * kSide - 0.5);
+        // The outline is not sought at the border of the band.
+        const L8 inside = (x >= D8(low)) & (x < D8(high)) & (lower >= D8(1.0)) & (lower < D8(lines));
+        const I8 at = __builtin_convertvector(inside ? lower : D8(1.0), I8);
+        const uint64_t* pixel = pixels.data + column;
+        auto set = [&](int l, int i) { return bit(pixel[(int64_t)(l / kSide) * width], l, i); };
+        each(inside, [&](int i) { return set(at[i], i) - set(at[i] - 1, i); }, [&](int i, int below) {
+          const double ta = t_at(c, max(x[i] - h, least), 0), tb = t_at(c, min(x[i] + h, most), 0);
+          // Of an edge that goes down to the right, what is above it is to its right.
+          piece(row, column, min(ta, tb), max(ta, tb), -below * down);
+        });
       }
     }
   }
 
-  // Whether the outline passes between the samples above and below y in a column of samples: 1 if the silhouette lies
-  // below, -1 if it lies above, 0 if the outline does not pass.
-  int below(int64_t sample, double y) const {
-    const int64_t lower = (int64_t)round_up((y - first_row) * kSide - 0.5), upper = lower - 1;
-    if (upper < 0 || lower >= (int64_t)(last_row - first_row) * kSide) return 0;  // the border of the band
-    const bool l = set(lower, sample), u = set(upper, sample);
-    return l == u ? 0 : l ? 1 : -1;
-  }
+  // The middles of the eight lines, or columns, of samples in a row, or column, of pixels.
+  static D8 steps(int pixel) { return pixel + (ramp_of<D8>() + 0.5) / kSide; }
 
-  // Whether the outline passes between the samples left and right of x on line l: 1 if the silhouette lies to the right, -1
-  // if it lies to the left, 0 if the outline does not pass.
-  int side(int64_t l, double x) const {
-    const int64_t right = (int64_t)round_up(x * kSide - 0.5), left = right - 1;
-    if (left < 0 || right >= (int64_t)width * kSide) return 0;  // the border of the image
-    const bool r = set(l, right), s = set(l, left);
-    return r == s ? 0 : r ? 1 : -1;
+  // Sample i of line l of a pixel, 0 or 1; i and l are counted from any pixel's corner.
+  static int bit(uint64_t pixel, int l, int i) { return pixel >> (l % kSide * kSide + i % kSide) & 1; }
+
+  // Calls found(step, difference(step)) for those of eight steps that are inside and at which two samples differ.
+  template <class Difference, class Found>
+  static void each(L8 inside, Difference difference, Found found) {
+    int8_t all[kSide];
+    for (int k = 0; k < kSide; k++) all[k] = int8_t(difference(k) & (int)inside[k]);  // without a branch
+    uint64_t any;
+    memcpy(&any, all, sizeof(any));
+    while (any) {
+      const int k = __builtin_ctzll(any) / 8;
+      found(k, all[k]);
+      any &= ~(uint64_t(0xff) << 8 * k);
+    }
   }
 
   // Calls value(x, count) for each pixel of a row, with the number of its samples that are set.
   template <class Value>
   void count_row(int row, Value value) const {
-    const uint8_t* top = line((int64_t)(row - first_row) * kSide);
-    for (int64_t x = 0; x < width; x++) {
-      uint64_t all = 0;
-      for (int l = 0; l < kSide; l++) all |= (uint64_t)top[(int64_t)l * width + x] << 8 * l;
-      value(x, __builtin_popcountll(all));
-    }
+    const uint64_t* pixel = line_of_pixels(row - first_row);
+    for (int64_t x = 0; x < width; x++) value(x, __builtin_popcountll(pixel[x]));
   }
 };
 

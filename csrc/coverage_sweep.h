@@ -20,7 +20,8 @@ constexpr double kClose = 1e-12;  // pixels: a smaller distance may be due to ro
 constexpr double kTouch = 1e-9;   // pixels: contour edges at a smaller distance are one group
 // The sweep is given up where drawing faces into samples (coverage_samples.h) would take less time. It may visit contour edges
 // in groups so often: kLeastVisits, and kVisits for each line of samples that an edge crosses, and kVisitsOfAFace for each face.
-constexpr double kLeastVisits = 40000, kVisits = 0.03, kVisitsOfAFace = 0.5;
+constexpr double kLeastVisits = 25000, kVisits = 0.03, kVisitsOfAFace = 0.5;
+constexpr double kAdvance = 0.2;  // the share of these visits that the first row may make; the rest is allowed row by row
 constexpr double kMove = 0.25;  // visits that take as long as moving an edge by one place while sorting
 constexpr int kDeepest = 60;  // how often a group is divided, one division inside another
 
@@ -94,6 +95,14 @@ inline void sort(Part* parts, int64_t n, Part* scratch) {
   }
 }
 
+// Asks for the memory of a contour edge that a loop over a list of n will come to soon, when it is at entry i. Of very many
+// contour edges those of a band are so far apart that a processor does not foresee them.
+inline void prefetch(const Contour* contours, const int* list, int64_t n, int64_t i) {
+  constexpr int64_t kAhead = 12;
+  const char* soon = (const char*)(contours + list[min(i + kAhead, n - 1)]);
+  __builtin_prefetch(soon), __builtin_prefetch(soon + sizeof(Contour) - 1);
+}
+
 // One band of rows of one view.
 template <class T>
 struct Sweep {
@@ -120,9 +129,16 @@ struct Sweep {
     }
     memset(sums.data, 0, (width + 8) * sizeof(double));
     int begin[kBand + 1];
-    const double heights = bucket(list, n, begin);
-    budget = kLeastVisits + kVisits * kSide * heights + (double)width * (last_row - first_row) / kSide + kVisitsOfAFace * faces;
-    if (n + heights > budget) return false;
+    const double heights = count(list, n, begin);
+    if (pieces && !pieces->reserve(n + (int64_t)heights)) {
+      failed = true;
+      return true;
+    }
+    const int height = last_row - first_row;
+    const double whole = kLeastVisits + kVisits * kSide * heights + (double)width * height / kSide + kVisitsOfAFace * faces;
+    if (n + heights > whole) return false;
+    bucket(list, n, begin);
+    budget = kAdvance * whole;
     Part* parts = levels[0].data;  // those in the present row
     int64_t now = 0;
     for (int row = first_row; row < last_row; row++) {
@@ -138,26 +154,32 @@ struct Sweep {
         if (min(c.x[0], c.x[1]) < width) parts[now++] = part_of(by_row[i], c, row, row + 1.0);
       }
       sort(parts, now, scratch.data);
-      if ((budget -= now) < 0 || !draw_row(row, now)) return false;
+      budget += (1 - kAdvance) * whole / height - now;
+      if (budget < 0 || !draw_row(row, now)) return false;
     }
     return true;
   }
 
-  // Lists the contour edges of the band in `by_row`; those that begin in row r are entries begin[r - first_row] to
-  // begin[r - first_row + 1]. Returns the sum of their heights within the band.
-  double bucket(const int* list, int64_t n, int* begin) {
+  // Counts the contour edges of the band by the rows in which they begin: those of row r will be entries
+  // begin[r - first_row] to begin[r - first_row + 1] of `by_row`. Returns the sum of their heights within the band.
+  double count(const int* list, int64_t n, int* begin) const {
     double heights = 0;
     for (int r = 0; r <= kBand; r++) begin[r] = 0;
     for (int64_t i = 0; i < n; i++) {
       const Contour& c = contours[list[i]];
+      prefetch(contours, list, n, i);
       begin[row_in_band(c) + 1]++;
       heights += min(c.y[1], (double)last_row) - max(c.y[0], (double)first_row);
     }
     for (int r = 0; r < kBand; r++) begin[r + 1] += begin[r];
+    return heights;
+  }
+
+  // Lists the contour edges of the band in `by_row`.
+  void bucket(const int* list, int64_t n, const int* begin) {
     int next[kBand];
     for (int r = 0; r < kBand; r++) next[r] = begin[r];
     for (int64_t i = 0; i < n; i++) by_row[next[row_in_band(contours[list[i]])]++] = list[i];
-    return heights;
   }
   int row_in_band(const Contour& c) const { return c.y[0] > first_row ? (int)c.y[0] - first_row : 0; }
 
@@ -326,7 +348,8 @@ struct Sweep {
     int64_t count = 0;
     for (int64_t q = 0; q < n; q++) {
       const Contour& c = contours[p[q].contour];
-      if (c.y[0] < yb && c.y[1] > ya) parts[count++] = part_of(p[q].contour, c, ya, yb);
+      parts[count] = part_of(p[q].contour, c, ya, yb);  // without a branch, which a processor could not predict
+      count += (c.y[0] < yb) & (c.y[1] > ya);
     }
     sort(parts.data, count, scratch.data);
     groups(parts.data, count, winding, [&](Part* q, int64_t m, double, int before) {
@@ -337,11 +360,14 @@ struct Sweep {
   // Finds the end of a part between two heights that is nearest to their middle. False: there is none.
   bool end_within(const Part* p, int64_t n, double ya, double yb, double& y) const {
     const double middle = 0.5 * (ya + yb);
+    double nearest = min(middle - ya, yb - middle);
     y = ya;
     for (int64_t q = 0; q < n; q++) {
       const Contour& c = contours[p[q].contour];
-      if (c.y[0] > ya && absolute(c.y[0] - middle) < absolute(y - middle)) y = c.y[0];
-      if (c.y[1] < yb && absolute(c.y[1] - middle) < absolute(y - middle)) y = c.y[1];
+      for (const double end : c.y) {  // without a branch: those that are not between the heights are not nearer
+        const double distance = absolute(end - middle);
+        y = distance < nearest ? end : y, nearest = min(distance, nearest);
+      }
     }
     return y > ya && y < yb;
   }
@@ -391,6 +417,9 @@ struct Sweep {
     cut_at_columns(c, ya, yb, a.top, a.bottom, width, [&](int column, double height, double x, double ta, double tb, bool any) {
       const int at = max(column, 0);
       sums[at] += side * height * (1 - x);
+      // The fence keeps the compiler from writing both sums by one instruction. The next part reads one of them, and a
+      // processor would let it wait until both are in the cache.
+      __atomic_signal_fence(__ATOMIC_SEQ_CST);
       sums[at + 1] += side * height * x;
       if (!pieces) return;
       piece->pixel = first_pixel + column, piece->contour = a.contour;

@@ -38,8 +38,8 @@ static const softras_layout_entry entries[] = {
 #define STRUCTURE softras_coverage_call
     SIZE FIELD(scene) FIELD(mode) FIELD(keep) FIELD(source_faces) FIELD(faces) FIELD(pairs) FIELD(others) FIELD(groups)
     FIELD(pair_faces) FIELD(pair_vertices) FIELD(other_edges) FIELD(other_ends) FIELD(other_faces) FIELD(other_directions) FIELD(group_ends)
-    FIELD(copies) FIELD(outline) FIELD(room) FIELD(kept) FIELD(sampled_bands) FIELD(counts) FIELD(pixels)
-    FIELD(row_of_piece) FIELD(row_count) FIELD(parameters) FIELD(d_positions) FIELD(d_intrinsics)
+    FIELD(copies) FIELD(outline) FIELD(room) FIELD(bytes) FIELD(pieces) FIELD(sampled_bands) FIELD(kept)
+    FIELD(pixels) FIELD(row_of_piece) FIELD(row_count) FIELD(parameters) FIELD(d_positions) FIELD(d_intrinsics)
     FIELD(d_world_to_camera) FIELD(rows)
 #undef STRUCTURE
 #define STRUCTURE softras_product_call
@@ -57,6 +57,9 @@ static const softras_layout_entry entries[] = {
 #undef STRUCTURE
 #define STRUCTURE Contour
     SIZE FIELD(x) FIELD(y) FIELD(slope) FIELD(inverse) FIELD(end) FIELD(wind) FIELD(steep)
+#undef STRUCTURE
+#define STRUCTURE OutlineSize
+    SIZE FIELD(contours) FIELD(pieces)
 #undef STRUCTURE
 #define STRUCTURE Piece
     SIZE FIELD(pixel) FIELD(contour) FIELD(w)

@@ -116,11 +116,11 @@ typedef struct {
   const int64_t *group_ends;   /* (groups + 1): where each group of coincident vertices begins in copies, and the end */
   const int32_t *copies;       /* vertices, group after group; faces name the first vertex of a group */
   /* What is kept. */
-  void *outline;   /* for each view an array of Contour and an array of Piece (coverage.h), one after the other */
-  int64_t room;    /* bytes of `outline`, in to FORWARD */
+  void *outline;   /* (N) OutlineSize, then for each view its contour edges and its pieces (coverage.h) */
+  int64_t room;    /* bytes that `outline` has room for: in to FORWARD */
+  int64_t bytes, pieces, sampled_bands; /* out of FORWARD: the bytes that the outline needs, its pieces in all views, and
+                      the bands of rows in all views whose coverage was estimated by samples */
   void *kept;      /* out of FORWARD, in to TAKE: a handle of an outline that has no room, or null */
-  int64_t *sampled_bands; /* (N): out of FORWARD: bands of rows whose coverage was estimated by samples */
-  int64_t *counts; /* (N,2): contour edges and pieces of each view; out of FORWARD, then in */
   /* The pixels on the outline: out of PIXELS, in to JACOBIAN. */
   int64_t *pixels;       /* (row_count): indices into alpha flattened, ascending; with room for as many as there are pieces */
   int32_t *row_of_piece; /* (pieces): for each piece the number of its pixel among these */
@@ -183,7 +183,7 @@ enum {
 
 /* The version of this header. It grows whenever a structure or an entry point changes, and a caller that knows another
    version must not call anything else (engine/softras/raster/native/structures.py). */
-#define SOFTRAS_ABI 4
+#define SOFTRAS_ABI 5
 SOFTRAS_API int softras_abi(void);
 
 /* One field of a structure that C and Python share, or, where `field` is "", the structure itself. */

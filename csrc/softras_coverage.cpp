@@ -21,6 +21,27 @@ struct Kept {
   List<Piece>* bands;  // the pieces of each band of rows
   int64_t band_count;
 
+  // Leaves out the contour edges without pieces, if they are so many that this pays, as in a heap of triangles. False: there
+  // is no memory.
+  bool compact() {
+    if (contours.count <= pieces()) return true;
+    Buffer<int> number;  // of each contour edge among those that are left
+    if (!number.reserve(contours.count)) return false;
+    zero(number.data, contours.count);
+    for (int64_t b = 0; b < band_count; b++)
+      for (int64_t i = 0; i < bands[b].count; i++) number[bands[b][i].contour] = 1;
+    int64_t left = 0;
+    for (int64_t c = 0; c < contours.count; c++) {
+      contours.data[left] = contours[c];
+      const int used = number[c];
+      number[c] = (int)left, left += used;
+    }
+    contours.count = left;
+    for (int64_t b = 0; b < band_count; b++)
+      for (int64_t i = 0; i < bands[b].count; i++) bands[b].data[i].contour = number[bands[b][i].contour];
+    return true;
+  }
+
   // The number of pieces.
   int64_t pieces() const {
     int64_t n = 0;
@@ -76,10 +97,10 @@ template <class T>
 struct Coverage : Scene<T> {
   using Scene<T>::call, Scene<T>::status, Scene<T>::fail, Scene<T>::camera, Scene<T>::position;
 
-  const softras_coverage_call& coverage;
+  softras_coverage_call& coverage;
   Result* result;  // where the contour edges and pieces are kept, or null
 
-  Coverage(const softras_coverage_call& c, Result* r) : Scene<T>(c.scene), coverage(c), result(r) {}
+  Coverage(softras_coverage_call& c, Result* r) : Scene<T>(c.scene), coverage(c), result(r) {}
 
   // Renders all views. If there are at least as many views as threads, each thread takes whole views; otherwise the threads
   // share one view after another.
@@ -127,7 +148,7 @@ struct Coverage : Scene<T> {
       if (!kept.bands) return fail(SOFTRAS_OUT_OF_MEMORY);
     }
     together(for_faces, [&](Team& team, int rank) {
-      if (!current(view, rank, team.size)) fail(SOFTRAS_STALE_TOPOLOGY);
+      if (!coincide(view, share(coverage.groups, rank, team.size))) fail(SOFTRAS_STALE_TOPOLOGY);
       transform(view, cam, w, share(call.vertices, rank, team.size));
       if (team.barrier(status)) return;
       signs(view, cam, w, share(call.faces, rank, team.size), w.found[rank].near);
@@ -140,7 +161,7 @@ struct Coverage : Scene<T> {
     if (status_now() != SOFTRAS_OK) return;
     const int64_t members = w.band_begin[bands];  // contour edges, once for each band
     const int64_t work = kFacesOfAContour * members + (int64_t)call.height * call.width / kPixelsOfAFace;
-    int64_t next = 0, sampled = 0;
+    int64_t next = 0;
     together(team_size(work, kFacesOfAMember, threads), [&](Team&, int) {
       Sweep<T> sweep;
       Samples samples;
@@ -152,26 +173,23 @@ struct Coverage : Scene<T> {
         const int64_t begin = w.band_begin[band], end = w.band_begin[band + 1];
         if (!sweep.run(w.in_band.data + begin, end - begin)) {
           sample(view, cam, w, sweep, w.in_band.data + begin, end - begin, samples);
-          __atomic_add_fetch(&sampled, 1, __ATOMIC_RELAXED);
+          __atomic_add_fetch(&coverage.sampled_bands, 1, __ATOMIC_RELAXED);
         }
         if (sweep.failed) fail(SOFTRAS_OUT_OF_MEMORY);
       }
     });
-    coverage.sampled_bands[view] = sampled;
   }
 
-  // Whether the topology is of these faces, and the vertices that it takes for coincident are so in these positions. Each
-  // member of a team looks at its share.
-  bool current(int view, int rank, int size) const {
-    if (view == 0) {
-      const Share s = share(call.faces, rank, size);
-      const size_t bytes = call.wide_indices ? 24 : 12;
-      const char *now = (const char*)call.face_indices, *known = (const char*)coverage.source_faces;
-      const size_t begin = s.begin * bytes, length = (s.end - s.begin) * bytes;
-      if (length > 0 && memcmp(now + begin, known + begin, length) != 0) return false;
-    }
+  // Whether the topology is of these n faces from one on.
+  bool known(int64_t begin, int64_t n) const {
+    const int64_t bytes = call.wide_indices ? 24 : 12;
+    const char *now = (const char*)call.face_indices, *then = (const char*)coverage.source_faces;
+    return memcmp(now + begin * bytes, then + begin * bytes, n * bytes) == 0;
+  }
+
+  // Whether the vertices that the topology takes for coincident are so in these positions, in a share of the groups.
+  bool coincide(int view, Share s) const {
     if (view > 0 && call.shared_vertices) return true;
-    const Share s = share(coverage.groups, rank, size);
     for (int64_t g = s.begin; g < s.end; g++) {
       const Vec3 p = position(view, coverage.copies[coverage.group_ends[g]]);
       for (int64_t i = coverage.group_ends[g] + 1; i < coverage.group_ends[g + 1]; i++) {
@@ -184,10 +202,10 @@ struct Coverage : Scene<T> {
 
   // Draws a band by samples, after its sweep was given up. list: the n contour edges that reach into it.
   void sample(int view, const Camera& cam, const View& w, Sweep<T>& band, const int* list, int64_t n, Samples& s) {
-    constexpr int64_t kBetween = 4096;  // faces from one search for full pixels to the next
+    constexpr int64_t kBetween = 256;  // faces from one search for full pixels to the next
     s.width = call.width, s.first_row = band.first_row, s.last_row = band.last_row;
     if (!s.reserve()) return fail(SOFTRAS_OUT_OF_MEMORY);
-    s.clear();
+    s.begin();
     const double top = band.first_row, bottom = band.last_row;
     for (int64_t f = 0; f < call.faces; f++) {
       if (f % kBetween == kBetween - 1) s.find_full();
@@ -209,8 +227,9 @@ struct Coverage : Scene<T> {
     }
     if (!band.pieces) return;
     band.pieces->count = 0;
-    s.find_full();
+    s.find_outline();
     for (int64_t i = 0; i < n; i++) {
+      prefetch(band.contours, list, n, i);
       Piece p = {-1, list[i], {0, 0}};
       auto finish = [&] {
         if (p.pixel >= 0 && !band.pieces->push(p)) band.failed = true;
@@ -260,7 +279,8 @@ struct Coverage : Scene<T> {
   // The sign of a face, from twice its projected area: 0 if the face has no area or is culled.
   int sign_of(double area2) const { return area2 == 0 || (call.cull && area2 > 0) ? 0 : area2 > 0 ? 1 : -1; }
 
-  // Finds the signs of a share of the faces, and the contour edges that lie in the near plane.
+  // Finds the signs of a share of the faces, and the contour edges that lie in the near plane. On the way it checks in the
+  // first view that the topology is of these faces, while they are in the cache.
   void signs(int view, const Camera& cam, View& w, Share s, List<Contour>& near) {
     constexpr int kBlock = 64;
     near.count = 0;
@@ -269,6 +289,7 @@ struct Coverage : Scene<T> {
     for (int64_t begin = s.begin; begin < s.end; begin += kBlock) {
       const int n = (int)min(s.end - begin, int64_t(kBlock));
       const int32_t* v = coverage.faces + 3 * begin;
+      if (view == 0 && !known(begin, n)) return fail(SOFTRAS_STALE_TOPOLOGY);
       double area2[kBlock];
       for (int i = 0; i < n; i++) {
         const D2 a = load2(pixel[v[3 * i]]), b = load2(pixel[v[3 * i + 1]]) - a, c = load2(pixel[v[3 * i + 2]]) - a;
@@ -421,6 +442,10 @@ int take_kept(softras_coverage_call* c) {
     to += bytes;
   };
   for (int64_t v = 0; result && v < result->views; v++) {
+    const OutlineSize size = {result->kept[v].contours.count, result->kept[v].pieces()};
+    write(&size, sizeof(size));
+  }
+  for (int64_t v = 0; result && v < result->views; v++) {
     const Kept& k = result->kept[v];
     write(k.contours.data, k.contours.count * sizeof(Contour));
     for (int64_t b = 0; b < k.band_count; b++) write(k.bands[b].data, k.bands[b].count * sizeof(Piece));
@@ -439,17 +464,18 @@ int forward(softras_coverage_call* c) {
     if (result) result->views = c->scene.views, result->kept = (Kept*)calloc(max(c->scene.views, 1), sizeof(Kept));
     if (!result || !result->kept) return discard(result), SOFTRAS_OUT_OF_MEMORY;
   }
+  c->sampled_bands = c->pieces = c->bytes = 0;
   Coverage<T> renderer(*c, result);
   renderer.run();
   if (renderer.status != SOFTRAS_OK) return discard(result), renderer.status;
-  int64_t bytes = 0;
   for (int64_t v = 0; result && v < result->views; v++) {
-    const int64_t contours = result->kept[v].contours.count, pieces = result->kept[v].pieces();
-    c->counts[2 * v] = contours, c->counts[2 * v + 1] = pieces;
-    bytes += contours * sizeof(Contour) + pieces * sizeof(Piece);
+    if (!result->kept[v].compact()) return discard(result), SOFTRAS_OUT_OF_MEMORY;
+    const int64_t pieces = result->kept[v].pieces();
+    c->pieces += pieces;
+    c->bytes += sizeof(OutlineSize) + result->kept[v].contours.count * sizeof(Contour) + pieces * sizeof(Piece);
   }
   c->kept = result;
-  return bytes <= c->room ? take_kept(c) : SOFTRAS_OK;
+  return c->bytes <= c->room ? take_kept(c) : SOFTRAS_OK;
 }
 
 template <class T>

@@ -33,7 +33,8 @@ def scene(
 ) -> Scene:
     """Check the arguments that all renderers share and put them into a scene, on the device of the vertices."""
     n = mesh_in_cameras(vertices, faces, K, world_to_camera)
-    height, width = (checks.whole(name, x, 1, LONGEST_SIDE) for name, x in (("height", height), ("width", width)))
+    height = checks.whole("height", height, 1, LONGEST_SIDE)
+    width = checks.whole("width", width, 1, LONGEST_SIDE)
     cull = checks.flag("cull", cull)
     device = vertices.device
     if orthographic is None or isinstance(orthographic, bool):
@@ -41,8 +42,8 @@ def scene(
     orthographic = tensor("orthographic", orthographic)
     if orthographic.shape != (n,):
         raise InputError(f"orthographic must have shape ({n},), not {tuple(orthographic.shape)}")
-    near = plane("near", near, n)
-    check_near(near, orthographic)
+    near, values = _depths("near", near, n)
+    _check_near(values, orthographic)
     orthographic, near = orthographic.to(device, torch.bool), near.to(device)
     return Scene(vertices, faces, K, world_to_camera, height, width, orthographic, near, cull)
 
@@ -98,19 +99,33 @@ def number(name: str, value: Any, low: float, high: float, *, above: bool = Fals
 
 def plane(name: str, depth: Tensor | float, n: int) -> Tensor:
     """Check the depths of the near or the far planes of n cameras: n numbers, or one for all. Returns (n,) float64."""
+    return _depths(name, depth, n)[0]
+
+
+def _depths(name: str, depth: Tensor | float, n: int) -> tuple[Tensor, list[float]]:
+    """What `plane` returns, and the depths as numbers: one for all or n; none if they cannot be read."""
     if isinstance(depth, Tensor):
         _ask_no_gradient(name, depth)
-    depths = as_tensor(name, depth, torch.float64)
-    if tuple(depths.shape) not in ((), (1,), (n,)):
+    if isinstance(depth, Tensor) and depth.dtype == torch.float64:
+        depths = depth  # as_tensor would take some microseconds to find that out
+    else:
+        depths = as_tensor(name, depth, torch.float64)
+    if tuple(depths.shape) not in ((n,), (), (1,)):
         raise InputError(f"{name} must be one number or have shape ({n},), not {tuple(depths.shape)}")
-    if readable(depths) and not all(abs(x) <= checks.LARGEST for x in depths.reshape(-1).tolist()):
+    values = (depths if depths.dim() else depths[None]).tolist() if readable(depths) else []
+    if not all(abs(x) <= checks.LARGEST for x in values):
         raise InputError(f"{name} must be finite and at most {checks.LARGEST:g}")
-    return depths if depths.shape == (n,) else depths.expand(n)
+    return depths if depths.shape == (n,) else depths.expand(n), values
 
 
 def check_near(near: Tensor, orthographic: Tensor) -> None:
     """Refuse a perspective camera whose near plane is not in front of it, if the values can be read."""
-    if readable(near) and not all(x > 0 for x in near.tolist()) and not (near.gt(0) | orthographic.cpu()).all():
+    _check_near(near.tolist() if readable(near) else [], orthographic)
+
+
+def _check_near(near: list[float], orthographic: Tensor) -> None:
+    """As `check_near`, for n numbers, one for all cameras, or none."""
+    if min(near, default=1.0) <= 0 and not (torch.tensor(near).gt(0) | orthographic.cpu()).all():
         raise InputError("near must be positive, unless a camera is orthographic")
 
 
@@ -148,9 +163,7 @@ def _ask_no_gradient(name: str, value: Tensor) -> None:
 
 def mesh_in_cameras(vertices: Tensor, faces: Tensor, K: Tensor, world_to_camera: Tensor) -> int:
     """Check the shapes, types and devices of a mesh and its cameras, and return the number of cameras."""
-    inputs = {"vertices": vertices, "faces": faces, "K": K, "world_to_camera": world_to_camera}
-    for name, value in inputs.items():
-        tensor(name, value)
+    tensor("vertices", vertices), tensor("faces", faces), tensor("K", K), tensor("world_to_camera", world_to_camera)
     if K.dim() != 3 or world_to_camera.dim() != 3:
         raise InputError(
             "K must have shape (N, 3, 3) and world_to_camera (N, 4, 4) for N cameras, "
@@ -159,20 +172,23 @@ def mesh_in_cameras(vertices: Tensor, faces: Tensor, K: Tensor, world_to_camera:
     n = K.shape[0]
     if vertices.dim() not in (2, 3) or vertices.shape[-1] != 3:
         raise InputError(f"vertices must have shape (V, 3) or (N, V, 3), not {tuple(vertices.shape)}")
-    for name, matrix, shape in (("K", K, (n, 3, 3)), ("world_to_camera", world_to_camera, (n, 4, 4))):
-        if tuple(matrix.shape) != shape:
-            raise InputError(f"{name} must have shape {shape}, not {tuple(matrix.shape)}")
+    if K.shape != (n, 3, 3):
+        raise InputError(f"K must have shape {(n, 3, 3)}, not {tuple(K.shape)}")
+    if world_to_camera.shape != (n, 4, 4):
+        raise InputError(f"world_to_camera must have shape {(n, 4, 4)}, not {tuple(world_to_camera.shape)}")
     if vertices.dim() == 3 and vertices.shape[0] != n:
         raise InputError(f"vertices of shape {tuple(vertices.shape)} do not fit {n} cameras")
     if faces.dim() != 2 or faces.shape[1] != 3:
         raise InputError(f"faces must have shape (F, 3), not {tuple(faces.shape)}")
     if faces.dtype not in (torch.int32, torch.int64):
         raise InputError(f"faces must be int32 or int64, not {faces.dtype}")
-    if vertices.dtype not in (torch.float32, torch.float64):
-        raise InputError(f"vertices must be float32 or float64, not {vertices.dtype}")
-    for name, matrix in (("K", K), ("world_to_camera", world_to_camera)):
-        if matrix.dtype != vertices.dtype:
-            raise InputError(f"{name} is {matrix.dtype} but vertices are {vertices.dtype}")
-    if len({vertices.device, faces.device, K.device, world_to_camera.device}) > 1:
+    dtype, device = vertices.dtype, vertices.device
+    if dtype not in (torch.float32, torch.float64):
+        raise InputError(f"vertices must be float32 or float64, not {dtype}")
+    if K.dtype != dtype:
+        raise InputError(f"K is {K.dtype} but vertices are {dtype}")
+    if world_to_camera.dtype != dtype:
+        raise InputError(f"world_to_camera is {world_to_camera.dtype} but vertices are {dtype}")
+    if not (faces.device == device and K.device == device and world_to_camera.device == device):
         raise InputError("vertices, faces, K and world_to_camera must be on one device")
     return n

@@ -55,7 +55,9 @@ def coverage(
         return reference.coverage(scene)
     if transforms.active():
         return _Transformed.apply(*render.flat(scene, warn))[0]
-    return render(scene, warn) if dispatches(vertices) else _Eager.apply(*render.flat(scene, warn))
+    if dispatches(vertices):
+        return render(scene, warn)
+    return _Eager.apply(vertices, K, world_to_camera, scene, warn)
 
 
 def coverage_jacobian(
@@ -92,22 +94,27 @@ def coverage_jacobian(
 
 
 class _Eager(torch.autograd.Function):
-    """The operator as an autograd function of plain tensors; the outline that its forward pass found is kept."""
+    """The operator as an autograd function of plain tensors; the outline that its forward pass found is kept.
+
+    Only the three tensors that have gradients are its inputs: each further one would cost PyTorch some time at every
+    call. They are saved as inputs, so that PyTorch notices when they are changed before the backward pass.
+    """
 
     @staticmethod
-    def forward(ctx, *inputs):
-        scene, warn = render.packed(inputs)
+    def forward(ctx, vertices, K, world_to_camera, scene, warn):
         alpha, ctx.kept = backends.compute("coverage", scene, any(ctx.needs_input_grad), warn)
-        render.save(ctx, inputs)
+        ctx.save_for_backward(vertices, scene.faces, K, world_to_camera, scene.orthographic, scene.near)
+        ctx.height, ctx.width, ctx.cull = scene.height, scene.width, scene.cull
         return alpha
 
     @staticmethod
     def backward(ctx, grad_alpha):
+        vertices, faces, K, world_to_camera, orthographic, near = ctx.saved_tensors
+        scene = Scene(vertices, faces, K, world_to_camera, ctx.height, ctx.width, orthographic, near, ctx.cull)
         if torch.is_grad_enabled() or transforms.active(grad_alpha):
-            return _watched_gradients(ctx, grad_alpha)
-        flags, _ = render.packed(ctx.needs_input_grad)
-        wanted = flags.vertices, flags.K, flags.world_to_camera
-        return _gradients(ctx, lambda scene: backends.compute("coverage_backward", scene, ctx.kept, grad_alpha, wanted))
+            return *_watched_gradients(scene, grad_alpha), None, None
+        wanted = ctx.needs_input_grad[:3]
+        return *backends.compute("coverage_backward", scene, ctx.kept, grad_alpha, wanted), None, None
 
 
 class _Transformed(transforms.Transformable):
@@ -125,7 +132,7 @@ class _Transformed(transforms.Transformable):
 
     @staticmethod
     def backward(ctx, grad_alpha):
-        return _watched_gradients(ctx, grad_alpha)
+        return _gradients(ctx, grad_alpha, _watched_gradients)
 
     @staticmethod
     def jvp(ctx, *tangents):
@@ -157,19 +164,19 @@ def _(scene, grad_alpha):
     return scene.empty_gradients()
 
 
-def _gradients(ctx, backward):
+def _gradients(ctx, grad_alpha, backward):
     (scene, _), _ = render.saved(ctx)
-    gv, gk, gw = backward(scene)
+    gv, gk, gw = backward(scene, grad_alpha)
     return render.gradients(vertices=gv, K=gk, world_to_camera=gw)
 
 
 @transforms.untraced  # the tensors of a transform are wrapped, which the compiler does not expect here
-def _watched_gradients(ctx, grad_alpha):
-    return _gradients(ctx, lambda scene: _Gradients.apply(*render_backward.flat(scene, grad_alpha)))
+def _watched_gradients(scene, grad_alpha):
+    return _Gradients.apply(*render_backward.flat(scene, grad_alpha))
 
 
 def _backward(ctx, grad_alpha):
-    return _gradients(ctx, lambda scene: render_backward(scene, grad_alpha))
+    return _gradients(ctx, grad_alpha, render_backward)
 
 
 render.differentiate(_backward, lambda ctx, inputs, output: render.save(ctx, inputs))

@@ -20,7 +20,8 @@ class EdgeTopology:
 
     Attributes:
         source_faces: (F, 3) the faces as given; the kernel compares them with those of each call.
-        faces: (F, 3) int32, coincident vertices named by the first of them.
+        faces: (F, 3) int32, coincident vertices named by the first of them. Where that changes nothing it is the memory
+            of source_faces, so that a call reads less.
         pair_faces: (E, 2) int32 for edges that two faces traverse in opposite directions: the face that goes from
             vertex a to vertex b, and the one that goes from b to a.
         pair_vertices: (E, 2) int32 a and b.
@@ -58,7 +59,8 @@ class EdgeTopology:
         if given.size and (given.min() < 0 or given.max() >= count):
             raise ValueError("faces name vertices that do not exist")
         first = coincident(vertices.detach().numpy(), given, groups)
-        faces32 = np.ascontiguousarray(first[given], dtype=np.int32)
+        named = np.ascontiguousarray(first[given], dtype=np.int32)
+        faces32 = given if given.dtype == np.int32 and np.array_equal(named, given) else named
         edges, groups_of_vertices = _edges(faces32, count), _groups(first)
         return cls(source, faces32, *(edges + groups_of_vertices))
 
@@ -127,7 +129,7 @@ _lock = threading.Lock()
 
 
 def _key(faces: Tensor, vertices: Tensor) -> tuple:
-    return faces.data_ptr(), tuple(faces.shape), faces.dtype, vertices.shape[-2]
+    return faces.data_ptr(), faces.shape[0], faces.dtype, vertices.shape[-2]
 
 
 def remembered(faces: Tensor, vertices: Tensor) -> EdgeTopology:

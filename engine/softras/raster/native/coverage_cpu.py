@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import warnings
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from torch import Tensor
 from ..coverage.topology import KEPT, ROOM, EdgeTopology, remembered, renewed
 from ..scene import Scene, Tangents, dense
 from . import cpu
-from .structures import Contour, CoverageCall, Piece
+from .structures import CoverageCall
 
 FORWARD, TAKE, BACKWARD, PIXELS, JACOBIAN = range(5)  # modes of a call (csrc/softras.h)
 STALE_TOPOLOGY = 10  # the status of a call whose topology does not fit its faces and vertices
@@ -25,8 +24,8 @@ class Kept:
     """The silhouette's outline, cut at the pixels' borders, which the derivatives need. All of it is on the CPU."""
 
     topology: EdgeTopology
-    counts: ctypes.Array[ctypes.c_int64]  # (2 N): the number of contour edges and of pieces of each view, in turn
-    outline: Tensor  # the bytes of the `Contour` and `Piece` structures of each view, and unused room behind them
+    outline: Tensor  # the bytes of `softras_coverage_call::outline`, and unused room behind them
+    pieces: int  # of the outline, in all views
 
 
 def coverage(scene: Scene, keep: bool, warn: bool = True) -> tuple[Tensor, Kept | None]:
@@ -34,14 +33,11 @@ def coverage(scene: Scene, keep: bool, warn: bool = True) -> tuple[Tensor, Kept 
 
     warn: whether a RuntimeWarning says that pixels were sampled.
     """
-    views = scene.K.shape[0]
     alpha = scene.vertices.new_empty(scene.size)
-    counts, sampled = (ctypes.c_int64 * (2 * views))(), (ctypes.c_int64 * views)()
     scene = dense(scene)
     topology = remembered(scene.faces, scene.vertices)
     while True:
         call = _call(scene, topology, FORWARD, alpha)
-        call.counts, call.sampled_bands = ctypes.addressof(counts), ctypes.addressof(sampled)
         if keep:
             outline = _bytes(topology.room[0])
             call.keep, call.room, call.outline = True, topology.room[0], outline.data_ptr()
@@ -50,22 +46,22 @@ def coverage(scene: Scene, keep: bool, warn: bool = True) -> tuple[Tensor, Kept 
             break
         topology = renewed(scene.faces, scene.vertices, topology)
     cpu.check(status)
-    if warn and (bands := sum(sampled)):
+    if warn and call.sampled_bands:
         warnings.warn(
-            f"so many edges cross that the coverage of {bands} bands of {BAND} rows is that of 8 x 8 samples a pixel",
+            f"so many edges cross that the coverage of {call.sampled_bands} bands of {BAND} rows is that of 8 x 8 "
+            "samples a pixel",
             RuntimeWarning,
             stacklevel=2,
         )
     if not keep:
         return alpha, None
-    least = sum(counts[::2]) * ctypes.sizeof(Contour) + sum(counts[1::2]) * ctypes.sizeof(Piece)
-    if not least <= topology.room[0] <= max(4 * least, ROOM):
-        topology.room[0] = least + least // 4
+    if not call.bytes <= topology.room[0] <= max(4 * call.bytes, ROOM):
+        topology.room[0] = call.bytes + call.bytes // 4
     if call.kept:
-        outline = _bytes(least)
+        outline = _bytes(call.bytes)
         call.mode, call.outline = TAKE, outline.data_ptr()
         cpu.run("coverage", alpha.dtype, call)
-    return alpha, Kept(topology, counts, outline)
+    return alpha, Kept(topology, outline, call.pieces)
 
 
 def coverage_backward(
@@ -73,25 +69,21 @@ def coverage_backward(
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """Gradients to vertices, K and world_to_camera, or None for those that are not wanted."""
     moving = (scene.vertices, scene.K, scene.world_to_camera)
-    grads = [
-        torch.empty_like(x, memory_format=torch.contiguous_format) if want else None
-        for x, want in zip(moving, wanted, strict=True)
-    ]
+    grads = [x.new_empty(x.shape) if want else None for x, want in zip(moving, wanted, strict=True)]
     scene, grad_alpha = dense(scene), grad_alpha.contiguous()
     call = _call(scene, kept.topology, BACKWARD, kept=kept)
     inner = call.scene
     inner.grad_alpha = grad_alpha.data_ptr()
-    inner.grad_positions, inner.grad_intrinsics, inner.grad_world_to_camera = (
+    inner.grad_positions, inner.grad_intrinsics, inner.grad_world_to_camera = [
         None if x is None else x.data_ptr() for x in grads
-    )
+    ]
     cpu.run("coverage", grad_alpha.dtype, call)
     return grads[0], grads[1], grads[2]
 
 
 def coverage_jacobian(scene: Scene, kept: Kept, tangents: Tangents) -> tuple[Tensor, Tensor]:
     """The pixels (M,) on the outline, ascending, and the rows (M, P) of their Jacobian."""
-    pieces = sum(kept.counts[1::2])
-    pixels, row_of_piece = torch.empty(pieces, dtype=torch.int64), torch.empty(pieces, dtype=torch.int32)
+    pixels, row_of_piece = torch.empty(kept.pieces, dtype=torch.int64), torch.empty(kept.pieces, dtype=torch.int32)
     scene, tangents = dense(scene), dense(tangents)
     call = _call(scene, kept.topology, PIXELS, kept=kept)
     call.pixels, call.row_of_piece = pixels.data_ptr(), row_of_piece.data_ptr()
@@ -116,7 +108,7 @@ def _call(
     call = CoverageCall.from_buffer_copy(_topology_part(topology))
     call.scene, call.mode = cpu.call_of(scene, 1.0, None, alpha=alpha), mode
     if kept is not None:
-        call.outline, call.counts = kept.outline.data_ptr(), ctypes.addressof(kept.counts)
+        call.outline = kept.outline.data_ptr()
     return call
 
 

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Callable
 from ctypes import c_double, c_int32, c_int64, c_void_p
 
-ABI = 4  # SOFTRAS_ABI of csrc/softras.h, which is raised whenever a structure or an entry point changes
+ABI = 5  # SOFTRAS_ABI of csrc/softras.h, which is raised whenever a structure or an entry point changes
 
 
 def fields(kind: type, names: str) -> list[tuple[str, type]]:
@@ -71,8 +71,8 @@ class CoverageCall(ctypes.Structure):
             c_void_p, "pair_faces pair_vertices other_edges other_ends other_faces other_directions group_ends copies"
         ),
         *fields(c_void_p, "outline"),
-        *fields(c_int64, "room"),
-        *fields(c_void_p, "kept sampled_bands counts pixels row_of_piece"),
+        *fields(c_int64, "room bytes pieces sampled_bands"),
+        *fields(c_void_p, "kept pixels row_of_piece"),
         *fields(c_int64, "row_count"),
         *fields(c_int32, "parameters"),
         *fields(c_void_p, "d_positions d_intrinsics d_world_to_camera rows"),
@@ -100,6 +100,12 @@ class Piece(ctypes.Structure):
     """`Piece`: the part of a contour edge in one pixel, kept for the derivatives."""
 
     _fields_ = [*fields(ctypes.c_int, "pixel contour"), *fields(c_double * 2, "w")]
+
+
+class OutlineSize(ctypes.Structure):
+    """`OutlineSize`: how many contour edges and pieces the outline of a view has."""
+
+    _fields_ = [*fields(ctypes.c_longlong, "contours pieces")]
 
 
 class ProductCall(ctypes.Structure):
@@ -160,6 +166,7 @@ STRUCTURES: dict[str, type[ctypes.Structure]] = {  # by their names in C
     "End": End,
     "Contour": Contour,
     "Piece": Piece,
+    "OutlineSize": OutlineSize,
 }
 
 
