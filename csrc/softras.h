@@ -88,19 +88,21 @@ typedef struct {
   double texel_unit;
 } softras_image_call;
 
-/* Exact coverage of one mesh in N views. One entry point does five things: FORWARD draws and, if asked to, writes the
+/* Exact coverage of one mesh in N views. One entry point does six things: FORWARD draws and, if asked to, writes the
    outline, which derivatives need, into the caller's memory; where that has not enough room, TAKE writes it into memory that
-   has. BACKWARD works with the outline, and so do PIXELS and, after it, JACOBIAN. */
+   has. BACKWARD works with the outline, and so do PIXELS and, after it, JACOBIAN. CENTRES draws which pixels' centres are
+   covered: alpha is then an array of bytes, 1 or 0. */
 enum {
   SOFTRAS_COVERAGE_FORWARD = 0,
   SOFTRAS_COVERAGE_TAKE,
   SOFTRAS_COVERAGE_BACKWARD,
   SOFTRAS_COVERAGE_PIXELS,
-  SOFTRAS_COVERAGE_JACOBIAN
+  SOFTRAS_COVERAGE_JACOBIAN,
+  SOFTRAS_COVERAGE_CENTRES
 };
 typedef struct {
   softras_call scene; /* sigma and transmittance are not used */
-  int32_t mode;       /* one of the five */
+  int32_t mode;       /* one of the six */
   int32_t keep;       /* FORWARD: whether the outline is kept */
   /* The topology of the faces (engine/softras/raster/coverage/topology.py), in which coincident vertices are one vertex. */
   const void *source_faces;    /* (F,3): the faces that the topology is of, typed as face_indices */
@@ -183,7 +185,7 @@ enum {
 
 /* The version of this header. It grows whenever a structure or an entry point changes, and a caller that knows another
    version must not call anything else (engine/softras/raster/native/structures.py). */
-#define SOFTRAS_ABI 5
+#define SOFTRAS_ABI 6
 SOFTRAS_API int softras_abi(void);
 
 /* One field of a structure that C and Python share, or, where `field` is "", the structure itself. */

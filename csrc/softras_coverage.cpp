@@ -3,6 +3,7 @@
 // faces of different signs become the contour. Each thread then sweeps bands of rows (coverage_sweep.h). The pieces of the
 // silhouette's outline in the pixels are kept for the derivatives, which take little time with them.
 // Like softras_cpu.cpp, the file is compiled once for every instruction set, and any number of threads gives the same bits.
+#include "coverage_centres.h"
 #include "coverage_derivatives.h"
 #include "coverage_samples.h"
 #include "coverage_sweep.h"
@@ -159,6 +160,7 @@ struct Coverage : Scene<T> {
     List<Contour>& contours = result ? kept.contours : w.contours;
     join(view, cam, w, contours);
     if (status_now() != SOFTRAS_OK) return;
+    if (coverage.mode == SOFTRAS_COVERAGE_CENTRES) return draw_centres(view, w, contours);
     const int64_t members = w.band_begin[bands];  // contour edges, once for each band
     const int64_t work = kFacesOfAContour * members + (int64_t)call.height * call.width / kPixelsOfAFace;
     int64_t next = 0;
@@ -178,6 +180,18 @@ struct Coverage : Scene<T> {
         if (sweep.failed) fail(SOFTRAS_OUT_OF_MEMORY);
       }
     });
+  }
+
+  // Draws which pixels' centres are covered, in place of exact coverage. It takes little time beside finding the contour.
+  void draw_centres(int view, const View& w, const List<Contour>& contours) {
+    Centres centres;
+    for (int band = 0; band * kBand < call.height; band++) {
+      const int64_t begin = w.band_begin[band], n = w.band_begin[band + 1] - begin;
+      const int first_row = band * kBand, last_row = min(first_row + kBand, call.height);
+      uint8_t* out = (uint8_t*)call.alpha + ((int64_t)view * call.height + first_row) * call.width;
+      if (!centres.draw(contours.data, w.in_band.data + begin, n, first_row, last_row, call.width, out))
+        return fail(SOFTRAS_OUT_OF_MEMORY);
+    }
   }
 
   // Whether the topology is of these n faces from one on.
@@ -481,7 +495,8 @@ int forward(softras_coverage_call* c) {
 template <class T>
 int coverage(softras_coverage_call* c) {
   switch (c->mode) {
-    case SOFTRAS_COVERAGE_FORWARD: return forward<T>(c);
+    case SOFTRAS_COVERAGE_FORWARD:
+    case SOFTRAS_COVERAGE_CENTRES: return forward<T>(c);
     case SOFTRAS_COVERAGE_TAKE: return take_kept(c);
     case SOFTRAS_COVERAGE_BACKWARD: return backward<T>(*c);
     case SOFTRAS_COVERAGE_PIXELS: return number_pixels(*c);

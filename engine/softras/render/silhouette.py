@@ -11,10 +11,9 @@ from torch import Tensor
 
 from ..camera import Camera
 from ..errors import InputError, shown
+from ..raster.coverage.ops import covers_centres
 from ..raster.silhouettes.ops import silhouettes
 from ..tensors import as_tensor
-
-HARD_SIGMA = 1e-10  # in squared NDC: a blur of 1e-5 NDC, far below a pixel in images of any size
 
 
 def camera_tensors(cameras: Sequence[Camera], dtype: torch.dtype, device: torch.device) -> dict[str, Tensor]:
@@ -79,5 +78,4 @@ def hard_silhouettes(
     vertices: Tensor | np.ndarray, faces: Tensor | np.ndarray, cameras: Camera | Sequence[Camera]
 ) -> Tensor:
     """(N, H, W) bool, whether a face covers the pixel's centre; no gradient. Arguments as for `render_silhouettes`."""
-    with torch.no_grad():
-        return render_silhouettes(vertices, faces, cameras, sigma=HARD_SIGMA) > 0.5
+    return covers_centres(**scene_of(vertices, faces, cameras))

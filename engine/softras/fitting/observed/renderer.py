@@ -9,10 +9,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from ...raster.coverage.ops import coverage, coverage_jacobian
+from ...raster.coverage.ops import coverage, coverage_jacobian, covers_centres
 from ...raster.silhouettes.jacobian import Jacobian, silhouettes_jacobian
 from ...raster.silhouettes.ops import silhouettes
-from ...render.silhouette import HARD_SIGMA
 
 # The tensors K (N, 3, 3), world_to_camera (N, 4, 4), orthographic (N,) and near (N,): `camera_tensors` of N cameras.
 Cameras = dict[str, Any]
@@ -73,8 +72,7 @@ class _OnDevice:
     def hard(self, vertices: Tensor, faces: Tensor, cameras: Cameras, size: tuple[int, int]) -> Tensor:
         """As in `Renderer`."""
         height, width = size
-        with torch.no_grad():
-            return silhouettes(vertices, faces, height=height, width=width, sigma=HARD_SIGMA, **cameras) > 0.5
+        return covers_centres(vertices, faces, height=height, width=width, **cameras)
 
 
 class SoftRenderer(_OnDevice):

@@ -10,7 +10,10 @@ from ..native import backends
 from ..operators import dispatches, operator
 from ..scene import Scene
 from ..silhouettes.jacobian import Jacobian
+from ..silhouettes.ops import silhouettes
 from . import reference
+
+HARD_SIGMA = 1e-10  # in squared NDC: a blur of 1e-5 NDC, far below a pixel in images of any size
 
 
 def coverage(
@@ -91,6 +94,31 @@ def coverage_jacobian(
     tangents = arguments.tangents(scene, d_vertices, d_K, d_world_to_camera)
     alpha, kept = backends.compute("coverage", scene, True, warn)
     return Jacobian(alpha, *backends.compute("coverage_jacobian", scene, kept, tangents))
+
+
+def covers_centres(
+    vertices: Tensor,
+    faces: Tensor,
+    K: Tensor,
+    world_to_camera: Tensor,
+    height: int,
+    width: int,
+    *,
+    orthographic: Tensor | None = None,
+    near: Tensor | float = 1e-3,
+) -> Tensor:
+    """(N, H, W) bool, whether a face covers the pixel's centre. No gradient.
+
+    Arguments and errors are those of `softras.coverage`. On the CPU the contour decides, as for exact coverage;
+    elsewhere it is a soft silhouette whose blur is far below a pixel.
+    """
+    with torch.no_grad():
+        plain = vertices.device.type == "cpu" and backends.computes("coverage", vertices.device)
+        if not plain or transforms.active() or dispatches(vertices):
+            views = (K, world_to_camera, height, width)
+            return silhouettes(vertices, faces, *views, sigma=HARD_SIGMA, orthographic=orthographic, near=near) > 0.5
+        scene = arguments.scene(vertices, faces, K, world_to_camera, height, width, orthographic, near, False)
+        return backends.compute("coverage_centres", scene)
 
 
 class _Eager(torch.autograd.Function):

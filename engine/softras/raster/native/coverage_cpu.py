@@ -14,7 +14,7 @@ from ..scene import Scene, Tangents, dense
 from . import cpu
 from .structures import CoverageCall
 
-FORWARD, TAKE, BACKWARD, PIXELS, JACOBIAN = range(5)  # modes of a call (csrc/softras.h)
+FORWARD, TAKE, BACKWARD, PIXELS, JACOBIAN, CENTRES = range(6)  # modes of a call (csrc/softras.h)
 STALE_TOPOLOGY = 10  # the status of a call whose topology does not fit its faces and vertices
 BAND = 32  # rows of pixels that are measured together, exactly or by samples
 
@@ -34,18 +34,7 @@ def coverage(scene: Scene, keep: bool, warn: bool = True) -> tuple[Tensor, Kept 
     warn: whether a RuntimeWarning says that pixels were sampled.
     """
     alpha = scene.vertices.new_empty(scene.size)
-    scene = dense(scene)
-    topology = remembered(scene.faces, scene.vertices)
-    while True:
-        call = _call(scene, topology, FORWARD, alpha)
-        if keep:
-            outline = _bytes(topology.room[0])
-            call.keep, call.room, call.outline = True, topology.room[0], outline.data_ptr()
-        status = cpu.status_of("coverage", alpha.dtype, call)
-        if status != STALE_TOPOLOGY:
-            break
-        topology = renewed(scene.faces, scene.vertices, topology)
-    cpu.check(status)
+    call, topology, outline = _drawn(scene, FORWARD, alpha, keep)
     if warn and call.sampled_bands:
         warnings.warn(
             f"so many edges cross that the coverage of {call.sampled_bands} bands of {BAND} rows is that of 8 x 8 "
@@ -62,6 +51,13 @@ def coverage(scene: Scene, keep: bool, warn: bool = True) -> tuple[Tensor, Kept 
         call.mode, call.outline = TAKE, outline.data_ptr()
         cpu.run("coverage", alpha.dtype, call)
     return alpha, Kept(topology, outline, call.pieces)
+
+
+def coverage_centres(scene: Scene) -> Tensor:
+    """(N, H, W) bool, whether a face covers the pixel's centre."""
+    covered = torch.empty(scene.size, dtype=torch.bool)
+    _drawn(scene, CENTRES, covered, False)
+    return covered
 
 
 def coverage_backward(
@@ -97,6 +93,22 @@ def coverage_jacobian(scene: Scene, kept: Kept, tangents: Tangents) -> tuple[Ten
     return pixels[: call.row_count].clone(), rows
 
 
+def _drawn(scene: Scene, mode: int, image: Tensor, keep: bool) -> tuple[CoverageCall, EdgeTopology, Tensor]:
+    """A call that has drawn an image, the topology of the scene's faces, and with keep the outline, if it had room."""
+    scene = dense(scene)
+    topology = remembered(scene.faces, scene.vertices)
+    while True:
+        call = _call(scene, topology, mode, image)
+        outline = _bytes(topology.room[0] if keep else 0)
+        if keep:
+            call.keep, call.room, call.outline = True, topology.room[0], outline.data_ptr()
+        status = cpu.status_of("coverage", scene.vertices.dtype, call)
+        if status != STALE_TOPOLOGY:
+            cpu.check(status)
+            return call, topology, outline
+        topology = renewed(scene.faces, scene.vertices, topology)
+
+
 def _bytes(count: int) -> Tensor:
     return torch.empty(count, dtype=torch.uint8)
 
@@ -104,7 +116,7 @@ def _bytes(count: int) -> Tensor:
 def _call(
     scene: Scene, topology: EdgeTopology, mode: int, alpha: Tensor | None = None, kept: Kept | None = None
 ) -> CoverageCall:
-    """The structure of a call. alpha: (N, H, W), to be written in the forward pass."""
+    """The structure of a call. alpha: (N, H, W), to be written where the call draws."""
     call = CoverageCall.from_buffer_copy(_topology_part(topology))
     call.scene, call.mode = cpu.call_of(scene, 1.0, None, alpha=alpha), mode
     if kept is not None:

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Callable
 from ctypes import c_double, c_int32, c_int64, c_void_p
 
-ABI = 5  # SOFTRAS_ABI of csrc/softras.h, which is raised whenever a structure or an entry point changes
+ABI = 6  # SOFTRAS_ABI of csrc/softras.h, which is raised whenever a structure or an entry point changes
 
 
 def fields(kind: type, names: str) -> list[tuple[str, type]]:
