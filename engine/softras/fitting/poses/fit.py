@@ -27,6 +27,7 @@ from .tracker import Fitted, Tracker
 TRIES = 3  # The first stage of the search for a pose is repeated so often where there are at most FEW_FRAMES frames.
 SWEEPS = 3  # Frames that match badly try the poses of the frames beside them at most so many times.
 MATCHED = 0.9  # An object or a root bone whose views match with this mean IoU is not tried in other rotations.
+MOST_VIEWS = 8  # In frames of more views no single bones are searched for: it would take long, and rarely helps.
 WELL_MATCHED = 0.97  # With this mean IoU, larger bones are not searched for thoroughly.
 
 
@@ -151,10 +152,11 @@ class PoseFit:
             poses = yield from self._follow(turn_root(problem, poses, self._below(MATCHED, others), POSE), poses)
         poses = yield from self._follow(exchange(problem, poses, used, POSE_NEAR, SWEEPS, known), poses)
         if few:
-            poses = yield from self._follow(turn_bones(problem, poses, others, POSE_NEAR), poses)
+            seen = [f for f in others if len(self._prepared.used[f]) <= MOST_VIEWS]
+            poses = yield from self._follow(turn_bones(problem, poses, seen, POSE_NEAR), poses)
             if not self._tracker.ended():
                 yield self._tracker.evaluated(self._fitted(poses))
-            left = self._below(WELL_MATCHED, others)
+            left = self._below(WELL_MATCHED, seen)
             poses = yield from self._follow(turn_limbs(problem, poses, left, POSE_NEAR), poses)
         return poses
 
