@@ -6,9 +6,9 @@
     python csrc/sanitize.py address --count 20 --isa x86_64_v3     20 scenes on one instruction set, and no tests
 
 The scenes are those of tests/raster/stress.py; the tests add what they leave out: exact coverage, the Jacobian of
-silhouettes, the algebra of fits and what they minimize. All run on a copy of the engine under build/sanitize, whose library is compiled by
-zig, as every build is, and linked by g++ with its sanitizers' libraries, which zig does not have. The exit status is 1
-if a sanitizer reports anything or a scene or test fails.
+silhouettes, the algebra of fits and what they minimize. All run on a copy of the engine under build/sanitize, whose
+library is compiled by zig, as every build is, and linked by g++ with its sanitizers' libraries, which zig does not
+have. The exit status is 1 if a sanitizer reports anything or a scene or test fails.
 """
 
 from __future__ import annotations
