@@ -34,7 +34,15 @@ CUDA_SOURCES = (  # softras_cuda.cu and what it includes, which raster/native/nv
 )
 
 # Sources that are compiled for every instruction set.
-KERNELS = ("softras_cpu", "softras_jacobian", "softras_image", "softras_coverage", "softras_algebra")
+KERNELS = (
+    "softras_cpu",
+    "softras_jacobian",
+    "softras_image",
+    "softras_coverage",
+    "softras_algebra",
+    "softras_mesh",
+    "softras_comparison",
+)
 # Sources that are compiled once, for the least instruction set.
 COMMON = ("dispatch", "layout")
 

@@ -45,6 +45,14 @@ static int highest() { return 0; }
   extern "C" int softras_product_float64_##isa(const softras_product_call*);                \
   extern "C" int softras_sparse_product_float32_##isa(const softras_sparse_call*);          \
   extern "C" int softras_sparse_product_float64_##isa(const softras_sparse_call*);          \
+  extern "C" int softras_roughness_float32_##isa(const softras_mesh_call*);                 \
+  extern "C" int softras_roughness_float64_##isa(const softras_mesh_call*);                 \
+  extern "C" int softras_folding_float32_##isa(const softras_mesh_call*);                   \
+  extern "C" int softras_folding_float64_##isa(const softras_mesh_call*);                   \
+  extern "C" int softras_distortion_float32_##isa(const softras_mesh_call*);                \
+  extern "C" int softras_distortion_float64_##isa(const softras_mesh_call*);                \
+  extern "C" int softras_comparison_float32_##isa(const softras_comparison_call*);          \
+  extern "C" int softras_comparison_float64_##isa(const softras_comparison_call*);          \
   extern "C" int softras_factor_float64_##isa(const softras_solve_call*);                   \
   extern "C" int softras_solve_float64_##isa(const softras_solve_call*);
 LEVELS(DECLARE)
@@ -57,6 +65,10 @@ struct Functions {
   int (*coverage[2])(softras_coverage_call*);
   int (*product[2])(const softras_product_call*);
   int (*sparse_product[2])(const softras_sparse_call*);
+  int (*roughness[2])(const softras_mesh_call*);
+  int (*folding[2])(const softras_mesh_call*);
+  int (*distortion[2])(const softras_mesh_call*);
+  int (*comparison[2])(const softras_comparison_call*);
   int (*factor)(const softras_solve_call*);
   int (*solve)(const softras_solve_call*);
 };
@@ -67,6 +79,10 @@ struct Functions {
    {softras_coverage_float32_##isa, softras_coverage_float64_##isa},          \
    {softras_product_float32_##isa, softras_product_float64_##isa},            \
    {softras_sparse_product_float32_##isa, softras_sparse_product_float64_##isa}, \
+   {softras_roughness_float32_##isa, softras_roughness_float64_##isa},        \
+   {softras_folding_float32_##isa, softras_folding_float64_##isa},            \
+   {softras_distortion_float32_##isa, softras_distortion_float64_##isa},      \
+   {softras_comparison_float32_##isa, softras_comparison_float64_##isa},      \
    softras_factor_float64_##isa, softras_solve_float64_##isa},
 static const Functions functions[] = {LEVELS(FUNCTIONS)};
 #define NAME(isa) #isa,
@@ -99,6 +115,14 @@ int softras_product_float32(const softras_product_call* call) { return functions
 int softras_product_float64(const softras_product_call* call) { return functions[level()].product[1](call); }
 int softras_sparse_product_float32(const softras_sparse_call* call) { return functions[level()].sparse_product[0](call); }
 int softras_sparse_product_float64(const softras_sparse_call* call) { return functions[level()].sparse_product[1](call); }
+int softras_roughness_float32(const softras_mesh_call* call) { return functions[level()].roughness[0](call); }
+int softras_roughness_float64(const softras_mesh_call* call) { return functions[level()].roughness[1](call); }
+int softras_folding_float32(const softras_mesh_call* call) { return functions[level()].folding[0](call); }
+int softras_folding_float64(const softras_mesh_call* call) { return functions[level()].folding[1](call); }
+int softras_distortion_float32(const softras_mesh_call* call) { return functions[level()].distortion[0](call); }
+int softras_distortion_float64(const softras_mesh_call* call) { return functions[level()].distortion[1](call); }
+int softras_comparison_float32(const softras_comparison_call* call) { return functions[level()].comparison[0](call); }
+int softras_comparison_float64(const softras_comparison_call* call) { return functions[level()].comparison[1](call); }
 int softras_factor_float64(const softras_solve_call* call) { return functions[level()].factor(call); }
 int softras_solve_float64(const softras_solve_call* call) { return functions[level()].solve(call); }
 const char* softras_instruction_set(void) { return names[level()]; }

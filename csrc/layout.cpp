@@ -52,6 +52,14 @@ static const softras_layout_entry entries[] = {
 #define STRUCTURE softras_solve_call
     SIZE FIELD(size) FIELD(columns) FIELD(matrix) FIELD(right)
 #undef STRUCTURE
+#define STRUCTURE softras_mesh_call
+    SIZE FIELD(vertices) FIELD(faces) FIELD(hinges) FIELD(order) FIELD(scale) FIELD(positions) FIELD(face_indices)
+    FIELD(hinge_faces) FIELD(turned) FIELD(starts) FIELD(neighbours) FIELD(rest) FIELD(value) FIELD(gradient)
+#undef STRUCTURE
+#define STRUCTURE softras_comparison_call
+    SIZE FIELD(views) FIELD(threads) FIELD(outline) FIELD(pixels) FIELD(mask_of_view) FIELD(alpha) FIELD(masks)
+    FIELD(sums) FIELD(grad_alpha)
+#undef STRUCTURE
 #define STRUCTURE End
     SIZE FIELD(a) FIELD(b) FIELD(s)
 #undef STRUCTURE

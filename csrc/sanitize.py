@@ -6,9 +6,9 @@
     python csrc/sanitize.py address --count 20 --isa x86_64_v3     20 scenes on one instruction set, and no tests
 
 The scenes are those of tests/raster/stress.py; the tests add what they leave out: exact coverage, the Jacobian of
-silhouettes and the algebra of fits. All run on a copy of the engine under build/sanitize, whose library is compiled by
-zig, as every build is, and linked by g++ with its sanitizers' libraries, which zig does not have. The exit status is 1
-if a sanitizer reports anything or a scene or test fails.
+silhouettes, the algebra of fits and what they minimize. All run on a copy of the engine under build/sanitize, whose
+library is compiled by zig, as every build is, and linked by g++ with its sanitizers' libraries, which zig does not
+have. The exit status is 1 if a sanitizer reports anything or a scene or test fails.
 """
 
 from __future__ import annotations
@@ -24,14 +24,16 @@ from pathlib import Path
 from build import FLAGS, SOURCES, X86, compile_libraries, this_machine
 
 ROOT = SOURCES.parent
-RASTER = ROOT / "tests" / "raster"
+TEST_FOLDER = ROOT / "tests"
 LIBRARY = "softras-linux-x86_64.so"
 TESTS = (
-    "coverage/test_coverage.py",
-    "silhouettes/test_jacobian.py",
-    "test_algebra.py",
-    "test_threads.py",
-    "test_empty.py",
+    "raster/coverage/test_coverage.py",
+    "raster/silhouettes/test_jacobian.py",
+    "raster/test_algebra.py",
+    "raster/test_threads.py",
+    "raster/test_empty.py",
+    "fitting/terms/test_closed_form.py",
+    "fitting/observed/test_comparison.py",
 )
 NOT_NATIVE = "not emulated and not missing_barrier"  # tests of the CUDA kernels, which the library is no part of
 
@@ -139,10 +141,10 @@ def instruction_set(environment: dict[str, str]) -> str:
 
 def run(environment: dict[str, str], scenes: int, seed: int, tests: bool) -> bool:
     """Whether so many random scenes and, if asked for, the tests pass on the watched engine without a report."""
-    stress = [sys.executable, str(RASTER / "stress.py"), "--count", str(scenes), "--seed", str(seed)]
+    stress = [sys.executable, str(TEST_FOLDER / "raster" / "stress.py"), "--count", str(scenes), "--seed", str(seed)]
     pytest = [sys.executable, "-m", "pytest", "-q", "-x", "-s", "-p", "no:cacheprovider", "-k", NOT_NATIVE]
     commands = [stress] if scenes else []
-    commands += [[*pytest, *(str(RASTER / name) for name in TESTS)]] if tests else []
+    commands += [[*pytest, *(str(TEST_FOLDER / name) for name in TESTS)]] if tests else []
     return all(subprocess.run(command, env=environment).returncode == 0 for command in commands)
 
 

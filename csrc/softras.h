@@ -161,6 +161,33 @@ typedef struct {
   double *matrix, *right;
 } softras_solve_call;
 
+/* A loss of a mesh by itself, with its gradient by the vertices; H is the number of hinges, pairs of faces at one edge. The
+   entry points are softras_roughness, softras_folding and softras_distortion (softras_mesh.cpp). */
+typedef struct {
+  int64_t vertices, faces, hinges;
+  int32_t order;               /* roughness: how many times the Laplacian is applied */
+  double scale;                /* value and gradient are multiplied by it */
+  const void *positions;       /* (V,3) */
+  const int64_t *face_indices; /* (F,3), of vertices that exist: this is not checked */
+  const int64_t *hinge_faces;  /* (H,2) */
+  const uint8_t *turned;       /* (H): 1 if the two faces of the hinge are oriented against each other */
+  const int64_t *starts, *neighbours; /* (V + 1): where the neighbours of each vertex begin in `neighbours`, and the end */
+  const void *rest;            /* folding: (H) cosines at rest, or null; distortion: (F,3) cotangents at rest */
+  void *value, *gradient;      /* one number, and (V,3): out */
+} softras_mesh_call;
+
+/* How N silhouettes compare with masks, pixel by pixel: the sums of a m, k a and (k a - m)^2 over alpha a, with the mask m
+   (times k) and k, how much is known of the pixel; or their backward pass (softras_comparison.cpp). */
+typedef struct {
+  int32_t views, threads;
+  int32_t outline;             /* 1: the gradient is not needed, and may be zero, where a is 0 or 1 */
+  int64_t pixels;              /* of each view */
+  const int64_t *mask_of_view; /* (N): which of the masks */
+  const void *alpha, *masks;   /* (N,pixels), (masks,2,pixels): m and k */
+  void *sums;                  /* (N,3): out; in the backward pass in, the gradient by the sums */
+  void *grad_alpha;            /* (N,pixels): out of the backward pass; null in the forward pass */
+} softras_comparison_call;
+
 /* What an entry point returns. */
 enum {
   SOFTRAS_OK = 0,
@@ -185,7 +212,7 @@ enum {
 
 /* The version of this header. It grows whenever a structure or an entry point changes, and a caller that knows another
    version must not call anything else (engine/softras/raster/native/structures.py). */
-#define SOFTRAS_ABI 6
+#define SOFTRAS_ABI 7
 SOFTRAS_API int softras_abi(void);
 
 /* One field of a structure that C and Python share, or, where `field` is "", the structure itself. */
@@ -209,6 +236,14 @@ SOFTRAS_API int softras_product_float32(const softras_product_call *call);
 SOFTRAS_API int softras_product_float64(const softras_product_call *call);
 SOFTRAS_API int softras_sparse_product_float32(const softras_sparse_call *call);
 SOFTRAS_API int softras_sparse_product_float64(const softras_sparse_call *call);
+SOFTRAS_API int softras_roughness_float32(const softras_mesh_call *call);
+SOFTRAS_API int softras_roughness_float64(const softras_mesh_call *call);
+SOFTRAS_API int softras_folding_float32(const softras_mesh_call *call);
+SOFTRAS_API int softras_folding_float64(const softras_mesh_call *call);
+SOFTRAS_API int softras_distortion_float32(const softras_mesh_call *call);
+SOFTRAS_API int softras_distortion_float64(const softras_mesh_call *call);
+SOFTRAS_API int softras_comparison_float32(const softras_comparison_call *call);
+SOFTRAS_API int softras_comparison_float64(const softras_comparison_call *call);
 SOFTRAS_API int softras_factor_float64(const softras_solve_call *call);
 SOFTRAS_API int softras_solve_float64(const softras_solve_call *call);
 SOFTRAS_API const char *softras_instruction_set(void); /* the name of the one in use */

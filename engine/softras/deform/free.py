@@ -43,7 +43,7 @@ class FreeVertices:
             lock: (V,) bool, True for vertices that must not move.
             mirror: keeps the displacements mirror-symmetric.
         """
-        point = np.unique(vertices, axis=0, return_inverse=True)[1].ravel()  # (V,) equal for vertices that coincide
+        point = _points(vertices)
         movable = np.zeros(point.max() + 1, dtype=bool)
         movable[point[faces.ravel()]] = True
         if lock is not None:
@@ -53,6 +53,9 @@ class FreeVertices:
         node = node_of_point[point]
 
         self.laplacian = _laplacian(point[faces], len(movable))[movable][:, movable].tocsr()
+        self._each = bool(
+            (node == np.arange(len(vertices))).all()
+        )  # Each vertex moves, and none coincides with another.
         self._moved = torch.as_tensor(np.flatnonzero(node >= 0), device=device)
         self._node = torch.as_tensor(node[node >= 0], device=device)
         self._mirror = mirror
@@ -65,7 +68,9 @@ class FreeVertices:
 
     def apply(self, vertices: Tensor) -> Tensor:
         """(V, 3) the vertices (V, 3) plus their displacements."""
-        full = torch.zeros_like(vertices).index_copy(0, self._moved, rows(self.displacements(), self._node))
+        full = self.displacements()
+        if not self._each:
+            full = torch.zeros_like(vertices).index_copy(0, self._moved, rows(full, self._node))
         return vertices + (full if self._mirror is None else self._mirror.average(full))
 
     def precondition(self, encode: Callable[[Tensor], Tensor], decode: Callable[[Tensor], Tensor]) -> None:
@@ -73,6 +78,12 @@ class FreeVertices:
         with torch.no_grad():
             self.parameters.copy_(encode(self.displacements()))
         self._decode = decode
+
+
+def _points(vertices: np.ndarray) -> np.ndarray:
+    """(V,) the number of each vertex's point, the same for vertices that coincide, in the order of the vertices."""
+    first, point = np.unique(vertices, axis=0, return_index=True, return_inverse=True)[1:]
+    return np.argsort(np.argsort(first))[point.ravel()]
 
 
 def _identity(x: Tensor) -> Tensor:

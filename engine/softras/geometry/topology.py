@@ -30,6 +30,7 @@ class Topology:
         with transforms.outside():
             self.faces = face_tensor(faces, device)
         self._maps: dict[tuple[int, torch.device, torch.dtype], SparseMap] = {}
+        self._neighbours: dict[int, tuple[Tensor, Tensor]] = {}
 
     @property
     def edges(self) -> Tensor:
@@ -74,6 +75,21 @@ class Topology:
                 self._maps[key] = SparseMap(matrix, device=x.device, dtype=x.dtype)
         columns = x.movedim(-2, 0)
         return self._maps[key](columns.reshape(count, -1)).reshape(columns.shape).movedim(0, -2)
+
+    def neighbours(self, count: int) -> tuple[Tensor, Tensor]:
+        """The neighbours of `count` vertices, ascending, one vertex after the other.
+
+        Returns:
+            (count + 1,) int64 where the neighbours of each vertex begin, and the end; and (2 E,) int64 the neighbours.
+        """
+        if count not in self._neighbours:
+            with transforms.outside():
+                edges, device = self.edges.cpu().numpy(), self.faces.device
+                i, j = np.concatenate([edges, edges[:, ::-1]]).T
+                order = np.lexsort((j, i))
+                starts = torch.as_tensor(np.searchsorted(i[order], np.arange(count + 1)), device=device)
+                self._neighbours[count] = starts, torch.as_tensor(j[order], device=device)
+        return self._neighbours[count]
 
     @cached_property
     def _found(self) -> tuple[Tensor, Tensor, Tensor]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from ...raster.algebra import plain
+from ...raster.native import cpu
+from ...raster.native.structures import ComparisonCall
+from ...raster.sums import whole
 
 
 class Comparison(NamedTuple):
@@ -26,43 +30,72 @@ class Comparison(NamedTuple):
     wanted: Tensor
 
 
-def compared(alpha: Tensor, masks: Sequence[Tensor], wanted: Tensor) -> Comparison:
-    """Silhouettes (N, H, W) beside the masks of N views.
+def compared(alpha: Tensor, masks: Tensor, views: Tensor, areas: Tensor, *, outline: bool = False) -> Comparison:
+    """Silhouettes (N, H, W) beside the masks of their views.
 
     Args:
-        masks: of each view (2, H, W): k t, and k.
-        wanted: (N,) as in `Comparison`; the caller may know it from before.
+        masks: (M, 2, H, W) k t and k of M masks.
+        views: (N,) int64, which mask each silhouette is compared with.
+        areas: (M,) the sums of k t over the pixels of each mask.
+        outline: whether the gradient matters on the outline alone, where 0 < a < 1, as it does for the exact area. It
+            may be zero elsewhere.
     """
-    both, seen, squares = _Sums.apply(alpha, masks).unbind(dim=1)
-    return Comparison(both, seen, squares, wanted)
+    both, seen, squares = _Sums.apply(alpha, masks, views, outline).unbind(dim=1)
+    return Comparison(both, seen, squares, areas[views.to(areas.device)])
 
 
 class _Sums(torch.autograd.Function):
-    """(N, 3): `both`, `seen` and `squares`.
-
-    All at once, with few passes over the pixels forward and back: with a sum each they took half of a step.
-    """
+    """(N, 3): `both`, `seen` and `squares`, with few passes over the pixels forward and back."""
 
     @staticmethod
-    def forward(ctx, alpha: Tensor, masks: Sequence[Tensor]) -> Tensor:
-        ctx.masks, ctx.rests = masks, torch.empty_like(alpha)  # rests: k a - k t
-        found = []
-        for a, rest, mask in zip(alpha, ctx.rests, masks, strict=True):
-            torch.mul(a, mask[1], out=rest).sub_(mask[0])
-            found.append(torch.cat([_dots(a, mask), _dots(rest, rest[None])]))
-        return torch.stack(found)
+    def forward(ctx: Any, alpha: Tensor, masks: Tensor, views: Tensor, outline: bool) -> Tensor:
+        ctx.save_for_backward(alpha)
+        ctx.others = masks, views, outline
+        if not _natively(alpha, masks, views):
+            return _sums(alpha, masks, views)
+        sums = alpha.new_empty(len(alpha), 3)
+        _run(alpha, masks, views, outline, sums, None)
+        return sums
 
     @staticmethod
-    def backward(ctx, gradient: Tensor):
-        result = torch.empty_like(ctx.rests)
-        for out, rest, mask, row in zip(result, ctx.rests, ctx.masks, gradient, strict=True):
-            torch.mul(rest, 2 * row[2], out=out).add_(row[1]).mul_(mask[1])
-            out.addcmul_(mask[0], row[0])
-        return result, None
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        (alpha,), (masks, views, outline) = ctx.saved_tensors, ctx.others
+        found = torch.empty_like(alpha, memory_format=torch.contiguous_format)
+        if _natively(alpha, masks, views, gradient):
+            _run(alpha, masks, views, outline, gradient.contiguous(), found)
+        else:
+            _write_gradient(found, alpha, masks, views, gradient)
+        return found, None, None, None
 
 
-def _dots(image: Tensor, others: Tensor) -> Tensor:
-    """(K,) sums over the pixels of an image (H, W) times others (K, H, W), row by row; no BLAS on the CPU."""
-    if image.device.type != "cpu":
-        return others.flatten(1) @ image.flatten()
-    return torch.from_numpy(np.einsum("khw,hw->kh", others.numpy(), image.numpy()).sum(axis=1))
+def _sums(alpha: Tensor, masks: Tensor, views: Tensor) -> Tensor:
+    """(N, 3) the sums, as `_Sums`: the definition of csrc/softras_comparison.cpp."""
+    found = []
+    for a, view in zip(alpha, views.tolist(), strict=True):
+        target, known = masks[view]
+        seen = known * a
+        found.append(torch.stack([whole(x) for x in (a * target, seen, (seen - target).square())]))
+    return torch.stack(found)
+
+
+def _write_gradient(found: Tensor, alpha: Tensor, masks: Tensor, views: Tensor, gradient: Tensor) -> None:
+    """Write into (N, H, W) the gradient by alpha for that by the sums, (N, 3)."""
+    for out, a, view, (both, seen, squares) in zip(found, alpha, views.tolist(), gradient, strict=True):
+        target, known = masks[view]
+        torch.mul(known, a, out=out).sub_(target).mul_(2 * squares).add_(seen).mul_(known)
+        out.addcmul_(target, both)
+
+
+def _natively(alpha: Tensor, masks: Tensor, views: Tensor, *gradient: Tensor) -> bool:
+    """Whether the native library computes the sums, or their gradient for the one given."""
+    alike = alpha.dtype == masks.dtype and alpha.shape[1:] == masks.shape[2:]
+    return cpu.available() and alike and views.is_cpu and plain(alpha.detach(), masks, *gradient)
+
+
+def _run(alpha: Tensor, masks: Tensor, views: Tensor, outline: bool, sums: Tensor, found: Tensor | None) -> None:
+    read = [x.contiguous() for x in (views, alpha, masks)]
+    pointers = [None if x is None else x.data_ptr() for x in (*read, sums, found)]
+    count, height, width = alpha.shape
+    call = ComparisonCall(count, torch.get_num_threads(), outline, height * width, *pointers)
+    cpu.run("comparison", alpha.dtype, call)

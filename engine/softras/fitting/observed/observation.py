@@ -36,12 +36,14 @@ class Observation:
         masks: (N, 2, S, S) k t and k for each pixel of a crop: its mask t, and its knownness k, the share of the pixel
             that is neither ignored nor outside the image; both in 0..1.
         cameras: the cameras of the crops, in unit space, as a `Renderer` takes them.
+        of_areas: whether the silhouettes are areas, which change with the mesh on the outline alone.
     """
 
     views: Sequence[View]
     boxes: Sequence[Box]
     masks: Tensor
     cameras: Cameras
+    of_areas: bool = False
 
     @property
     def resolution(self) -> int:
@@ -74,7 +76,7 @@ class Observation:
 
     def compared(self, alpha: Tensor, views: Tensor) -> Comparison:
         """How silhouettes (B, S, S) in the crops of some views, given by their indices (B,), match the masks there."""
-        return compared(alpha, [self.masks[i] for i in views.tolist()], self.areas[views.to(self.areas.device)])
+        return compared(alpha, self.masks, views, self.areas, outline=self.of_areas)
 
     @cached_property
     def areas(self) -> Tensor:
@@ -108,7 +110,7 @@ def observe(
         unit.camera(view.camera).crop(*box, resolution, resolution) for view, box in zip(views, boxes, strict=True)
     ]
     tensors = camera_tensors(cameras, torch.float32, device)
-    return Observation(views, boxes, torch.as_tensor(masks, device=device), tensors)
+    return Observation(views, boxes, torch.as_tensor(masks, device=device), tensors, renderer.draws_areas)
 
 
 def crop_box(view: View, vertices: np.ndarray | None = None) -> Box:

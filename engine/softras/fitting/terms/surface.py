@@ -5,8 +5,6 @@ Every term is a mean over the mesh, so that its weight does not depend on the nu
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
@@ -14,6 +12,7 @@ from ...geometry.normals import corners, triangle_areas
 from ...geometry.smoothness import cotangents, edge_lengths, hinge_cosines
 from ...geometry.topology import Topology
 from ...raster.sums import whole
+from .closed_form import measured
 from .free import Loss, Rest
 from .term import Term
 
@@ -22,7 +21,7 @@ EQUILATERAL = 3**-0.5  # The cotangent of 60 degrees.
 SHORTEST_AT_REST = 0.1  # An edge that is shorter than this share of the mean edge at rest counts as this long.
 
 
-def laplacian(moved: Tensor, operator: Callable[[Tensor], Tensor], edge: float) -> Tensor:
+def laplacian(moved: Tensor, topology: Topology, edge: float) -> Tensor:
     """Mean squared distance of a vertex from the middle of its neighbours, in edge lengths.
 
     mean |L x|^2 / edge^2, where L = I - D^-1 A (V, V) is the random-walk graph Laplacian and x (V, 3) are the vertices
@@ -30,19 +29,18 @@ def laplacian(moved: Tensor, operator: Callable[[Tensor], Tensor], edge: float) 
 
     Args:
         moved: x.
-        operator: computes L x.
         edge: the mean length of an edge.
     """
-    return _mean(operator(moved).square().sum(dim=1)) / edge**2
+    return _roughness(moved, topology, edge, 1)
 
 
-def bilaplacian(moved: Tensor, operator: Callable[[Tensor], Tensor], edge: float) -> Tensor:
+def bilaplacian(moved: Tensor, topology: Topology, edge: float) -> Tensor:
     """Mean squared Laplacian of the Laplacian, in edge lengths. Smooth bends cost little, noise costs much.
 
     mean |L L x|^2 / edge^2; letters and arguments as of `laplacian`. Kobbelt et al., "Interactive multi-resolution
     modeling", SIGGRAPH 1998.
     """
-    return _mean(operator(operator(moved)).square().sum(dim=1)) / edge**2
+    return _roughness(moved, topology, edge, 2)
 
 
 def normal_consistency(vertices: Tensor, topology: Topology, rest: Tensor | None = None) -> Tensor:
@@ -54,9 +52,12 @@ def normal_consistency(vertices: Tensor, topology: Topology, rest: Tensor | None
     Args:
         rest: (H,) cosines of the hinges' angles at rest.
     """
-    if rest is None:
-        return _mean(1 - hinge_cosines(vertices, topology))
-    return _mean((rest - hinge_cosines(vertices, topology)).clamp_min(0))
+
+    def definition(vertices: Tensor) -> Tensor:
+        cosines = hinge_cosines(vertices, topology)
+        return _mean(1 - cosines if rest is None else (rest - cosines).clamp_min(0))
+
+    return measured("folding", definition, vertices, topology, len(topology.hinges), rest=rest)
 
 
 def edge_length(vertices: Tensor, topology: Topology, lengths: Tensor) -> Tensor:
@@ -71,7 +72,7 @@ def edge_length(vertices: Tensor, topology: Topology, lengths: Tensor) -> Tensor
     return _mean(((edge_lengths(vertices, topology.edges) - lengths) / lengths).square())
 
 
-def distortion(vertices: Tensor, faces: Tensor, cotangents: Tensor) -> Tensor:
+def distortion(vertices: Tensor, topology: Topology, cotangents: Tensor) -> Tensor:
     """Mean of how much the faces are sheared: 0 for a face that keeps its angles, up to 10^4 for one that collapses.
 
     mean (q - 1)^2 with q = s / A, where s = sum_i cot(theta_i) |e_i|^2 / 4 and A is the face's area. q is the conformal
@@ -82,24 +83,39 @@ def distortion(vertices: Tensor, faces: Tensor, cotangents: Tensor) -> Tensor:
         cotangents: (F, 3) cotangents of the angles theta at rest, as `softras.geometry.smoothness.cotangents` gives
             them; edge i of a face is the one from corner i + 1 to corner i + 2, opposite to angle i.
     """
-    a, b, c = corners(vertices, faces)
-    squares = torch.stack([(x - y).square().sum(dim=1) for x, y in ((c, b), (a, c), (b, a))], dim=1)
-    energy = (cotangents * squares).sum(dim=1) / 4
-    area = triangle_areas(a, b, c)
-    bounded = energy / (area + energy / MAX_DISTORTION).clamp_min(1e-15)
-    return _mean(torch.where(energy > 0, bounded - 1 / (1 + 1 / MAX_DISTORTION), 0).square())
+
+    def definition(vertices: Tensor) -> Tensor:
+        a, b, c = corners(vertices, topology.faces)
+        squares = torch.stack([(x - y).square().sum(dim=1) for x, y in ((c, b), (a, c), (b, a))], dim=1)
+        energy = (cotangents * squares).sum(dim=1) / 4
+        area = triangle_areas(a, b, c)
+        bounded = energy / (area + energy / MAX_DISTORTION).clamp_min(1e-15)
+        return _mean(torch.where(energy > 0, bounded - 1 / (1 + 1 / MAX_DISTORTION), 0).square())
+
+    return measured("distortion", definition, vertices, topology, len(topology.faces), rest=cotangents)
+
+
+def _roughness(moved: Tensor, topology: Topology, edge: float, order: int) -> Tensor:
+    """mean |L^order x|^2 / edge^2."""
+
+    def definition(moved: Tensor) -> Tensor:
+        for _ in range(order):
+            moved = topology.laplacian(moved)
+        return _mean(moved.square().sum(dim=1)) / edge**2
+
+    return measured("roughness", definition, moved, topology, len(moved), factor=edge**-2, order=order)
 
 
 def _mean(values: Tensor) -> Tensor:
-    return whole(values) / len(values)
+    return whole(values) / max(1, len(values))
 
 
 def _laplacian(rest: Rest) -> Loss:
-    return lambda drawn: laplacian(drawn.moved, rest.topology.laplacian, rest.mean_edge)
+    return lambda drawn: laplacian(drawn.moved, rest.topology, rest.mean_edge)
 
 
 def _bilaplacian(rest: Rest) -> Loss:
-    return lambda drawn: bilaplacian(drawn.moved, rest.topology.laplacian, rest.mean_edge)
+    return lambda drawn: bilaplacian(drawn.moved, rest.topology, rest.mean_edge)
 
 
 def _normal_consistency(rest: Rest) -> Loss | None:
@@ -114,7 +130,7 @@ def _distortion(rest: Rest) -> Loss:
         angles = cotangents(rest.vertices, rest.faces)
     else:
         angles = torch.full((len(rest.faces), 3), EQUILATERAL, dtype=rest.vertices.dtype, device=rest.vertices.device)
-    return lambda drawn: distortion(drawn.vertices, rest.faces, angles)
+    return lambda drawn: distortion(drawn.vertices, rest.topology, angles)
 
 
 def _edge_length(rest: Rest) -> Loss:

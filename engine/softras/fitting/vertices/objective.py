@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from ..terms.free import Drawn, Loss, Rest
@@ -27,9 +28,13 @@ class Objective:
             if weight and term.loss is not None and (loss := term.loss(rest)) is not None:
                 self._losses[name] = _Weighted(loss, weight, term.of_mesh)
 
-    def terms(self, drawn: Drawn, stiffness: float = 1.0) -> dict[str, Tensor]:
-        """By name, each loss times its weight; losses of the mesh alone are multiplied by the stiffness too."""
-        return {
-            name: (stiffness if of_mesh else 1.0) * weight * loss(drawn)
-            for name, (loss, weight, of_mesh) in self._losses.items()
-        }
+    @property
+    def names(self) -> list[str]:
+        """Of the T terms, in their order."""
+        return list(self._losses)
+
+    def terms(self, drawn: Drawn, stiffness: float = 1.0) -> Tensor:
+        """(T,) each loss times its weight; losses of the mesh alone are multiplied by the stiffness too."""
+        factors = [weight * (stiffness if of_mesh else 1.0) for _, weight, of_mesh in self._losses.values()]
+        losses = torch.stack([loss(drawn) for loss, _, _ in self._losses.values()])
+        return losses * losses.new_tensor(factors)

@@ -102,6 +102,9 @@ class Steps:
         """notes: sentences for the user, to which this may add one."""
         self._stage, self._observation, self._renderer, self._cull = stage, observation, renderer, cull
         self._batches, self._indices, self._notes = batches, batches.indices(), notes
+        _keep_freed_memory()
+        weights = [view.weight for view in observation.views]
+        self._weights = torch.tensor(weights, dtype=torch.float32, device=renderer.device)
 
     def take(self, mesh: FreeMesh, optimizer: Adam, done: float) -> dict[str, float]:
         """Take one step. Returns each term times its weight, by name.
@@ -132,13 +135,22 @@ class Steps:
         vertices, rest = mesh.vertices(), mesh.rest
         blur = _between(stage.blur, done)
         alpha = observation.render(self._renderer, vertices, rest.faces, chosen, blur=blur, cull=self._cull)
-        view_weights = [observation.views[i].weight for i in chosen.tolist()]
-        weights = torch.tensor(view_weights, dtype=alpha.dtype, device=alpha.device)
-        drawn = Drawn(rest, vertices, alpha, observation, chosen, weights)
+        drawn = Drawn(rest, vertices, alpha, observation, chosen, self._weights[chosen])
         terms = mesh.objective.terms(drawn, _between(stage.stiffness, done))
-        torch.stack(list(terms.values())).sum().backward()
+        terms.sum().backward()
         optimizer.step(_between(stage.rate, done))
-        return {name: float(value.detach()) for name, value in terms.items()}
+        return dict(zip(mesh.objective.names, terms.tolist(), strict=True))
+
+
+def _keep_freed_memory() -> None:
+    """Let the process keep the memory of the images that a step frees, so that the next step need not ask for it again.
+
+    The system clears the pages that it gives out, which can take half of a step. glibc's malloc gives freed memory back
+    once there is more of it than twice the largest block that was ever mapped by itself and freed, of blocks up to
+    32 MiB. This maps and frees such a block. Nothing is written to it, so that it takes no memory. Other allocators do
+    not care.
+    """
+    torch.empty((32 << 20) - (64 << 10), dtype=torch.uint8)
 
 
 def _between(ends: tuple[float, float], done: float) -> float:

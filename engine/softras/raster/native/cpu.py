@@ -29,6 +29,9 @@ STATUS = {  # the error of each status SOFTRAS_BAD_... of softras.h, which are a
 }
 
 
+MEASURES = ("roughness", "folding", "distortion", "comparison")  # what a fit minimizes
+
+
 def library_path() -> Path:
     """The path of this machine's library, whether there is one or not."""
     machine = platform.machine().lower()
@@ -61,7 +64,7 @@ def _load() -> tuple[ctypes.CDLL | None, str]:
             getattr(library, "softras_silhouettes_" + scalar).argtypes = [ctypes.POINTER(Call)]
             getattr(library, "softras_silhouettes_jacobian_" + scalar).argtypes = [ctypes.POINTER(JacobianCall)]
             getattr(library, "softras_images_" + scalar).argtypes = [ctypes.c_void_p]
-            for function in ("coverage", "product", "sparse_product"):
+            for function in ("coverage", "product", "sparse_product", *MEASURES):
                 getattr(library, f"softras_{function}_{scalar}").argtypes = [ctypes.c_void_p]
         for function in ("factor", "solve"):
             getattr(library, f"softras_{function}_float64").argtypes = [ctypes.c_void_p]

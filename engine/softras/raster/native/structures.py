@@ -10,7 +10,7 @@ import struct
 from collections.abc import Callable
 from ctypes import c_double, c_int32, c_int64, c_void_p
 
-ABI = 6  # SOFTRAS_ABI of csrc/softras.h, which is raised whenever a structure or an entry point changes
+ABI = 7  # SOFTRAS_ABI of csrc/softras.h, which is raised whenever a structure or an entry point changes
 
 
 def fields(kind: type, names: str) -> list[tuple[str, type]]:
@@ -139,6 +139,27 @@ class SolveCall(ctypes.Structure):
     _fields_ = [*fields(c_int64, "size columns"), *fields(c_void_p, "matrix right")]
 
 
+class MeshCall(ctypes.Structure):
+    """`softras_mesh_call`: a loss of a mesh by itself, with its gradient."""
+
+    _fields_ = [
+        *fields(c_int64, "vertices faces hinges"),
+        *fields(c_int32, "order"),
+        *fields(c_double, "scale"),
+        *fields(c_void_p, "positions face_indices hinge_faces turned starts neighbours rest value gradient"),
+    ]
+
+
+class ComparisonCall(ctypes.Structure):
+    """`softras_comparison_call`: how silhouettes compare with masks."""
+
+    _fields_ = [
+        *fields(c_int32, "views threads outline"),
+        *fields(c_int64, "pixels"),
+        *fields(c_void_p, "mask_of_view alpha masks sums grad_alpha"),
+    ]
+
+
 def packer(kind: type[ctypes.Structure]) -> Callable[..., bytes]:
     """A function from the numbers of a structure, in the order of its fields, to its bytes.
 
@@ -163,6 +184,8 @@ STRUCTURES: dict[str, type[ctypes.Structure]] = {  # by their names in C
     "softras_product_call": ProductCall,
     "softras_sparse_call": SparseCall,
     "softras_solve_call": SolveCall,
+    "softras_mesh_call": MeshCall,
+    "softras_comparison_call": ComparisonCall,
     "End": End,
     "Contour": Contour,
     "Piece": Piece,
