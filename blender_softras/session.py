@@ -6,6 +6,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from .engine.softras import InputError
 from .engine.softras.camera import Camera
 from .engine.softras.files import read_array, read_json
 from .engine.softras.io.poses import load_poses
-from .engine.softras.job import RESULT
+from .engine.softras.job import RESULT, show_instead
 from .engine.softras.rig import Rig
 from .engine.softras.status import FAILED, FINISHED
 from .engine_client import EngineError
@@ -27,8 +28,11 @@ from .scene.choices import choices_problem
 from .scene.frames import in_words
 from .scene.job import read_job
 from .scene.result import Result
+from .scene.shown import shown_cameras, shown_mesh
 from .scene.target import target_problem
 from .scene.views import enabled_views
+
+NOTED = 0.01  # A mean IoU that is lower than the engine's by more than this gets a note.
 
 current: FitSession | None = None  # the session that runs, for the panel; there is never a second one
 
@@ -52,6 +56,15 @@ def problem(context: bpy.types.Context) -> str | None:
     return prefs.python_problem(context)
 
 
+@dataclass(frozen=True)
+class _Found:
+    """What a fit has found: the engine's result message, the rigs by frame and the cameras of all views."""
+
+    message: dict[str, Any]
+    rigs: dict[int, Rig]
+    cameras: list[Camera]
+
+
 class FitSession:
     """A fit in progress: call `step` until it is `finished`; then the scene holds the result.
 
@@ -62,7 +75,7 @@ class FitSession:
         target_name: the name of the object that is fitted.
         progress: the engine's last progress message, empty before the first.
         iou: for each enabled view the mean IoU of its frames as last measured; empty before the first measurement.
-        result: the engine's result message once `finished`.
+        result: the engine's result message once `finished`; its "iou" and "mean_iou" are of what the scene shows.
         notes: what the artist should know about how the scene was read and what was found.
         failure: what happened, where the engine failed and the result is the best that it had found; else None.
     """
@@ -83,7 +96,8 @@ class FitSession:
         start = job.rig.mesh if job.rig is not None else present(job.mesh)
         self._shots, self._frames = scene_job.shots, scene_job.frames
         self._vertex_count = len(start.vertices)
-        self.target_name = scene_job.target.single.name
+        self._target, self._frame = scene_job.target, self._scene.frame_current
+        self.target_name = self._target.single.name
         self.progress: dict[str, Any] = {}
         self.iou: list[float] = []
         self.result: dict[str, Any] | None = None
@@ -91,6 +105,7 @@ class FitSession:
         self.notes = list(scene_job.notes)
         self._items = enabled_views(self._scene)
         self._request: int | None = None
+        self._found: _Found | None = None  # what the fit has found, once what the scene then shows is being measured
         self._report = report
         self._result: Result | None = None  # writes into the scene; None once nothing can be taken back
         try:
@@ -122,6 +137,8 @@ class FitSession:
     @property
     def text(self) -> str:
         """The state of the fit, in a few words."""
+        if self._found is not None:
+            return "Measuring what is shown"
         if self._request is None:
             return "Starting the engine"
         if not self.progress:
@@ -186,9 +203,7 @@ class FitSession:
         try:
             messages = self._engine.messages()
             if self._request is None and self._engine.hello is not None:
-                # Only a report shows photographs; the engine may read those that the scene names, and no others.
-                fields = {"report": str(self._report), "allow": self._photo_folders} if self._report else {}
-                self._request = self._engine.run("fit", self._folder, **fields)
+                self._request = self._ask()
         except EngineError as error:
             return self._go_on_without(error)
         preview: dict[str, Any] = {}
@@ -197,7 +212,9 @@ class FitSession:
             if message.get("id") != self._request:
                 continue  # it belongs to an earlier fit
             news = True
-            if message["type"] == "progress":
+            if message["type"] == "progress" and self._found is not None:
+                pass  # a measurement takes no longer than a look at it would
+            elif message["type"] == "progress":
                 self.progress = message
                 if message.get("iou"):
                     self.iou = self._by_view(message["iou"])
@@ -206,7 +223,10 @@ class FitSession:
                 text = str(message.get("message"))
                 return self._go_on_without(InputError(text) if message.get("kind") == "input" else EngineError(text))
             elif message["type"] == "result":
-                self._finish(message)
+                if self._found is None:
+                    self._show_found(message)
+                else:
+                    self._finish(message.get("iou"), message.get("mean_iou"))
                 return True
         if preview:
             result = self._open_result()
@@ -214,12 +234,23 @@ class FitSession:
             result.show(rigs, cameras, self._vertices(preview.get("preview")))
         return news
 
+    def _ask(self) -> int:
+        """Ask the engine for the fit, or for the measurement of what it has found."""
+        if self._found is not None:
+            return self._engine.run("measure", self._folder)
+        # Only a report shows photographs; the engine may read those that the scene names, and no others.
+        fields = {"report": str(self._report), "allow": self._photo_folders} if self._report else {}
+        return self._engine.run("fit", self._folder, **fields)
+
     def _go_on_without(self, error: Exception) -> bool:
         """Go on after the engine failed: with a new engine, or with the best result that is in the job's folder.
 
         A new engine is started where the failed one had been started before this fit and has sent nothing about it,
         because it may have died or hung long ago. Raises the error where there is no result.
         """
+        if self._found is not None:
+            self._finish_unmeasured(error)
+            return True
         if self._engine_is_old and not self.progress and isinstance(error, EngineError):
             prefs.stop_engine()
             self._engine, self._engine_is_old, self._request = prefs.start_engine(bpy.context), False, None
@@ -230,11 +261,12 @@ class FitSession:
             raise error from None
         if not kept.get("step"):  # at step 0 nothing was found yet
             raise error
-        self._finish({**kept, "status": FAILED})
         self.failure = f"{error} The best that was found before is kept."
+        self._show_found({**kept, "status": FAILED})
         return True
 
-    def _finish(self, message: dict[str, Any]) -> None:
+    def _show_found(self, message: dict[str, Any]) -> None:
+        """Show what the fit has found, and have what the scene then shows measured."""
         result = self._open_result()
         rigs, cameras = self._poses(message.get("poses"))
         unposed = bool(message.get("rig_vertices"))
@@ -242,10 +274,38 @@ class FitSession:
         if not message.get("poses"):  # nothing was better than the start, and a preview may have shown something else
             result.start_again()
         result.show(rigs, cameras, vertices, unposed=unposed)
-        self.notes += result.write(rigs, cameras)
-        self._store(message.get("iou"))
-        self.notes += map(str, message.get("notes", []))
-        self.result = message
+        self._found = _Found(message, rigs, cameras)
+        if settings_of(self._scene).sequence:  # each frame would have to be measured by itself
+            self._finish(message.get("iou"), message.get("mean_iou"))
+            return
+        try:
+            if self._scene.frame_current != self._frame:
+                raise InputError(f"the scene has left frame {self._frame}, which was fitted.")
+            mesh = shown_mesh(self._target)
+            show_instead(self._folder, mesh, shown_cameras(self._scene, self._shots))
+            self._engine = prefs.start_engine(bpy.context)  # another one, where it has failed
+            self._request = None
+        except (InputError, EngineError) as error:
+            self._finish_unmeasured(error)
+
+    def _finish_unmeasured(self, error: Exception) -> None:
+        """Keep what was found without knowing its IoU, which is better than to say another one."""
+        self.notes.append(f"What the scene shows could not be compared with the masks: {error}")
+        self._finish([None] * len(self._shots), None)
+
+    def _finish(self, iou: Any, mean: Any) -> None:
+        """Keep what is shown; iou: of what the scene shows, for each shot."""
+        found, result = present(self._found), self._open_result()
+        self.notes += result.write(found.rigs, found.cameras)
+        self._store(iou)
+        self.notes += map(str, found.message.get("notes", []))
+        expected = found.message.get("mean_iou")
+        if isinstance(expected, float) and isinstance(mean, float) and mean < expected - NOTED:
+            self.notes.append(
+                f"What the scene shows matches the masks worse (mean IoU {mean:.3f}) than what was fitted "
+                f"({expected:.3f}): something in the scene, such as a modifier, is not part of the fit."
+            )
+        self.result = {**found.message, "iou": iou, "mean_iou": mean}
         self.close()
 
     def _store(self, iou: Any) -> None:
@@ -312,6 +372,8 @@ class FitSession:
 
         Raises EngineError as `step` does.
         """
+        if self._found is not None:
+            return  # it is about to arrive
         if self._request is None:
             raise InputError("the fit had not begun yet; nothing was changed.")
         try:

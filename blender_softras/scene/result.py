@@ -110,6 +110,7 @@ class Result:
         """Prepare the scene. Raises InputError when the scene could not keep a result, and leaves it as it was."""
         target, self._given, optimize = scene_job.target, scene_job.job.rig, scene_job.optimize
         self._scene, single = scene, target.single
+        self._still = None if settings_of(scene).sequence else scene.frame_current  # the one frame that is fitted
         self._own = OwnMesh(single) if {"vertices", "shape_keys"} & set(optimize) else None
         try:
             self._vertices = _VERTICES[settings_of(scene).result](single) if "vertices" in optimize else None
@@ -127,7 +128,7 @@ class Result:
     def show(
         self, rigs: Mapping[int, Rig], cameras: Sequence[Camera], vertices: np.ndarray | None, *, unposed: bool = False
     ) -> None:
-        """Show what belongs to the scene's current frame.
+        """Show what belongs to the frame that is fitted, in a sequence to the scene's current frame.
 
         Args:
             rigs: by frame, the rigs that changed.
@@ -135,7 +136,7 @@ class Result:
             vertices: (V, 3) fitted vertices, in world space as they are seen, or None.
             unposed: the vertices are those of the rig's mesh, in object space and without a pose.
         """
-        frame = self._scene.frame_current
+        frame = self._scene.frame_current if self._still is None else self._still  # playback may have gone on
         if cameras and self._cameras is not None:
             self._cameras.show(cameras, frame)
         if self._rig is not None and frame in rigs:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from .camera import Camera, camera_to_json
 from .checks import flag
 from .errors import InputError, shown
 from .files import inside, is_file, make_folder, read_array, read_json, remove, write_array, write_json
@@ -142,6 +143,26 @@ class Job:
         start = self.mesh if self.rig is None else self.rig.mesh
         kept = start is not None and np.array_equal(fitted.faces, start.faces)
         return None if kept else fitted.faces
+
+
+def show_instead(folder: Path, mesh: Mesh, cameras: Sequence[Camera]) -> None:
+    """Make of the job in a folder, once it was fitted, a job of another mesh and other cameras before the same masks.
+
+    Blender measures what it shows after a fit in this way. Raises InputError when the folder cannot be written.
+
+    Args:
+        folder: the job's.
+        mesh: takes the place of the mesh or the rig from which the job starts.
+        cameras: one for each view.
+    """
+    document: dict[str, Any] = read_json(inside(folder, "job.json"))
+    remove(folder, "job.json")
+    write_array(folder / "vertices.npy", mesh.vertices)
+    write_array(folder / "faces.npy", mesh.faces)
+    entries = [
+        entry | {"camera": camera_to_json(camera)} for entry, camera in zip(document["views"], cameras, strict=True)
+    ]
+    write_json(folder / "job.json", document | {"mesh": True, "rig": False, "lock": False, "views": entries})
 
 
 def forget_results(folder: Path, *stems: str) -> None:
