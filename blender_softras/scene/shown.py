@@ -36,6 +36,4 @@ def joined(meshes: Sequence[Mesh]) -> Mesh:
 def shown_cameras(scene: bpy.types.Scene, shots: Sequence[Shot]) -> list[Camera]:
     """The camera of each shot as it stands in the scene now; the view layer must be up to date."""
     sizes = [(shot.engine_camera.width, shot.engine_camera.height) for shot in shots]
-    return [
-        camera_from_blender(shot.camera, *size, scene.render) for shot, size in zip(shots, sizes, strict=True)
-    ]
+    return [camera_from_blender(shot.camera, *size, scene.render) for shot, size in zip(shots, sizes, strict=True)]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..raster.sums import rows
+from .cage import Sides
 from .mirror import Mirror
 
 
@@ -32,6 +33,7 @@ class FreeVertices:
         *,
         lock: np.ndarray | None = None,
         mirror: Mirror | None = None,
+        sides: Sides | None = None,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
@@ -42,6 +44,7 @@ class FreeVertices:
             faces: (F, 3).
             lock: (V,) bool, True for vertices that must not move.
             mirror: keeps the displacements mirror-symmetric.
+            sides: keeps the vertices on their sides of planes.
         """
         point = np.unique(vertices, axis=0, return_inverse=True)[1].ravel()  # (V,) equal for vertices that coincide
         movable = np.zeros(point.max() + 1, dtype=bool)
@@ -55,7 +58,7 @@ class FreeVertices:
         self.laplacian = _laplacian(point[faces], len(movable))[movable][:, movable].tocsr()
         self._moved = torch.as_tensor(np.flatnonzero(node >= 0), device=device)
         self._node = torch.as_tensor(node[node >= 0], device=device)
-        self._mirror = mirror
+        self._mirror, self._sides = mirror, sides
         self._decode: Callable[[Tensor], Tensor] = _identity
         self.parameters = torch.zeros(int(movable.sum()), 3, device=device, dtype=dtype, requires_grad=True)
 
@@ -66,7 +69,8 @@ class FreeVertices:
     def apply(self, vertices: Tensor) -> Tensor:
         """(V, 3) the vertices (V, 3) plus their displacements."""
         full = torch.zeros_like(vertices).index_copy(0, self._moved, rows(self.displacements(), self._node))
-        return vertices + (full if self._mirror is None else self._mirror.average(full))
+        full = full if self._mirror is None else self._mirror.average(full)
+        return vertices + (full if self._sides is None else self._sides.hold(full))
 
     def precondition(self, encode: Callable[[Tensor], Tensor], decode: Callable[[Tensor], Tensor]) -> None:
         """Make encode(displacements) the parameters from now on, without a change of shape; decode is its inverse."""

@@ -131,7 +131,7 @@ class Steps:
         stage, observation = self._stage, self._observation
         vertices, rest = mesh.vertices(), mesh.rest
         blur = _between(stage.blur, done)
-        alpha = observation.render(self._renderer, vertices, rest.faces, chosen, blur=blur, cull=self._cull)
+        alpha = observation.render(self._renderer, *mesh.seen(vertices), chosen, blur=blur, cull=self._cull)
         view_weights = [observation.views[i].weight for i in chosen.tolist()]
         weights = torch.tensor(view_weights, dtype=alpha.dtype, device=alpha.device)
         drawn = Drawn(rest, vertices, alpha, observation, chosen, weights)

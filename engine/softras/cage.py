@@ -1,0 +1,127 @@
+"""The cage of modifiers: vertices that are fitted, and how the mesh that is shown moves with them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .checks import affine, array
+from .errors import InputError
+from .mesh import Mesh
+
+
+@dataclass(frozen=True, eq=False)
+class Cage:
+    """Vertices of which another mesh is seen: a cage that modifiers subdivide, mirror, thicken or bend.
+
+    The shown mesh is a linear map of the cage: its vertices are shown.vertices + A (x - vertices) for a cage at x. The
+    map is exact for modifiers that are linear (mirrors, subdivision, an armature in one pose), and holds near
+    `vertices` for others.
+
+    Attributes:
+        vertices: (V, 3) the cage where the map was taken.
+        shown: what is seen of it then, S vertices.
+        starts: (3 S + 1,) int64 where each row of A (3 S, 3 V) begins among the entries. Row 3 s + k is axis k of the
+            shown vertex s.
+        columns: (E,) int64 the columns of the entries. Column 3 v + j is axis j of the cage's vertex v.
+        values: (E,) float64 the entries.
+        planes: (K, 7) the planes of mirrors: a point, the unit normal, and a margin. A vertex that is no farther from a
+            plane than its margin stays in it, any other stays on its side and farther away than that.
+    """
+
+    vertices: np.ndarray
+    shown: Mesh
+    starts: np.ndarray
+    columns: np.ndarray
+    values: np.ndarray
+    planes: np.ndarray
+
+    def __post_init__(self) -> None:
+        _set(self, "vertices", array("the vertices of a cage", self.vertices, (None, 3)))
+        _set(self, "values", array("the entries of a cage", self.values, (None,)))
+        _set(self, "planes", array("the planes of a cage", self.planes, (None, 7)))
+        for name in ("starts", "columns"):
+            _set(self, name, np.ascontiguousarray(getattr(self, name), dtype=np.int64))
+        rows, entries = 3 * len(self.shown.vertices), len(self.values)
+        starts, columns = self.starts, self.columns
+        if starts.shape != (rows + 1,) or starts[0] != 0 or starts[-1] != entries or (np.diff(starts) < 0).any():
+            raise InputError(f"the rows of a cage must be {rows}, in order, for the {entries} entries that it has.")
+        if columns.shape != (entries,) or (entries and not 0 <= columns.min() <= columns.max() < self.vertices.size):
+            raise InputError(f"the columns of a cage must be one for each entry, each below {self.vertices.size}.")
+
+    def shown_at(self, vertices: np.ndarray) -> Mesh:
+        """What is seen where the cage is at (V, 3)."""
+        moved = (vertices - self.vertices).ravel()
+        if not moved.any():
+            return self.shown
+        added = np.bincount(self._rows(), self.values * moved[self.columns], minlength=len(self.starts) - 1)
+        return Mesh(self.shown.vertices + added.reshape(-1, 3), self.shown.faces)
+
+    def moved(self, matrix: np.ndarray) -> Cage:
+        """The cage and what is shown of it, moved together by an affine map (4, 4)."""
+        matrix = affine("the matrix that moves a cage", matrix)
+        linear, shift = matrix[:3, :3], matrix[:3, 3]
+        planes = self.planes.copy()
+        if len(planes):
+            normals = planes[:, 3:6] @ np.linalg.inv(linear)
+            length = np.linalg.norm(normals, axis=1, keepdims=True)
+            planes = np.concatenate([planes[:, :3] @ linear.T + shift, normals / length, planes[:, 6:] / length], 1)
+        # A becomes L A L^-1 in each of its blocks of 3 x 3, which are first made full.
+        rows, inverse = self._rows(), np.linalg.inv(linear)
+        keys, block = np.unique((rows // 3) * (self.vertices.size // 3) + self.columns // 3, return_inverse=True)
+        blocks = np.zeros((len(keys), 3, 3))
+        blocks[block, rows % 3, self.columns % 3] = self.values
+        blocks = np.einsum("ab,nbc,cd->nad", linear, blocks, inverse)
+        return of_blocks(
+            self.vertices @ linear.T + shift,
+            Mesh(self.shown.vertices @ linear.T + shift, self.shown.faces),
+            *np.divmod(keys, self.vertices.size // 3),
+            blocks,
+            planes,
+        )
+
+    def _rows(self) -> np.ndarray:
+        """(E,) the row of each entry."""
+        return np.repeat(np.arange(len(self.starts) - 1), np.diff(self.starts))
+
+
+def of_blocks(
+    vertices: np.ndarray, shown: Mesh, seen: np.ndarray, moving: np.ndarray, blocks: np.ndarray, planes: np.ndarray
+) -> Cage:
+    """A cage whose matrix is given by blocks.
+
+    Args:
+        vertices: as of `Cage`.
+        shown: as of `Cage`.
+        seen: (B,) a shown vertex for each block.
+        moving: (B,) the vertex of the cage that moves it; no pair may come twice.
+        blocks: (B, 3, 3) derivatives of the one by the other.
+        planes: as of `Cage`.
+    """
+    order = np.lexsort((moving, seen))
+    seen, moving, blocks = seen[order], moving[order], blocks[order]
+    rows = np.broadcast_to((3 * seen)[:, None, None] + np.arange(3)[:, None], blocks.shape)
+    columns = np.broadcast_to((3 * moving)[:, None, None] + np.arange(3), blocks.shape)
+    largest = np.abs(blocks).max(initial=0.0)
+    entries = np.abs(blocks) > NEGLIGIBLE * largest
+    rows, columns, values = rows[entries], columns[entries], blocks[entries]
+    order = np.argsort(rows, kind="stable")
+    starts = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=3 * len(shown.vertices)))])
+    return Cage(vertices, shown, starts, columns[order], values[order], planes)
+
+
+NEGLIGIBLE = 1e-6  # Entries below this share of the largest are rounding.
+
+
+def checked_cage(cage: Cage | None, vertices: np.ndarray | None) -> Cage | None:
+    """The cage. Raises InputError where it is not one of (V, 3) vertices."""
+    if cage is not None and (vertices is None or len(vertices) != len(cage.vertices)):
+        count = 0 if vertices is None else len(vertices)
+        raise InputError(f"the cage has {len(cage.vertices)} vertices but the mesh has {count}; give one of the mesh.")
+    return cage
+
+
+def _set(owner: Any, name: str, value: Any) -> None:
+    object.__setattr__(owner, name, value)  # The class is frozen; its constructor sets fields once.
