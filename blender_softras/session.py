@@ -6,7 +6,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +26,16 @@ from .engine_client import EngineError
 from .props import NOT_MEASURED, chosen_object, settings_of
 from .scene.choices import choices_problem
 from .scene.frames import in_words
-from .scene.job import read_job
-from .scene.result import Result
+from .scene.job import SceneJob, read_job
+from .scene.mesh import mixed_positions
+from .scene.probing import Progress, mirror_planes, probe
+from .scene.result import WRITERS, Result
 from .scene.shown import shown_cameras, shown_mesh
+from .scene.stage import Stage
 from .scene.target import target_problem
 from .scene.views import enabled_views
 
+SLICE = 0.03  # Modifiers are tried for so many seconds between two looks at the window.
 NOTED = 0.01  # A mean IoU that is lower than the engine's by more than this gets a note.
 
 current: FitSession | None = None  # the session that runs, for the panel; there is never a second one
@@ -91,7 +95,7 @@ class FitSession:
         present(context.view_layer).update()  # the matrices of objects that a script has moved are old until then
         self._scene = present(context.scene)
         scene_job = read_job(self._scene, chosen_object(context), prefs.get(context).device)
-        job = scene_job.job  # is not kept: its masks take memory, and are written to disk below
+        job = scene_job.job  # is not kept longer than it must be: its masks take memory, and are written to disk
         self._rig = job.rig
         start = job.rig.mesh if job.rig is not None else present(job.mesh)
         self._shots, self._frames = scene_job.shots, scene_job.frames
@@ -107,18 +111,25 @@ class FitSession:
         self._request: int | None = None
         self._found: _Found | None = None  # what the fit has found, once what the scene then shows is being measured
         self._report = report
+        self._probing: Progress | None = None  # how the evaluated mesh moves with the vertices, until that is known
+        self._probed = 0, 1  # evaluations that are done, of how many
+        self._stage: Stage | None = None
         self._result: Result | None = None  # writes into the scene; None once nothing can be taken back
         try:
             self._folder = Path(tempfile.mkdtemp(prefix="softras-", dir=bpy.app.tempdir or None))
         except OSError as error:
             raise InputError(f"Blender's temporary folder cannot be written ({error.strerror}).") from None
         try:
-            job.save(self._folder, self_contained=False)  # the engine is on this machine too
+            self._job = job if scene_job.caged else None  # until it is complete
+            if not scene_job.caged:
+                job.save(self._folder, self_contained=False)  # the engine is on this machine too
             photos = [Path(view.photo) for view in job.views if view.photo is not None]
             self._photo_folders = sorted({str(photo.resolve().parent) for photo in photos})
             self._engine = prefs.start_engine(context)
             self._engine_is_old = self._engine.hello is not None  # it was started before this fit
             self._result = Result(self._scene, scene_job)
+            if scene_job.caged:
+                self._probe(scene_job)
         except BaseException:
             self.close()
             raise
@@ -139,6 +150,8 @@ class FitSession:
         """The state of the fit, in a few words."""
         if self._found is not None:
             return "Measuring what is shown"
+        if self._probing is not None:
+            return f"Trying the modifiers, {self._probed[0]} of {self._probed[1]}"
         if self._request is None:
             return "Starting the engine"
         if not self.progress:
@@ -199,7 +212,30 @@ class FitSession:
             self.revert()
             raise
 
+    def _probe(self, scene_job: SceneJob) -> None:
+        """Begin to find out how the evaluated mesh moves with the vertices."""
+        single = scene_job.target.single
+        self._stage = Stage(self._scene, single, WRITERS[settings_of(self._scene).result])
+        self._probing = probe(
+            self._stage, single.mesh, mixed_positions(single), mirror_planes(single.object), single.object
+        )
+
+    def _go_on_probing(self) -> bool:
+        """Probe for a little while; once all is known, the job is complete."""
+        probing, until = present(self._probing), time.monotonic() + SLICE
+        try:
+            while time.monotonic() < until:
+                self._probed = next(probing)
+        except StopIteration as done:
+            self._probing = None
+            present(self._stage).close()
+            job, self._job = present(self._job), None
+            replace(job, cage=done.value).save(self._folder, self_contained=False)
+        return True
+
     def _step(self) -> bool:
+        if self._probing is not None:
+            return self._go_on_probing()
         try:
             messages = self._engine.messages()
             if self._request is None and self._engine.hello is not None:
@@ -397,7 +433,9 @@ class FitSession:
     def close(self) -> None:
         """Remove the job's folder; the scene keeps what it shows, which cannot be taken back any more."""
         global current
-        self._result = None
+        self._result, self._probing = None, None
+        if self._stage is not None:
+            self._stage.close()
         shutil.rmtree(self._folder, ignore_errors=True)
         if current is self:
             current = None

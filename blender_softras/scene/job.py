@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import bpy
+import numpy as np
 
 from ..access import lens_of, present
 from ..engine.softras import InputError, Mesh, View
@@ -23,9 +24,10 @@ from .frames import frames_of, in_words, moments
 from .landmarks import landmark_empties
 from .masks import Footage
 from .mesh import matrix_of, read_lock, read_mesh
-from .rig import read_rig
+from .probing import mirror_planes
+from .rig import read_moved, read_rig
 from .still import StillMesh, StillRig
-from .target import Target, find_target, parents_of
+from .target import MeshObject, Target, find_target, parents_of
 from .views import Shot, check_item, enabled_views, read_shot
 
 
@@ -38,12 +40,14 @@ class SceneJob:
         target: what is fitted.
         shots: one for each of the job's views, in their order.
         notes: what the artist should know about how the scene was read.
+        caged: whether the vertices are the cage of modifiers, whose map the job still lacks.
     """
 
     job: Job
     target: Target
     shots: list[Shot]
     notes: list[str]
+    caged: bool
 
     @property
     def optimize(self) -> list[str]:
@@ -70,12 +74,15 @@ def read_job(scene: bpy.types.Scene, ob: bpy.types.Object | None, device: str) -
     rigged = not set(PARTS).isdisjoint(optimize)
     target = find_target(ob, rigged=rigged)
     single = target.single
-    rig = read_rig(target, optimize) if rigged else None
+    caged = "vertices" in optimize and bool(single.shown_modifiers) and not {"pose", "shape_keys"} & set(optimize)
+    rig = None
+    if rigged:
+        rig = read_moved(target) if caged else read_rig(target, optimize)
     if rig is not None:
         _check_parents(scene, target, optimize)
     frames = _Frames(scene, target)
     mesh: Mesh | None = None
-    left_out = single.left_out
+    left_out = [] if caged else single.left_out
     if rig is not None:
         shots = frames.read(StillRig(target, rig, optimize))
     elif "vertices" in optimize:
@@ -110,10 +117,16 @@ def read_job(scene: bpy.types.Scene, ob: bpy.types.Object | None, device: str) -
     lock = None
     if "vertices" in optimize:
         lock = read_lock(single, settings.lock)
-        if settings.symmetry != "NONE":
+        if settings.symmetry != "NONE" and not (caged and _is_mirrored(single, settings.symmetry)):
             values["symmetry"] = settings.symmetry
             values["symmetry_frame"] = matrix_of(single.object).ravel().tolist()
-    return SceneJob(Job(frames.views, mesh, lock, values, rig), target, shots, notes)
+    return SceneJob(Job(frames.views, mesh, lock, values, rig), target, shots, notes, caged)
+
+
+def _is_mirrored(target: MeshObject, axis: str) -> bool:
+    """Whether a Mirror modifier makes the object symmetric across its own axis: then its cage is a half, and is not."""
+    normal = np.eye(3)["xyz".index(axis)]
+    return any(np.allclose(np.abs(plane[3:6]), normal) for plane in mirror_planes(target.object))
 
 
 class _Frames:

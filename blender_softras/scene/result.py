@@ -23,7 +23,7 @@ from .rig import channels_of
 from .target import Target
 from .views import Shot
 
-_VERTICES = {"SHAPE_KEY": IntoShapeKey, "MESH": IntoMesh}  # what writes vertices, by the panel's choice of a result
+WRITERS = {"SHAPE_KEY": IntoShapeKey, "MESH": IntoMesh}  # what writes vertices, by the panel's choice of a result
 Keys = dict[Channel, dict[int, np.ndarray]]  # the values of channels by frame
 
 
@@ -113,7 +113,7 @@ class Result:
         self._still = None if settings_of(scene).sequence else scene.frame_current  # the one frame that is fitted
         self._own = OwnMesh(single) if {"vertices", "shape_keys"} & set(optimize) else None
         try:
-            self._vertices = _VERTICES[settings_of(scene).result](single) if "vertices" in optimize else None
+            self._vertices = WRITERS[settings_of(scene).result](single) if "vertices" in optimize else None
             self._rig = None if self._given is None else IntoRig(target, self._given)
             self._cameras = IntoCameras(scene, scene_job.shots) if "cameras" in optimize else None
         except BaseException:

@@ -16,7 +16,7 @@ from ..engine.softras.rig import LOCKED, Armature, Axes, Bone, Rig, ShapeKey, Tr
 from ..engine.softras.rotations import axes_of, rotation_matrix, rotation_numbers
 from .animation import driven
 from .channels import Channel, channel_of, has_deltas, rotation_property
-from .mesh import KEY_NAME, key_offsets, key_positions, matrix_of, mesh_positions, read_mesh
+from .mesh import KEY_NAME, key_offsets, key_positions, matrix_of, mesh_positions, mixed_positions, read_mesh
 from .target import MeshObject, Target, parents_of
 
 _Moved = bpy.types.Object | bpy.types.PoseBone  # what has a location, a rotation and a scale
@@ -25,6 +25,18 @@ _CHAINS = {"IK", "SPLINE_IK"}  # the constraints of a bone that move bones above
 # The largest angle, in radians, to which a limit may let the middle Euler angle go: at 90 degrees the other two angles
 # turn about the same axis.
 _MAX_MIDDLE_ANGLE = np.radians(89.5)
+
+
+def read_moved(target: Target) -> Rig:
+    """The target as a mesh that its mover's transform moves as a whole: what else moves its vertices is left to a cage.
+
+    The mesh is that of the object with its shape keys as they are set. Raises InputError as `read_rig` does.
+    """
+    single = target.single
+    faces = read_mesh(single).faces  # refuses coordinates that are not finite, too
+    transform, parent = _read_placement(target)
+    follows = np.linalg.inv(matrix_of(target.mover)) @ matrix_of(single.object)
+    return Rig(Mesh(mixed_positions(single), faces), transform, parent, follows)
 
 
 def read_rig(target: Target, optimize: Sequence[str]) -> Rig:

@@ -45,9 +45,14 @@ class MeshObject:
         return self.mesh.users - self.mesh.use_fake_user > 1  # a fake user keeps the mesh, and is no object
 
     @property
+    def shown_modifiers(self) -> list[str]:
+        """Names of the modifiers that are shown in the viewport."""
+        return [m.name for m in self.object.modifiers if m.show_viewport]
+
+    @property
     def left_out(self) -> list[str]:
         """Names of the modifiers that are shown in the viewport and that a fit does not take into account."""
-        return [m.name for m in self.object.modifiers if m.show_viewport and m.name != self.modifier]
+        return [name for name in self.shown_modifiers if name != self.modifier]
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,9 @@ from .checks import affine, array
 from .errors import InputError
 from .mesh import Mesh
 
+NEGLIGIBLE = 1e-6  # Entries below this share of the largest are rounding.
+MARGIN = 1.01  # Vertices stay so many times a plane's margin away from it.
+
 
 @dataclass(frozen=True, eq=False)
 class Cage:
@@ -112,7 +115,19 @@ def of_blocks(
     return Cage(vertices, shown, starts, columns[order], values[order], planes)
 
 
-NEGLIGIBLE = 1e-6  # Entries below this share of the largest are rounding.
+def held(planes: np.ndarray, vertices: np.ndarray, displacements: np.ndarray) -> np.ndarray:
+    """(V, 3) the displacements that keep vertices (V, 3) in the planes (K, 7) and on their sides; see `Cage`.
+
+    This is the definition, against which `deform.Sides` is tested.
+    """
+    for plane in planes:
+        normal, margin = plane[3:6], plane[6]
+        distance, along = (vertices - plane[:3]) @ normal, displacements @ normal
+        side = np.where(np.abs(distance) <= margin, 0.0, np.sign(distance))
+        least = np.minimum(MARGIN * margin, np.abs(distance))  # as near as the vertex may come
+        beyond = np.maximum(least - side * (distance + along), 0) * side
+        displacements = displacements + np.where(side == 0, -along, beyond)[:, None] * normal
+    return displacements
 
 
 def checked_cage(cage: Cage | None, vertices: np.ndarray | None) -> Cage | None:

@@ -7,12 +7,11 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from ..cage import Cage
+from ..cage import MARGIN, Cage, held
 from ..geometry.sparse import SparseMap
 
 _AFFINE = 12  # the parameters of an affine map
 _DAMPING = 1e-9  # of the equations of `follow`, for parameters that what is shown does not follow
-_MARGIN = 1.01  # Vertices keep so many times a plane's margin away from it.
 
 
 class ShownMesh:
@@ -56,7 +55,7 @@ class Sides:
             distance = (vertices - plane[:3]) @ plane[3:6] / size  # (V,)
             margin = plane[6] / size
             side = np.where(np.abs(distance) <= margin, 0.0, np.sign(distance))
-            least = np.minimum(_MARGIN * margin, np.abs(distance))  # as near as the vertex may come
+            least = np.minimum(MARGIN * margin, np.abs(distance))  # as near as the vertex may come
             self._planes.append(
                 tuple(torch.as_tensor(x, device=device, dtype=dtype) for x in (plane[3:6], distance, side, least))
             )
@@ -89,12 +88,10 @@ def follow(cage: Cage, vertices: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     basis = np.zeros((len(vertices), 3, 3, 4))  # of displacements: axis of the vertex, row and column of the map
     for axis in range(3):
         basis[:, axis, axis] = points
-    sides = Sides(cage.planes, vertices, device="cpu", dtype=torch.float64, size=1.0)
     flat = basis.reshape(-1, _AFFINE)
     columns = matrix_of(cage) @ flat  # (3 S, 12)
     missing = (wanted - cage.shown_at(vertices).vertices).ravel()
     square = np.einsum("ra,rb->ab", columns, columns)
     square[np.diag_indices(_AFFINE)] += _DAMPING * np.trace(square)
     found = np.linalg.solve(square, np.einsum("ra,r->a", columns, missing))
-    moved = torch.from_numpy((flat @ found).reshape(-1, 3))
-    return vertices + sides.hold(moved).numpy()
+    return vertices + held(cage.planes, vertices, (flat @ found).reshape(-1, 3))
