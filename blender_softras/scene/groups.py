@@ -45,7 +45,10 @@ class Neighbours:
         return rings
 
     def within(self, rings: int) -> tuple[np.ndarray, np.ndarray]:
-        """The vertices up to so many rings from each, but not itself: (V + 1,) where each list starts, and the lists."""
+        """The vertices up to so many rings from each vertex, without itself.
+
+        They are (V + 1,) where the list of each vertex starts, and all lists one after the other.
+        """
         if rings == 0:
             return np.zeros(self.count + 1, dtype=np.int64), np.zeros(0, dtype=np.int64)
         starts, near = self._first
@@ -55,7 +58,10 @@ class Neighbours:
             lengths = np.diff(starts)[middle]
             owners = np.repeat(owner, lengths)
             places = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-            keys = np.unique(np.concatenate([keys, owners * self.count + near[np.repeat(starts[middle], lengths) + places]]))
+            farther = near[np.repeat(starts[middle], lengths) + places]
+            keys = np.unique(
+                np.concatenate([keys, owners * self.count + farther])
+            )
         return self._lists(np.stack(np.divmod(keys, self.count), axis=1))
 
     def _lists(self, pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -9,9 +9,9 @@ import bpy
 import numpy as np
 
 from ..engine.softras import InputError, Mesh
-from ..engine.softras.cage import Cage, held, of_blocks
+from ..engine.softras.cage import Cage, held, moved_planes, of_blocks
 from .groups import LEVELS, Neighbours, codes, decoded, grouped
-from .mesh import matrix_of
+from .mesh import matrix_of, transformed
 from .stage import Stage
 
 STEP = 1e-3  # Vertices are moved by this share of the mesh's size,
@@ -29,6 +29,7 @@ LINEAR = 0.2  # Moves that add up to within this share are taken for linear.
 FARTHEST = 8  # A vertex that influences what vertices more rings away than this influence, influences everything.
 MOST_GROUPS = 1500
 SAMPLES = 5
+_DISAGREEMENT = "moves vertices in a way that probes disagree on"
 
 Progress = Generator[tuple[int, int], None, Cage]  # yields how many evaluations are done, of how many
 
@@ -52,18 +53,15 @@ def probe(stage: Stage, mesh: bpy.types.Mesh, start: np.ndarray, planes: np.ndar
     Raises InputError, naming the modifier, where what is shown does not follow the vertices in a way that a fit can
     use.
     """
-    prober = _Prober(stage, mesh, start, planes)
-    cage = yield from prober.run()
-    matrix = matrix_of(ob)
-    if np.linalg.det(matrix[:3, :3]) < 0:  # a mirrored object is drawn inside out unless its faces turn too
-        turned = Mesh(cage.shown.vertices, cage.shown.faces[:, ::-1])
-        cage = Cage(cage.vertices, turned, cage.starts, cage.columns, cage.values, cage.planes)
-    return cage.moved(matrix)
+    return (yield from _Prober(stage, mesh, start, planes, matrix_of(ob)).run())
 
 
 class _Prober:
-    def __init__(self, stage: Stage, mesh: bpy.types.Mesh, start: np.ndarray, planes: np.ndarray) -> None:
-        self._stage, self._start, self._planes = stage, start, planes
+    def __init__(
+        self, stage: Stage, mesh: bpy.types.Mesh, start: np.ndarray, planes: np.ndarray, matrix: np.ndarray
+    ) -> None:
+        """matrix: (4, 4) of the object to the world; the others as of `probe`."""
+        self._stage, self._start, self._planes, self._matrix = stage, start, planes, matrix
         sizes, corners, edges = _topology(mesh)
         self._used = np.unique(corners)
         self._near = Neighbours(len(start), sizes, corners, edges)
@@ -81,7 +79,7 @@ class _Prober:
         self._tolerance = 0.0
 
     def run(self) -> Progress:
-        """The cage in object space."""
+        """The cage in the world."""
         self._begin()
         yield 0, 1
         self._check()
@@ -96,14 +94,14 @@ class _Prober:
                 mixing, found = yield from self._blocks(groups, apart, mixing)
             except _Overlap as overlap:
                 if apart > 3 * FARTHEST:
-                    raise self._refusal(self._is_not_linear, "moves vertices in a way that probes disagree on") from overlap
+                    raise self._refusal(self._is_not_linear, _DISAGREEMENT) from overlap
                 apart += 1
                 continue
-            cage = of_blocks(self._start, Mesh(self._base, self._stage.triangles()), *found, self._planes)
+            cage = self._in_world(*found)
             if self._agrees(cage):
                 return cage
             if mixing and apart > FARTHEST:
-                raise self._refusal(self._is_not_linear, "moves vertices in a way that probes disagree on")
+                raise self._refusal(self._is_not_linear, _DISAGREEMENT)
             mixing, apart = True, apart + bool(mixing)
 
     def _begin(self) -> None:
@@ -112,7 +110,7 @@ class _Prober:
         self._tolerance = ROUNDING * max(self._size, float(np.abs(self._base).max(initial=0.0)))
 
     def _check(self) -> None:
-        """Raises InputError for a stack of modifiers that is not the same twice, changes faces, or is far from linear."""
+        """Raises InputError for modifiers that are not the same twice, make other faces, or are far from linear."""
         if self._is_changing():
             raise self._refusal(self._is_changing, "gives another mesh whenever it is evaluated")
         if self._is_remaking():
@@ -153,9 +151,7 @@ class _Prober:
         """
         pieces = []
         for number, group in enumerate(groups):
-            blocks = yield from self._responses(group, mixing is not False, (number, len(groups)))
-            seen = np.flatnonzero(np.abs(blocks).max(axis=(1, 2)) * self._step > self._tolerance)
-            blocks = blocks[seen]
+            seen, blocks = yield from self._responses(group, mixing is not False, (number, len(groups)))
             if mixing is None:
                 crossed = np.abs(blocks * (1 - np.eye(3))).max(initial=0.0)
                 mixing = bool(crossed > 10 * self._tolerance / self._step)
@@ -171,21 +167,22 @@ class _Prober:
         owner = self._settled(seen, owner, colour, blocks, groups, apart)
         known = owner >= 0
         seen, owner, blocks = seen[known], owner[known], blocks[known]
-        return mixing, (seen, owner, blocks * self._signs[owner][:, None, :])
+        return bool(mixing), (seen, owner, blocks * self._signs[owner][:, None, :])
 
     def _responses(
         self, group: np.ndarray, mixing: bool, done: tuple[int, int]
-    ) -> Generator[tuple[int, int], None, np.ndarray]:
-        """(S, 3, 3) how much each shown vertex follows the one vertex of the group that moves it, along each axis."""
-        if not mixing:
-            answer = self._answer(group, np.full((len(group), 3), self._step)) / self._step
+    ) -> Generator[tuple[int, int], None, tuple[np.ndarray, np.ndarray]]:
+        """(M,) the shown vertices that a vertex of the group moves, and (M, 3, 3) how much they follow it by each axis.
+
+        mixing: axes are tried one by one; otherwise all at once, since each moves what is shown along itself.
+        """
+        answers = []
+        for axes in np.eye(3) if mixing else np.ones((1, 3)):
+            answers.append(self._answer(group, np.tile(self._step * axes, (len(group), 1))))
             yield done
-            return answer[:, :, None] * np.eye(3)
-        columns = []
-        for axis in range(3):
-            columns.append(self._answer(group, np.tile(self._step * np.eye(3)[axis], (len(group), 1))) / self._step)
-            yield done
-        return np.stack(columns, axis=2)
+        seen = np.flatnonzero(np.any([np.abs(answer).max(axis=1) > self._tolerance for answer in answers], axis=0))
+        columns = np.stack([answer[seen] for answer in answers], axis=2) / self._step
+        return seen, columns if mixing else columns * np.eye(3)
 
     def _owners(self, blocks: np.ndarray, answer: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
         """(M,) which of the `count` vertices of a group gave the answers (M, 3), -1 where that is not known.
@@ -245,11 +242,23 @@ class _Prober:
         owner[faint] = np.where(known[place] == wanted, nearest_to[place], -1)
         return owner
 
+    def _in_world(self, seen: np.ndarray, owner: np.ndarray, blocks: np.ndarray) -> Cage:
+        """The cage, from the blocks of the map in object space."""
+        linear, faces = self._matrix[:3, :3], self._stage.triangles()
+        if np.linalg.det(linear) < 0:
+            faces = faces[:, ::-1]  # a mirrored object is drawn inside out unless its faces turn too
+        if np.abs(linear - linear[0, 0] * np.eye(3)).max() > 0:
+            blocks = np.linalg.inv(linear).T @ (linear @ blocks).transpose(0, 2, 1)
+            blocks = blocks.transpose(0, 2, 1)
+        vertices, shown = transformed(self._start, self._matrix), transformed(self._base, self._matrix)
+        return of_blocks(vertices, Mesh(shown, faces), seen, owner, blocks, moved_planes(self._planes, self._matrix))
+
     def _agrees(self, cage: Cage) -> bool:
         """Whether the map predicts what random moves of all vertices show."""
         offset = self._scattered(self._step / 4)
-        predicted = cage.shown_at(self._start + offset).vertices - self._base
-        moved = self._positions(offset) - self._base
+        linear = self._matrix[:3, :3]
+        predicted = cage.shown_at(cage.vertices + offset @ linear.T).vertices - cage.shown.vertices
+        moved = (self._positions(offset) - self._base) @ linear.T
         error = np.sqrt(np.square(moved - predicted).mean())
         return bool(error <= LINEAR * np.sqrt(np.square(moved).mean()) + self._tolerance)
 
@@ -370,8 +379,7 @@ def mirror_planes(ob: bpy.types.Object) -> np.ndarray:
             matrix = np.linalg.inv(matrix_of(ob)) @ matrix_of(modifier.mirror_object)
         normals = np.linalg.inv(matrix[:3, :3])
         margin = modifier.merge_threshold if modifier.use_mirror_merge else 1e-6
-        for axis in range(3):
-            if modifier.use_axis[axis]:
-                normal = normals[axis] / np.linalg.norm(normals[axis])
-                planes.append([*matrix[:3, 3], *normal, margin])
+        for axis in np.flatnonzero(np.array(modifier.use_axis)):
+            normal = normals[axis] / np.linalg.norm(normals[axis])
+            planes.append([*matrix[:3, 3], *normal, margin])
     return np.array(planes, dtype=np.float64).reshape(-1, 7)

@@ -37,6 +37,7 @@ class Stage:
         self._artists, self._target, self._writer = scene, target, writer
         self._frame = scene.frame_current, scene.frame_subframe
         self._scene: bpy.types.Scene | None = None
+        self._copy: bpy.types.Object | None = None
         bpy.app.handlers.save_pre.append(self._before_saving)
 
     def positions(self, offset: np.ndarray) -> np.ndarray:
@@ -69,7 +70,7 @@ class Stage:
     def modifiers(self) -> list[bpy.types.Modifier]:
         """The copy's modifiers that the viewport shows."""
         self._open()
-        return [modifier for modifier in self._copy.modifiers if modifier.show_viewport]
+        return [modifier for modifier in present(self._copy).modifiers if modifier.show_viewport]
 
     def close(self) -> None:
         """Remove the copy and its scene."""
@@ -85,7 +86,7 @@ class Stage:
         self.evaluations += 1
 
     def _evaluated(self) -> bpy.types.Object:
-        return self._copy.evaluated_get(present(present(self._scene).view_layers[0].depsgraph))
+        return present(self._copy).evaluated_get(present(present(self._scene).view_layers[0].depsgraph))
 
     def _open(self) -> None:
         if self._scene is not None:
@@ -96,22 +97,23 @@ class Stage:
                 setattr(self._scene.render, name, getattr(self._artists.render, name))
         frame, part = self._frame
         self._scene.frame_current, self._scene.frame_subframe = frame, part
-        self._copy = self._target.object.copy()
-        self._copy.data = self._target.mesh.copy()
-        for owner in (self._copy, mesh_of(self._copy).shape_keys):
+        copy = self._copy = self._target.object.copy()
+        copy.data = self._target.mesh.copy()
+        for owner in (copy, mesh_of(copy).shape_keys):
             if owner is not None and owner.animation_data is not None:
                 # What was changed in this frame and not keyed is what the artist sees; drivers give the same anyway.
                 owner.animation_data.action, owner.animation_data.use_nla = None, False
-        self._scene.collection.objects.link(self._copy)
-        self._vertices = self._writer(MeshObject(self._copy, self.name))
+        self._scene.collection.objects.link(copy)
+        self._vertices = self._writer(MeshObject(copy, self.name))
 
     def _before_saving(self, *_: Any) -> None:
         if self._scene is None:
             return
         scene, self._scene = self._scene, None
         try:
-            mesh = mesh_of(self._copy)
-            bpy.data.objects.remove(self._copy)
+            copy = present(self._copy)
+            mesh = mesh_of(copy)
+            bpy.data.objects.remove(copy)
             bpy.data.meshes.remove(mesh)
             bpy.data.scenes.remove(scene)
         except ReferenceError:
@@ -121,7 +123,7 @@ class Stage:
 @contextmanager
 def _without_handlers() -> Iterator[None]:
     """No handler of any extension is called for what is evaluated meanwhile."""
-    lists = [bpy.app.handlers.depsgraph_update_pre, bpy.app.handlers.depsgraph_update_post]
+    lists: list[Any] = [bpy.app.handlers.depsgraph_update_pre, bpy.app.handlers.depsgraph_update_post]
     kept = [list(handlers) for handlers in lists]
     for handlers in lists:
         handlers.clear()

@@ -66,11 +66,6 @@ class Cage:
         """The cage and what is shown of it, moved together by an affine map (4, 4)."""
         matrix = affine("the matrix that moves a cage", matrix)
         linear, shift = matrix[:3, :3], matrix[:3, 3]
-        planes = self.planes.copy()
-        if len(planes):
-            normals = planes[:, 3:6] @ np.linalg.inv(linear)
-            length = np.linalg.norm(normals, axis=1, keepdims=True)
-            planes = np.concatenate([planes[:, :3] @ linear.T + shift, normals / length, planes[:, 6:] / length], 1)
         # A becomes L A L^-1 in each of its blocks of 3 x 3, which are first made full.
         rows, inverse = self._rows(), np.linalg.inv(linear)
         keys, block = np.unique((rows // 3) * (self.vertices.size // 3) + self.columns // 3, return_inverse=True)
@@ -82,7 +77,7 @@ class Cage:
             Mesh(self.shown.vertices @ linear.T + shift, self.shown.faces),
             *np.divmod(keys, self.vertices.size // 3),
             blocks,
-            planes,
+            moved_planes(self.planes, matrix),
         )
 
     def _rows(self) -> np.ndarray:
@@ -103,16 +98,19 @@ def of_blocks(
         blocks: (B, 3, 3) derivatives of the one by the other.
         planes: as of `Cage`.
     """
-    order = np.lexsort((moving, seen))
-    seen, moving, blocks = seen[order], moving[order], blocks[order]
-    rows = np.broadcast_to((3 * seen)[:, None, None] + np.arange(3)[:, None], blocks.shape)
-    columns = np.broadcast_to((3 * moving)[:, None, None] + np.arange(3), blocks.shape)
-    largest = np.abs(blocks).max(initial=0.0)
-    entries = np.abs(blocks) > NEGLIGIBLE * largest
-    rows, columns, values = rows[entries], columns[entries], blocks[entries]
-    order = np.argsort(rows, kind="stable")
+    block, row, column = np.nonzero(np.abs(blocks) > NEGLIGIBLE * np.abs(blocks).max(initial=0.0))
+    rows, columns, values = 3 * seen[block] + row, 3 * moving[block] + column, blocks[block, row, column]
+    order = np.argsort(rows * vertices.size + columns)
     starts = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=3 * len(shown.vertices)))])
     return Cage(vertices, shown, starts, columns[order], values[order], planes)
+
+
+def moved_planes(planes: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """The planes (K, 7) of a cage, moved by an affine map (4, 4)."""
+    linear, shift = matrix[:3, :3], matrix[:3, 3]
+    normals = planes[:, 3:6] @ np.linalg.inv(linear)
+    length = np.linalg.norm(normals, axis=1, keepdims=True)
+    return np.concatenate([planes[:, :3] @ linear.T + shift, normals / length, planes[:, 6:] / length], axis=1)
 
 
 def held(planes: np.ndarray, vertices: np.ndarray, displacements: np.ndarray) -> np.ndarray:
