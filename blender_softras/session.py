@@ -15,7 +15,7 @@ import numpy as np
 
 from . import prefs
 from .access import present
-from .engine.softras import InputError
+from .engine.softras import InputError, Mesh
 from .engine.softras.camera import Camera
 from .engine.softras.files import read_array, read_json
 from .engine.softras.io.poses import load_poses
@@ -62,11 +62,25 @@ def problem(context: bpy.types.Context) -> str | None:
 
 @dataclass(frozen=True)
 class _Found:
-    """What a fit has found: the engine's result message, the rigs by frame and the cameras of all views."""
+    """What a fit has found.
+
+    Attributes:
+        message: the engine's result message.
+        rigs: by frame.
+        cameras: of all views.
+        shown: the IoU by shot, and its mean, of what the scene shows of it, once that was measured and was so bad that
+            the start is measured too.
+    """
 
     message: dict[str, Any]
     rigs: dict[int, Rig]
     cameras: list[Camera]
+    shown: tuple[Any, float] | None = None
+
+    def is_worse(self, mean: Any) -> bool:
+        """Whether a mean IoU is clearly lower than the one that the fit has told."""
+        expected = self.message.get("mean_iou")
+        return isinstance(expected, float) and isinstance(mean, float) and mean < expected - NOTED
 
 
 class FitSession:
@@ -114,6 +128,7 @@ class FitSession:
         self._probing: Progress | None = None  # how the evaluated mesh moves with the vertices, until that is known
         self._probed = 0, 1  # evaluations that are done, of how many
         self._stage: Stage | None = None
+        self._at_start: Mesh | None = None  # what was seen of a cage before the fit
         self._result: Result | None = None  # writes into the scene; None once nothing can be taken back
         try:
             self._folder = Path(tempfile.mkdtemp(prefix="softras-", dir=bpy.app.tempdir or None))
@@ -229,7 +244,7 @@ class FitSession:
         except StopIteration as done:
             self._probing = None
             present(self._stage).close()
-            job, self._job = present(self._job), None
+            job, self._job, self._at_start = present(self._job), None, done.value.shown
             replace(job, cage=done.value).save(self._folder, self_contained=False)
         return True
 
@@ -262,7 +277,7 @@ class FitSession:
                 if self._found is None:
                     self._show_found(message)
                 else:
-                    self._finish(message.get("iou"), message.get("mean_iou"))
+                    self._measured(message.get("iou"), message.get("mean_iou"))
                 return True
         if preview:
             result = self._open_result()
@@ -329,17 +344,38 @@ class FitSession:
         self.notes.append(f"What the scene shows could not be compared with the masks: {error}")
         self._finish([None] * len(self._shots), None)
 
+    def _measured(self, iou: Any, mean: Any) -> None:
+        """Keep what is shown, unless the start matches better; iou: for each shot, of what was to be measured."""
+        found = present(self._found)
+        if found.shown is not None:  # it is the start that was measured
+            if isinstance(mean, float) and mean > found.shown[1]:
+                self._open_result().take_back()
+                self.notes.append(
+                    f"Nothing that was found matches the masks better than the start (mean IoU {mean:.3f}), so all "
+                    "stays as it was: the modifiers move vertices in a way that a fit cannot follow far enough."
+                )
+                found = replace(found, message={**found.message, "notes": []}, rigs={}, cameras=[])
+            else:
+                iou, mean = found.shown
+            self._found = found
+            self._finish(iou, mean)
+        elif self._at_start is not None and found.is_worse(mean):
+            self._found = replace(found, shown=(iou, mean))
+            show_instead(self._folder, self._at_start, [shot.engine_camera for shot in self._shots])
+            self._request = self._ask()
+        else:
+            self._finish(iou, mean)
+
     def _finish(self, iou: Any, mean: Any) -> None:
         """Keep what is shown; iou: of what the scene shows, for each shot."""
         found, result = present(self._found), self._open_result()
         self.notes += result.write(found.rigs, found.cameras)
         self._store(iou)
         self.notes += map(str, found.message.get("notes", []))
-        expected = found.message.get("mean_iou")
-        if isinstance(expected, float) and isinstance(mean, float) and mean < expected - NOTED:
+        if found.is_worse(mean):
             self.notes.append(
                 f"What the scene shows matches the masks worse (mean IoU {mean:.3f}) than what was fitted "
-                f"({expected:.3f}): something in the scene, such as a modifier, is not part of the fit."
+                f"({found.message['mean_iou']:.3f}): something in the scene, such as a modifier, is not part of the fit."
             )
         self.result = {**found.message, "iou": iou, "mean_iou": mean}
         self.close()

@@ -175,6 +175,11 @@ class _Vertices:
         self._used = np.unique(corners)  # the vertices that belong to a face
         self._start = mixed_positions(target)  # (V, 3) in object space when the fit began
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(V, 3) of the vertices."""
+        return self._start.shape
+
     def problem(self) -> str | None:
         """Why the vertices can be neither shown nor put back; None while the mesh has what it had at the start."""
         try:

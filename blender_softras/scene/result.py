@@ -172,6 +172,12 @@ class Result:
         write_keys(keys, replace=settings.replace_keys)
         return []
 
+    def take_back(self) -> None:
+        """Show what the scene had when the fit began, vertices included."""
+        self.start_again()
+        if self._vertices is not None:
+            self._vertices.show_offset(np.zeros(self._vertices.shape))
+
     def revert(self) -> None:
         """Take back what was shown, as far as it still exists."""
         for part in self._parts():
