@@ -348,7 +348,8 @@ class FitSession:
         """Keep what is shown, unless the start matches better; iou: for each shot, of what was to be measured."""
         found = present(self._found)
         if found.shown is not None:  # it is the start that was measured
-            if isinstance(mean, float) and mean > found.shown[1]:
+            shown = found.shown
+            if isinstance(mean, float) and mean > shown[1]:
                 self._open_result().take_back()
                 self.notes.append(
                     f"Nothing that was found matches the masks better than the start (mean IoU {mean:.3f}), so all "
@@ -356,7 +357,7 @@ class FitSession:
                 )
                 found = replace(found, message={**found.message, "notes": []}, rigs={}, cameras=[])
             else:
-                iou, mean = found.shown
+                iou, mean = shown
             self._found = found
             self._finish(iou, mean)
         elif self._at_start is not None and found.is_worse(mean):
@@ -375,7 +376,7 @@ class FitSession:
         if found.is_worse(mean):
             self.notes.append(
                 f"What the scene shows matches the masks worse (mean IoU {mean:.3f}) than what was fitted "
-                f"({found.message['mean_iou']:.3f}): something in the scene, such as a modifier, is not part of the fit."
+                f"({found.message['mean_iou']:.3f}): something in the scene, such as a modifier, is not a part of it."
             )
         self.result = {**found.message, "iou": iou, "mean_iou": mean}
         self.close()

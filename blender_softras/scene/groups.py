@@ -59,9 +59,7 @@ class Neighbours:
             owners = np.repeat(owner, lengths)
             places = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
             farther = near[np.repeat(starts[middle], lengths) + places]
-            keys = np.unique(
-                np.concatenate([keys, owners * self.count + farther])
-            )
+            keys = np.unique(np.concatenate([keys, owners * self.count + farther]))
         return self._lists(np.stack(np.divmod(keys, self.count), axis=1))
 
     def _lists(self, pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

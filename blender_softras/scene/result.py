@@ -23,7 +23,8 @@ from .rig import channels_of
 from .target import Target
 from .views import Shot
 
-WRITERS: dict[str, type[IntoShapeKey] | type[IntoMesh]] = {"SHAPE_KEY": IntoShapeKey, "MESH": IntoMesh}  # what writes vertices, by the panel's choice of a result
+# What writes vertices, by the panel's choice of a result.
+WRITERS: dict[str, type[IntoShapeKey] | type[IntoMesh]] = {"SHAPE_KEY": IntoShapeKey, "MESH": IntoMesh}
 Keys = dict[Channel, dict[int, np.ndarray]]  # the values of channels by frame
 
 

@@ -97,13 +97,15 @@ class Stage:
                 setattr(self._scene.render, name, getattr(self._artists.render, name))
         frame, part = self._frame
         self._scene.frame_current, self._scene.frame_subframe = frame, part
-        copy = self._copy = self._target.object.copy()
-        copy.data = self._target.mesh.copy()
-        for owner in (copy, mesh_of(copy).shape_keys):
+        copy: bpy.types.Object = self._target.object.copy()
+        mesh = self._target.mesh.copy()
+        copy.data = mesh
+        for owner in (copy, mesh.shape_keys):
             if owner is not None and owner.animation_data is not None:
                 # What was changed in this frame and not keyed is what the artist sees; drivers give the same anyway.
                 owner.animation_data.action, owner.animation_data.use_nla = None, False
         self._scene.collection.objects.link(copy)
+        self._copy = copy
         self._vertices = self._writer(MeshObject(copy, self.name))
 
     def _before_saving(self, *_: Any) -> None:

@@ -144,9 +144,7 @@ def test_a_hidden_object_is_measured_as_it_would_be_seen(ball: bpy.types.Object)
 
 
 @pytest.mark.parametrize("kind", ["DECIMATE", "REMESH"])
-def test_modifiers_that_make_other_faces_are_refused_by_name(
-    ball: bpy.types.Object, kind: str
-) -> None:
+def test_modifiers_that_make_other_faces_are_refused_by_name(ball: bpy.types.Object, kind: str) -> None:
     ball.modifiers.new("Subdivision", "SUBSURF")
     modifier = ball.modifiers.new("Culprit", kind)
     if kind == "DECIMATE":
@@ -161,7 +159,7 @@ def test_modifiers_that_make_other_faces_are_refused_by_name(
 
 
 def test_probing_leaves_no_trace(ball: bpy.types.Object, tmp_path: Path) -> None:
-    """No handler of other extensions is called for it, no data stays, and nothing of it is in a file saved meanwhile."""
+    """No handler of others is called for it, no data stays, and nothing of it is in a file that is saved meanwhile."""
     ball.modifiers.new("Subdivision", "SUBSURF")
     session, path = part("session"), tmp_path / "meanwhile.blend"
     calls: list[str] = []
