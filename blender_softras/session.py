@@ -19,7 +19,7 @@ from .engine.softras import InputError, Mesh
 from .engine.softras.camera import Camera
 from .engine.softras.files import read_array, read_json
 from .engine.softras.io.poses import load_poses
-from .engine.softras.job import RESULT, show_instead
+from .engine.softras.job import RESULT, add_cage, show_instead
 from .engine.softras.rig import Rig
 from .engine.softras.status import FAILED, FINISHED
 from .engine_client import EngineError
@@ -109,13 +109,13 @@ class FitSession:
         present(context.view_layer).update()  # the matrices of objects that a script has moved are old until then
         self._scene = present(context.scene)
         scene_job = read_job(self._scene, chosen_object(context), prefs.get(context).device)
-        job = scene_job.job  # is not kept longer than it must be: its masks take memory, and are written to disk
+        job = scene_job.job  # is not kept: its masks take memory, and are written to disk below
         self._rig = job.rig
         start = job.rig.mesh if job.rig is not None else present(job.mesh)
         self._shots, self._frames = scene_job.shots, scene_job.frames
         self._vertex_count = len(start.vertices)
         self._target, self._frame = scene_job.target, self._scene.frame_current
-        self.target_name = self._target.single.name
+        self.target_name = "', '".join(each.name for each in self._target.meshes)
         self.progress: dict[str, Any] = {}
         self.iou: list[float] = []
         self.result: dict[str, Any] | None = None
@@ -135,9 +135,7 @@ class FitSession:
         except OSError as error:
             raise InputError(f"Blender's temporary folder cannot be written ({error.strerror}).") from None
         try:
-            self._job = job if scene_job.caged else None  # until it is complete
-            if not scene_job.caged:
-                job.save(self._folder, self_contained=False)  # the engine is on this machine too
+            job.save(self._folder, self_contained=False)  # the engine is on this machine too
             photos = [Path(view.photo) for view in job.views if view.photo is not None]
             self._photo_folders = sorted({str(photo.resolve().parent) for photo in photos})
             self._engine = prefs.start_engine(context)
@@ -244,8 +242,8 @@ class FitSession:
         except StopIteration as done:
             self._probing = None
             present(self._stage).close()
-            job, self._job, self._at_start = present(self._job), None, done.value.shown
-            replace(job, cage=done.value).save(self._folder, self_contained=False)
+            self._at_start = done.value.shown
+            add_cage(self._folder, done.value)
         return True
 
     def _step(self) -> bool:

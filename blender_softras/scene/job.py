@@ -25,9 +25,10 @@ from .landmarks import landmark_empties
 from .masks import Footage
 from .mesh import matrix_of, read_lock, read_mesh
 from .probing import mirror_planes
-from .rig import read_moved, read_rig
-from .still import StillMesh, StillRig
-from .target import MeshObject, Target, find_target, parents_of
+from .rig import read_cage, read_rig, read_shown
+from .shown import selected_beside
+from .still import StillMesh, StillRig, check_landmarks
+from .target import MeshObject, Target, find_moved, find_target, parents_of
 from .views import Shot, check_item, enabled_views, read_shot
 
 
@@ -72,17 +73,26 @@ def read_job(scene: bpy.types.Scene, ob: bpy.types.Object | None, device: str) -
     if "cameras" in optimize:
         _check_cameras(scene, settings)
     rigged = not set(PARTS).isdisjoint(optimize)
-    target = find_target(ob, rigged=rigged)
-    single = target.single
-    caged = "vertices" in optimize and bool(single.shown_modifiers) and not {"pose", "shape_keys"} & set(optimize)
+    bends = {"pose", "shape_keys"} & set(optimize)
+    whole = "object" in optimize and not bends  # it moves as a whole, as it is shown
+    if whole:
+        target = find_moved(ob, () if ob is None or "vertices" in optimize else selected_beside(ob))
+    else:
+        target = find_target(ob, rigged=rigged)
+    single = target.meshes[0]
+    caged = "vertices" in optimize and bool(single.shown_modifiers) and not bends
     rig = None
-    if rigged:
-        rig = read_moved(target) if caged else read_rig(target, optimize)
+    if caged and rigged:
+        rig = read_cage(target)
+    elif whole and "vertices" not in optimize:
+        rig = read_shown(target)
+    elif rigged:
+        rig = read_rig(target, optimize)
     if rig is not None:
         _check_parents(scene, target, optimize)
     frames = _Frames(scene, target)
     mesh: Mesh | None = None
-    left_out = [] if caged else single.left_out
+    left_out = [] if caged or whole else single.left_out
     if rig is not None:
         shots = frames.read(StillRig(target, rig, optimize))
     elif "vertices" in optimize:
@@ -92,6 +102,8 @@ def read_job(scene: bpy.types.Scene, ob: bpy.types.Object | None, device: str) -
         still = StillMesh(target, frames.has_landmarks)
         shots = frames.read(still)
         mesh, left_out = still.mesh, []
+    if whole and "vertices" not in optimize and frames.has_landmarks:
+        check_landmarks(single)
     notes = frames.notes + _background_notes(scene, shots)
     if left_out:
         notes.insert(0, f"'{single.name}' has modifiers; the fit is of the mesh without them ({', '.join(left_out)}).")
@@ -141,7 +153,7 @@ class _Frames:
     def __init__(self, scene: bpy.types.Scene, target: Target) -> None:
         self._scene = scene
         self._items = enabled_views(scene)
-        self._empties = [ob for item in self._items for ob in landmark_empties(item, scene, target.single)]
+        self._empties = [ob for item in self._items for ob in landmark_empties(item, scene, target.meshes[0])]
         self.has_landmarks = bool(self._empties)
         self.notes: list[str] = []
         self.views: list[View] = []

@@ -115,6 +115,8 @@ class _Prober:
             raise self._refusal(self._is_changing, "gives another mesh whenever it is evaluated")
         if self._is_remaking():
             raise self._refusal(self._is_remaking, "makes other faces when vertices move")
+        if self._is_deaf():
+            raise self._refusal(self._is_deaf, "shows the same wherever the vertices are")
         while self._unevenness() > EVEN and self._step > 3 * LEAST_STEP * self._size:
             self._step /= 3
         if self._is_not_linear():
@@ -278,6 +280,10 @@ class _Prober:
                 return True
         return False
 
+    def _is_deaf(self) -> bool:
+        still, moved = (self._stage.positions(x) for x in (np.zeros_like(self._start), self._scattered(self._step)))
+        return np.abs(moved - still).max(initial=0.0) < self._tolerance
+
     def _is_not_linear(self) -> bool:
         return self._unevenness() > LINEAR
 
@@ -311,7 +317,7 @@ class _Prober:
             modifier.show_viewport = True
             if problem():
                 name = modifier.name
-                break
+                break  # with the first modifiers alone the problem begins here
         for modifier in modifiers:
             modifier.show_viewport = True
         return InputError(

@@ -110,7 +110,7 @@ class Result:
     def __init__(self, scene: bpy.types.Scene, scene_job: SceneJob) -> None:
         """Prepare the scene. Raises InputError when the scene could not keep a result, and leaves it as it was."""
         target, self._given, optimize = scene_job.target, scene_job.job.rig, scene_job.optimize
-        self._scene, single = scene, target.single
+        self._scene, single = scene, target.meshes[0]  # what can be done with one only was checked
         self._still = None if settings_of(scene).sequence else scene.frame_current  # the one frame that is fitted
         self._own = OwnMesh(single) if {"vertices", "shape_keys"} & set(optimize) else None
         try:

@@ -16,7 +16,17 @@ from ..engine.softras.rig import LOCKED, Armature, Axes, Bone, Rig, ShapeKey, Tr
 from ..engine.softras.rotations import axes_of, rotation_matrix, rotation_numbers
 from .animation import driven
 from .channels import Channel, channel_of, has_deltas, rotation_property
-from .mesh import KEY_NAME, key_offsets, key_positions, matrix_of, mesh_positions, mixed_positions, read_mesh
+from .mesh import (
+    KEY_NAME,
+    key_offsets,
+    key_positions,
+    matrix_of,
+    mesh_positions,
+    mixed_positions,
+    read_mesh,
+    transformed,
+)
+from .shown import shown_mesh
 from .target import MeshObject, Target, parents_of
 
 _Moved = bpy.types.Object | bpy.types.PoseBone  # what has a location, a rotation and a scale
@@ -27,7 +37,7 @@ _CHAINS = {"IK", "SPLINE_IK"}  # the constraints of a bone that move bones above
 _MAX_MIDDLE_ANGLE = np.radians(89.5)
 
 
-def read_moved(target: Target) -> Rig:
+def read_cage(target: Target) -> Rig:
     """The target as a mesh that its mover's transform moves as a whole: what else moves its vertices is left to a cage.
 
     The mesh is that of the object with its shape keys as they are set. Raises InputError as `read_rig` does.
@@ -37,6 +47,17 @@ def read_moved(target: Target) -> Rig:
     transform, parent = _read_placement(target)
     follows = np.linalg.inv(matrix_of(target.mover)) @ matrix_of(single.object)
     return Rig(Mesh(mixed_positions(single), faces), transform, parent, follows)
+
+
+def read_shown(target: Target) -> Rig:
+    """What is shown of the target, modifiers and pose included, as one mesh that its mover's transform moves.
+
+    Raises InputError as `read_rig` does.
+    """
+    transform, parent = _read_placement(target)
+    shown = shown_mesh(target)
+    vertices = transformed(shown.vertices, np.linalg.inv(matrix_of(target.mover)))
+    return Rig(Mesh(vertices, shown.faces), transform, parent)
 
 
 def read_rig(target: Target, optimize: Sequence[str]) -> Rig:
@@ -103,14 +124,14 @@ def _read_placement(target: Target) -> tuple[Transform, np.ndarray]:
 
     Raises InputError when the mesh, its armature or the mover would not go where the mover's channels put it.
     """
-    single, mover, armature = target.single, target.mover, target.armature
+    mover, armature = target.mover, target.armature
     if armature is not None and armature != mover:
         raise InputError(
-            f"'{single.name}' would leave its armature '{armature.name}' behind; parent it to the armature to fit its "
-            "placement."
+            f"'{target.single.name}' would leave its armature '{armature.name}' behind; parent it to the armature to "
+            "fit its placement."
         )
-    chain = [single.object, *parents_of(single.object)]
-    for ob in chain[: chain.index(mover) + 1]:
+    chains = ([each.object, *parents_of(each.object)] for each in target.meshes)
+    for ob in dict.fromkeys(ob for chain in chains for ob in chain[: chain.index(mover) + 1]):
         if any(not constraint.mute for constraint in ob.constraints):
             raise InputError(f"'{ob.name}' is held by constraints; apply or mute them to fit its placement.")
         if driven(ob, "location", "rotation", "scale", "delta_"):

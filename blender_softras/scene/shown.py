@@ -26,6 +26,13 @@ def shown_mesh(target: Target) -> Mesh:
     return joined([read_shown_mesh(each, each.object.evaluated_get(graph)) for each in target.meshes])
 
 
+def selected_beside(ob: bpy.types.Object) -> list[bpy.types.Object]:
+    """The other mesh objects that are selected, where the object itself is."""
+    if not ob.select_get():
+        return []
+    return [each for each in bpy.context.selected_objects if each.type == "MESH" and each != ob]
+
+
 def joined(meshes: Sequence[Mesh]) -> Mesh:
     """Several meshes as one: first all vertices of the first, then all of the second, and so on."""
     starts = np.cumsum([0, *(len(mesh.vertices) for mesh in meshes)])

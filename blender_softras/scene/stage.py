@@ -97,8 +97,7 @@ class Stage:
                 setattr(self._scene.render, name, getattr(self._artists.render, name))
         frame, part = self._frame
         self._scene.frame_current, self._scene.frame_subframe = frame, part
-        copy: bpy.types.Object = self._target.object.copy()
-        mesh = self._target.mesh.copy()
+        copy, mesh = present(self._target.object.copy()), present(self._target.mesh.copy())
         copy.data = mesh
         for owner in (copy, mesh.shape_keys):
             if owner is not None and owner.animation_data is not None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import bpy
@@ -102,6 +103,38 @@ def find_target(ob: bpy.types.Object | None, *, rigged: bool) -> Target:
     return bind(ob, rigged=rigged)
 
 
+def find_moved(ob: bpy.types.Object | None, others: Sequence[bpy.types.Object] = ()) -> Target:
+    """The target of a fit that moves what is shown of an object as a whole, whatever its modifiers are.
+
+    Args:
+        ob: what the artist chose.
+        others: mesh objects that are seen together with it and move with it.
+
+    Raises InputError when one of them cannot be fitted, or does not move with the others.
+    """
+    for each in (ob, *others):
+        if problem := target_problem(each):
+            raise InputError(problem)
+    meshes = [each for each in (ob, *others) if each is not None]
+    chains = [[each, *parents_of(each)] for each in meshes]
+    armatures = [armature for each in meshes for armature in _armatures_of(each)]
+    common = [above for above in chains[0] if all(above in chain for chain in chains[1:])]
+    mover = next((above for above in common if above in armatures), common[0] if common else None)
+    if mover is None:
+        names = ", ".join(f"'{each.name}'" for each in meshes)
+        raise InputError(
+            f"{names} are selected and do not move together; parent them to one of them or to an Empty, or select one."
+        )
+    for each in meshes:
+        for armature in _armatures_of(each):
+            if mover not in (armature, *parents_of(armature)):
+                raise InputError(
+                    f"'{each.name}' would leave its armature '{armature.name}' behind; parent it to the armature to "
+                    "fit its placement."
+                )
+    return Target(tuple(MeshObject(each, each.name) for each in meshes), None, mover)
+
+
 def bind(ob: bpy.types.Object, *, rigged: bool) -> Target:
     """A mesh object and what moves it, as `find_target`, but for the panel: the object may be unfit to be fitted now.
 
@@ -147,6 +180,15 @@ def parents_of(ob: bpy.types.Object) -> list[bpy.types.Object]:
         ob = ob.parent
         parents.append(ob)
     return parents
+
+
+def _armatures_of(ob: bpy.types.Object) -> list[bpy.types.Object]:
+    """The armature objects that deform the object in the viewport."""
+    return [
+        modifier.object
+        for modifier in ob.modifiers
+        if isinstance(modifier, bpy.types.ArmatureModifier) and modifier.show_viewport and modifier.object is not None
+    ]
 
 
 def _armature_of(ob: bpy.types.Object) -> tuple[str, bpy.types.Object] | None:

@@ -162,6 +162,17 @@ class Job:
         return None if kept else fitted.faces
 
 
+def add_cage(folder: Path, cage: Cage) -> None:
+    """Make the mesh or the rig from which the job in a folder starts the cage of another mesh.
+
+    Raises InputError when the folder cannot be written.
+    """
+    document: dict[str, Any] = read_json(inside(folder, "job.json"))
+    remove(folder, "job.json")
+    save_cage(inside(folder, "cage"), cage)
+    write_json(folder / "job.json", document | {"cage": True})
+
+
 def show_instead(folder: Path, mesh: Mesh, cameras: Sequence[Camera]) -> None:
     """Make of the job in a folder, once it was fitted, a job of another mesh and other cameras before the same masks.
 

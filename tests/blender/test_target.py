@@ -67,3 +67,73 @@ def test_the_masks_of_a_running_fit_take_no_memory_in_blender(arm: bpy.types.Obj
         assert not [each for each in gc.get_objects() if isinstance(each, view)]
     finally:
         fit.revert()
+
+
+def character(ball: bpy.types.Object) -> bpy.types.Object:
+    """A ball with another above it that is its child; both are selected, and the masks show both."""
+    bpy.ops.mesh.primitive_ico_sphere_add(subdivisions=3, radius=0.25, location=(0, 0.5, 0.2))
+    hat = bpy.context.active_object
+    hat.parent = ball
+    bpy.context.view_layer.update()
+    hat.matrix_parent_inverse = ball.matrix_world.inverted()
+    hat.modifiers.new("Subdivision", "SUBSURF")
+    for number, item in enumerate(bpy.context.scene.softras.views):
+        item.mask = rendered(item.camera, f"Both {number}")
+    ball.select_set(True)
+    hat.select_set(True)
+    return hat
+
+
+def rendered(camera: bpy.types.Object, name: str) -> bpy.types.Image:
+    """What Cycles shows of the scene."""
+    scene = bpy.context.scene
+    scene.camera, scene.render.engine, scene.render.film_transparent = camera, "CYCLES", True
+    scene.cycles.samples, scene.render.resolution_x, scene.render.resolution_y = 16, 96, 72
+    scene.render.filepath = f"{bpy.app.tempdir}{name}.png"
+    bpy.ops.render.render(write_still=True)
+    return bpy.data.images.load(scene.render.filepath)
+
+
+def test_selected_meshes_are_seen_together_and_moved_as_one(ball: bpy.types.Object) -> None:
+    hat = character(ball)
+    scale = ball.scale.copy()
+    ball.location, ball.scale = (0.2, -0.1, 0.1), (1.2, 1.2, 1.2)
+    optimize("object")
+    bpy.context.scene.softras.seconds = 0
+    assert bpy.ops.softras.fit() == {"FINISHED"}
+    assert all(item.iou > 0.97 for item in bpy.context.scene.softras.views)
+    assert ball.location.length < 0.02 and ball.scale[:] == pytest.approx(scale[:], abs=0.03)
+    assert hat.location[:] == pytest.approx((0, 0.5, 0.2)) and hat.scale[:] == pytest.approx((1, 1, 1))
+
+
+def test_selected_meshes_that_do_not_move_together_are_refused(ball: bpy.types.Object) -> None:
+    hat = character(ball)
+    hat.parent = None
+    optimize("object")
+    with pytest.raises(RuntimeError, match="'Icosphere', 'Icosphere.001' are selected and do not move together"):
+        bpy.ops.softras.fit()
+
+
+def test_a_mesh_that_is_not_selected_plays_no_part(ball: bpy.types.Object) -> None:
+    hat = character(ball)
+    hat.select_set(False)
+    optimize("object")
+    assert bpy.ops.softras.fit() == {"FINISHED"}
+    assert min(item.iou for item in bpy.context.scene.softras.views) < 0.95
+
+
+def test_an_object_is_moved_as_it_is_shown(ball: bpy.types.Object) -> None:
+    """Preserve Volume and a mirror are no obstacle where the pose stays."""
+    armature = add_armature([("Bone", "", (0, 0, 0), (0, 0, 1), 0)])
+    ball.vertex_groups.new(name="Bone").add(range(len(ball.data.vertices)), 1.0, "REPLACE")
+    modifier = ball.modifiers.new("Armature", "ARMATURE")
+    modifier.object, modifier.use_deform_preserve_volume = armature, True
+    ball.parent = armature
+    pose = armature.pose.bones["Bone"]
+    pose.location = (0.3, 0, 0)
+    optimize("object")
+    bpy.context.scene.softras.seconds = 0
+    assert bpy.ops.softras.fit() == {"FINISHED"}
+    assert all(item.iou > 0.97 for item in bpy.context.scene.softras.views)
+    assert armature.scale[0] == pytest.approx(0.5 / 0.65, abs=0.03)
+    assert pose.location[:] == pytest.approx((0.3, 0, 0))

@@ -104,6 +104,11 @@ def test_a_cage_follows_what_is_wanted_of_the_shown_mesh() -> None:
     assert (found[[0, 2], 0] == 0).all()
 
 
+def test_a_cage_that_nothing_follows_stays(cage: Cage) -> None:
+    still = Cage(cage.vertices, cage.shown, np.zeros(22), np.zeros(0), np.zeros(0), PLANES)
+    np.testing.assert_array_equal(follow(still, cage.vertices, cage.shown.vertices + 1), cage.vertices)
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [

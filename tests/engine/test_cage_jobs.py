@@ -11,7 +11,7 @@ import pytest
 
 from softras import Mesh, Rig, View, measure
 from softras.cage import Cage, of_blocks
-from softras.job import Job, show_instead
+from softras.job import Job, add_cage, show_instead
 from softras.rig import Transform
 
 
@@ -32,8 +32,16 @@ def told(folder: Path) -> float:
 def test_a_cage_comes_back_from_its_job_to_the_bit(
     cube: Mesh, cage: Cage, square_views: list[View], tmp_path: Path
 ) -> None:
-    Job(square_views, cube, cage=cage).save(tmp_path)
-    loaded = Job.load(tmp_path).cage
+    Job(square_views, cube, cage=cage).save(tmp_path / "whole")
+    Job(square_views, cube).save(tmp_path / "later")
+    add_cage(tmp_path / "later", cage)
+    assert (tmp_path / "later" / "job.json").read_text() == (tmp_path / "whole" / "job.json").read_text()
+    for folder in (tmp_path / "whole", tmp_path / "later"):
+        assert_same(Job.load(folder).cage, cage)
+
+
+def assert_same(loaded: Cage | None, cage: Cage) -> None:
+    assert loaded is not None
     for name in ("vertices", "starts", "columns", "values", "planes"):
         np.testing.assert_array_equal(getattr(loaded, name), getattr(cage, name))
     np.testing.assert_array_equal(loaded.shown.vertices, cage.shown.vertices)

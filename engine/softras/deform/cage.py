@@ -92,6 +92,8 @@ def follow(cage: Cage, vertices: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     columns = matrix_of(cage) @ flat  # (3 S, 12)
     missing = (wanted - cage.shown_at(vertices).vertices).ravel()
     square = np.einsum("ra,rb->ab", columns, columns)
+    if not square.any():  # nothing that is shown follows the cage
+        return vertices
     square[np.diag_indices(_AFFINE)] += _DAMPING * np.trace(square)
     found = np.linalg.solve(square, np.einsum("ra,r->a", columns, missing))
     return vertices + held(cage.planes, vertices, (flat @ found).reshape(-1, 3))
