@@ -25,7 +25,7 @@ from .landmarks import landmark_empties
 from .masks import Footage
 from .mesh import matrix_of, read_lock, read_mesh
 from .probing import mirror_planes
-from .rig import read_cage, read_rig, read_shown
+from .rig import is_shaped, read_cage, read_rig, read_shown
 from .shown import selected_beside
 from .still import StillMesh, StillRig, check_landmarks
 from .target import MeshObject, Target, find_moved, find_target, parents_of
@@ -74,15 +74,15 @@ def read_job(scene: bpy.types.Scene, ob: bpy.types.Object | None, device: str) -
         _check_cameras(scene, settings)
     rigged = not set(PARTS).isdisjoint(optimize)
     bends = {"pose", "shape_keys"} & set(optimize)
-    whole = "object" in optimize and not bends  # it moves as a whole, as it is shown
-    if whole:
-        target = find_moved(ob, () if ob is None or "vertices" in optimize else selected_beside(ob))
-    else:
-        target = find_target(ob, rigged=rigged)
+    # It moves as a whole, as it is shown. In a sequence that must be found to be the same in all frames, part by part.
+    whole = "object" in optimize and not bends and not settings.sequence
+    alone = ob is None or bool({"vertices", "shape_keys"} & set(optimize)) or not rigged
+    others = [] if ob is None or alone else selected_beside(ob)
+    target = find_moved(ob, others) if whole else find_target(ob, rigged=rigged, others=others)
     single = target.meshes[0]
     caged = "vertices" in optimize and bool(single.shown_modifiers) and not bends
     rig = None
-    if caged and rigged:
+    if caged and whole:
         rig = read_cage(target)
     elif whole and "vertices" not in optimize:
         rig = read_shown(target)
@@ -92,7 +92,8 @@ def read_job(scene: bpy.types.Scene, ob: bpy.types.Object | None, device: str) -
         _check_parents(scene, target, optimize)
     frames = _Frames(scene, target)
     mesh: Mesh | None = None
-    left_out = [] if caged or whole else single.left_out
+    as_shown = caged or whole or is_shaped(target, optimize)
+    left_out = [] if as_shown else single.left_out
     if rig is not None:
         shots = frames.read(StillRig(target, rig, optimize))
     elif "vertices" in optimize:
@@ -102,7 +103,7 @@ def read_job(scene: bpy.types.Scene, ob: bpy.types.Object | None, device: str) -
         still = StillMesh(target, frames.has_landmarks)
         shots = frames.read(still)
         mesh, left_out = still.mesh, []
-    if whole and "vertices" not in optimize and frames.has_landmarks:
+    if as_shown and not caged and frames.has_landmarks:
         check_landmarks(single)
     notes = frames.notes + _background_notes(scene, shots)
     if left_out:

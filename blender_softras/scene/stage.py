@@ -31,8 +31,10 @@ class Stage:
         evaluations: how many times it was evaluated.
     """
 
-    def __init__(self, scene: bpy.types.Scene, target: MeshObject, writer: type[IntoShapeKey] | type[IntoMesh]) -> None:
-        """writer: what will write the result of the fit into the object."""
+    def __init__(
+        self, scene: bpy.types.Scene, target: MeshObject, writer: type[IntoShapeKey] | type[IntoMesh] | None = None
+    ) -> None:
+        """writer: what will write the result of the fit into the object; None where it is seen as it is only."""
         self.name, self.evaluations = target.name, 0
         self._artists, self._target, self._writer = scene, target, writer
         self._frame = scene.frame_current, scene.frame_subframe
@@ -44,6 +46,14 @@ class Stage:
         """(S, 3) in object space: the vertices that are seen where the object's own are (V, 3) away from the start."""
         self._shown(offset)
         return mesh_positions(mesh_of(self._evaluated()))
+
+    def mesh_without(self, name: str | None) -> bpy.types.Mesh:
+        """The evaluated mesh without the modifier of this name; it is valid until the stage is closed."""
+        self._open()
+        if name is not None:
+            present(self._copy).modifiers[name].show_viewport = False
+        self._update()
+        return mesh_of(self._evaluated())
 
     def corners(self) -> np.ndarray:
         """The vertex of each corner of the faces that were seen last."""
@@ -80,7 +90,10 @@ class Stage:
 
     def _shown(self, offset: np.ndarray) -> None:
         self._open()
-        self._vertices.show_offset(offset)
+        present(self._vertices).show_offset(offset)
+        self._update()
+
+    def _update(self) -> None:
         with _without_handlers():
             present(self._scene).view_layers[0].update()
         self.evaluations += 1
@@ -105,7 +118,7 @@ class Stage:
                 owner.animation_data.action, owner.animation_data.use_nla = None, False
         self._scene.collection.objects.link(copy)
         self._copy = copy
-        self._vertices = self._writer(MeshObject(copy, self.name))
+        self._vertices = None if self._writer is None else self._writer(MeshObject(copy, self.name))
 
     def _before_saving(self, *_: Any) -> None:
         if self._scene is None:

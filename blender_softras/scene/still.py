@@ -68,11 +68,13 @@ class StillRig:
                     if not any(bone.pose.free_rotation):
                         held.append(np.array(getattr(pose_bone, rotation_property(bone.pose.mode))))
                     values[f"bone '{bone.name}'"] = np.concatenate(held)
-        keys = target.meshes[0].keys
-        if keys is not None and self._rig.shape_keys:
-            blocks = evaluated(keys).key_blocks
-            held_keys = [key.name for key in self._rig.shape_keys if not key.free]
-            values |= {f"shape key '{name}'": np.array(blocks[name].value) for name in held_keys}
+        free = {key.name for key in self._rig.shape_keys if key.free}
+        for each in target.meshes:
+            if each.keys is not None and not each.object.show_only_shape_key:
+                held_keys = [
+                    key for key in evaluated(each.keys).key_blocks[1:] if not key.mute and key.name not in free
+                ]
+                values |= {f"shape key '{key.name}'": np.array(key.value) for key in held_keys}
         return values
 
 

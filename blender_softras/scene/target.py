@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import bpy
 
@@ -87,20 +87,32 @@ class Target:
         return {*(each.object for each in self.meshes), self.mover} | ({self.armature} if self.armature else set())
 
 
-def find_target(ob: bpy.types.Object | None, *, rigged: bool) -> Target:
+def find_target(ob: bpy.types.Object | None, *, rigged: bool, others: Sequence[bpy.types.Object] = ()) -> Target:
     """The target of a fit of this object.
 
     Args:
         ob: what the artist chose.
         rigged: look for the armature, which the fit reads. Otherwise the object is taken by itself, whatever its
             modifiers are.
+        others: mesh objects that the same armature deforms and that are seen together with it.
 
     Raises InputError when the object cannot be fitted.
     """
     problem = target_problem(ob)
     if problem or ob is None:
         raise InputError(problem or "")
-    return bind(ob, rigged=rigged)
+    target = bind(ob, rigged=rigged)
+    for other in others:
+        if problem := target_problem(other):
+            raise InputError(problem)
+        beside = bind(other, rigged=True)
+        if target.armature is None or (beside.armature, beside.mover) != (target.armature, target.mover):
+            raise InputError(
+                f"'{other.name}' is selected and not moved by the armature of '{ob.name}'; bind and parent it to that, "
+                "or deselect it."
+            )
+        target = replace(target, meshes=(*target.meshes, *beside.meshes))
+    return target
 
 
 def find_moved(ob: bpy.types.Object | None, others: Sequence[bpy.types.Object] = ()) -> Target:
