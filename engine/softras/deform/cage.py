@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..cage import MARGIN, Cage, held
 from ..geometry.sparse import SparseMap
+from ..raster.algebra import Factor
 
 _AFFINE = 12  # the parameters of an affine map
 _DAMPING = 1e-9  # of the equations of `follow`, for parameters that what is shown does not follow
@@ -95,5 +96,5 @@ def follow(cage: Cage, vertices: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     if not square.any():  # nothing that is shown follows the cage
         return vertices
     square[np.diag_indices(_AFFINE)] += _DAMPING * np.trace(square)
-    found = np.linalg.solve(square, np.einsum("ra,r->a", columns, missing))
+    found = Factor(square).solve(np.einsum("ra,r->a", columns, missing))
     return vertices + held(cage.planes, vertices, (flat @ found).reshape(-1, 3))
