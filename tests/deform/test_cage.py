@@ -113,6 +113,7 @@ def test_a_cage_that_nothing_follows_stays(cage: Cage) -> None:
     ("change", "sentence"),
     [
         ({"starts": np.arange(5)}, "the rows of a cage must be 21, in order, for the"),
+        ({"values": np.zeros(2)}, "the rows of a cage must be 21, in order, for the 2 entries"),
         ({"columns": "last"}, "the columns of a cage must be one for each entry, each below 15"),
         ({"values": np.array([np.nan])}, "the entries of a cage"),
         ({"planes": np.zeros((1, 6))}, "the planes of a cage"),

@@ -68,6 +68,7 @@ def test_a_job_with_a_cage_is_fitted_measured_and_gone_on_with(
     before = told(folder)
     assert softras("fit", folder, "--resume").returncode == 0
     assert told(folder) >= before
+    assert json.loads(softras("measure", folder, "--best").stdout)["mean_iou"] == pytest.approx(told(folder), abs=1e-9)
 
 
 def test_what_is_shown_after_a_fit_is_measured_in_its_job(
