@@ -15,7 +15,8 @@ from ..rig import Rig, rig_of
 from ..views import View, mean_iou
 from .observed.evaluate import evaluate, thinned
 from .observed.renderer import Renderer
-from .progress import FitResult, Progress
+from .progress import FitResult, Journal, Progress
+from .starts.placement import PlacementNote
 
 _Event = TypeVar("_Event", Progress, FitResult, Progress | FitResult)
 
@@ -47,12 +48,18 @@ def carried_cage(cage: Cage, start: Mesh | Rig, rigs: Mapping[int, Rig]) -> Cage
     return cage.moved(after.matrix @ np.linalg.inv(given.matrix))
 
 
-def followed(cage: Cage, mesh: Mesh, wanted: Mesh, views: Sequence[View], renderer: Renderer) -> Mesh:
-    """The cage, moved so that what is seen of it is near `wanted`; the cage as it was if that matches better."""
+def followed(cage: Cage, mesh: Mesh, wanted: Mesh, views: Sequence[View], renderer: Renderer, journal: Journal) -> Mesh:
+    """The cage, moved so that what is seen of it is near `wanted`; the cage as it was if that matches better.
+
+    Then the note that it was moved is taken back.
+    """
     moved = Mesh(follow(cage, mesh.vertices, wanted.vertices), mesh.faces)
     few = [thinned(view) for view in views]
     before, after = (
         mean_iou(evaluate(seen.vertices, seen.faces, few, renderer), views)
         for seen in (cage.shown_at(each.vertices) for each in (mesh, moved))
     )
-    return moved if after > before else mesh
+    if after > before:
+        return moved
+    journal.notes[:] = [note for note in journal.notes if not isinstance(note, PlacementNote)]
+    return mesh

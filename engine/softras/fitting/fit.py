@@ -188,10 +188,10 @@ def _events(
         if mesh is not None and not settings.pose_variables and settings.place == "auto" and lock is None:
             seen = shown_of(mesh, cage)
             for found in aligned(seen, views, settings, renderers, journal):
-                if isinstance(found, Aligned) and cage is None:
-                    mesh, overlap = found.mesh, found.overlap
+                if isinstance(found, Aligned) and cage is not None:
+                    mesh = followed(cage, mesh, found.mesh, views, renderers["exact"], journal)
                 elif isinstance(found, Aligned):
-                    mesh = followed(cage, mesh, found.mesh, views, renderers["exact"])
+                    mesh, overlap = found.mesh, found.overlap
                 elif cage is not None:
                     yield replace(found, vertices=None)
                 else:
