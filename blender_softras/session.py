@@ -6,6 +6,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +15,28 @@ import numpy as np
 
 from . import prefs
 from .access import present
-from .engine.softras import InputError
+from .engine.softras import InputError, Mesh
 from .engine.softras.camera import Camera
 from .engine.softras.files import read_array, read_json
 from .engine.softras.io.poses import load_poses
-from .engine.softras.job import RESULT
+from .engine.softras.job import RESULT, add_cage, show_instead
 from .engine.softras.rig import Rig
 from .engine.softras.status import FAILED, FINISHED
 from .engine_client import EngineError
 from .props import NOT_MEASURED, chosen_object, settings_of
 from .scene.choices import choices_problem
 from .scene.frames import in_words
-from .scene.job import read_job
-from .scene.result import Result
+from .scene.job import SceneJob, read_job
+from .scene.mesh import mixed_positions
+from .scene.probing import Progress, mirror_planes, probe
+from .scene.result import WRITERS, Result
+from .scene.shown import shown_cameras, shown_mesh
+from .scene.stage import Stage
 from .scene.target import target_problem
 from .scene.views import enabled_views
+
+SLICE = 0.03  # Modifiers are tried for so many seconds between two looks at the window.
+NOTED = 0.01  # A mean IoU that is lower than the engine's by more than this gets a note.
 
 current: FitSession | None = None  # the session that runs, for the panel; there is never a second one
 
@@ -52,6 +60,29 @@ def problem(context: bpy.types.Context) -> str | None:
     return prefs.python_problem(context)
 
 
+@dataclass(frozen=True)
+class _Found:
+    """What a fit has found.
+
+    Attributes:
+        message: the engine's result message.
+        rigs: by frame.
+        cameras: of all views.
+        shown: the IoU by shot, and its mean, of what the scene shows of it, once that was measured and was so bad that
+            the start is measured too.
+    """
+
+    message: dict[str, Any]
+    rigs: dict[int, Rig]
+    cameras: list[Camera]
+    shown: tuple[Any, float] | None = None
+
+    def is_worse(self, mean: Any) -> bool:
+        """Whether a mean IoU is clearly lower than the one that the fit has told."""
+        expected = self.message.get("mean_iou")
+        return isinstance(expected, float) and isinstance(mean, float) and mean < expected - NOTED
+
+
 class FitSession:
     """A fit in progress: call `step` until it is `finished`; then the scene holds the result.
 
@@ -62,7 +93,7 @@ class FitSession:
         target_name: the name of the object that is fitted.
         progress: the engine's last progress message, empty before the first.
         iou: for each enabled view the mean IoU of its frames as last measured; empty before the first measurement.
-        result: the engine's result message once `finished`.
+        result: the engine's result message once `finished`; its "iou" and "mean_iou" are of what the scene shows.
         notes: what the artist should know about how the scene was read and what was found.
         failure: what happened, where the engine failed and the result is the best that it had found; else None.
     """
@@ -83,7 +114,8 @@ class FitSession:
         start = job.rig.mesh if job.rig is not None else present(job.mesh)
         self._shots, self._frames = scene_job.shots, scene_job.frames
         self._vertex_count = len(start.vertices)
-        self.target_name = scene_job.target.single.name
+        self._target, self._frame = scene_job.target, self._scene.frame_current
+        self.target_name = "', '".join(each.name for each in self._target.meshes)
         self.progress: dict[str, Any] = {}
         self.iou: list[float] = []
         self.result: dict[str, Any] | None = None
@@ -91,7 +123,12 @@ class FitSession:
         self.notes = list(scene_job.notes)
         self._items = enabled_views(self._scene)
         self._request: int | None = None
+        self._found: _Found | None = None  # what the fit has found, once what the scene then shows is being measured
         self._report = report
+        self._probing: Progress | None = None  # how the evaluated mesh moves with the vertices, until that is known
+        self._probed = 0, 1  # evaluations that are done, of how many
+        self._stage: Stage | None = None
+        self._at_start: Mesh | None = None  # what was seen of a cage before the fit
         self._result: Result | None = None  # writes into the scene; None once nothing can be taken back
         try:
             self._folder = Path(tempfile.mkdtemp(prefix="softras-", dir=bpy.app.tempdir or None))
@@ -104,6 +141,8 @@ class FitSession:
             self._engine = prefs.start_engine(context)
             self._engine_is_old = self._engine.hello is not None  # it was started before this fit
             self._result = Result(self._scene, scene_job)
+            if scene_job.caged:
+                self._probe(scene_job)
         except BaseException:
             self.close()
             raise
@@ -122,6 +161,10 @@ class FitSession:
     @property
     def text(self) -> str:
         """The state of the fit, in a few words."""
+        if self._found is not None:
+            return "Measuring what is shown"
+        if self._probing is not None:
+            return f"Trying the modifiers, {self._probed[0]} of {self._probed[1]}"
         if self._request is None:
             return "Starting the engine"
         if not self.progress:
@@ -182,13 +225,34 @@ class FitSession:
             self.revert()
             raise
 
+    def _probe(self, scene_job: SceneJob) -> None:
+        """Begin to find out how the evaluated mesh moves with the vertices."""
+        single = scene_job.target.single
+        self._stage = Stage(self._scene, single, WRITERS[settings_of(self._scene).result])
+        self._probing = probe(
+            self._stage, single.mesh, mixed_positions(single), mirror_planes(single.object), single.object
+        )
+
+    def _go_on_probing(self) -> bool:
+        """Probe for a little while; once all is known, the job is complete."""
+        probing, until = present(self._probing), time.monotonic() + SLICE
+        try:
+            while time.monotonic() < until:
+                self._probed = next(probing)
+        except StopIteration as done:
+            self._probing = None
+            present(self._stage).close()
+            self._at_start = done.value.shown
+            add_cage(self._folder, done.value)
+        return True
+
     def _step(self) -> bool:
+        if self._probing is not None:
+            return self._go_on_probing()
         try:
             messages = self._engine.messages()
             if self._request is None and self._engine.hello is not None:
-                # Only a report shows photographs; the engine may read those that the scene names, and no others.
-                fields = {"report": str(self._report), "allow": self._photo_folders} if self._report else {}
-                self._request = self._engine.run("fit", self._folder, **fields)
+                self._request = self._ask()
         except EngineError as error:
             return self._go_on_without(error)
         preview: dict[str, Any] = {}
@@ -197,7 +261,9 @@ class FitSession:
             if message.get("id") != self._request:
                 continue  # it belongs to an earlier fit
             news = True
-            if message["type"] == "progress":
+            if message["type"] == "progress" and self._found is not None:
+                pass  # a measurement takes no longer than a look at it would
+            elif message["type"] == "progress":
                 self.progress = message
                 if message.get("iou"):
                     self.iou = self._by_view(message["iou"])
@@ -206,7 +272,10 @@ class FitSession:
                 text = str(message.get("message"))
                 return self._go_on_without(InputError(text) if message.get("kind") == "input" else EngineError(text))
             elif message["type"] == "result":
-                self._finish(message)
+                if self._found is None:
+                    self._show_found(message)
+                else:
+                    self._measured(message.get("iou"), message.get("mean_iou"))
                 return True
         if preview:
             result = self._open_result()
@@ -214,12 +283,23 @@ class FitSession:
             result.show(rigs, cameras, self._vertices(preview.get("preview")))
         return news
 
+    def _ask(self) -> int:
+        """Ask the engine for the fit, or for the measurement of what it has found."""
+        if self._found is not None:
+            return self._engine.run("measure", self._folder)
+        # Only a report shows photographs; the engine may read those that the scene names, and no others.
+        fields = {"report": str(self._report), "allow": self._photo_folders} if self._report else {}
+        return self._engine.run("fit", self._folder, **fields)
+
     def _go_on_without(self, error: Exception) -> bool:
         """Go on after the engine failed: with a new engine, or with the best result that is in the job's folder.
 
         A new engine is started where the failed one had been started before this fit and has sent nothing about it,
         because it may have died or hung long ago. Raises the error where there is no result.
         """
+        if self._found is not None:
+            self._finish_unmeasured(error)
+            return True
         if self._engine_is_old and not self.progress and isinstance(error, EngineError):
             prefs.stop_engine()
             self._engine, self._engine_is_old, self._request = prefs.start_engine(bpy.context), False, None
@@ -230,11 +310,12 @@ class FitSession:
             raise error from None
         if not kept.get("step"):  # at step 0 nothing was found yet
             raise error
-        self._finish({**kept, "status": FAILED})
         self.failure = f"{error} The best that was found before is kept."
+        self._show_found({**kept, "status": FAILED})
         return True
 
-    def _finish(self, message: dict[str, Any]) -> None:
+    def _show_found(self, message: dict[str, Any]) -> None:
+        """Show what the fit has found, and have what the scene then shows measured."""
         result = self._open_result()
         rigs, cameras = self._poses(message.get("poses"))
         unposed = bool(message.get("rig_vertices"))
@@ -242,10 +323,60 @@ class FitSession:
         if not message.get("poses"):  # nothing was better than the start, and a preview may have shown something else
             result.start_again()
         result.show(rigs, cameras, vertices, unposed=unposed)
-        self.notes += result.write(rigs, cameras)
-        self._store(message.get("iou"))
-        self.notes += map(str, message.get("notes", []))
-        self.result = message
+        self._found = _Found(message, rigs, cameras)
+        if settings_of(self._scene).sequence:  # each frame would have to be measured by itself
+            self._finish(message.get("iou"), message.get("mean_iou"))
+            return
+        try:
+            if self._scene.frame_current != self._frame:
+                raise InputError(f"the scene has left frame {self._frame}, which was fitted.")
+            mesh = shown_mesh(self._target)
+            show_instead(self._folder, mesh, shown_cameras(self._scene, self._shots))
+            self._engine = prefs.start_engine(bpy.context)  # another one, where it has failed
+            self._request = None
+        except (InputError, EngineError) as error:
+            self._finish_unmeasured(error)
+
+    def _finish_unmeasured(self, error: Exception) -> None:
+        """Keep what was found without knowing its IoU, which is better than to say another one."""
+        self.notes.append(f"What the scene shows could not be compared with the masks: {error}")
+        self._finish([None] * len(self._shots), None)
+
+    def _measured(self, iou: Any, mean: Any) -> None:
+        """Keep what is shown, unless the start matches better; iou: for each shot, of what was to be measured."""
+        found = present(self._found)
+        if found.shown is not None:  # it is the start that was measured
+            shown = found.shown
+            if isinstance(mean, float) and mean > shown[1]:
+                self._open_result().take_back()
+                self.notes.append(
+                    f"Nothing that was found matches the masks better than the start (mean IoU {mean:.3f}), so all "
+                    "stays as it was: the modifiers move vertices in a way that a fit cannot follow far enough."
+                )
+                found = replace(found, message={**found.message, "notes": []}, rigs={}, cameras=[])
+            else:
+                iou, mean = shown
+            self._found = found
+            self._finish(iou, mean)
+        elif self._at_start is not None and found.is_worse(mean):
+            self._found = replace(found, shown=(iou, mean))
+            show_instead(self._folder, self._at_start, [shot.engine_camera for shot in self._shots])
+            self._request = self._ask()
+        else:
+            self._finish(iou, mean)
+
+    def _finish(self, iou: Any, mean: Any) -> None:
+        """Keep what is shown; iou: of what the scene shows, for each shot."""
+        found, result = present(self._found), self._open_result()
+        self.notes += result.write(found.rigs, found.cameras)
+        self._store(iou)
+        self.notes += map(str, found.message.get("notes", []))
+        if found.is_worse(mean):
+            self.notes.append(
+                f"What the scene shows matches the masks worse (mean IoU {mean:.3f}) than what was fitted "
+                f"({found.message['mean_iou']:.3f}): something in the scene, such as a modifier, is not a part of it."
+            )
+        self.result = {**found.message, "iou": iou, "mean_iou": mean}
         self.close()
 
     def _store(self, iou: Any) -> None:
@@ -312,6 +443,8 @@ class FitSession:
 
         Raises EngineError as `step` does.
         """
+        if self._found is not None:
+            return  # it is about to arrive
         if self._request is None:
             raise InputError("the fit had not begun yet; nothing was changed.")
         try:
@@ -335,7 +468,9 @@ class FitSession:
     def close(self) -> None:
         """Remove the job's folder; the scene keeps what it shows, which cannot be taken back any more."""
         global current
-        self._result = None
+        self._result, self._probing = None, None
+        if self._stage is not None:
+            self._stage.close()
         shutil.rmtree(self._folder, ignore_errors=True)
         if current is self:
             current = None

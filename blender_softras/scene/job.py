@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import bpy
+import numpy as np
 
 from ..access import lens_of, present
 from ..engine.softras import InputError, Mesh, View
@@ -23,9 +24,11 @@ from .frames import frames_of, in_words, moments
 from .landmarks import landmark_empties
 from .masks import Footage
 from .mesh import matrix_of, read_lock, read_mesh
-from .rig import read_rig
-from .still import StillMesh, StillRig
-from .target import Target, find_target, parents_of
+from .probing import mirror_planes
+from .rig import is_shaped, read_cage, read_rig, read_shown
+from .shown import selected_beside
+from .still import StillMesh, StillRig, check_landmarks
+from .target import MeshObject, Target, find_moved, find_target, parents_of
 from .views import Shot, check_item, enabled_views, read_shot
 
 
@@ -38,12 +41,14 @@ class SceneJob:
         target: what is fitted.
         shots: one for each of the job's views, in their order.
         notes: what the artist should know about how the scene was read.
+        caged: whether the vertices are the cage of modifiers, whose map the job still lacks.
     """
 
     job: Job
     target: Target
     shots: list[Shot]
     notes: list[str]
+    caged: bool
 
     @property
     def optimize(self) -> list[str]:
@@ -68,14 +73,27 @@ def read_job(scene: bpy.types.Scene, ob: bpy.types.Object | None, device: str) -
     if "cameras" in optimize:
         _check_cameras(scene, settings)
     rigged = not set(PARTS).isdisjoint(optimize)
-    target = find_target(ob, rigged=rigged)
-    single = target.single
-    rig = read_rig(target, optimize) if rigged else None
+    bends = {"pose", "shape_keys"} & set(optimize)
+    # It moves as a whole, as it is shown. In a sequence that must be found to be the same in all frames, part by part.
+    whole = "object" in optimize and not bends and not settings.sequence
+    alone = ob is None or bool({"vertices", "shape_keys"} & set(optimize)) or not rigged
+    others = [] if ob is None or alone else selected_beside(ob)
+    target = find_moved(ob, others) if whole else find_target(ob, rigged=rigged, others=others)
+    single = target.meshes[0]
+    caged = "vertices" in optimize and bool(single.shown_modifiers) and not bends
+    rig = None
+    if caged and whole:
+        rig = read_cage(target)
+    elif whole and "vertices" not in optimize:
+        rig = read_shown(target)
+    elif rigged:
+        rig = read_rig(target, optimize)
     if rig is not None:
         _check_parents(scene, target, optimize)
     frames = _Frames(scene, target)
     mesh: Mesh | None = None
-    left_out = single.left_out
+    as_shown = caged or whole or is_shaped(target, optimize)
+    left_out = [] if as_shown else single.left_out
     if rig is not None:
         shots = frames.read(StillRig(target, rig, optimize))
     elif "vertices" in optimize:
@@ -85,6 +103,8 @@ def read_job(scene: bpy.types.Scene, ob: bpy.types.Object | None, device: str) -
         still = StillMesh(target, frames.has_landmarks)
         shots = frames.read(still)
         mesh, left_out = still.mesh, []
+    if as_shown and not caged and frames.has_landmarks:
+        check_landmarks(single)
     notes = frames.notes + _background_notes(scene, shots)
     if left_out:
         notes.insert(0, f"'{single.name}' has modifiers; the fit is of the mesh without them ({', '.join(left_out)}).")
@@ -110,10 +130,16 @@ def read_job(scene: bpy.types.Scene, ob: bpy.types.Object | None, device: str) -
     lock = None
     if "vertices" in optimize:
         lock = read_lock(single, settings.lock)
-        if settings.symmetry != "NONE":
+        if settings.symmetry != "NONE" and not (caged and _is_mirrored(single, settings.symmetry)):
             values["symmetry"] = settings.symmetry
             values["symmetry_frame"] = matrix_of(single.object).ravel().tolist()
-    return SceneJob(Job(frames.views, mesh, lock, values, rig), target, shots, notes)
+    return SceneJob(Job(frames.views, mesh, lock, values, rig), target, shots, notes, caged)
+
+
+def _is_mirrored(target: MeshObject, axis: str) -> bool:
+    """Whether a Mirror modifier makes the object symmetric across its own axis: then its cage is a half, and is not."""
+    normal = np.eye(3)["xyz".index(axis)]
+    return any(np.allclose(np.abs(plane[3:6]), normal) for plane in mirror_planes(target.object))
 
 
 class _Frames:
@@ -128,7 +154,7 @@ class _Frames:
     def __init__(self, scene: bpy.types.Scene, target: Target) -> None:
         self._scene = scene
         self._items = enabled_views(scene)
-        self._empties = [ob for item in self._items for ob in landmark_empties(item, scene, target.single)]
+        self._empties = [ob for item in self._items for ob in landmark_empties(item, scene, target.meshes[0])]
         self.has_landmarks = bool(self._empties)
         self.notes: list[str] = []
         self.views: list[View] = []

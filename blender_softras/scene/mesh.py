@@ -30,7 +30,7 @@ def read_mesh(target: MeshObject) -> Mesh:
     Quads and n-gons come as the triangles that Blender draws. All vertices come in their order, loose ones too.
     Raises InputError when the mesh cannot be fitted.
     """
-    return _in_world(target.object, target.mesh, _mixed(target))
+    return _in_world(target.object, target.mesh, mixed_positions(target))
 
 
 def read_shown_mesh(target: MeshObject, evaluated: bpy.types.Object) -> Mesh:
@@ -106,7 +106,7 @@ def transformed(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     return points @ matrix[:3, :3].T + matrix[:3, 3]
 
 
-def _mixed(target: MeshObject, without: str | None = None) -> np.ndarray:
+def mixed_positions(target: MeshObject, without: str | None = None) -> np.ndarray:
     """(V, 3) float64 in object space: the vertices with the shape keys mixed as Blender mixes them.
 
     `without` is the name of a shape key to leave out.
@@ -173,7 +173,12 @@ class _Vertices:
         corners = np.empty(len(loops), dtype=np.int32)
         loops.foreach_get("vertex_index", corners)
         self._used = np.unique(corners)  # the vertices that belong to a face
-        self._start = _mixed(target)  # (V, 3) in object space when the fit began
+        self._start = mixed_positions(target)  # (V, 3) in object space when the fit began
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(V, 3) of the vertices."""
+        return self._start.shape
 
     def problem(self) -> str | None:
         """Why the vertices can be neither shown nor put back; None while the mesh has what it had at the start."""
@@ -227,7 +232,7 @@ class IntoShapeKey(_Vertices):
         # otherwise it adds to the others.
         self._at_start = self._start
         if not ob.show_only_shape_key:
-            self._at_start = key_positions(key.relative_key) + self._start - _mixed(target, without=KEY_NAME)
+            self._at_start = key_positions(key.relative_key) + self._start - mixed_positions(target, without=KEY_NAME)
         _write_key_positions(key, self._at_start)
         key.mute, key.vertex_group, key.slider_max = False, "", max(key.slider_max, 1.0)
         key.value = 1.0

@@ -23,7 +23,8 @@ from .rig import channels_of
 from .target import Target
 from .views import Shot
 
-_VERTICES = {"SHAPE_KEY": IntoShapeKey, "MESH": IntoMesh}  # what writes vertices, by the panel's choice of a result
+# What writes vertices, by the panel's choice of a result.
+WRITERS: dict[str, type[IntoShapeKey] | type[IntoMesh]] = {"SHAPE_KEY": IntoShapeKey, "MESH": IntoMesh}
 Keys = dict[Channel, dict[int, np.ndarray]]  # the values of channels by frame
 
 
@@ -109,10 +110,11 @@ class Result:
     def __init__(self, scene: bpy.types.Scene, scene_job: SceneJob) -> None:
         """Prepare the scene. Raises InputError when the scene could not keep a result, and leaves it as it was."""
         target, self._given, optimize = scene_job.target, scene_job.job.rig, scene_job.optimize
-        self._scene, single = scene, target.single
+        self._scene, single = scene, target.meshes[0]  # what can be done with one only was checked
+        self._still = None if settings_of(scene).sequence else scene.frame_current  # the one frame that is fitted
         self._own = OwnMesh(single) if {"vertices", "shape_keys"} & set(optimize) else None
         try:
-            self._vertices = _VERTICES[settings_of(scene).result](single) if "vertices" in optimize else None
+            self._vertices = WRITERS[settings_of(scene).result](single) if "vertices" in optimize else None
             self._rig = None if self._given is None else IntoRig(target, self._given)
             self._cameras = IntoCameras(scene, scene_job.shots) if "cameras" in optimize else None
         except BaseException:
@@ -127,7 +129,7 @@ class Result:
     def show(
         self, rigs: Mapping[int, Rig], cameras: Sequence[Camera], vertices: np.ndarray | None, *, unposed: bool = False
     ) -> None:
-        """Show what belongs to the scene's current frame.
+        """Show what belongs to the frame that is fitted, in a sequence to the scene's current frame.
 
         Args:
             rigs: by frame, the rigs that changed.
@@ -135,7 +137,7 @@ class Result:
             vertices: (V, 3) fitted vertices, in world space as they are seen, or None.
             unposed: the vertices are those of the rig's mesh, in object space and without a pose.
         """
-        frame = self._scene.frame_current
+        frame = self._scene.frame_current if self._still is None else self._still  # playback may have gone on
         if cameras and self._cameras is not None:
             self._cameras.show(cameras, frame)
         if self._rig is not None and frame in rigs:
@@ -170,6 +172,12 @@ class Result:
                 return [f"'{name}' has keyframes, which show again when the frame changes; insert one to keep the fit."]
         write_keys(keys, replace=settings.replace_keys)
         return []
+
+    def take_back(self) -> None:
+        """Show what the scene had when the fit began, vertices included."""
+        self.start_again()
+        if self._vertices is not None:
+            self._vertices.show_offset(np.zeros(self._vertices.shape))
 
     def revert(self) -> None:
         """Take back what was shown, as far as it still exists."""

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 
 import bpy
@@ -16,10 +16,22 @@ from ..engine.softras.rig import LOCKED, Armature, Axes, Bone, Rig, ShapeKey, Tr
 from ..engine.softras.rotations import axes_of, rotation_matrix, rotation_numbers
 from .animation import driven
 from .channels import Channel, channel_of, has_deltas, rotation_property
-from .mesh import KEY_NAME, key_offsets, key_positions, matrix_of, mesh_positions, read_mesh
+from .mesh import (
+    KEY_NAME,
+    key_offsets,
+    key_positions,
+    matrix_of,
+    mesh_positions,
+    mixed_positions,
+    read_mesh,
+    transformed,
+)
+from .shown import joined, shown_mesh
+from .stage import Stage
 from .target import MeshObject, Target, parents_of
 
 _Moved = bpy.types.Object | bpy.types.PoseBone  # what has a location, a rotation and a scale
+_Skin = tuple[np.ndarray, np.ndarray, np.ndarray]  # (n,) vertices, (n,) bones, (n,) weights
 _ANGLELESS = ("QUATERNION", "AXIS_ANGLE")  # the rotation modes whose numbers are not angles about x, y and z
 _CHAINS = {"IK", "SPLINE_IK"}  # the constraints of a bone that move bones above it, too
 # The largest angle, in radians, to which a limit may let the middle Euler angle go: at 90 degrees the other two angles
@@ -27,8 +39,34 @@ _CHAINS = {"IK", "SPLINE_IK"}  # the constraints of a bone that move bones above
 _MAX_MIDDLE_ANGLE = np.radians(89.5)
 
 
+def read_cage(target: Target) -> Rig:
+    """The target as a mesh that its mover's transform moves as a whole: what else moves its vertices is left to a cage.
+
+    The mesh is that of the object with its shape keys as they are set. Raises InputError as `read_rig` does.
+    """
+    single = target.single
+    faces = read_mesh(single).faces  # refuses coordinates that are not finite, too
+    transform, parent = _read_placement(target)
+    follows = np.linalg.inv(matrix_of(target.mover)) @ matrix_of(single.object)
+    return Rig(Mesh(mixed_positions(single), faces), transform, parent, follows)
+
+
+def read_shown(target: Target) -> Rig:
+    """What is shown of the target, modifiers and pose included, as one mesh that its mover's transform moves.
+
+    Raises InputError as `read_rig` does.
+    """
+    transform, parent = _read_placement(target)
+    shown = shown_mesh(target)
+    vertices = transformed(shown.vertices, np.linalg.inv(matrix_of(target.mover)))
+    return Rig(Mesh(vertices, shown.faces), transform, parent)
+
+
 def read_rig(target: Target, optimize: Sequence[str]) -> Rig:
-    """The target as it is shown without modifiers other than its armature's; the view layer must be up to date.
+    """The target as its armature and its shape keys move it; the view layer must be up to date.
+
+    Where no vertices and no shape keys are fitted, what is read of the meshes is what their other modifiers make of
+    them; otherwise other modifiers are left out (see `is_shaped`).
 
     Free are, of "object", the unlocked channels of the target's mover; of "pose", the rotations of the bones that
     carry weight, within locks and Limit Rotation constraints, and the locations of those of these bones that have no
@@ -41,7 +79,8 @@ def read_rig(target: Target, optimize: Sequence[str]) -> Rig:
 
     Raises InputError when the target cannot be read or does not move as the engine would move it.
     """
-    single = target.single
+    shaped = is_shaped(target, optimize)
+    single = target.meshes[0] if shaped else target.single
     faces = read_mesh(single).faces  # refuses coordinates that are not finite, too
     base, keys = _read_shape_keys(single, optimize)
     if "object" in optimize:
@@ -50,11 +89,48 @@ def read_rig(target: Target, optimize: Sequence[str]) -> Rig:
         transform, parent = Transform(), matrix_of(target.mover)
     into_mover = np.linalg.inv(matrix_of(target.mover))
     armature = None
+    if target.armature is not None and shaped:
+        mesh, skin = _read_shapes(target, skeleton_of(target.armature).bones, into_mover)
+        armature = _read_armature(single, target.armature, skin, into_mover, "pose" in optimize)
+        return Rig(mesh, transform, parent, armature=armature)
     if target.armature is not None:
-        armature = _read_armature(single, target.armature, into_mover, "pose" in optimize)
+        skin = _read_skin(single, single.mesh, skeleton_of(target.armature).bones)
+        armature = _read_armature(single, target.armature, skin, into_mover, "pose" in optimize)
     elif "pose" in optimize:
         raise InputError(f"'{single.name}' has no Armature modifier, so it has no pose to fit.")
     return Rig(Mesh(base, faces), transform, parent, into_mover @ matrix_of(single.object), keys, armature)
+
+
+def is_shaped(target: Target, optimize: Sequence[str]) -> bool:
+    """Whether what other modifiers make of the target's meshes is read, and then moved by the armature.
+
+    That is exact for modifiers before the armature's, and close to what is shown for most that come after it.
+    """
+    several = len(target.meshes) > 1 or bool(target.meshes[0].left_out)
+    return several and target.armature is not None and not {"vertices", "shape_keys"} & set(optimize)
+
+
+def _read_shapes(
+    target: Target, bones: bpy.types.bpy_prop_collection[bpy.types.Bone], into_mover: np.ndarray
+) -> tuple[Mesh, _Skin]:
+    """The meshes as one in the mover's space, with all modifiers but the armature's, and their skin.
+
+    `into_mover` (4, 4) leads from the world into the mover's space.
+    """
+    meshes, skins, count = [], [], 0
+    for each in target.meshes:
+        matrix = matrix_of(each.object)
+        with closing(Stage(present(bpy.context.scene), each)) as stage:
+            mesh = stage.mesh_without(each.modifier)
+            vertices, owners, weights = _read_skin(each, mesh, bones)
+            positions, faces = transformed(mesh_positions(mesh), into_mover @ matrix), stage.triangles()
+        if np.linalg.det(matrix[:3, :3]) < 0:
+            faces = faces[:, ::-1]  # a mirrored object is drawn inside out unless its faces turn too
+        meshes.append(Mesh(positions, faces))
+        skins.append((vertices + count, owners, weights))
+        count += len(positions)
+    vertices, owners, weights = (np.concatenate(parts) for parts in zip(*skins, strict=True))
+    return joined(meshes), (vertices, owners, weights)
 
 
 def channels_of(target: Target, rig: Rig) -> dict[Channel, np.ndarray]:
@@ -91,14 +167,14 @@ def _read_placement(target: Target) -> tuple[Transform, np.ndarray]:
 
     Raises InputError when the mesh, its armature or the mover would not go where the mover's channels put it.
     """
-    single, mover, armature = target.single, target.mover, target.armature
+    mover, armature = target.mover, target.armature
     if armature is not None and armature != mover:
         raise InputError(
-            f"'{single.name}' would leave its armature '{armature.name}' behind; parent it to the armature to fit its "
-            "placement."
+            f"'{target.single.name}' would leave its armature '{armature.name}' behind; parent it to the armature to "
+            "fit its placement."
         )
-    chain = [single.object, *parents_of(single.object)]
-    for ob in chain[: chain.index(mover) + 1]:
+    chains = ([each.object, *parents_of(each.object)] for each in target.meshes)
+    for ob in dict.fromkeys(ob for chain in chains for ob in chain[: chain.index(mover) + 1]):
         if any(not constraint.mute for constraint in ob.constraints):
             raise InputError(f"'{ob.name}' is held by constraints; apply or mute them to fit its placement.")
         if driven(ob, "location", "rotation", "scale", "delta_"):
@@ -197,13 +273,14 @@ def _read_shape_keys(target: MeshObject, optimize: Sequence[str]) -> tuple[np.nd
 # The bones
 
 
-def _read_armature(target: MeshObject, armature: bpy.types.Object, into_mover: np.ndarray, posable: bool) -> Armature:
+def _read_armature(
+    target: MeshObject, armature: bpy.types.Object, skin: _Skin, into_mover: np.ndarray, posable: bool
+) -> Armature:
     """The armature that deforms the mesh: as it is shown, or where it is `posable` with channels for its bones.
 
     `into_mover` (4, 4) leads from the world into the mover's space.
     """
     bones, pose_bones = skeleton_of(armature).bones, pose_bones_of(armature)
-    skin = _read_skin(target, bones)
     follows = into_mover @ matrix_of(armature)
     if not posable:
         return Armature(tuple(_held_bone(pose_bone) for pose_bone in pose_bones), *skin, follows)
@@ -226,10 +303,8 @@ def _read_armature(target: MeshObject, armature: bpy.types.Object, into_mover: n
     return Armature(tuple(read), *skin, follows)
 
 
-def _read_skin(
-    target: MeshObject, bones: bpy.types.bpy_prop_collection[bpy.types.Bone]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(n,) vertices, (n,) bones, (n,) weights: the vertex groups that have the name of a deforming bone."""
+def _read_skin(target: MeshObject, mesh: bpy.types.Mesh, bones: bpy.types.bpy_prop_collection[bpy.types.Bone]) -> _Skin:
+    """The vertex groups that have the name of a deforming bone, in the object's mesh or what modifiers make of it."""
     bone_of: dict[int, int] = {}
     for number, bone in enumerate(bones):
         group = target.object.vertex_groups.get(bone.name)
@@ -237,7 +312,7 @@ def _read_skin(
             bone_of[group.index] = number
     entries = [
         (number, bone_of[element.group], element.weight)
-        for number, vertex in enumerate(target.mesh.vertices)
+        for number, vertex in enumerate(mesh.vertices)
         for element in vertex.groups
         if element.group in bone_of
     ]

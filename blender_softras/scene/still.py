@@ -8,14 +8,14 @@ from collections.abc import Sequence
 import bpy
 import numpy as np
 
-from ..access import pose_bones_of
+from ..access import mesh_of, pose_bones_of
 from ..engine.softras import InputError, Mesh
 from ..engine.softras.rig import Rig
 from .camera import parent_matrix
 from .channels import rotation_property
 from .frames import Evaluated
 from .mesh import read_shown_mesh
-from .target import Target
+from .target import MeshObject, Target
 
 
 class StillRig:
@@ -68,12 +68,24 @@ class StillRig:
                     if not any(bone.pose.free_rotation):
                         held.append(np.array(getattr(pose_bone, rotation_property(bone.pose.mode))))
                     values[f"bone '{bone.name}'"] = np.concatenate(held)
-        keys = target.single.keys
-        if keys is not None:
-            blocks = evaluated(keys).key_blocks
-            held_keys = [key.name for key in self._rig.shape_keys if not key.free]
-            values |= {f"shape key '{name}'": np.array(blocks[name].value) for name in held_keys}
+        free = {key.name for key in self._rig.shape_keys if key.free}
+        for each in target.meshes:
+            if each.keys is not None and not each.object.show_only_shape_key:
+                held_keys = [
+                    key for key in evaluated(each.keys).key_blocks[1:] if not key.mute and key.name not in free
+                ]
+                values |= {f"shape key '{key.name}'": np.array(key.value) for key in held_keys}
         return values
+
+
+def check_landmarks(single: MeshObject) -> None:
+    """Raises InputError where the vertices that landmarks name are not among those that are seen."""
+    graph = bpy.context.evaluated_depsgraph_get()
+    if len(mesh_of(single.object.evaluated_get(graph)).vertices) != len(single.mesh.vertices):
+        raise InputError(
+            f"the modifiers of '{single.name}' change its vertices, so its landmarks cannot be found; disable the "
+            "modifiers or remove the landmarks."
+        )
 
 
 class StillMesh:
@@ -93,11 +105,8 @@ class StillMesh:
         self._single = target.single
         graph = bpy.context.evaluated_depsgraph_get()
         self.mesh: Mesh = read_shown_mesh(self._single, self._single.object.evaluated_get(graph))
-        if has_landmarks and len(self.mesh.vertices) != len(self._single.mesh.vertices):
-            raise InputError(
-                f"the modifiers of '{self._single.name}' change its vertices, so its landmarks cannot be found; "
-                "disable the modifiers or remove the landmarks."
-            )
+        if has_landmarks:
+            check_landmarks(self._single)
 
     def check(self, frame: int, evaluated: Evaluated) -> None:
         """Raises InputError when the mesh that is seen is another one in this frame."""

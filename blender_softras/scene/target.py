@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import bpy
 
@@ -45,9 +46,14 @@ class MeshObject:
         return self.mesh.users - self.mesh.use_fake_user > 1  # a fake user keeps the mesh, and is no object
 
     @property
+    def shown_modifiers(self) -> list[str]:
+        """Names of the modifiers that are shown in the viewport."""
+        return [m.name for m in self.object.modifiers if m.show_viewport]
+
+    @property
     def left_out(self) -> list[str]:
         """Names of the modifiers that are shown in the viewport and that a fit does not take into account."""
-        return [m.name for m in self.object.modifiers if m.show_viewport and m.name != self.modifier]
+        return [name for name in self.shown_modifiers if name != self.modifier]
 
 
 @dataclass(frozen=True)
@@ -81,20 +87,64 @@ class Target:
         return {*(each.object for each in self.meshes), self.mover} | ({self.armature} if self.armature else set())
 
 
-def find_target(ob: bpy.types.Object | None, *, rigged: bool) -> Target:
+def find_target(ob: bpy.types.Object | None, *, rigged: bool, others: Sequence[bpy.types.Object] = ()) -> Target:
     """The target of a fit of this object.
 
     Args:
         ob: what the artist chose.
         rigged: look for the armature, which the fit reads. Otherwise the object is taken by itself, whatever its
             modifiers are.
+        others: mesh objects that the same armature deforms and that are seen together with it.
 
     Raises InputError when the object cannot be fitted.
     """
     problem = target_problem(ob)
     if problem or ob is None:
         raise InputError(problem or "")
-    return bind(ob, rigged=rigged)
+    target = bind(ob, rigged=rigged)
+    for other in others:
+        if problem := target_problem(other):
+            raise InputError(problem)
+        beside = bind(other, rigged=True)
+        if target.armature is None or (beside.armature, beside.mover) != (target.armature, target.mover):
+            raise InputError(
+                f"'{other.name}' is selected and not moved by the armature of '{ob.name}'; bind and parent it to that, "
+                "or deselect it."
+            )
+        target = replace(target, meshes=(*target.meshes, *beside.meshes))
+    return target
+
+
+def find_moved(ob: bpy.types.Object | None, others: Sequence[bpy.types.Object] = ()) -> Target:
+    """The target of a fit that moves what is shown of an object as a whole, whatever its modifiers are.
+
+    Args:
+        ob: what the artist chose.
+        others: mesh objects that are seen together with it and move with it.
+
+    Raises InputError when one of them cannot be fitted, or does not move with the others.
+    """
+    for each in (ob, *others):
+        if problem := target_problem(each):
+            raise InputError(problem)
+    meshes = [each for each in (ob, *others) if each is not None]
+    chains = [[each, *parents_of(each)] for each in meshes]
+    armatures = [armature for each in meshes for armature in _armatures_of(each)]
+    common = [above for above in chains[0] if all(above in chain for chain in chains[1:])]
+    mover = next((above for above in common if above in armatures), common[0] if common else None)
+    if mover is None:
+        names = ", ".join(f"'{each.name}'" for each in meshes)
+        raise InputError(
+            f"{names} are selected and do not move together; parent them to one of them or to an Empty, or select one."
+        )
+    for each in meshes:
+        for armature in _armatures_of(each):
+            if mover not in (armature, *parents_of(armature)):
+                raise InputError(
+                    f"'{each.name}' would leave its armature '{armature.name}' behind; parent it to the armature to "
+                    "fit its placement."
+                )
+    return Target(tuple(MeshObject(each, each.name) for each in meshes), None, mover)
 
 
 def bind(ob: bpy.types.Object, *, rigged: bool) -> Target:
@@ -142,6 +192,15 @@ def parents_of(ob: bpy.types.Object) -> list[bpy.types.Object]:
         ob = ob.parent
         parents.append(ob)
     return parents
+
+
+def _armatures_of(ob: bpy.types.Object) -> list[bpy.types.Object]:
+    """The armature objects that deform the object in the viewport."""
+    return [
+        modifier.object
+        for modifier in ob.modifiers
+        if isinstance(modifier, bpy.types.ArmatureModifier) and modifier.show_viewport and modifier.object is not None
+    ]
 
 
 def _armature_of(ob: bpy.types.Object) -> tuple[str, bpy.types.Object] | None:

@@ -15,13 +15,16 @@ from typing import Any
 
 import numpy as np
 
+from .cage import Cage, checked_cage
+from .camera import Camera, camera_to_json
 from .checks import flag
 from .errors import InputError, shown
 from .files import inside, is_file, make_folder, read_array, read_json, remove, write_array, write_json
+from .io.cages import load_cage, save_cage
 from .io.rigs import load_rig, save_rig
 from .io.views import loaded, views_document, views_in
 from .mesh import Mesh
-from .rig import Rig
+from .rig import Rig, mesh_in_world
 from .views import View
 
 PROTOCOL = 2  # The version of the messages.
@@ -42,6 +45,7 @@ class Job:
         lock: (V,) bool, True for vertices that must not move, or None.
         settings: keyword arguments of `softras.fit` (mode, optimize, seed, ...), JSON values only.
         rig: the rig to start from, or None.
+        cage: where another mesh is seen than that of the start, how that moves with it, in the world; or None.
     """
 
     views: list[View]
@@ -49,6 +53,7 @@ class Job:
     lock: np.ndarray | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     rig: Rig | None = None
+    cage: Cage | None = None
 
     def __post_init__(self) -> None:
         if not self.views:
@@ -61,6 +66,9 @@ class Job:
             count = 0 if mesh is None else len(mesh.vertices)
             if self.lock.shape != (count,):
                 raise InputError(f"the lock mask has shape {self.lock.shape} but the mesh has {count} vertices.")
+        if self.cage is not None:
+            own = self.mesh if self.rig is None else self.rig.mesh
+            checked_cage(self.cage, None if own is None else own.vertices)
 
     def save(self, folder: Path | str, *, self_contained: bool = True) -> None:
         """Write the job into a folder, which is created if it is missing. Raises InputError when that fails.
@@ -83,6 +91,8 @@ class Job:
             save_rig(inside(folder, "rig"), self.rig)
         if self.lock is not None:
             write_array(folder / "lock.npy", self.lock)
+        if self.cage is not None:
+            save_cage(inside(folder, "cage"), self.cage)
         try:
             write_json(
                 folder / "job.json",
@@ -90,6 +100,7 @@ class Job:
                     "mesh": self.mesh is not None,
                     "rig": self.rig is not None,
                     "lock": self.lock is not None,
+                    "cage": self.cage is not None,
                     "settings": self.settings,
                     **views,
                 },
@@ -124,12 +135,19 @@ class Job:
         if flag("lock in job.json", document.get("lock", False)):
             lock = read_array(folder, "lock.npy", (None,), "b")
         rig = load_rig(inside(folder, "rig")) if flag("rig in job.json", document.get("rig", False)) else None
-        return cls(views, mesh, lock, settings, rig)
+        cage = load_cage(inside(folder, "cage")) if flag("cage in job.json", document.get("cage", False)) else None
+        return cls(views, mesh, lock, settings, rig, cage)
 
     @property
     def start(self) -> Mesh | Rig | None:
         """The mesh or the rig that the fit starts from; None for a reconstruction."""
         return self.mesh if self.rig is None else self.rig
+
+    @property
+    def shown(self) -> Mesh | Rig | None:
+        """What is seen of the start."""
+        start = self.start
+        return start if self.cage is None or start is None else self.cage.shown_at(mesh_in_world(start).vertices)
 
     @property
     def fits_poses(self) -> bool:
@@ -142,6 +160,39 @@ class Job:
         start = self.mesh if self.rig is None else self.rig.mesh
         kept = start is not None and np.array_equal(fitted.faces, start.faces)
         return None if kept else fitted.faces
+
+
+def add_cage(folder: Path, cage: Cage) -> None:
+    """Make the mesh or the rig from which the job in a folder starts the cage of another mesh.
+
+    Raises InputError when the folder cannot be written.
+    """
+    document: dict[str, Any] = read_json(inside(folder, "job.json"))
+    remove(folder, "job.json")
+    save_cage(inside(folder, "cage"), cage)
+    write_json(folder / "job.json", document | {"cage": True})
+
+
+def show_instead(folder: Path, mesh: Mesh, cameras: Sequence[Camera]) -> None:
+    """Make of the job in a folder, once it was fitted, a job of another mesh and other cameras before the same masks.
+
+    Blender measures what it shows after a fit in this way. Raises InputError when the folder cannot be written.
+
+    Args:
+        folder: the job's.
+        mesh: takes the place of the mesh or the rig from which the job starts.
+        cameras: one for each view.
+    """
+    document: dict[str, Any] = read_json(inside(folder, "job.json"))
+    remove(folder, "job.json")
+    write_array(folder / "vertices.npy", mesh.vertices)
+    write_array(folder / "faces.npy", mesh.faces)
+    entries = [
+        entry | {"camera": camera_to_json(camera)} for entry, camera in zip(document["views"], cameras, strict=True)
+    ]
+    write_json(
+        folder / "job.json", document | {"mesh": True, "rig": False, "lock": False, "cage": False, "views": entries}
+    )
 
 
 def forget_results(folder: Path, *stems: str) -> None:

@@ -151,15 +151,6 @@ def test_quads_ngons_and_loose_vertices(ball: bpy.types.Object) -> None:
     assert [polygon.loop_total for polygon in target.data.polygons] == sizes
 
 
-def test_modifiers_are_left_out_and_named(ball: bpy.types.Object, capfd: pytest.CaptureFixture) -> None:
-    modifier = ball.modifiers.new("Bigger", "DISPLACE")
-    modifier.strength = 0.2
-    fit()
-    assert "modifiers; the fit is of the mesh without them" in capfd.readouterr().out
-    modifier.show_viewport = False
-    assert is_smaller(ball)
-
-
 def test_a_background_image_elsewhere_than_the_fit_has_it_is_named(
     ball: bpy.types.Object, capfd: pytest.CaptureFixture
 ) -> None:

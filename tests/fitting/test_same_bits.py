@@ -17,6 +17,7 @@ from fitting_scenes import ball, turned, views_of
 from rig_scenes import ALL, BENDS, POSE, around, bent, keyed_rig, moved, seen_from, shots, tube, tube_rig
 
 from softras import FitResult, Mesh, Rig, fit
+from softras.cage import of_blocks
 from softras.rig import Transform
 from softras.views import Landmark
 
@@ -70,6 +71,24 @@ def vertices() -> FitResult:
     return fit(mesh, views, schedule=schedule, symmetry="x")
 
 
+def caged() -> FitResult:
+    """The cage of a mesh that is seen smoother, placed first, with a plane that its vertices stay in or beside."""
+    mesh = ball(5)
+    start, end = np.unique(np.sort(mesh.faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2)), axis=0).T
+    itself = np.arange(len(mesh.vertices))
+    seen, moving = np.concatenate([itself, start, end]), np.concatenate([itself, end, start])
+    share = np.where(seen == moving, 0.4, 0.1)
+    blocks = share[:, None, None] * np.eye(3)
+    shown = np.zeros_like(mesh.vertices)
+    np.add.at(shown, seen, share[:, None] * mesh.vertices[moving])
+    cage = of_blocks(
+        mesh.vertices, Mesh(shown, mesh.faces), seen, moving, blocks, np.array([[0, 0, 0, 0, 0, 1.0, 0.01]])
+    )
+    schedule = [{"resolution": 128, "steps": 2, "rate": [0.05, 0.01], "blur": [1.0, 0.5]}]
+    views = views_of(turned(Mesh(mesh.vertices * [2.0, 1.2, 1.6], mesh.faces), 20), 3, 128)
+    return fit(mesh, views, cage=cage, schedule=schedule)
+
+
 def reconstruction() -> FitResult:
     schedule = [{"resolution": 96, "steps": 3, "edge": 0.05, "rate": [0.03, 0.01]}]
     views = views_of(Mesh(ball(3).vertices * [1.0, 0.6, 0.8], ball(3).faces), 5, 96)
@@ -77,7 +96,8 @@ def reconstruction() -> FitResult:
 
 
 FITS: dict[str, Callable[[], FitResult]] = {
-    run.__name__: run for run in (poses, limited_pose, shape_keys, turned_object, cameras, vertices, reconstruction)
+    run.__name__: run
+    for run in (poses, limited_pose, shape_keys, turned_object, cameras, vertices, caged, reconstruction)
 }
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..raster.sums import rows
+from .cage import Sides
 from .mirror import Mirror
 
 
@@ -32,6 +33,7 @@ class FreeVertices:
         *,
         lock: np.ndarray | None = None,
         mirror: Mirror | None = None,
+        sides: Sides | None = None,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
@@ -42,6 +44,7 @@ class FreeVertices:
             faces: (F, 3).
             lock: (V,) bool, True for vertices that must not move.
             mirror: keeps the displacements mirror-symmetric.
+            sides: keeps the vertices on their sides of planes.
         """
         point = _points(vertices)
         movable = np.zeros(point.max() + 1, dtype=bool)
@@ -53,12 +56,11 @@ class FreeVertices:
         node = node_of_point[point]
 
         self.laplacian = _laplacian(point[faces], len(movable))[movable][:, movable].tocsr()
-        self._each = bool(
-            (node == np.arange(len(vertices))).all()
-        )  # Each vertex moves, and none coincides with another.
+        # Whether each vertex moves, and none coincides with another.
+        self._each = bool((node == np.arange(len(vertices))).all())
         self._moved = torch.as_tensor(np.flatnonzero(node >= 0), device=device)
         self._node = torch.as_tensor(node[node >= 0], device=device)
-        self._mirror = mirror
+        self._mirror, self._sides = mirror, sides
         self._decode: Callable[[Tensor], Tensor] = _identity
         self.parameters = torch.zeros(int(movable.sum()), 3, device=device, dtype=dtype, requires_grad=True)
 
@@ -71,7 +73,8 @@ class FreeVertices:
         full = self.displacements()
         if not self._each:
             full = torch.zeros_like(vertices).index_copy(0, self._moved, rows(full, self._node))
-        return vertices + (full if self._mirror is None else self._mirror.average(full))
+        full = full if self._mirror is None else self._mirror.average(full)
+        return vertices + (full if self._sides is None else self._sides.hold(full))
 
     def precondition(self, encode: Callable[[Tensor], Tensor], decode: Callable[[Tensor], Tensor]) -> None:
         """Make encode(displacements) the parameters from now on, without a change of shape; decode is its inverse."""

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..cage import Cage, checked_cage
 from ..errors import InputError, one_line
 from ..mesh import Mesh
 from ..raster.native import cuda
@@ -16,6 +17,7 @@ from ..rig import Rig, carried_frame, mesh_in_world, rig_of
 from ..status import FINISHED, OUT_OF_TIME, STOPPED
 from ..views import View, mean_iou
 from .alignment import Aligned, aligned
+from .cages import carried_cage, followed, of_cage, shown_rig
 from .doubts import doubts, remarks
 from .observed.evaluate import evaluate, larger, thinned
 from .observed.observed_view import ObservedView
@@ -25,6 +27,7 @@ from .progress import FitResult, Journal, Progress
 from .settings import Settings
 from .starts.placement import PlacementNote
 from .vertices.fit import VertexFit
+from .vertices.prepared import shown_of
 
 POSE_SHARE = 0.5  # Few parameters may take this share of max_seconds where free vertices follow.
 ROUGH = 0.01  # The mean IoU of thinned views may differ by so much from the mean IoU of all pixels.
@@ -35,6 +38,7 @@ def fit(
     views: Sequence[View],
     *,
     lock: np.ndarray | None = None,
+    cage: Cage | None = None,
     stop: Callable[[], bool] | None = None,
     **settings: Any,
 ) -> FitResult:
@@ -44,13 +48,14 @@ def fit(
         start: a mesh, or a rig with a transform, bones or shape keys of its own; None when mode is "reconstruct".
         views: at least one view, or at least two for "reconstruct". Views of several frames show a sequence.
         lock: (V,) bool, True for vertices that must not move by themselves.
+        cage: where another mesh is seen than the start's, how that moves with the start's vertices, in the world.
         stop: called at every step; once it returns True the fit ends with the best state so far.
         settings: any of `Settings`, by name: mode="refine", optimize=("vertices",), seed=0, device="auto", ...
 
     Raises:
         InputError: the input cannot be used: a wrong setting, no views, a camera inside the mesh, ...
     """
-    for event in fit_events(start, views, lock=lock, stop=stop, **settings):
+    for event in fit_events(start, views, lock=lock, cage=cage, stop=stop, **settings):
         if isinstance(event, FitResult):
             return event
     raise RuntimeError("a fit always ends with its result")
@@ -61,6 +66,7 @@ def fit_events(
     views: Sequence[View],
     *,
     lock: np.ndarray | None = None,
+    cage: Cage | None = None,
     stop: Callable[[], bool] | None = None,
     **settings: Any,
 ) -> Iterator[Progress | FitResult]:
@@ -69,11 +75,17 @@ def fit_events(
     views = list(views)
     lock = _checked_lock(lock, start)
     _check(start, views, lock, checked)
-    return _with_notes(start, views, lock, checked, Journal(stop, checked.max_seconds))
+    _check_cage(cage, start, checked)
+    return _with_notes(start, views, lock, cage, checked, Journal(stop, checked.max_seconds))
 
 
 def _with_notes(
-    start: Mesh | Rig | None, views: list[View], lock: np.ndarray | None, settings: Settings, journal: Journal
+    start: Mesh | Rig | None,
+    views: list[View],
+    lock: np.ndarray | None,
+    cage: Cage | None,
+    settings: Settings,
+    journal: Journal,
 ) -> Iterator[Progress | FitResult]:
     """The events of a fit to the views whose masks show an outline, each with the new notes for the user."""
     device = _device(settings.device)
@@ -85,42 +97,44 @@ def _with_notes(
     landmarks = any(mark.weight > 0 for view in views if view.weight > 0 for mark in view.landmarks)
     started: float | None = None  # the start's mean IoU with the thinned views
     said = 0
-    for event in _events(start, views, lock, settings, journal, renderers):
+    begun = None if start is None else shown_of(mesh_in_world(start), cage)
+    for event in _events(start, views, lock, cage, settings, journal, renderers):
         if not isinstance(event, FitResult):
-            if started is None and event.iou is not None and start is not None:
+            if started is None and event.iou is not None and begun is not None:
                 placed = any(isinstance(note, PlacementNote) for note in journal.notes)
-                started = _measured(start, views, renderer, journal) if placed else mean_iou(event.iou, views)
+                started = _measured(begun, views, renderer, journal) if placed else mean_iou(event.iou, views)
             yield replace(event, notes=[one_line(note) for note in journal.notes[said:]])
             said = len(journal.notes)
             continue
         result = event
-        if start is not None and started is not None and not landmarks:  # Landmarks may ask for what masks do not.
-            result = _at_least_the_start(event, start, started, views, renderer)
+        if start is not None and begun is not None and started is not None and not landmarks:
+            # Landmarks may ask for what masks do not.
+            result = _at_least_the_start(event, start, begun, started, views, renderer)
         notes = remarks(views, result.iou, settings.optimize) if result.status == FINISHED else []
         notes = result.notes + notes + _device_notes(device)
         yield replace(result, notes=[one_line(note) for note in notes])
 
 
-def _measured(start: Mesh | Rig, views: list[View], renderer: Renderer, journal: Journal) -> float:
-    """The start's mean IoU with the thinned views."""
-    mesh, few = mesh_in_world(start), [thinned(view) for view in views]
+def _measured(mesh: Mesh, views: list[View], renderer: Renderer, journal: Journal) -> float:
+    """The mesh's mean IoU with the thinned views."""
+    few = [thinned(view) for view in views]
     with journal.measuring(larger(views, few)):
         return mean_iou(evaluate(mesh.vertices, mesh.faces, few, renderer), views)
 
 
 def _at_least_the_start(
-    result: FitResult, start: Mesh | Rig, rough: float, views: list[View], renderer: Renderer
+    result: FitResult, start: Mesh | Rig, begun: Mesh, rough: float, views: list[View], renderer: Renderer
 ) -> FitResult:
     """The result, or the start if that matches the masks better.
 
     Args:
+        begun: what is seen of the start, in the world.
         rough: the start's mean IoU with the thinned views; the start is measured again only where this leaves a doubt.
     """
     found = mean_iou(result.iou, views)
     if found > rough + ROUGH:
         return result
-    mesh = mesh_in_world(start)
-    iou = evaluate(mesh.vertices, mesh.faces, views, renderer)
+    iou = evaluate(begun.vertices, begun.faces, views, renderer)
     if found >= mean_iou(iou, views):
         return result
     rigs = dict.fromkeys(result.rigs, rig_of(start) if isinstance(start, Mesh) else start)
@@ -130,13 +144,16 @@ def _at_least_the_start(
     )
     cameras = [view.camera for view in views]
     notes = [note for note in result.notes if not isinstance(note, PlacementNote)]  # It is back where it was.
-    return replace(result, mesh=mesh, iou=iou, rigs=rigs, cameras=cameras, notes=[*notes, stays])
+    shown = None if result.shown is None else begun
+    mesh = mesh_in_world(start)
+    return replace(result, mesh=mesh, iou=iou, rigs=rigs, cameras=cameras, notes=[*notes, stays], shown=shown)
 
 
 def _events(
     start: Mesh | Rig | None,
     views: list[View],
     lock: np.ndarray | None,
+    cage: Cage | None,
     settings: Settings,
     journal: Journal,
     renderers: Renderers,
@@ -147,7 +164,10 @@ def _events(
     if settings.pose_variables:
         assert start is not None
         share = POSE_SHARE if vertices_too else 1.0
-        for event in fit_poses(start, views, settings, renderers, journal, share * journal.max_seconds):
+        seen = start if cage is None else shown_rig(cage, start)
+        for event in fit_poses(seen, views, settings, renderers, journal, share * journal.max_seconds):
+            if cage is not None:
+                event = of_cage(event, start)
             if isinstance(event, FitResult):
                 result = event
             else:
@@ -159,20 +179,28 @@ def _events(
             assert start is not None
             mesh, views = result.mesh, result.fitted_views(views)
             settings = _carried(settings, start, result)
+            if cage is not None:
+                cage = carried_cage(cage, start, result.rigs)
         rigs = result.rigs if result is not None else {}
         if isinstance(start, Rig) and not rigs:
             rigs = {views[0].frame: start}
         overlap = None
         if mesh is not None and not settings.pose_variables and settings.place == "auto" and lock is None:
-            for found in aligned(mesh, views, settings, renderers, journal):
-                if isinstance(found, Aligned):
+            seen = shown_of(mesh, cage)
+            for found in aligned(seen, views, settings, renderers, journal):
+                if isinstance(found, Aligned) and cage is not None:
+                    mesh = followed(cage, mesh, found.mesh, views, renderers["exact"], journal)
+                elif isinstance(found, Aligned):
                     mesh, overlap = found.mesh, found.overlap
+                elif cage is not None:
+                    yield replace(found, vertices=None)
                 else:
                     yield replace(found, rigs=rigs)
         cameras = [view.camera for view in views] if "cameras" in settings.optimize else None
-        for event in VertexFit(mesh, views, lock, settings, renderers["exact"], journal, overlap).events():
+        for event in VertexFit(mesh, views, lock, settings, renderers["exact"], journal, overlap, cage).events():
             if isinstance(event, FitResult):
-                result = _on_top(event, rigs, result)
+                shown = None if cage is None else cage.shown_at(event.mesh.vertices)
+                result = replace(_on_top(event, rigs, result), shown=shown)
             elif event.vertices is not None:
                 yield replace(event, rigs=rigs, cameras=cameras)
             else:
@@ -246,6 +274,17 @@ def _check(start: Mesh | Rig | None, views: list[View], lock: np.ndarray | None,
                 f"view '{view.name}' has landmarks, which free vertices do not follow; optimize object, pose, "
                 "shape_keys or cameras too."
             )
+
+
+def _check_cage(cage: Cage | None, start: Mesh | Rig | None, settings: Settings) -> None:
+    """Raises InputError where the cage does not go with the start and the settings."""
+    if cage is None:
+        return
+    if "vertices" not in settings.optimize or settings.mode == "reconstruct":
+        raise InputError("a cage is of free vertices; give its shown mesh alone, or optimize vertices too.")
+    if isinstance(start, Rig) and (start.armature is not None or start.shape_keys):
+        raise InputError("a rig with a cage moves as a whole; give one without an armature and shape keys.")
+    checked_cage(cage, None if start is None else (start.mesh if isinstance(start, Rig) else start).vertices)
 
 
 def _checked_lock(lock: np.ndarray | None, start: Mesh | Rig | None) -> np.ndarray | None:

@@ -67,6 +67,7 @@ class FitResult:
         rigs: the fitted rig in each frame, with the rotation modes, locks and limits of the given one; empty for a mesh
             of which only vertices or cameras were fitted.
         cameras: the fitted camera of each view, or the given one where cameras were not to move.
+        shown: what is seen of the fitted mesh where it is the cage of another, else None.
     """
 
     mesh: Mesh
@@ -77,6 +78,7 @@ class FitResult:
     notes: list[str] = field(default_factory=list)
     rigs: dict[int, Rig] = field(default_factory=dict)
     cameras: Sequence[Camera] = ()
+    shown: Mesh | None = None
 
     @property
     def mean_iou(self) -> float:
@@ -84,7 +86,9 @@ class FitResult:
         return mean_iou(self.iou)
 
     def mesh_in(self, frame: int) -> Mesh:
-        """The fitted mesh in a frame, in the world."""
+        """What is seen in a frame of the fitted mesh, in the world."""
+        if self.shown is not None:
+            return self.shown
         return Mesh(self.rigs[frame].vertices(), self.mesh.faces) if frame in self.rigs else self.mesh
 
     def fitted_views(self, views: Sequence[View]) -> list[View]:

@@ -23,7 +23,15 @@ from .task import Context, Result, State, Task, Update
 if TYPE_CHECKING:
     from ..fitting.progress import FitResult, Progress
 
-_NOT_SETTINGS = {"start", "mesh", "rig", "views", "lock", "stop"}  # arguments of fit_events that a job holds elsewhere
+_NOT_SETTINGS = {
+    "start",
+    "mesh",
+    "rig",
+    "views",
+    "lock",
+    "cage",
+    "stop",
+}  # arguments of fit_events that a job holds elsewhere
 
 
 def fit_job(job: Job, stop: Callable[[], bool] | None = None) -> Iterator[Progress | FitResult]:
@@ -32,7 +40,7 @@ def fit_job(job: Job, stop: Callable[[], bool] | None = None) -> Iterator[Progre
 
     if misplaced := _NOT_SETTINGS & set(job.settings):
         raise InputError(f"'{misplaced.pop()}' cannot be a setting; it has its own place in a job.")
-    return fit_events(job.start, job.views, lock=job.lock, stop=stop, **job.settings)
+    return fit_events(job.start, job.views, lock=job.lock, cage=job.cage, stop=stop, **job.settings)
 
 
 def _read(folder: Path, allow: Sequence[Path | str]) -> FitDocument:
@@ -121,7 +129,7 @@ def _result(document: FitDocument, result: FitResult) -> Result:
 def _write_report(folder: Path, document: FitDocument, result: FitResult) -> None:
     from ..report.pictures import write_report
 
-    write_report(folder, document.job.views, document.job.start, result)
+    write_report(folder, document.job.views, document.job.shown, result)
 
 
 TASK = Task(

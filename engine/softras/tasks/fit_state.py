@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..cage import Cage
 from ..camera import Camera
 from ..errors import InputError
 from ..files import inside, read_array, read_json, write_array
@@ -127,6 +128,16 @@ def load_state(job: Job, folder: Path) -> tuple[FitState, Rig | None]:
     return FitState(vertices, faces, rigs, cameras, iou, step), given
 
 
+def cage_of(job: Job, state: FitState) -> Cage:
+    """The job's cage where its object is in the state, which is of one frame."""
+    assert job.cage is not None
+    rig = next(iter(state.rigs.values()), None)
+    given = rig_of(job.mesh) if job.mesh is not None else job.rig
+    if rig is None or given is None:
+        return job.cage
+    return job.cage.moved(rig.matrix @ np.linalg.inv(given.matrix))
+
+
 def _from(state: FitState, job: Job, given: Rig | None) -> Job:
     """The job with the state as its start."""
     views, settings = list(job.views), dict(job.settings)
@@ -136,6 +147,8 @@ def _from(state: FitState, job: Job, given: Rig | None) -> Job:
     frames = {view.frame for view in views}
     if job.start is None or len(frames) > 1:
         return job
+    if job.cage is not None:
+        job = replace(job, cage=cage_of(job, state))
     rig = state.rigs.get(frames.pop())
     if rig is not None and given is not None and settings.get("symmetry") is not None:  # goes with the object
         settings["symmetry_frame"] = carried_frame(settings.get("symmetry_frame"), given, rig)

@@ -18,7 +18,7 @@ from ..mesh import Mesh
 from ..rig import Rig, mesh_in_world
 from ..views import View, mean_iou
 from .command import Command, add_inputs, check_inputs, given_mesh, given_views
-from .fit_state import ious, load_state
+from .fit_state import cage_of, ious, load_state
 from .task import Context, Result, Task, Update
 
 
@@ -116,7 +116,8 @@ def _read(folder: Path, allow: Sequence[Path | str]) -> _Document:
         raise InputError(
             f"there is no mesh in {folder}, since its fit makes a new one; fit it first, then measure that."
         )
-    return _Document(_meshes(job.start, job.views), job.views, job.settings.get("renderer", "auto"))
+    assert job.shown is not None
+    return _Document(_meshes(job.shown, job.views), job.views, job.settings.get("renderer", "auto"))
 
 
 def _read_best(options: argparse.Namespace) -> _Document:
@@ -135,6 +136,8 @@ def _read_best(options: argparse.Namespace) -> _Document:
         if faces is None:
             raise InputError(f"the result in {folder} has no faces; fit the job anew.")
         shown = Mesh(state.vertices, faces)
+        if job.cage is not None:
+            shown = cage_of(job, state).shown_at(state.vertices)
     return _Document(_meshes(shown, views), views, job.settings.get("renderer", "auto"))
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from ...cage import Cage
 from ...mesh import Mesh
 from ...status import FINISHED, OUT_OF_TIME
 from ...views import View, mean_iou
@@ -44,12 +45,14 @@ class VertexFit:
         renderer: Renderer,
         journal: Journal,
         overlap: float | None = None,
+        cage: Cage | None = None,
     ) -> None:
         """A fit whose start is prepared now.
 
         Args:
             mesh: the mesh to refine, in the world; None for a mesh made from the masks.
             overlap: its overlap with the masks of the views that count, where it was measured already.
+            cage: where another mesh is seen than this one, how that moves with it.
         """
         self.views, self.settings, self.renderer, self.journal = views, settings, renderer, journal
         journal.begin(sum(stage.steps for stage in settings.schedule))
@@ -58,7 +61,7 @@ class VertexFit:
         if mesh is None:
             begun, self.late = reconstruction(counting, settings.voxels, journal, HULL_SHARE * journal.max_seconds)
         else:
-            begun = refinement(mesh, counting, lock, settings, renderer, journal, overlap)
+            begun = refinement(mesh, counting, lock, settings, renderer, journal, overlap, cage)
         self.mesh = FreeMesh(begun, settings.vertex_weights(), renderer.device)
         self.batches = Batches(views, settings.batch, settings.seed)
         self.watched = [thinned(view) for view in views]  # On the way these are measured; the result, every pixel.
@@ -80,7 +83,8 @@ class VertexFit:
         if self.late and journal.status == FINISHED:
             journal.status = OUT_OF_TIME
         if any(view is not watched for view, watched in zip(self.views, self.watched, strict=True)):
-            self.best_iou = evaluate(self.best.vertices, self.best.faces, self.views, self.renderer)
+            seen = self.mesh.seen_in_world(self.best)
+            self.best_iou = evaluate(seen.vertices, seen.faces, self.views, self.renderer)
         cameras = [view.camera for view in self.views]
         yield FitResult(
             self.best, self.best_iou, journal.history, journal.status, journal.elapsed(), journal.notes, {}, cameras
@@ -91,8 +95,8 @@ class VertexFit:
         pace = Pace(stage.steps, self.settings.patience, self.seconds(number))
         if stage.edge is not None:
             self.remesh(stage.edge)
-        mesh, unit = self.mesh.world(), self.mesh.begun.unit
-        observation = observe(self.views, mesh.vertices, unit, stage.resolution, self.renderer)
+        seen, unit = self.mesh.seen_in_world(self.mesh.world()), self.mesh.begun.unit
+        observation = observe(self.views, seen.vertices, unit, stage.resolution, self.renderer)
         cull, notes = bool(self.settings.cull), self.journal.notes
         steps = Steps(stage, observation, self.batches, self.renderer, cull, notes)
         optimizer = self.mesh.optimizer(stage, self.settings.preconditioned)
@@ -137,7 +141,8 @@ class VertexFit:
         """The event of this moment with the mesh and its IoU; the mesh is kept where it is the best so far."""
         mesh = self.mesh.world()
         with self.journal.measuring(larger(self.views, self.watched)):
-            iou = evaluate(mesh.vertices, mesh.faces, self.watched, self.renderer)
+            seen = self.mesh.seen_in_world(mesh)
+            iou = evaluate(seen.vertices, seen.faces, self.watched, self.renderer)
         if self.remade or mean_iou(iou, self.views) >= mean_iou(self.best_iou, self.views):
             self.best, self.best_iou, self.remade = mesh, iou, False
         return self.event(stage, loss, iou, mesh.vertices)

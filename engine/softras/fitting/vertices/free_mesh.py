@@ -8,14 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...deform import FreeVertices, Mirror
+from ...deform import FreeVertices, Mirror, ShownMesh, Sides
 from ...geometry.topology import Topology
 from ...mesh import Mesh
 from ..schedule import Stage
 from ..solvers.smooth_adam import Adam, Preconditioner
 from ..terms.free import Rest
 from .objective import Objective
-from .prepared import Prepared
+from .prepared import Prepared, shown_of
 from .remesh import remesh
 
 
@@ -37,11 +37,26 @@ class FreeMesh:
         self._loose = np.setdiff1d(np.arange(len(mesh.vertices)), mesh.faces)
         self.objective = Objective(self.rest, weights)
         mirror = None if begun.mirror is None else Mirror(*begun.mirror, device=device, dtype=torch.float32)
-        self._free = FreeVertices(mesh.vertices, mesh.faces, lock=begun.lock, mirror=mirror, device=device)
+        cage, unit, sides = begun.cage, begun.unit, None
+        self._shown: ShownMesh | None = None
+        if cage is not None:
+            self._shown = ShownMesh(cage, unit.centre, unit.size, device=device)
+            sides = Sides(cage.planes, mesh.vertices, device=device, dtype=torch.float32, size=unit.size)
+        self._free = FreeVertices(mesh.vertices, mesh.faces, lock=begun.lock, mirror=mirror, sides=sides, device=device)
 
     def vertices(self) -> Tensor:
         """(V, 3) vertices in unit space, differentiable to the parameters that the optimizer changes."""
         return self._free.apply(self.rest.vertices)
+
+    def seen(self, vertices: Tensor) -> tuple[Tensor, Tensor]:
+        """(S, 3) vertices and (F, 3) faces of what is seen of the mesh with (V, 3) vertices; differentiable."""
+        if self._shown is None:
+            return vertices, self.rest.faces
+        return self._shown(vertices), self._shown.faces
+
+    def seen_in_world(self, mesh: Mesh) -> Mesh:
+        """What is seen of the mesh, which is in the world."""
+        return shown_of(mesh, self.begun.cage)
 
     def world(self) -> Mesh:
         """The mesh in the world, in float64.

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...deform import find_partners
+from ...cage import Cage
+from ...deform import find_partners, follow
 from ...mesh import Mesh
 from ...views import View
 from ..observed.renderer import Renderer
@@ -30,6 +31,7 @@ class Prepared:
         lock: (V,) bool, True for vertices that do not move; None where all may move.
         mirror: for a mesh whose displacements are mirror-symmetric, the index of each vertex's mirror image (V,), -1
             for none, and the unit normal (3,) of the plane of symmetry.
+        cage: where another mesh is seen than this one, how that moves with it.
     """
 
     mesh: Mesh
@@ -37,6 +39,7 @@ class Prepared:
     is_given: bool
     lock: np.ndarray | None = None
     mirror: tuple[np.ndarray, np.ndarray] | None = None
+    cage: Cage | None = None
 
 
 def refinement(
@@ -47,12 +50,14 @@ def refinement(
     renderer: Renderer,
     journal: Journal,
     overlap: float | None,
+    cage: Cage | None = None,
 ) -> Prepared:
     """The artist's mesh, placed on the masks if the settings allow and it is elsewhere, with a note.
 
     Args:
         views: the views of positive weight.
         overlap: the mesh's overlap with their masks, where it was measured already.
+        cage: as of `Prepared`.
 
     Raises:
         InputError: a mesh without extent or without the symmetry asked for, or a camera that cannot see the mesh.
@@ -61,16 +66,25 @@ def refinement(
     if settings.place == "auto" and lock is None:
         # Placement takes a mesh away from its plane of symmetry, which does not move with it, so that a symmetric mesh
         # is placed only where it hardly overlaps the masks at all.
-        found = onto_masks(mesh, views, renderer, only_from_afar=mirror is not None, before=overlap)
+        seen = shown_of(mesh, cage)
+        found = onto_masks(seen, views, renderer, only_from_afar=mirror is not None, before=overlap)
         if found is not None:
             scale, onto = found
             loose = np.ones(len(mesh.vertices), dtype=bool)
             loose[mesh.faces] = False
             moved = mesh.vertices @ onto[:3, :3].T + onto[:3, 3]
+            if cage is not None:
+                moved = follow(cage, mesh.vertices, seen.vertices @ onto[:3, :3].T + onto[:3, 3])
             mesh = Mesh(np.where(loose[:, None], mesh.vertices, moved), mesh.faces)
             journal.notes.append(moved_onto_masks(scale))
-    check_cameras(mesh, views)
-    return Prepared(mesh, _unit(mesh), True, lock, mirror)
+    seen = shown_of(mesh, cage)
+    check_cameras(seen, views)
+    return Prepared(mesh, _unit(seen), True, lock, mirror, cage)
+
+
+def shown_of(mesh: Mesh, cage: Cage | None) -> Mesh:
+    """What is seen of a mesh: the shown mesh where it is a cage, otherwise the mesh itself."""
+    return mesh if cage is None else cage.shown_at(mesh.vertices)
 
 
 def reconstruction(views: Sequence[View], voxels: int, journal: Journal, max_seconds: float) -> tuple[Prepared, bool]:

@@ -134,7 +134,7 @@ class Steps:
         stage, observation = self._stage, self._observation
         vertices, rest = mesh.vertices(), mesh.rest
         blur = _between(stage.blur, done)
-        alpha = observation.render(self._renderer, vertices, rest.faces, chosen, blur=blur, cull=self._cull)
+        alpha = observation.render(self._renderer, *mesh.seen(vertices), chosen, blur=blur, cull=self._cull)
         drawn = Drawn(rest, vertices, alpha, observation, chosen, self._weights[chosen])
         terms = mesh.objective.terms(drawn, _between(stage.stiffness, done))
         terms.sum().backward()
