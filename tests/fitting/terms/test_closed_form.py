@@ -92,7 +92,9 @@ def test_values_and_gradients_are_those_of_the_definitions(name: str, dtype: tor
                 if n == "distortion" and dtype == torch.float32 and x.dim():
                     a, b, c = vertices[faces].unbind(dim=1)
                     flat = (a == b).all(dim=1) | (b == c).all(dim=1) | (c == a).all(dim=1)
-                    known = torch.ones(len(vertices), dtype=torch.bool).index_fill(0, faces[flat].flatten().long(), False)
+                    known = torch.ones(len(vertices), dtype=torch.bool).index_fill(
+                        0, faces[flat].flatten().long(), False
+                    )
                     x, wanted, defined = x[known], wanted[known], defined[known]
                     if not len(x):
                         continue
