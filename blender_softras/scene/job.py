@@ -103,7 +103,7 @@ def read_job(scene: bpy.types.Scene, ob: bpy.types.Object | None, device: str) -
         still = StillMesh(target, frames.has_landmarks)
         shots = frames.read(still)
         mesh, left_out = still.mesh, []
-    if as_shown and not caged and frames.has_landmarks:
+    if as_shown and (whole or not caged) and frames.has_landmarks:
         check_landmarks(single)
     notes = frames.notes + _background_notes(scene, shots)
     if left_out:

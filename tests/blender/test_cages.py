@@ -194,3 +194,18 @@ def test_a_fit_can_be_reverted_while_modifiers_are_tried(ball: bpy.types.Object)
     fitting.revert()
     assert snapshot(bpy.context.scene) == before
     assert ball.data.shape_keys is None and len(bpy.data.scenes) == 1
+
+
+def test_landmarks_of_vertices_that_are_not_shown_are_refused(ball: bpy.types.Object) -> None:
+    """The object is placed as it is shown, so a landmark has to name a vertex that is seen."""
+    ball.modifiers.new("Subdivision", "SUBSURF").levels = 1
+    optimize("object", "vertices")
+    scene = bpy.context.scene
+    landmark = scene.softras.views[0].landmarks.add()
+    landmark.vertex = 7
+    landmark.empty = bpy.data.objects.new("Landmark", None)
+    scene.collection.objects.link(landmark.empty)
+    landmark.empty.location = ball.location
+    bpy.context.view_layer.update()
+    with pytest.raises(RuntimeError, match="change its vertices, so its landmarks cannot be found"):
+        bpy.ops.softras.fit()
