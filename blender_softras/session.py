@@ -324,7 +324,8 @@ class FitSession:
             result.start_again()
         result.show(rigs, cameras, vertices, unposed=unposed)
         self._found = _Found(message, rigs, cameras)
-        if settings_of(self._scene).sequence:  # each frame would have to be measured by itself
+        # Each frame of a sequence would have to be measured by itself. A new engine would hide that the last one failed.
+        if settings_of(self._scene).sequence or self.failure is not None:
             self._finish(message.get("iou"), message.get("mean_iou"))
             return
         try:

@@ -29,7 +29,7 @@ def test_the_client_measures_what_it_fitted(ball: bpy.types.Object, tmp_path: Pa
     """With the numbers of the fit, to the bit; the log says when it did what."""
     engine = part("prefs").start_engine(bpy.context)
     engine.wait_until_ready()
-    bpy.context.scene.softras.seconds = 0.5
+    bpy.context.scene.softras.seconds = 0.1
     job = read_job(bpy.context.scene).job
     job.save(tmp_path / "fit")
     fitted = answer(engine, engine.run("fit", tmp_path / "fit"))
