@@ -324,7 +324,7 @@ class FitSession:
             result.start_again()
         result.show(rigs, cameras, vertices, unposed=unposed)
         self._found = _Found(message, rigs, cameras)
-        # Each frame of a sequence would have to be measured by itself. A new engine would hide that the last one failed.
+        # Each frame of a sequence would have to be measured by itself, and a new engine would hide that one has failed.
         if settings_of(self._scene).sequence or self.failure is not None:
             self._finish(message.get("iou"), message.get("mean_iou"))
             return
