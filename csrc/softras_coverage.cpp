@@ -5,6 +5,7 @@
 // Like softras_cpu.cpp, the file is compiled once for every instruction set, and any number of threads gives the same bits.
 #include "coverage_centres.h"
 #include "coverage_derivatives.h"
+#include "coverage_kept.h"
 #include "coverage_samples.h"
 #include "coverage_sweep.h"
 #include "simd.h"
@@ -15,52 +16,6 @@ namespace {
 // A thread is worth starting for the work of this many faces. One contour edge in a band takes as long as kFacesOfAContour
 // faces, and kPixelsOfAFace pixels take as long as one face.
 constexpr int64_t kFacesOfAMember = 30000, kFacesOfAContour = 50, kPixelsOfAFace = 16;
-
-// What is kept of one view for its derivatives.
-struct Kept {
-  List<Contour> contours;
-  List<Piece>* bands;  // the pieces of each band of rows
-  int64_t band_count;
-
-  // Leaves out the contour edges without pieces, if they are so many that this pays, as in a heap of triangles. False: there
-  // is no memory.
-  bool compact() {
-    if (contours.count <= pieces()) return true;
-    Buffer<int> number;  // of each contour edge among those that are left
-    if (!number.reserve(contours.count)) return false;
-    zero(number.data, contours.count);
-    for (int64_t b = 0; b < band_count; b++)
-      for (int64_t i = 0; i < bands[b].count; i++) number[bands[b][i].contour] = 1;
-    int64_t left = 0;
-    for (int64_t c = 0; c < contours.count; c++) {
-      contours.data[left] = contours[c];
-      const int used = number[c];
-      number[c] = (int)left, left += used;
-    }
-    contours.count = left;
-    for (int64_t b = 0; b < band_count; b++)
-      for (int64_t i = 0; i < bands[b].count; i++) bands[b].data[i].contour = number[bands[b][i].contour];
-    return true;
-  }
-
-  // The number of pieces.
-  int64_t pieces() const {
-    int64_t n = 0;
-    for (int64_t b = 0; b < band_count; b++) n += bands[b].count;
-    return n;
-  }
-  void clear() {
-    contours.clear();
-    for (int64_t b = 0; b < band_count; b++) bands[b].clear();
-    free(bands), bands = nullptr, band_count = 0;
-  }
-};
-
-// What is kept of all views, from one call to the next: the handle softras_coverage_call::kept.
-struct Result {
-  int64_t views;
-  Kept* kept;
-};
 
 // The contour edges that one member of a team has found: those of the mesh, and those that lie in the near plane.
 struct Found {
@@ -438,36 +393,6 @@ struct Coverage : Scene<T> {
   int64_t first_band(const Contour& c) const { return (int64_t)max(c.y[0], 0.0) / kBand; }
   int64_t last_band(const Contour& c) const { return (int64_t)min(c.y[1], call.height - 0.5) / kBand; }
 };
-
-// Frees what is kept.
-void discard(Result* result) {
-  if (!result) return;
-  for (int64_t v = 0; result->kept && v < result->views; v++) result->kept[v].clear();
-  free(result->kept);
-  free(result);
-}
-
-// Writes what is kept into the caller's outline and frees it.
-int take_kept(softras_coverage_call* c) {
-  Result* result = (Result*)c->kept;
-  char* to = (char*)c->outline;
-  auto write = [&](const void* from, int64_t bytes) {
-    if (bytes) memcpy(to, from, bytes);
-    to += bytes;
-  };
-  for (int64_t v = 0; result && v < result->views; v++) {
-    const OutlineSize size = {result->kept[v].contours.count, result->kept[v].pieces()};
-    write(&size, sizeof(size));
-  }
-  for (int64_t v = 0; result && v < result->views; v++) {
-    const Kept& k = result->kept[v];
-    write(k.contours.data, k.contours.count * sizeof(Contour));
-    for (int64_t b = 0; b < k.band_count; b++) write(k.bands[b].data, k.bands[b].count * sizeof(Piece));
-  }
-  discard(result);
-  c->kept = nullptr;
-  return SOFTRAS_OK;
-}
 
 // Draws and, if asked to, keeps what derivatives need.
 template <class T>

@@ -397,8 +397,11 @@ def mesh_in_world(start: Mesh | Rig) -> Mesh:
     return Mesh(start.vertices(), start.mesh.faces) if isinstance(start, Rig) else start
 
 
-def rig_of(mesh: Mesh) -> Rig:
-    """A mesh alone as a rig whose object moves freely and rotates about the mesh's middle."""
+def rig_of(start: Mesh | Rig) -> Rig:
+    """A rig as it is; a mesh alone as a rig whose object moves freely and rotates about the mesh's middle."""
+    if isinstance(start, Rig):
+        return start
+    mesh = start
     used = mesh.vertices[np.unique(mesh.faces)]
     middle = (used.min(axis=0) + used.max(axis=0)) / 2
     free = (True, True, True)

@@ -86,13 +86,14 @@ class Skeleton:
         self._doubled = self._carried and all(bone.local_location for bone in bones)
         # Above a bone without a parent, and above itself, is number B, which does not move.
         above = np.array([bone.parent % (len(bones) + 1) for bone in bones] + [len(bones)])
-        self._parents = tensor(above[:-1], torch.int64)
+        parents = above[:-1]
+        self._parents = tensor(parents, torch.int64)
         self._ancestors = []  # (B + 1,) each: of every bone, the one that is 1, 2, 4, ... levels above it
         while (above < len(bones)).any():
             self._ancestors.append(tensor(above, torch.int64))
             above = above[above]
         at_rest = np.concatenate([rest.reshape(-1, 4, 4), np.eye(4)[None]])
-        self._offset = tensor(np.linalg.inv(at_rest[self._parents.cpu()]) @ rest.reshape(-1, 4, 4))
+        self._offset = tensor(np.linalg.inv(at_rest[parents]) @ rest.reshape(-1, 4, 4))
         self._stay = tensor(np.eye(4)[None])
 
         vertices, entries, weights = armature.weights(count)

@@ -16,14 +16,14 @@ from ..views import View, mean_iou
 from .observed.evaluate import evaluate, thinned
 from .observed.renderer import Renderer
 from .progress import FitResult, Journal, Progress
-from .starts.placement import PlacementNote
+from .starts.placement import without_placement
 
 _Event = TypeVar("_Event", Progress, FitResult, Progress | FitResult)
 
 
 def shown_rig(cage: Cage, start: Mesh | Rig) -> Rig:
     """The start as a rig that carries what is seen of it in place of the cage."""
-    rig = rig_of(start) if isinstance(start, Mesh) else start
+    rig = rig_of(start)
     inverse = np.linalg.inv(rig.matrix)
     seen = cage.shown_at(rig.vertices())
     return replace(rig, mesh=Mesh(seen.vertices @ inverse[:3, :3].T + inverse[:3, 3], seen.faces))
@@ -31,7 +31,7 @@ def shown_rig(cage: Cage, start: Mesh | Rig) -> Rig:
 
 def of_cage(event: _Event, start: Mesh | Rig) -> _Event:
     """An event of a search for the object, of the cage in place of what is seen of it."""
-    given = rig_of(start) if isinstance(start, Mesh) else start
+    given = rig_of(start)
     rigs = {frame: replace(rig, mesh=given.mesh) for frame, rig in event.rigs.items()}
     rig = next(iter(rigs.values()), None)
     if isinstance(event, FitResult):
@@ -43,7 +43,7 @@ def of_cage(event: _Event, start: Mesh | Rig) -> _Event:
 
 def carried_cage(cage: Cage, start: Mesh | Rig, rigs: Mapping[int, Rig]) -> Cage:
     """The cage after its object, which was where `start` has it, went where the rigs of the one frame have it."""
-    given = rig_of(start) if isinstance(start, Mesh) else start
+    given = rig_of(start)
     after = next(iter(rigs.values()), given)
     return cage.moved(after.matrix @ np.linalg.inv(given.matrix))
 
@@ -61,5 +61,5 @@ def followed(cage: Cage, mesh: Mesh, wanted: Mesh, views: Sequence[View], render
     )
     if after > before:
         return moved
-    journal.notes[:] = [note for note in journal.notes if not isinstance(note, PlacementNote)]
+    journal.notes[:] = without_placement(journal.notes)
     return mesh

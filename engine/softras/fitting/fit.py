@@ -25,7 +25,7 @@ from .observed.renderer import Renderer, Renderers
 from .poses.fit import fit_poses
 from .progress import FitResult, Journal, Progress
 from .settings import Settings
-from .starts.placement import PlacementNote
+from .starts.placement import PlacementNote, without_placement
 from .vertices.fit import VertexFit
 from .vertices.prepared import shown_of
 
@@ -137,13 +137,13 @@ def _at_least_the_start(
     iou = evaluate(begun.vertices, begun.faces, views, renderer)
     if found >= mean_iou(iou, views):
         return result
-    rigs = dict.fromkeys(result.rigs, rig_of(start) if isinstance(start, Mesh) else start)
+    rigs = dict.fromkeys(result.rigs, rig_of(start))
     stays = (
         f"Nothing that was found matches the masks better than the start (mean IoU {mean_iou(iou, views):.3f}), so all "
         "stays as it was."
     )
     cameras = [view.camera for view in views]
-    notes = [note for note in result.notes if not isinstance(note, PlacementNote)]  # It is back where it was.
+    notes = without_placement(result.notes)  # It is back where it was.
     shown = None if result.shown is None else begun
     mesh = mesh_in_world(start)
     return replace(result, mesh=mesh, iou=iou, rigs=rigs, cameras=cameras, notes=[*notes, stays], shown=shown)
@@ -227,8 +227,7 @@ def _carried(settings: Settings, start: Mesh | Rig, result: FitResult) -> Settin
     if settings.symmetry is None or not result.rigs:
         return settings
     (rig,) = result.rigs.values()
-    given = start if isinstance(start, Rig) else rig_of(start)
-    return replace(settings, symmetry_frame=tuple(carried_frame(settings.symmetry_frame, given, rig)))
+    return replace(settings, symmetry_frame=tuple(carried_frame(settings.symmetry_frame, rig_of(start), rig)))
 
 
 def _check(start: Mesh | Rig | None, views: list[View], lock: np.ndarray | None, settings: Settings) -> None:

@@ -20,7 +20,7 @@ FINGERS = ("index", "middle", "pinky", "ring", "thumb")
 
 
 @pytest.fixture(scope="module")
-def benchmark(tmp_path_factory):
+def benchmark():
     """The benchmark's module, with its rigs and its ring of views."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "path", [str(ROOT / "benchmarks"), *sys.path])

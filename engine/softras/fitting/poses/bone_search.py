@@ -21,14 +21,7 @@ from .search import Found, Poses, Search, as_moments, minimize, through
 TURNS = 16  # The root bone is tried in so many rotations,
 MAX_TURN = np.radians(75)  # which differ from the given one by at most this angle.
 KEPT = 3  # So many of them go on after the first stage.
-ANGLES = (
-    0.5,
-    -0.5,
-    1.0,
-    -1.0,
-    2.0,
-    -2.0,
-)  # Other bones are turned by these angles in radians about each of their axes.
+ANGLES = (0.5, -0.5, 1.0, -1.0, 2.0, -2.0)  # Other bones are turned by these angles in radians, about each axis.
 DESCENTS = 8  # At so many turned bones, those that match best, descents begin.
 BETTER = 0.97  # Another pose is taken only if it costs less than this share of what the present pose costs.
 ROUNDS = 6  # Bones are chosen anew so often at most, as long as that changes any.
@@ -50,12 +43,10 @@ def turn_root(problem: PoseProblem, poses: Poses, frames: Sequence[int], stages:
         for rotation in spread(TURNS, MAX_TURN):
             pose = np.zeros((1, problem.figure.count))
             pose[0, axes] = rotation.as_rotvec()
-            steps = through(problem, [f], Found(Parameters.of(pose, poses.shared)), stages[:1])
+            steps = minimize(problem, [f], Parameters.of(pose, poses.shared), stages[0])
             begun.append((yield from as_moments(steps, [f], poses, taken=False)))
         for start in sorted(begun, key=lambda found: found.cost)[:KEPT]:
-            found = yield from as_moments(through(problem, [f], start, stages[1:]), [f], poses, taken=False)
-            if found.cost < BETTER * poses.costs[f]:
-                poses = poses.settled(f, found)
+            poses = yield from _better(problem, poses, f, start.x, stages[1:])
     return poses
 
 

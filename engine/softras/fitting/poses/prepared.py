@@ -107,7 +107,7 @@ def prepare(
     parts = tuple(part for part in PARTS if part in settings.optimize)
     frames = sorted({view.frame for view in views})
     used = [[i for i, view in enumerate(views) if view.frame == f and view.weight > 0] for f in frames]
-    rig = rig_of(start) if isinstance(start, Mesh) else start
+    rig = rig_of(start)
     loose = np.zeros(len(rig.mesh.vertices), dtype=bool)
     if isinstance(start, Mesh):
         loose[:] = True

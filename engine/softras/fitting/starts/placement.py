@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -42,6 +42,11 @@ class PlacementNote(str):
     def of(cls, moved: str) -> PlacementNote:
         """moved: what was done to the mesh, as it stands behind "The mesh was"."""
         return cls(f"The mesh was {moved} first; place='never' leaves it where it is.")
+
+
+def without_placement(notes: Iterable[str]) -> list[str]:
+    """The notes but those that a mesh was moved onto the masks, for a mesh that was put back."""
+    return [note for note in notes if not isinstance(note, PlacementNote)]
 
 
 def clearly_better(found: float, before: float) -> bool:

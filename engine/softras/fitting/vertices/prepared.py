@@ -72,9 +72,8 @@ def refinement(
             scale, onto = found
             loose = np.ones(len(mesh.vertices), dtype=bool)
             loose[mesh.faces] = False
-            moved = mesh.vertices @ onto[:3, :3].T + onto[:3, 3]
-            if cage is not None:
-                moved = follow(cage, mesh.vertices, seen.vertices @ onto[:3, :3].T + onto[:3, 3])
+            wanted = seen.vertices @ onto[:3, :3].T + onto[:3, 3]
+            moved = wanted if cage is None else follow(cage, mesh.vertices, wanted)
             mesh = Mesh(np.where(loose[:, None], mesh.vertices, moved), mesh.faces)
             journal.notes.append(moved_onto_masks(scale))
     seen = shown_of(mesh, cage)
