@@ -18,7 +18,7 @@ namespace {
 // precision.
 constexpr int kDepth = 256;
 // A thread is worth starting for this many multiplications.
-constexpr int64_t kWorthAThread = 1 << 21;
+constexpr int64_t kWorthAThread = 1 << 23;
 
 // Divides n items among threads: calls work(begin, end) for the items begin <= i < end of each.
 template <class Work>
@@ -35,7 +35,8 @@ void divide(int64_t n, int threads, int64_t multiplications, Work work) {
 }
 
 // Products of dense matrices, out = a b. The columns of b are divided into panels of `width` columns, and the rows of a
-// panel's product are found `tall` at a time, so that their sums stay in registers.
+// panel's product are found `tall` at a time, so that their sums stay in registers. If the number of columns is no multiple
+// of `width`, the first panel has fewer: where only the part above the diagonal is computed, this is the one with few rows.
 template <class T>
 struct Product {
   using V = typename Simd<T>::V;
@@ -79,7 +80,7 @@ struct Product {
     for (int64_t at = 0; at == 0 || at < c.depth; at += kDepth) {
       const int depth = (int)(c.depth - at < kDepth ? c.depth - at : kDepth);
       for (int64_t panel = first; panel < last; panel++) {
-        const int64_t column = panel * width, rows = rows_of(column), there = columns_of(column);
+        const int64_t column = begin_of(panel), there = begin_of(panel + 1) - column, rows = rows_of(column + there);
         const bool direct = rows < tall && there == width;  // copying the panel does not pay for so few rows
         for (int k = 0; k < depth && !direct; k++) {
           const T* row = b + (at + k) * c.b_row + column;
@@ -94,7 +95,7 @@ struct Product {
       }
     }
     for (int64_t panel = first; panel < last; panel++) {
-      const int64_t column = panel * width, rows = rows_of(column), there = columns_of(column);
+      const int64_t column = begin_of(panel), there = begin_of(panel + 1) - column, rows = rows_of(column + there);
       const double* sum = many ? sums.data + (panel - first) * c.rows * width : nullptr;
       for (int64_t i = 0; i < rows && many; i++)
         for (int64_t j = 0; j < there; j++) out[i * c.columns + column + j] = (T)sum[i * width + j];
@@ -102,12 +103,15 @@ struct Product {
     }
   }
 
-  // How many columns of the panel that begins at a column exist.
-  int64_t columns_of(int64_t column) const { return c.columns - column < width ? c.columns - column : width; }
+  // The column at which a panel begins, and the one before it ends.
+  int64_t begin_of(int64_t panel) const {
+    const int64_t first = (c.columns + width - 1) % width + 1;  // columns of the first panel
+    return panel == 0 ? 0 : first + (panel - 1) * width;
+  }
 
-  // How many rows of that panel are computed. If b is the transpose of a, only the part of the product above the diagonal is,
-  // and the part below is its mirror image.
-  int64_t rows_of(int64_t column) const { return symmetric() && column + width < c.rows ? column + width : c.rows; }
+  // How many rows are computed of the panel that ends at a column. If b is the transpose of a, only the part of the product
+  // above the diagonal is, and the part below is its mirror image.
+  int64_t rows_of(int64_t end) const { return symmetric() ? end : c.rows; }
 
   // Whether a and b are the same numbers in memory, with rows and columns exchanged.
   bool symmetric() const {

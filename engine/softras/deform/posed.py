@@ -156,7 +156,7 @@ class PosedRig:
         if self._keys.count:
             linear = product(linear, self._follows[:3, :3])
             blocks.append(product(linear, self._keys.offsets.permute(1, 2, 0)))
-        return torch.cat([rest.new_zeros(len(rest), 3, 0), *blocks], dim=2)
+        return blocks[0] if len(blocks) == 1 else torch.cat([rest.new_zeros(len(rest), 3, 0), *blocks], dim=2)
 
     def rig(self, parameters: Tensor) -> Rig:
         """The rig in the pose of parameters (P,), with the rotation modes, locks and ranges of the given rig."""

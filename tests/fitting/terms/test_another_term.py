@@ -6,7 +6,7 @@ import pytest
 from fitting_scenes import ball, views_of
 
 from softras import Mesh, fit
-from softras.fitting.terms.posed import Part, half_squares
+from softras.fitting.terms.posed import Part
 from softras.fitting.terms.table import TERMS
 from softras.fitting.terms.term import Term
 
@@ -23,7 +23,7 @@ class Away:
         return self.factor * (posed.vertices[:, :1].mean(dim=0) - AWAY)
 
     def cost(self, posed):
-        return half_squares(self.residuals(posed))
+        return 0.5 * float(self.residuals(posed).square().sum())
 
     def linear(self, posed, motion):
         rows = self.factor * motion.d_vertices[:, 0].mean(dim=0, keepdim=True)

@@ -195,7 +195,7 @@ class PoseProblem:
                     posed.points,
                     posed.camera_arrays,
                     posed.views.observation.masks.cpu().numpy(),
-                    (posed.alpha > 0.5).cpu().numpy(),
+                    posed.alpha.cpu().numpy() > 0.5,
                     stage.pull,
                     self.random,
                 )

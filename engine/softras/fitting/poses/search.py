@@ -19,6 +19,7 @@ from .problem import PoseProblem
 FEW_FRAMES = 3  # Of up to so many frames, each is searched again: they are too few to tell which one is unusual.
 SUSPECT = 1.3  # A frame that costs at least so many times as much as the better frames may have a wrong pose.
 BETTER = 0.98  # Another pose is taken only if it costs less than this share of what the present pose costs.
+HOPELESS = 1.15  # A search is left off after a stage at whose end it costs more than so many times the present pose.
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,13 +113,19 @@ Search = Generator[Moment, None, Poses]
 
 
 def minimize(
-    problem: PoseProblem, frames: Sequence[int], start: Parameters, stage: PoseStage, held: np.ndarray | None = None
+    problem: PoseProblem,
+    frames: Sequence[int],
+    start: Parameters,
+    stage: PoseStage,
+    held: np.ndarray | None = None,
+    rival: Parameters | None = None,
 ) -> Steps:
     """Search for the poses of K frames together, in one stage.
 
     Args:
         start: the poses to start from, and the parameters of the cameras.
         held: (K, P) bool, True for parameters that do not change.
+        rival: other poses of these frames. The cost is infinite for a search that has not come near to theirs.
     """
     objective = problem.objective(frames, start.frames, stage)
 
@@ -127,7 +134,9 @@ def minimize(
         return objective.model(x, pulls), lambda trial: objective.cost(trial, pulls)
 
     state, ended = yield from descend(start, squares, problem.limits(start.frames, start.shared, held), stage.steps)
-    return Found(state.x, objective.cost(state.x), ended)
+    cost = objective.cost(state.x)
+    hopeless = rival is not None and cost > HOPELESS * objective.cost(rival)
+    return Found(state.x, np.inf if hopeless else cost, ended)
 
 
 def through(
@@ -136,11 +145,14 @@ def through(
     start: Found,
     stages: Sequence[PoseStage],
     held: np.ndarray | None = None,
+    rival: Parameters | None = None,
 ) -> Steps:
-    """As `minimize`, through several stages, each of which begins where the one before it ended."""
+    """As `minimize`, through several stages, each of which begins where the one before it ended, unless at no cost."""
     found = start
     for stage in stages:
-        found = yield from minimize(problem, frames, found.x, stage, held)
+        found = yield from minimize(problem, frames, found.x, stage, held, rival)
+        if np.isinf(found.cost):
+            break
     return found
 
 
@@ -239,8 +251,10 @@ def exchange(
             tried.update((f, pose.tobytes()) for pose in starts)
             own = [None] if len(frames) <= FEW_FRAMES else []  # None: the pose that the frame has by then.
             for pose in (*starts, *own):
-                start = poses.of([f]) if pose is None else Parameters.of(pose, poses.shared)
-                found = yield from as_moments(through(problem, [f], Found(start), stages), [f], poses, taken=False)
+                now = poses.of([f])
+                start = Found(now if pose is None else Parameters.of(pose, poses.shared))
+                steps = through(problem, [f], start, stages, rival=now)
+                found = yield from as_moments(steps, [f], poses, taken=False)
                 if found.cost < BETTER * poses.costs[f]:
                     poses, changed = poses.settled(f, found), True
         if not changed:

@@ -14,7 +14,6 @@ from torch import Tensor
 from ...deform.cameras import COUNT, CameraMoves
 from ...deform.posed import PosedRig
 from ...raster.silhouettes.jacobian import Jacobian
-from ...raster.sums import whole
 from ...views import View
 from ..observed.observation import Observation
 from ..observed.renderer import Cameras, Renderer
@@ -73,7 +72,7 @@ class Frames:
 
     def tensor(self, x: np.ndarray) -> Tensor:
         """An array as a float32 tensor on the renderer's device."""
-        return torch.as_tensor(x, dtype=torch.float32, device=self.faces.device)
+        return torch.from_numpy(x.astype(np.float32)).to(self.faces.device)
 
 
 class Posed:
@@ -136,7 +135,7 @@ class Motion:
         frames = posed.frames
         with torch.no_grad():
             derivatives = frames.figure.jacobian_at(posed.posture)
-        self.d_vertices = (derivatives / frames.unit.size).to(frames.faces.device, torch.float32)
+        self.d_vertices = frames.tensor(derivatives.cpu().numpy() / frames.unit.size)
         self.d_K: Tensor | None = None
         self.d_world_to_camera: Tensor | None = None
         if frames.camera_moves is not None:
@@ -195,11 +194,6 @@ class Penalty(Protocol):
 
     def add_to(self, model: Model, x: Parameters) -> None:
         """Add the gradient and the second derivatives of the function to a model, but not its value."""
-
-
-def half_squares(residuals: Tensor) -> float:
-    """Half the sum of squares, added up in an order that does not depend on the number of threads."""
-    return 0.5 * float(whole(residuals.double().square()))
 
 
 def arrays(cameras: Cameras) -> Arrays:

@@ -11,7 +11,7 @@ from ...geometry.overlap import iou_of_sums
 from ...raster.algebra import root
 from ..observed.comparison import Comparison
 from .free import Drawn, Loss, Rest
-from .posed import Frames, FrameViews, Motion, Part, Posed, half_squares
+from .posed import Frames, FrameViews, Motion, Part, Posed
 from .term import Term
 
 
@@ -53,40 +53,38 @@ class MaskDifferences:
     """
 
     def __init__(self, frames: Frames, weight: float) -> None:
-        self._scales = [_pixel_scales(views, weight).to(frames.faces.device) for views in frames.views]
-        self._targets = [
-            scale * views.observation.masks[:, 0] / views.observation.masks[:, 1].clamp_min(1e-6)
-            for scale, views in zip(self._scales, frames.views, strict=True)
-        ]
+        self._factors = [_view_factors(views, weight).to(frames.faces.device) for views in frames.views]
 
     def cost(self, posed: Posed) -> float:
         """As in `Residuals`."""
-        return half_squares(self._residuals(posed.index, posed.alpha))
+        return self._half_squares(posed, posed.alpha)
 
     def linear(self, posed: Posed, motion: Motion) -> tuple[float, Iterable[Part]]:
         """As in `Residuals`, with the pixels that the silhouette's outline passes through."""
         found = motion.drawing
-        residuals = self._residuals(posed.index, found.alpha)
-        rows = found.rows * self._scales[posed.index].flatten()[found.pixels, None]
-        picked = residuals.flatten()[found.pixels]
+        masks, area = posed.views.observation.masks.flatten(), found.alpha[0].numel()
+        views = found.pixels // area
+        target = found.pixels + views * area  # where k t is; k is an image farther on
+        factors, known = root(self._factors[posed.index])[views], masks[target + area]
+        rows = found.rows * (factors * known)[:, None]
+        residuals = factors * (known * found.alpha.flatten()[found.pixels] - masks[target])
         counts = [len(rows)]
         if posed.frames.camera_moves is not None:  # In each view the camera's columns mean another camera's parameters.
-            views = found.pixels // found.alpha[0].numel()
             counts = torch.bincount(views, minlength=len(found.alpha)).tolist()
-        parts = zip(rows.split(counts), picked.split(counts), range(len(counts)), strict=True)
-        return half_squares(residuals), (Part(*part) for part in parts)
+        parts = zip(rows.split(counts), residuals.split(counts), range(len(counts)), strict=True)
+        return self._half_squares(posed, found.alpha), (Part(*part) for part in parts)
 
-    def _residuals(self, frame: int, alpha: Tensor) -> Tensor:
-        """(N, S, S) residuals; zero where nothing is known."""
-        return self._scales[frame] * alpha - self._targets[frame]
+    def _half_squares(self, posed: Posed, alpha: Tensor) -> float:
+        """Half the sum of squares over all pixels of the silhouettes (N, S, S)."""
+        found = posed.views.observation.compared(alpha, torch.arange(len(alpha)))
+        return 0.5 * float((self._factors[posed.index].double() * found.squares.double()).sum())
 
 
-def _pixel_scales(views: FrameViews, weight: float) -> Tensor:
-    """(N, S, S) what the difference of silhouette and mask at each pixel is multiplied by: k sqrt(w v / A)."""
-    masks = views.observation.masks
+def _view_factors(views: FrameViews, weight: float) -> Tensor:
+    """(N,) what the squares of each view are multiplied by: w v / A."""
     shares = weight * (views.weights / views.weights.sum())
-    shares = torch.as_tensor(shares, dtype=masks.dtype, device=masks.device)
-    return root(shares / views.observation.areas.clamp_min(1e-6))[:, None, None] * masks[:, 1]
+    areas = views.observation.areas.clamp_min(1e-6)
+    return torch.as_tensor(shares, dtype=areas.dtype, device=areas.device) / areas
 
 
 SILHOUETTES = Term({"poses": 1.0}, residuals=MaskDifferences)
