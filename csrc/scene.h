@@ -18,7 +18,7 @@ struct Projected {
 };
 
 // A thread is worth starting for this many small faces: drawing them takes about as long as starting it.
-constexpr int64_t kFacesOfAThread = 2048;
+constexpr int64_t kFacesOfAThread = 4096;
 // The height in pixels of a strip of rows, which one thread draws at least, and the side of the square tiles of hidden.h.
 constexpr int kStrip = 8;
 
