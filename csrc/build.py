@@ -23,6 +23,10 @@ OUT = SOURCES.parent / "engine" / "softras" / "_native"
 
 CUDA_SOURCES = (  # softras_cuda.cu and what it includes, which raster/native/nvrtc.py reads
     "softras_cuda.cu",
+    "coverage.h",
+    "cuda_coverage.h",
+    "cuda_coverage_backward.h",
+    "cuda_coverage_samples.h",
     "cuda_faces.h",
     "cuda_image.h",
     "cuda_image_backward.h",

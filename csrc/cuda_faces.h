@@ -102,6 +102,16 @@ __device__ inline void load_camera(const Call& call, int view, Camera& camera) {
   if (i == 0) camera.near = call.near_planes[view], camera.orthographic = call.orthographic[view] != 0;
 }
 
+// The camera of a view, for a thread by itself.
+template <class T>
+__device__ inline Camera camera_of(const Call& call, int view) {
+  Camera camera;
+  for (int i = 0; i < 6; i++) camera.k[i] = ((const T*)call.intrinsics)[9LL * view + i];
+  for (int i = 0; i < 12; i++) camera.m[i] = ((const T*)call.world_to_camera)[16LL * view + i];
+  camera.near = call.near_planes[view], camera.orthographic = call.orthographic[view] != 0;
+  return camera;
+}
+
 // A kernel that checks the inputs and sets bits of `status` where numbers are not finite or vertices do not exist.
 template <class T>
 __device__ void check(const Call& call) {

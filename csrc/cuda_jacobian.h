@@ -56,9 +56,9 @@ __device__ void find_slopes(const Call& call, const Camera& camera, const Face<T
 
 // Adds to `sum`, for one parameter, `count` rows of `parameters` derivatives from row `first` on, each times its number in
 // `by`.
-template <class T>
+template <class T, class S>
 __device__ inline void combine(const void* rows, long long first, int count, long long parameters, int parameter,
-                               const T* by, T& sum) {
+                               const S* by, S& sum) {
   const T* d = (const T*)rows + first * parameters + parameter;
   for (int i = 0; i < count; i++) sum += by[i] * d[i * parameters];
 }
@@ -73,11 +73,11 @@ __device__ inline T motion(const JacobianCall& call, int view, long long number,
   T sum = 0;
   if (call.d_positions) {
     const long long a = vertex_of(scene, 3 * number + corner.a), b = vertex_of(scene, 3 * number + corner.b);
-    combine(call.d_positions, 3 * position_index(scene, view, a), 3, P, parameter, slope, sum);
-    if (corner.a != corner.b) combine(call.d_positions, 3 * position_index(scene, view, b), 3, P, parameter, slope + 3, sum);
+    combine<T>(call.d_positions, 3 * position_index(scene, view, a), 3, P, parameter, slope, sum);
+    if (corner.a != corner.b) combine<T>(call.d_positions, 3 * position_index(scene, view, b), 3, P, parameter, slope + 3, sum);
   }
-  if (call.d_intrinsics) combine(call.d_intrinsics, 9LL * view, 6, P, parameter, slope + kSlopeIntrinsics, sum);
-  if (call.d_world_to_camera) combine(call.d_world_to_camera, 16LL * view, 12, P, parameter, slope + kSlopeMatrix, sum);
+  if (call.d_intrinsics) combine<T>(call.d_intrinsics, 9LL * view, 6, P, parameter, slope + kSlopeIntrinsics, sum);
+  if (call.d_world_to_camera) combine<T>(call.d_world_to_camera, 16LL * view, 12, P, parameter, slope + kSlopeMatrix, sum);
   return sum;
 }
 

@@ -8,7 +8,11 @@
 // faces in integers, whose sum does not depend on the order. In the backward pass the warp gathers the gradient of the
 // face's corners from the pixels. No lists of faces or pixels are kept. Where there are few faces, several warps share the
 // cells of the same faces.
-// The Jacobian is in cuda_jacobian.h, images are in cuda_image.h and cuda_image_backward.h.
+// The Jacobian is in cuda_jacobian.h, images are in cuda_image.h and cuda_image_backward.h, and exact coverage is in
+// cuda_coverage.h, cuda_coverage_samples.h and cuda_coverage_backward.h.
+#include "cuda_coverage.h"
+#include "cuda_coverage_backward.h"
+#include "cuda_coverage_samples.h"
 #include "cuda_faces.h"
 #include "cuda_image.h"
 #include "cuda_image_backward.h"
@@ -194,6 +198,15 @@ __device__ void sum_gradients(const Call& call) {
   KERNEL_OF(check, scalar, T, Call) KERNEL_OF(draw, scalar, T, Call) KERNEL_OF(finish, scalar, T, Call) \
   KERNEL_OF(faces_backward, scalar, T, Call) KERNEL_OF(vertices_backward, scalar, T, Call)              \
   KERNEL_OF(sum_gradients, scalar, T, Call) KERNEL_OF(jacobian, scalar, T, JacobianCall)
+// The kernels of exact coverage, which are used together with check, vertices_backward and sum_gradients.
+#define KERNELS_coverage(scalar, T)                                                                         \
+  KERNEL_OF(known, scalar, T, CoverageCall) KERNEL_OF(project_vertices, scalar, T, CoverageCall)            \
+  KERNEL_OF(face_signs, scalar, T, CoverageCall) KERNEL_OF(edge_windings, scalar, T, CoverageCall)          \
+  KERNEL_OF(make_contours, scalar, T, CoverageCall) KERNEL_OF(list_parts, scalar, T, CoverageCall)          \
+  KERNEL_OF(sweep, scalar, T, CoverageCall) KERNEL_OF(add_changes, scalar, T, CoverageCall)                 \
+  KERNEL_OF(draw_samples, scalar, T, CoverageCall) KERNEL_OF(finish_coverage, scalar, T, CoverageCall)      \
+  KERNEL_OF(outline_backward, scalar, T, CoverageCall) KERNEL_OF(mark_outline, scalar, T, CoverageCall)     \
+  KERNEL_FOR(2, move_ends, scalar, CoverageCall, move_ends<T>) KERNEL_OF(add_pieces, scalar, T, CoverageCall)
 // The kernels of one kind of images (cuda_image.h), which are used together with check, vertices_backward and sum_gradients.
 #define KERNELS_of_images(kind, scalar, T, plain, textured)                            \
   KERNEL(measure_##kind, scalar, T, ImageCall, measure<T>)                             \

@@ -14,6 +14,7 @@
 #define __global__
 #define __device__
 #define __launch_bounds__(...)
+#define __noinline__ __attribute__((noinline))
 #define __shared__ static __attribute__((section("emulated_shared")))
 #undef isfinite
 #define isfinite(x) __builtin_isfinite(x)
@@ -228,5 +229,6 @@ T atomicMax(T* at, T value) {
   *at = before < value ? value : before;
   return before;
 }
+inline int __popcll(unsigned long long value) { return __builtin_popcountll(value); }
 inline int __float_as_int(float value) { return (int)emulator::bits(value); }
 inline long long __double_as_longlong(double value) { return (long long)emulator::bits(value); }

@@ -6,8 +6,9 @@
 #define SOFTRAS_SCALAR float32
 #define SOFTRAS_PART silhouettes
 #include "softras_cuda.cu"
-KERNELS(float32, plain) KERNELS(float32, textured) KERNELS(float32, any)
-KERNELS(float64, silhouettes) KERNELS(float64, plain) KERNELS(float64, textured) KERNELS(float64, any)
+KERNELS(float32, coverage) KERNELS(float32, plain) KERNELS(float32, textured) KERNELS(float32, any)
+KERNELS(float64, silhouettes) KERNELS(float64, coverage)
+KERNELS(float64, plain) KERNELS(float64, textured) KERNELS(float64, any)
 using softras::cuda::min;
 #include "../../../benchmarks/published.cu"
 
@@ -33,6 +34,20 @@ static const Named kernels[] = {BOTH(check),
                                 BOTH(vertices_backward),
                                 BOTH(sum_gradients),
                                 BOTH(jacobian),
+                                BOTH(known),
+                                BOTH(project_vertices),
+                                BOTH(face_signs),
+                                BOTH(edge_windings),
+                                BOTH(make_contours),
+                                BOTH(list_parts),
+                                BOTH(sweep),
+                                BOTH(add_changes),
+                                BOTH(draw_samples),
+                                BOTH(finish_coverage),
+                                BOTH(outline_backward),
+                                BOTH(mark_outline),
+                                BOTH(move_ends),
+                                BOTH(add_pieces),
                                 OF_IMAGES(plain),
                                 OF_IMAGES(textured),
                                 OF_IMAGES(any),
@@ -44,6 +59,7 @@ uint64_t emulator_seed = 1;
 uint64_t emulator_call_size = sizeof(softras::cuda::Call);
 uint64_t emulator_jacobian_call_size = sizeof(softras::cuda::JacobianCall);
 uint64_t emulator_image_call_size = sizeof(softras::cuda::ImageCall);
+uint64_t emulator_coverage_call_size = sizeof(softras::cuda::CoverageCall);
 uint64_t emulator_shown_face_float32_size = sizeof(softras::cuda::ShownFace<float>);
 uint64_t emulator_shown_face_float64_size = sizeof(softras::cuda::ShownFace<double>);
 int cuCtxGetCurrent(void** context) { return *context = (void*)1, 0; }

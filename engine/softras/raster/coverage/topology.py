@@ -19,7 +19,7 @@ class EdgeTopology:
     """The edges of a mesh by the faces that traverse them. Coincident vertices are one, so that a seam is no border.
 
     Attributes:
-        source_faces: (F, 3) the faces as given; the kernel compares them with those of each call.
+        source_faces: (F, 3) the faces as given, on the CPU; the kernel compares them with those of each call.
         faces: (F, 3) int32, coincident vertices named by the first of them. Where that changes nothing it is the memory
             of source_faces, so that a call reads less.
         pair_faces: (E, 2) int32 for edges that two faces traverse in opposite directions: the face that goes from
@@ -54,11 +54,11 @@ class EdgeTopology:
         vertices that do not exist.
         """
         count = vertices.shape[-2]
-        source = faces.detach().contiguous().clone()
+        source = faces.detach().to("cpu", copy=True).contiguous()
         given = source.numpy()
         if given.size and (given.min() < 0 or given.max() >= count):
             raise ValueError("faces name vertices that do not exist")
-        first = coincident(vertices.detach().numpy(), given, groups)
+        first = coincident(vertices.detach().cpu().numpy(), given, groups)
         named = np.ascontiguousarray(first[given], dtype=np.int32)
         faces32 = given if given.dtype == np.int32 and np.array_equal(named, given) else named
         edges, groups_of_vertices = _edges(faces32, count), _groups(first)
@@ -147,7 +147,7 @@ def renewed(faces: Tensor, vertices: Tensor, stale: EdgeTopology | None) -> Edge
     faces but not their coincident vertices would make each other's topology stale at every call.
     """
     groups = None
-    if stale is not None and torch.equal(stale.source_faces, faces):
+    if stale is not None and torch.equal(stale.source_faces, faces.cpu()):
         groups = stale.first_of(vertices.shape[-2])
     made = EdgeTopology.of(faces, vertices, groups)
     with _lock:

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from ..scene import Scene
-from . import coverage_cpu, cpu, cuda, image_cpu, image_cuda
+from . import coverage_cpu, coverage_cuda, cpu, cuda, image_cpu, image_cuda
 
 # The modules of the backends by renderer; their functions have the names that `compute` is given.
 ON_CPU = {"silhouettes": cpu, "images": image_cpu, "coverage": coverage_cpu}
-ON_GPU = {"silhouettes": cuda, "images": image_cuda}
+ON_GPU = {"silhouettes": cuda, "images": image_cuda, "coverage": coverage_cuda}
 
 
 def computes(renderer: str, device: torch.device) -> bool:

@@ -35,13 +35,8 @@ def coverage(scene: Scene, keep: bool, warn: bool = True) -> tuple[Tensor, Kept 
     """
     alpha = scene.vertices.new_empty(scene.size)
     call, topology, outline = _drawn(scene, FORWARD, alpha, keep)
-    if warn and call.sampled_bands:
-        warnings.warn(
-            f"so many edges cross that the coverage of {call.sampled_bands} bands of {BAND} rows is that of 8 x 8 "
-            "samples a pixel",
-            RuntimeWarning,
-            stacklevel=2,
-        )
+    if warn:
+        warn_of_samples(call.sampled_bands)
     if not keep:
         return alpha, None
     if not call.bytes <= topology.room[0] <= max(4 * call.bytes, ROOM):
@@ -51,6 +46,16 @@ def coverage(scene: Scene, keep: bool, warn: bool = True) -> tuple[Tensor, Kept 
         call.mode, call.outline = TAKE, outline.data_ptr()
         cpu.run("coverage", alpha.dtype, call)
     return alpha, Kept(topology, outline, call.pieces)
+
+
+def warn_of_samples(bands: int) -> None:
+    """Say that the pixels of so many bands of rows were sampled, if there are any."""
+    if bands:
+        warnings.warn(
+            f"so many edges cross that the coverage of {bands} bands of {BAND} rows is that of 8 x 8 samples a pixel",
+            RuntimeWarning,
+            stacklevel=3,
+        )
 
 
 def coverage_centres(scene: Scene) -> Tensor:

@@ -234,14 +234,15 @@ class Backward:
     """The backward pass of one scene.
 
     grads: the gradients to vertices, K and world_to_camera, which the kernels write.
-    deterministic: whether they are to have the same bits in every run.
+    deterministic: whether kernels that add gradients of faces are to store them, so that sums have the same bits in
+        every run.
     numbers: how many numbers of 8 bytes `CornerGradients` holds for each view.
     """
 
-    def __init__(self, launcher: Launcher) -> None:
+    def __init__(self, launcher: Launcher, *, of_faces: bool = True) -> None:
         self.launcher, scene = launcher, launcher.scene
         self.grads = scene.empty_gradients()
-        self.deterministic = torch.are_deterministic_algorithms_enabled()
+        self.deterministic = of_faces and torch.are_deterministic_algorithms_enabled()
         self.numbers = 5 * scene.vertices.shape[-2] + (21 * len(scene.faces) if self.deterministic else 0)
         if not len(scene.K):
             self.grads[0].zero_()
@@ -279,6 +280,15 @@ class CornerGradients:
         if self._backward.deterministic:
             call.splits = 1
         return call
+
+    def add(self, vertices: Tensor, points: Tensor, views: Tensor, intrinsics: Tensor) -> None:
+        """Add gradients to those of vertices and cameras, in a fixed order if PyTorch is asked for one.
+
+        points: (M, 3) to the camera-space points of vertices (M,), counted in all of these views. intrinsics: (C, 6) to
+        rows 0 and 1 of the K of views (C,).
+        """
+        self._point.view(-1, 3).index_add_(0, vertices, points)
+        self._clipped.view(-1, 6).index_add_(0, views, intrinsics)
 
     def finish(self, call: Call) -> None:
         """Queue the kernels that add the gradients of corners to those of vertices and cameras."""
