@@ -5,14 +5,14 @@
 // edge its winding number, net of all its faces. The caller lists the edges whose number is not zero, in the order of their
 // numbers, and a thread for each of them makes its contour edge.
 //
-// The rows: the part of a contour edge in a row of pixels goes into the list of that row. The order in a list depends on
-// the schedule, but nothing that is found with it does.
+// The rows: each row of pixels has a list of the contour edges in it. The order in a list depends on the schedule, but nothing
+// that is found with it does.
 //
-// The outline: the part of an edge e in a row is compared with each other part f there. Two straight parts cross at most
-// once, so f lies to the left of e in one span of heights, or in none. The winding number to the left of e at a height is the
-// sum of those of the parts f in whose span the height is, and where it or the one to the right of e is zero, and the other is
-// not, e is on the outline. No list is sorted, and no group divided, as on the CPU (coverage_sweep.h): there one thread goes
-// through a row once, here every part of a row is looked at by a thread of its own.
+// The outline: an edge e is compared with each other edge f in a row. Two straight edges cross at most once, so f lies to
+// the left of e in one span of heights, or in none. The winding number to the left of e at a height is the sum of those of the
+// edges f in whose span the height is, and where it or the one to the right of e is zero, and the other is not, e is on the
+// outline. No list is sorted and no group divided, as on the CPU (coverage_sweep.h): there one thread goes through a row once,
+// here every edge in a row has a thread that looks at all others.
 //
 // Areas are added up as whole numbers, so that the image has the same bits in any order.
 #pragma once
@@ -24,22 +24,13 @@ namespace softras::SOFTRAS_ISA {
 constexpr int kBand = 32;  // rows of a band, all of which are measured exactly or all by samples
 constexpr int kSide = 8;   // samples in each row and column of a pixel (cuda_coverage_samples.h)
 constexpr int kShare = 8;  // threads that share the rows of a contour edge
-// Pixels: parts that come nearer than this count as touching. It is more than the rounding of a coordinate in an image, which
-// could otherwise put the first of three coincident parts to the left of the second, that to the left of the third, and the
-// third to the left of the first.
-constexpr double kTouch = 1e-9;
+// A point that comes nearer to an edge, as a share of its distance from the ends of the edge, is compared with it precisely.
+constexpr double kSure = 1e-6;
 // A pixel is empty or full if its coverage differs by no more from 0 or from 1: rounding leaves so much where edges meet.
 constexpr double kClose = 1e-9;
 // Areas are whole numbers of kAreaUnit. In a pixel those of all parts of a row add up to less than 2^13.
 typedef unsigned long long Area;
 constexpr double kAreaUnit = 1.0 / 1125899906842624.0;  // 2^-50
-
-// The part of a contour edge in a row of pixels.
-struct Part {
-  double y[2], x[2];  // of its upper and its lower end
-  double slope;       // dx / dy
-  int contour, wind;
-};
 
 // The argument of the kernels of exact coverage, which engine/softras/raster/native/cuda_structures.py declares too. Fields
 // with a name of softras_coverage_call (softras.h) mean the same. N is the number of views in this call, and R of their rows:
@@ -67,8 +58,8 @@ struct CoverageCall {
   // The rows.
   int* counts;                   // (R): contour edges of each row
   const unsigned char* sampled;  // (N,bands): 1 for bands that are measured by samples
-  const long long* begins;       // (R + 1): where the parts of each row that is not sampled begin, and the end
-  Part* parts;
+  const long long* begins;       // (R + 1): where the list of each row begins, and the end; none of a row that is sampled
+  int* in_row;                   // the contour edges in each row, row after row
   Area* areas;  // (N,H,W + 1): how much more of a pixel is covered than of the pixel before, in kAreaUnit; zero at first. Of
                 // rows that are sampled: the samples of each pixel, those of a line in one byte, the leftmost in the lowest bit
   // Samples.
@@ -277,40 +268,46 @@ __device__ inline bool own_rows(const CoverageCall& call, Own& out) {
   return true;
 }
 
-// Where an edge is at height y, which may lie a little beyond it by rounding.
-__device__ inline double x_on(const Contour& c, double y) {
-  return min(max(x_at(c, y), min(c.x[0], c.x[1])), max(c.x[0], c.x[1]));
-}
-
-// The part of a contour edge in a row. Of a part that is entirely left of the image only the winding matters: all of it is at
-// x = -1, where it crosses no others like it.
-__device__ inline Part part_of(const Contour& c, int contour, int row) {
-  Part p = {{c.y[0], c.y[1]}, {c.x[0], c.x[1]}, c.slope, contour, c.wind};
-  if (c.y[0] < row) p.y[0] = row, p.x[0] = x_on(c, p.y[0]);
-  if (c.y[1] > row + 1.0) p.y[1] = row + 1.0, p.x[1] = x_on(c, p.y[1]);
-  if (max(p.x[0], p.x[1]) <= 0) p.x[0] = p.x[1] = -1, p.slope = 0;
-  return p;
-}
-
-// A kernel: lists the parts of each row that is not sampled. It counts `counts` down to zero.
+// A kernel: lists the contour edges in each row that is not sampled. It counts `counts` down to zero.
 template <class T>
-__device__ void list_parts(const CoverageCall& call) {
+__device__ void list_rows(const CoverageCall& call) {
   Own own;
   if (!own_rows(call, own)) return;
   for (; own.row < own.last; own.row += kShare) {
     if (is_sampled(call, own.view, own.row)) continue;
     const long long row = row_index(call, own.view, own.row);
-    call.parts[call.begins[row] + atomicAdd(call.counts + row, -1) - 1] = part_of(own.c, own.contour, own.row);
+    call.in_row[call.begins[row] + atomicAdd(call.counts + row, -1) - 1] = own.contour;
   }
 }
 
 // ---------------------------------------------------------------------------------------------- the outline
 
-// Where a part is at a height.
-__device__ inline double x_on(const Part& p, double y) {
-  if (y <= p.y[0]) return p.x[0];
-  if (y >= p.y[1]) return p.x[1];
-  return min(max(p.x[0] + (y - p.y[0]) * p.slope, min(p.x[0], p.x[1])), max(p.x[0], p.x[1]));
+// A number in twice the precision: high + low.
+struct Twofold {
+  double high, low;
+};
+__device__ inline Twofold difference(double a, double b) {
+  const double high = a - b, part = high - a;
+  return {high, (a - (high - part)) - (b + part)};
+}
+__device__ inline Twofold product(Twofold a, Twofold b) {
+  const double high = __dmul_rn(a.high, b.high);  // which no compiler joins with a later sum
+  return {high, fma(a.high, b.high, -high) + (a.high * b.low + a.low * b.high)};
+}
+
+// How far to the right of a contour edge, at its height, a point (x, y) is. The sign is right and the number precise even
+// where the point nearly lies on the edge, as where several faces end at one line: otherwise, by rounding, the first of three
+// edges could be to the left of the second, that to the left of the third, and the third to the left of the first. The winding
+// numbers would not return to zero then, and the error would reach to the end of the row.
+__device__ inline double right_of(const Contour& c, double x, double y) {
+  if ((x == c.x[0] && y == c.y[0]) || (x == c.x[1] && y == c.y[1])) return 0;
+  const double across = x - c.x[0], distance = across - (y - c.y[0]) * c.slope;
+  if (absolute(distance) > kSure * (absolute(across) + absolute(c.x[1] - c.x[0]))) return distance;
+  const Twofold height = difference(c.y[1], c.y[0]);
+  const Twofold p = product(difference(x, c.x[0]), height);
+  const Twofold q = product(difference(y, c.y[0]), difference(c.x[1], c.x[0]));
+  const Twofold sum = difference(p.high, q.high);
+  return (sum.high + (sum.low + (p.low - q.low))) / height.high;
 }
 
 // Heights from <= y < to; there are none unless from < to.
@@ -318,40 +315,49 @@ struct Span {
   double from, to;
 };
 
-// The heights at which part f lies to the left of part e. Of parts that touch in all of their common height, those at which
-// the silhouette begins come first, so that it has no outline where one face ends and the next one begins.
-__device__ inline Span left_of(const Part& f, const Part& e) {
+// The heights at which contour edge f lies to the left of contour edge e. first: which one is, where one lies on the other.
+// Both must see this alike, so that the winding numbers of all edges fit together.
+__device__ inline Span left_of(const Contour& f, const Contour& e, bool first) {
   const double a = max(f.y[0], e.y[0]), b = min(f.y[1], e.y[1]);
   if (!(a < b)) return {b, b};
-  if (max(f.x[0], f.x[1]) + kTouch < min(e.x[0], e.x[1])) return {a, b};
-  if (min(f.x[0], f.x[1]) > max(e.x[0], e.x[1]) + kTouch) return {b, b};
-  double above = x_on(f, a) - x_on(e, a), below = x_on(f, b) - x_on(e, b);
-  if (absolute(above) <= kTouch) above = 0;
-  if (absolute(below) <= kTouch) below = 0;
-  const bool touching = above == 0 && below == 0;
-  const bool first = f.wind != e.wind ? f.wind > e.wind : f.contour < e.contour;
-  if (touching ? first : above <= 0 && below <= 0) return {a, b};
-  if (touching || (above >= 0 && below >= 0)) return {b, b};
+  if (max(f.x[0], f.x[1]) < min(e.x[0], e.x[1])) return {a, b};
+  if (min(f.x[0], f.x[1]) > max(e.x[0], e.x[1])) return {b, b};
+  const double above = f.y[0] == e.y[0] ? f.x[0] - e.x[0]
+                       : f.y[0] > e.y[0] ? right_of(e, f.x[0], f.y[0]) : -right_of(f, e.x[0], e.y[0]);
+  const double below = f.y[1] == e.y[1] ? f.x[1] - e.x[1]
+                       : f.y[1] < e.y[1] ? right_of(e, f.x[1], f.y[1]) : -right_of(f, e.x[1], e.y[1]);
+  if (above == 0 && below == 0) return first ? Span{a, b} : Span{b, b};
+  if (above <= 0 && below <= 0) return {a, b};
+  if (above >= 0 && below >= 0) return {b, b};
   const double crossing = a + (b - a) * (above / (above - below));
   return above < 0 ? Span{a, crossing} : Span{crossing, b};
+}
+
+// Where a contour edge is at a height at which it is.
+__device__ inline double x_on(const Contour& c, double y) {
+  return min(max(x_at(c, y), min(c.x[0], c.x[1])), max(c.x[0], c.x[1]));
 }
 
 // Calls use(upper y, lower y, upper x, lower x, side) for the stretches of a contour edge that are on the outline in a row that
 // is not sampled. side: 1 if the silhouette lies to the right of it, -1 if to the left.
 template <class Use>
 __device__ inline void exact_outline(const CoverageCall& call, const Own& own, Use use) {
-  const Part mine = part_of(own.c, own.contour, own.row);
-  if (min(mine.x[0], mine.x[1]) >= call.scene.width) return;
+  const Contour& mine = own.c;
+  const double bottom = min(mine.y[1], own.row + 1.0);
   const long long row = row_index(call, own.view, own.row), end = call.begins[row + 1];
-  double top = mine.y[0];  // of the present stretch
-  int side = 0;            // of the present stretch, 0 if it is not on the outline
-  for (double y = mine.y[0]; y < mine.y[1];) {
-    int left = 0;              // the winding number to the left of the edge, from y on
-    double next = mine.y[1];   // and down to here
+  double top = max(mine.y[0], (double)own.row);  // of the present stretch
+  int side = 0;                                  // of the present stretch, 0 if it is not on the outline
+  for (double y = top, next; y < bottom; y = next) {
+    int left = 0;   // the winding number to the left of the edge from y on
+    next = bottom;  // and down to here
     for (long long i = call.begins[row]; i < end; i++) {
-      const Part& other = call.parts[i];
-      if (other.contour == mine.contour) continue;
-      const Span span = left_of(other, mine);
+      const int number = call.in_row[i];
+      const Contour& other = call.contours[number];
+      if (number == own.contour || other.y[1] <= y) continue;
+      // Of edges that lie on each other, those at which the silhouette begins come first, so that it has no outline where one
+      // face ends and another begins.
+      const bool first = other.wind != mine.wind ? other.wind > mine.wind : number < own.contour;
+      const Span span = left_of(other, mine, first);
       if (!(span.from < span.to)) continue;
       if (span.from > y) next = min(next, span.from);
       else if (span.to > y) next = min(next, span.to), left += other.wind;
@@ -361,9 +367,8 @@ __device__ inline void exact_outline(const CoverageCall& call, const Own& own, U
       if (side != 0) use(top, y, x_on(mine, top), x_on(mine, y), (double)side);
       side = now, top = y;
     }
-    y = next;
   }
-  if (side != 0) use(top, mine.y[1], x_on(mine, top), mine.x[1], (double)side);
+  if (side != 0) use(top, bottom, x_on(mine, top), x_on(mine, bottom), (double)side);
 }
 
 __device__ inline long long pixel_index(const CoverageCall& call, int view, int row, int column) {

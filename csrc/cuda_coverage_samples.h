@@ -82,17 +82,16 @@ __device__ inline void sampled_outline(const CoverageCall& call, const Own& own,
     }
     return;
   }
-  // The outline is not sought at the border of the band, beyond which there may be no samples.
-  const int band = row / kBand * kBand;
-  const double first = (double)band * kSide, last = (double)min(band + kBand, call.scene.height) * kSide;
   const double xa = x_on(c, top), xb = x_on(c, bottom);
   const double low = max(min(xa, xb), 0.0), high = min(max(xa, xb), (double)width);
   for (int column = (int)low; column < high; column++) {
     for (int i = 0; i < kSide; i++) {
       const double x = column + (i + 0.5) / kSide;
       const double y = min(max(c.y[0] + (x - c.x[0]) / c.slope, top), bottom), lower = round_up(y * kSide - 0.5);
-      if (!(low <= x && x < high && lower >= first + 1 && lower < last)) continue;
+      if (!(low <= x && x < high && lower >= 1 && lower < (double)kSide * call.scene.height)) continue;
       const long long at = (long long)lower, number = (long long)column * kSide + i;
+      // Beyond the border of a band that is measured exactly there are no samples.
+      if (!is_sampled(call, own.view, (int)((at - 1) / kSide)) || !is_sampled(call, own.view, (int)(at / kSide))) continue;
       const int below = sample_at(call, own.view, at, number) - sample_at(call, own.view, at - 1, number);
       if (below == 0) continue;
       const double ta = t_at(c, max(x - h, least), 0), tb = t_at(c, min(x + h, most), 0);

@@ -202,7 +202,7 @@ __device__ void sum_gradients(const Call& call) {
 #define KERNELS_coverage(scalar, T)                                                                         \
   KERNEL_OF(known, scalar, T, CoverageCall) KERNEL_OF(project_vertices, scalar, T, CoverageCall)            \
   KERNEL_OF(face_signs, scalar, T, CoverageCall) KERNEL_OF(edge_windings, scalar, T, CoverageCall)          \
-  KERNEL_OF(make_contours, scalar, T, CoverageCall) KERNEL_OF(list_parts, scalar, T, CoverageCall)          \
+  KERNEL_OF(make_contours, scalar, T, CoverageCall) KERNEL_OF(list_rows, scalar, T, CoverageCall)          \
   KERNEL_OF(sweep, scalar, T, CoverageCall) KERNEL_OF(add_changes, scalar, T, CoverageCall)                 \
   KERNEL_OF(draw_samples, scalar, T, CoverageCall) KERNEL_OF(finish_coverage, scalar, T, CoverageCall)      \
   KERNEL_OF(outline_backward, scalar, T, CoverageCall) KERNEL_OF(mark_outline, scalar, T, CoverageCall)     \

@@ -229,6 +229,7 @@ T atomicMax(T* at, T value) {
   *at = before < value ? value : before;
   return before;
 }
+inline double __dmul_rn(double a, double b) { return a * b; }
 inline int __popcll(unsigned long long value) { return __builtin_popcountll(value); }
 inline int __float_as_int(float value) { return (int)emulator::bits(value); }
 inline long long __double_as_longlong(double value) { return (long long)emulator::bits(value); }

@@ -12,11 +12,9 @@ from torch import Tensor
 from ..coverage.topology import KEPT, ROOM, EdgeTopology, remembered, renewed
 from ..scene import Scene, Tangents, dense
 from . import cpu
-from .structures import CoverageCall
+from .structures import BAND, STALE_TOPOLOGY, CoverageCall
 
 FORWARD, TAKE, BACKWARD, PIXELS, JACOBIAN, CENTRES = range(6)  # modes of a call (csrc/softras.h)
-STALE_TOPOLOGY = 10  # the status of a call whose topology does not fit its faces and vertices
-BAND = 32  # rows of pixels that are measured together, exactly or by samples
 
 
 @dataclass(frozen=True, eq=False, slots=True)

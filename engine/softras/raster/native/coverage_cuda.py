@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 from dataclasses import dataclass
 
@@ -12,10 +13,11 @@ from torch import Tensor
 from ..coverage.topology import KEPT, EdgeTopology, remembered, renewed
 from ..scene import Scene, Tangents, dense
 from . import cuda
-from .coverage_cpu import STALE_TOPOLOGY, warn_of_samples
-from .cuda_structures import BAND, CONTOUR, END_GRADIENT, PART, SAMPLES, SHARE, THREADS, CoverageCall
+from .coverage_cpu import warn_of_samples
+from .cuda_structures import END_GRADIENT, SAMPLES, SHARE, THREADS, CoverageCall
+from .structures import BAND, STALE_TOPOLOGY, Contour
 
-MOST = 512  # contour edges of a row that are compared with each other; bands of rows with more are measured by samples
+MOST = 256  # contour edges of a row that are compared with each other; bands of rows with more are measured by samples
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -108,7 +110,7 @@ class _Contours:
         self._tensors: dict[str, Tensor] = {}  # those whose addresses the call holds
 
     def find(self, launcher: cuda.Launcher) -> bool:
-        """Find the contour edges, and list their parts in each row. False: the topology is stale."""
+        """Find the contour edges, and list those of each row. False: the topology is stale."""
         scene, call, topology = launcher.scene, self._call, self._topology
         like, n, faces = scene.vertices, self.views.stop - self.views.start, len(scene.faces)
         call.pairs, call.others = len(topology.pair_faces), len(topology.other_edges)
@@ -136,20 +138,22 @@ class _Contours:
             return False
         call.count = len(found)
         counts = like.new_zeros(n, call.bands, BAND, dtype=torch.int32)
-        self._set(found=found, contours=like.new_empty(len(found), CONTOUR, dtype=torch.uint8), counts=counts)
+        self._set(
+            found=found, contours=like.new_empty(len(found), ctypes.sizeof(Contour), dtype=torch.uint8), counts=counts
+        )
         self._launch(launcher, "make_contours", len(found))
         self._drop("pixels", "front", "signs", "windings")
-        self._list_parts(launcher, counts)
+        self._list_rows(launcher, counts)
         return True
 
-    def _list_parts(self, launcher: cuda.Launcher, counts: Tensor) -> None:
-        """List the parts of contour edges in each row, except in the bands that are measured by samples."""
+    def _list_rows(self, launcher: cuda.Launcher, counts: Tensor) -> None:
+        """List the contour edges in each row, except in the bands that are measured by samples."""
         sampled = counts.amax(2) > MOST
         begins = counts.new_zeros(counts.numel() + 1, dtype=torch.int64)
         torch.cumsum(counts.masked_fill(sampled[..., None], 0).flatten(), 0, out=begins[1:])
-        parts, self.sampled_bands = torch.stack((begins[-1], sampled.sum())).tolist()
-        self._set(sampled=sampled, begins=begins, parts=begins.new_empty(parts, PART, dtype=torch.uint8))
-        self._launch(launcher, "list_parts", self._threads)
+        entries, self.sampled_bands = torch.stack((begins[-1], sampled.sum())).tolist()
+        self._set(sampled=sampled, begins=begins, in_row=counts.new_empty(entries))
+        self._launch(launcher, "list_rows", self._threads)
         self._drop("counts")
 
     def draw(self, launcher: cuda.Launcher, alpha: Tensor) -> None:

@@ -11,17 +11,15 @@ from ctypes import c_double, c_int32, c_int64, c_void_p
 
 import torch
 
-from .structures import fields
+from .structures import BAND, Contour, fields
 
 THREADS = 128  # threads of a block
 CELL = 16  # pixels: a side of the squares in which a warp walks over a face
 CAMERA = 18  # numbers of the gradient of one camera: rows 0 and 1 of K, rows 0 to 2 of world_to_camera
 FACE_SUMS = 20  # numbers of the gradient of one face of an image, its attributes aside
 SHOWN_FACE = {torch.float32: 96, torch.float64: 112}  # bytes in which a kernel keeps what one face shows in one view
-BAND = 32  # rows of pixels that are measured together, exactly or by samples
 SAMPLES = 8  # samples in each row and column of a pixel
 SHARE = 8  # threads that share the rows of a contour edge
-CONTOUR, PART = 88, 48  # bytes of a contour edge of exact coverage, and of its part in a row
 END_GRADIENT = 12  # numbers of the gradient of an end of a contour edge
 _SCALARS = {"float": torch.float32, "double": torch.float64}  # by their names in the kernels
 
@@ -77,7 +75,7 @@ class CoverageCall(ctypes.Structure):
         *fields(c_void_p, "source_faces faces pair_faces pair_vertices other_edges other_ends other_faces"),
         *fields(c_void_p, "other_directions copies firsts pixels front signs windings"),
         *fields(c_int64, "count"),
-        *fields(c_void_p, "found contours counts sampled begins parts areas"),
+        *fields(c_void_p, "found contours counts sampled begins in_row areas"),
         *fields(c_int32, "first_slot slots"),
         *fields(c_void_p, "slot_of_row sampled_rows changes end_gradients end_vertices on_outline"),
         *fields(c_int32, "parameters first_parameter block"),
@@ -104,8 +102,8 @@ def assertions() -> str:
             last = field
         lines.append(_assertion(f"sizeof({name}) == {ctypes.sizeof(structure)}", name))
     constants = {"kBlock": THREADS, "kCell": CELL, "kPartial": CAMERA, "kFaceSums": FACE_SUMS}
-    constants |= {"kBand": BAND, "kSide": SAMPLES, "kShare": SHARE, "kEndGradient": END_GRADIENT}
-    constants |= {"sizeof(Contour)": CONTOUR, "sizeof(Part)": PART}
+    constants |= {"kBand": BAND, "kSide": SAMPLES, "kShare": SHARE}
+    constants |= {"sizeof(Contour)": ctypes.sizeof(Contour), "kEndGradient": END_GRADIENT}
     constants |= {f"sizeof(ShownFace<{name}>)": SHOWN_FACE[kind] for name, kind in _SCALARS.items()}
     lines += [_assertion(f"{name} == {value}", name) for name, value in constants.items()]
     return "\n".join([*lines, "}", ""])
