@@ -313,6 +313,7 @@ def test_the_check_for_a_machine_with_a_gpu_runs_on_the_emulator(library, tmp_pa
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads((tmp_path / "report.json").read_text())
     assert len(report["rows"]) == 8 and max(report["agreement"].values()) < 1e-4
+    assert report["coverage"][0]["coverage"]
 
 
 # ------------------------------------------------------------------------------------------------ falling back
