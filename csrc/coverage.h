@@ -19,6 +19,12 @@ constexpr double kShear = 1e-8;
 // finite.
 constexpr double kFarthest = 1e12;
 
+// Rows of a band, all of which are measured exactly or all by samples. The number is the same for any number of threads,
+// because it decides which rows are sampled.
+constexpr int kBand = 32;
+// Samples in each row and column of a pixel: those of a pixel are one word, on each line one byte.
+constexpr int kSide = 8;
+
 // An end of a contour edge: vertex a (then b = a and s = 0), or the point a + s (b - a) where the edge from vertex a to
 // vertex b crosses the near plane.
 struct End {

@@ -12,8 +12,6 @@
 
 namespace softras::SOFTRAS_ISA {
 
-constexpr int kSide = 8;  // samples in each row and column of a pixel: those of a pixel are one word, on each line one byte
-
 // Numbers for the eight lines of samples of a row of pixels.
 typedef double D8 __attribute__((ext_vector_type(kSide)));
 typedef int I8 __attribute__((ext_vector_type(kSide)));

@@ -14,8 +14,6 @@
 
 namespace softras::SOFTRAS_ISA {
 
-// Rows of a band. The number is the same for any number of threads, because it decides which rows are drawn by samples.
-constexpr int kBand = 32;
 constexpr double kClose = 1e-12;  // pixels: a smaller distance may be due to rounding alone
 constexpr double kTouch = 1e-9;   // pixels: contour edges at a smaller distance are one group
 // The sweep is given up where drawing faces into samples (coverage_samples.h) would take less time. It may visit contour edges

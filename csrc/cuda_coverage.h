@@ -21,8 +21,6 @@
 
 namespace softras::SOFTRAS_ISA {
 
-constexpr int kBand = 32;  // rows of a band, all of which are measured exactly or all by samples
-constexpr int kSide = 8;   // samples in each row and column of a pixel (cuda_coverage_samples.h)
 constexpr int kShare = 8;  // threads that share the rows of a contour edge
 // A point that comes nearer to an edge, as a share of its distance from the ends of the edge, is compared with it precisely.
 constexpr double kSure = 1e-6;

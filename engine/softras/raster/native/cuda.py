@@ -210,7 +210,9 @@ class Launcher:
     def parts(self, numbers: int, most: int | None = None) -> Iterator[slice]:
         """Divide the views into parts, mostly one, with at most `most` (WORK) numbers each if a view needs `numbers`."""
         views = len(self.scene.K)
-        step = min(max(1, (WORK if most is None else most) // max(1, numbers)), 65535)  # the largest size of a grid in y and z
+        step = min(
+            max(1, (WORK if most is None else most) // max(1, numbers)), 65535
+        )  # the largest size of a grid in y and z
         for start in range(0, views, step):
             yield slice(start, min(start + step, views))
 

@@ -60,7 +60,7 @@ def compiled(architecture: int, scalar: str, part: str = "silhouettes", *, anew:
     Args:
         architecture: ten times the compute capability of the GPU: 90 for 9.0.
         scalar: "float32" or "float64".
-        part: "silhouettes", or a kind of images: "plain", "textured", "any".
+        part: "silhouettes", "coverage", or a kind of images: "plain", "textured", "any".
         anew: compile even if there is an entry in the cache.
 
     Raises:

@@ -12,7 +12,7 @@ from ctypes import c_double, c_int32, c_int64, c_void_p
 
 ABI = 7  # SOFTRAS_ABI of csrc/softras.h, which is raised whenever a structure or an entry point changes
 STALE_TOPOLOGY = 10  # the status of a call whose topology does not fit its faces and vertices
-BAND = 32  # kBand of csrc/coverage_sweep.h: rows of pixels that are measured together, exactly or by samples
+BAND = 32  # kBand of csrc/coverage.h: rows of pixels that are measured together, exactly or by samples
 
 
 def fields(kind: type, names: str) -> list[tuple[str, type]]:
