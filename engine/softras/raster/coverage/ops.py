@@ -37,9 +37,9 @@ def coverage(
 
     The silhouette is the union of the projected faces, clipped at `near`. The mesh may be open, its faces may overlap
     and be oriented either way. Vertices with exactly the same coordinates are one vertex and share its gradient
-    equally. The bits are the same for any number of threads; for a GPU see docs/cuda.md. Memory: O(faces + pixels + pixels of the outline). Where
-    very many edges cross, as in a heap of triangles, 8 x 8 samples a pixel cost less than the exact area: they are
-    taken instead, and a RuntimeWarning says so.
+    equally. The bits are the same for any number of threads; for a GPU see docs/cuda.md. Memory: O(faces + pixels +
+    pixels of the outline). Where very many edges cross, as in a heap of triangles, 8 x 8 samples a pixel cost less than
+    the exact area: they are taken instead, and a RuntimeWarning says so.
 
     Args:
         vertices, faces, K, world_to_camera, height, width, orthographic, near, cull: as in `softras.silhouettes`.

@@ -208,11 +208,12 @@ class Launcher:
             self.gpu.module(dtype, part).launch(kernel, (x, y, z), THREADS, self.gpu.stream(), call)
 
     def parts(self, numbers: int, most: int | None = None) -> Iterator[slice]:
-        """Divide the views into parts, mostly one, with at most `most` (WORK) numbers each if a view needs `numbers`."""
-        views = len(self.scene.K)
-        step = min(
-            max(1, (WORK if most is None else most) // max(1, numbers)), 65535
-        )  # the largest size of a grid in y and z
+        """Divide the views into parts, mostly one, with at most `most` numbers each if a view needs `numbers`.
+
+        most: WORK, unless given.
+        """
+        views, most = len(self.scene.K), WORK if most is None else most
+        step = min(max(1, most // max(1, numbers)), 65535)  # the largest size of a grid in y and z
         for start in range(0, views, step):
             yield slice(start, min(start + step, views))
 
