@@ -25,6 +25,7 @@ from softras.raster.native.structures import Contour, OutlineSize, Piece
 
 QUICK = settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck), derandomize=True)
 SHEAR = 2e-8  # how far the kernel moves a pixel down for each pixel to the right, twice
+ROUNDED = 1e-6  # a GPU adds up gradients in any order, so that their last bits differ
 
 
 def random_scenes():
@@ -43,6 +44,11 @@ def drawn(vertices, faces, K, world_to_camera, height, width, **modes):
     return softras.coverage(
         vertices, faces, K, world_to_camera, height, width, orthographic=torch.tensor([True]), **modes
     )
+
+
+def alike(a, b):
+    """That gradients have the same bits, but for what a GPU may differ by."""
+    torch.testing.assert_close(a, b, rtol=ROUNDED if a.is_cuda else 0, atol=ROUNDED if a.is_cuda else 0)
 
 
 def ball(subdivisions=2, dtype=torch.float32, views=1, size=48, device="cpu"):
@@ -163,7 +169,8 @@ def test_gradcheck(device, seed):
     def render(v, k, w):
         return softras.coverage(v, faces, k, w, 8, 9, near=near)
 
-    assert torch.autograd.gradcheck(render, (vertices, K, cameras), eps=1e-6, atol=1e-4)
+    tolerance = ROUNDED if vertices.is_cuda else 0.0
+    assert torch.autograd.gradcheck(render, (vertices, K, cameras), eps=1e-6, atol=1e-4, nondet_tol=tolerance)
 
 
 def test_the_jacobian_is_the_forward_mode_of_the_gradients(device):
@@ -276,7 +283,7 @@ def test_it_compiles_as_one_graph_and_gives_the_same(device):
     ours, theirs = vertices.clone().requires_grad_(), vertices.clone().requires_grad_()
     loss(ours).backward()
     compiled(theirs).backward()
-    assert torch.equal(ours.grad, theirs.grad)
+    alike(ours.grad, theirs.grad)
 
 
 def test_second_derivatives_are_refused(device):
@@ -372,7 +379,7 @@ def test_samples_are_taken_without_a_word_where_they_will_do(device):
 
     leaf = vertices.clone().requires_grad_()
     area(leaf).backward()
-    torch.testing.assert_close(torch.func.grad(area)(vertices), leaf.grad)
+    alike(torch.func.grad(area)(vertices), leaf.grad)
     found = softras.coverage_jacobian(vertices, *rest, torch.ones_like(vertices)[..., None], warn=False)
     assert torch.equal(found.alpha, alpha)
     with pytest.raises(RuntimeWarning, match="so many edges cross"):
