@@ -72,7 +72,7 @@ struct Coverage {
 
 // The least positive normal number.
 template <class T>
-constexpr T kTiny = sizeof(T) == 4 ? T(1.1754943508222875e-38) : T(2.2250738585072014e-308);
+constexpr T kTiny = T(sizeof(T) == 4 ? 1.1754943508222875e-38 : 2.2250738585072014e-308);
 constexpr double kPi = 3.141592653589793;
 
 // The regularized incomplete gamma function P(p, x), 1 - P(p, x) and dP/dx, for 0 < p <= 100 and x >= kTiny<float>: by the
