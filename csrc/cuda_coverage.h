@@ -62,9 +62,10 @@ struct CoverageCall {
                 // rows that are sampled: the samples of each pixel, those of a line in one byte, the leftmost in the lowest bit
   // Samples.
   int first_slot, slots;          // which of the sampled rows are drawn in this call
+  int lines;                      // samples in each row and column of a pixel: kSide, or 1 for the centres of pixels
   const int* slot_of_row;         // (R): the number of each row among the sampled ones, negative where it is none
   const long long* sampled_rows;  // the rows that are sampled, among R
-  int* changes;  // (slots,kSide,kSide W): by how much the winding number changes before each sample of a line; zero at first
+  int* changes;  // (slots,lines,lines W): by how much the winding number changes before each sample of a line; zero at first
   // Derivatives (cuda_coverage_backward.h).
   double* end_gradients;     // (C,2,kEndGradient)
   long long* end_vertices;   // (C,2,2): vertices a and b of each end, among those of all N views

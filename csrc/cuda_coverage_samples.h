@@ -13,16 +13,16 @@ template <class T>
 __device__ void add_changes(const CoverageCall& call) {
   Own own;
   if (!own_rows(call, own)) return;
-  const long long samples = (long long)kSide * call.scene.width;  // of a line
+  const long long lines = call.lines, samples = lines * call.scene.width;  // of a row of pixels, and of a line
   for (; own.row < own.last; own.row += kShare) {
     const int slot = call.slot_of_row[row_index(call, own.view, own.row)] - call.first_slot;
     if (slot < 0 || slot >= call.slots) continue;
-    for (int line = 0; line < kSide; line++) {
-      const double y = own.row + (line + 0.5) / kSide;
+    for (int line = 0; line < lines; line++) {
+      const double y = own.row + (line + 0.5) / lines;
       if (!(own.c.y[0] <= y && y < own.c.y[1])) continue;
-      const double right = round_up(max(x_on(own.c, y) * kSide - 0.5, 0.0));  // the first sample to the right
+      const double right = round_up(max(x_on(own.c, y) * lines - 0.5, 0.0));  // the first sample to the right
       if (right < samples)
-        atomicAdd(call.changes + ((long long)slot * kSide + line) * samples + (long long)right, own.c.wind);
+        atomicAdd(call.changes + (slot * lines + line) * samples + (long long)right, own.c.wind);
     }
   }
 }

@@ -109,12 +109,11 @@ def covers_centres(
 ) -> Tensor:
     """(N, H, W) bool, whether a face covers the pixel's centre. No gradient.
 
-    Arguments and errors are those of `softras.coverage`. On the CPU the contour decides, as for exact coverage;
-    elsewhere it is a soft silhouette whose blur is far below a pixel.
+    Arguments and errors are those of `softras.coverage`. The contour decides, as for exact coverage; in a transform of
+    torch.func, inside a compiler, and without a backend it is a soft silhouette whose blur is far below a pixel.
     """
     with torch.no_grad():
-        plain = vertices.device.type == "cpu" and backends.computes("coverage", vertices.device)
-        if not plain or transforms.active() or dispatches(vertices):
+        if not backends.computes("coverage", vertices.device) or transforms.active() or dispatches(vertices):
             views = (K, world_to_camera, height, width)
             return silhouettes(vertices, faces, *views, sigma=HARD_SIGMA, orthographic=orthographic, near=near) > 0.5
         scene = arguments.scene(vertices, faces, K, world_to_camera, height, width, orthographic, near, False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,13 +36,18 @@ def coverage(scene: Scene, keep: bool, warn: bool = True) -> tuple[Tensor, Kept 
     """
     launcher = cuda.Launcher(scene, 1.0)
     alpha = launcher.scene.vertices.new_empty(scene.size)
-    topology = remembered(launcher.scene.faces, launcher.scene.vertices)
-    with launcher.gpu.current():
-        while (parts := _drawn(launcher, topology, alpha)) is None:
-            topology = renewed(launcher.scene.faces, launcher.scene.vertices, topology)
+    topology, parts = _drawn(launcher, lambda part: part.draw(launcher, alpha[part.views]))
     if warn:
         warn_of_samples(sum(part.sampled_bands for part in parts))
     return alpha, Kept(_on_device(topology, alpha.device), parts) if keep else None
+
+
+def coverage_centres(scene: Scene) -> Tensor:
+    """(N, H, W) bool, whether a face covers the pixel's centre."""
+    launcher = cuda.Launcher(scene, 1.0)
+    covered = launcher.scene.vertices.new_empty(scene.size, dtype=torch.bool)
+    _drawn(launcher, lambda part: part.draw_centres(launcher, covered[part.views]))
+    return covered
 
 
 def coverage_backward(
@@ -83,18 +89,24 @@ def coverage_jacobian(scene: Scene, kept: Kept, tangents: Tangents) -> tuple[Ten
     return pixels, rows
 
 
-def _drawn(launcher: cuda.Launcher, topology: EdgeTopology, alpha: Tensor) -> list[_Contours] | None:
-    """The contours of all views, whose images are drawn. None: the topology is stale."""
-    scene, drawn = launcher.scene, []
+def _drawn(launcher: cuda.Launcher, draw: Callable[[_Contours], None]) -> tuple[EdgeTopology, list[_Contours]]:
+    """Draw all views. Returns the topology of the scene's faces, and the contours of each part of the views."""
+    scene, parts = launcher.scene, []
+    topology = remembered(scene.faces, scene.vertices)
     edges = len(topology.pair_faces) + len(topology.other_edges)
-    numbers = 3 * scene.vertices.shape[-2] + edges + len(scene.faces) + scene.height * (scene.width + 1)
-    for views in launcher.parts(numbers):
-        part = _Contours(topology, views)
-        if not part.find(launcher):
-            return None
-        part.draw(launcher, alpha[views])
-        drawn.append(part)
-    return drawn
+    numbers = 3 * scene.vertices.shape[-2] + edges + len(scene.faces) + 2 * scene.height * (scene.width + 1)
+    with launcher.gpu.current():
+        waiting = list(launcher.parts(numbers))
+        while waiting:
+            part = _Contours(topology, waiting[0])
+            if part.find(launcher):
+                draw(part)
+                parts.append(part)
+                waiting.pop(0)
+            else:  # the topology is stale: all views are drawn anew
+                topology = renewed(scene.faces, scene.vertices, topology)
+                waiting, parts = [*(part.views for part in parts), *waiting], []
+    return topology, parts
 
 
 class _Contours:
@@ -168,6 +180,18 @@ class _Contours:
         if not self.sampled_bands:
             self._drop("areas")  # of which derivatives need the samples alone
 
+    def draw_centres(self, launcher: cuda.Launcher, covered: Tensor) -> None:
+        """Find the pixels of these views whose centres are covered: one sample each. covered: bool, to be written."""
+        call, (n, height, width) = self._call, covered.shape
+        call.scene, rows = launcher.call(self.views), n * call.bands * BAND
+        changes = torch.zeros(n, call.bands * BAND, width, dtype=torch.int32, device=covered.device)
+        slots = torch.arange(rows, dtype=torch.int32, device=covered.device)
+        self._set(slot_of_row=slots, changes=changes)
+        call.first_slot, call.slots, call.lines = 0, rows, 1
+        self._launch(launcher, "add_changes", self._threads)
+        covered.copy_(changes[:, :height].cumsum(2) != 0)
+        self._drop("slot_of_row", "changes")
+
     def _sample(self, launcher: cuda.Launcher, bands: Tensor, width: int) -> None:
         """Draw the rows that are measured by samples, in as many calls as their memory takes."""
         sampled = bands.flatten().repeat_interleave(BAND)
@@ -177,7 +201,7 @@ class _Contours:
         self._set(slot_of_row=slot_of_row, sampled_rows=rows)
         step = max(1, 2 * cuda.WORK // (SAMPLES * SAMPLES * width))
         for first in range(0, len(rows), step):
-            self._call.first_slot, self._call.slots = first, min(step, len(rows) - first)
+            self._call.first_slot, self._call.slots, self._call.lines = first, min(step, len(rows) - first), SAMPLES
             self._set(changes=rows.new_zeros(self._call.slots, SAMPLES, SAMPLES * width, dtype=torch.int32))
             self._launch(launcher, "add_changes", self._threads)
             self._launch(launcher, "draw_samples", 32 * self._call.slots)

@@ -76,7 +76,7 @@ class CoverageCall(ctypes.Structure):
         *fields(c_void_p, "other_directions copies firsts pixels front signs windings"),
         *fields(c_int64, "count"),
         *fields(c_void_p, "found contours counts sampled begins in_row areas"),
-        *fields(c_int32, "first_slot slots"),
+        *fields(c_int32, "first_slot slots lines"),
         *fields(c_void_p, "slot_of_row sampled_rows changes end_gradients end_vertices on_outline"),
         *fields(c_int32, "parameters first_parameter block"),
         *fields(c_void_p, "row_of d_positions d_intrinsics d_world_to_camera motions rows"),
