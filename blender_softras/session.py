@@ -3,10 +3,9 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,26 +16,30 @@ from . import prefs
 from .access import present
 from .engine.softras import InputError, Mesh
 from .engine.softras.camera import Camera
-from .engine.softras.files import read_array, read_json
-from .engine.softras.io.poses import load_poses
-from .engine.softras.job import RESULT, add_cage, show_instead
+from .engine.softras.job import show_instead, start_instead
 from .engine.softras.rig import Rig
-from .engine.softras.status import FAILED, FINISHED
+from .engine.softras.status import FAILED, FINISHED, STOPPED
 from .engine_client import EngineError
+from .engine_job import EngineJob
 from .props import NOT_MEASURED, chosen_object, settings_of
 from .scene.choices import choices_problem
 from .scene.frames import in_words
-from .scene.job import SceneJob, read_job
-from .scene.mesh import mixed_positions
-from .scene.probing import Progress, mirror_planes, probe
+from .scene.job import read_job
+from .scene.mesh import matrix_of, mixed_positions
+from .scene.probing import mirror_planes, probe
 from .scene.result import WRITERS, Result
 from .scene.shown import shown_cameras, shown_mesh
 from .scene.stage import Stage
 from .scene.target import target_problem
 from .scene.views import enabled_views
 
-SLICE = 0.03  # Modifiers are tried for so many seconds between two looks at the window.
-NOTED = 0.01  # A mean IoU that is lower than the engine's by more than this gets a note.
+SLICE = 0.03  # The work goes on for so many seconds between two looks at the window.
+ROUNDS = 6  # Vertices below modifiers are fitted at most so many times, each time from what was found before,
+HALVINGS = 3  # and what was found is drawn near to where its round began at most so many times.
+NOTED = 0.01  # A mean IoU that is lower than the engine's by more than this is another one,
+BETTER = 0.002  # and one that is higher than another by no more than this is no better.
+
+Work = Generator[Any, None, Any]  # yields something that is true where there was anything to do
 
 current: FitSession | None = None  # the session that runs, for the panel; there is never a second one
 
@@ -60,27 +63,31 @@ def problem(context: bpy.types.Context) -> str | None:
     return prefs.python_problem(context)
 
 
-@dataclass(frozen=True)
-class _Found:
-    """What a fit has found.
+@dataclass(frozen=True, eq=False)
+class _State:
+    """A state of the target and the cameras, and how well what the scene then shows matches the masks.
 
     Attributes:
-        message: the engine's result message.
-        rigs: by frame.
-        cameras: of all views.
-        shown: the IoU by shot, and its mean, of what the scene shows of it, once that was measured and was so bad that
-            the start is measured too.
+        rigs: by frame, where they are not those of the start.
+        cameras: of all views, where they are not those of the start.
+        vertices: (V, 3) in the world, or the own ones of the job's rig if there is one; None for those of the start.
+        unposed: whether they are the rig's own.
+        notes: of the fits that led to it.
+        iou: for each shot; empty where it was not measured.
+        mean: of all shots; None where it was not measured.
     """
 
-    message: dict[str, Any]
-    rigs: dict[int, Rig]
-    cameras: list[Camera]
-    shown: tuple[Any, float] | None = None
+    rigs: Mapping[int, Rig] = field(default_factory=dict)
+    cameras: Sequence[Camera] = ()
+    vertices: np.ndarray | None = None
+    unposed: bool = False
+    notes: tuple[str, ...] = ()
+    iou: Sequence[float | None] = ()
+    mean: float | None = None
 
-    def is_worse(self, mean: Any) -> bool:
-        """Whether a mean IoU is clearly lower than the one that the fit has told."""
-        expected = self.message.get("mean_iou")
-        return isinstance(expected, float) and isinstance(mean, float) and mean < expected - NOTED
+    def matches_better(self, other: _State, by: float = 0.0) -> bool:
+        """Whether the mean IoU is higher than that of another one by more than this."""
+        return self.mean is not None and (other.mean is None or self.mean > other.mean + by)
 
 
 class FitSession:
@@ -109,12 +116,9 @@ class FitSession:
         present(context.view_layer).update()  # the matrices of objects that a script has moved are old until then
         self._scene = present(context.scene)
         scene_job = read_job(self._scene, chosen_object(context), prefs.get(context).device)
-        job = scene_job.job  # is not kept: its masks take memory, and are written to disk below
-        self._rig = job.rig
-        start = job.rig.mesh if job.rig is not None else present(job.mesh)
+        self._start = present(scene_job.job.start)
         self._shots, self._frames = scene_job.shots, scene_job.frames
-        self._vertex_count = len(start.vertices)
-        self._target, self._frame = scene_job.target, self._scene.frame_current
+        self._target, self._caged, self._frame = scene_job.target, scene_job.caged, self._scene.frame_current
         self.target_name = "', '".join(each.name for each in self._target.meshes)
         self.progress: dict[str, Any] = {}
         self.iou: list[float] = []
@@ -122,27 +126,16 @@ class FitSession:
         self.failure: str | None = None
         self.notes = list(scene_job.notes)
         self._items = enabled_views(self._scene)
-        self._request: int | None = None
-        self._found: _Found | None = None  # what the fit has found, once what the scene then shows is being measured
         self._report = report
-        self._probing: Progress | None = None  # how the evaluated mesh moves with the vertices, until that is known
-        self._probed = 0, 1  # evaluations that are done, of how many
-        self._stage: Stage | None = None
-        self._at_start: Mesh | None = None  # what was seen of a cage before the fit
+        self._round = 0
+        self._is_linear = True  # whether what is shown follows the vertices in the same way wherever they are
+        self._probed = (0, 1) if self._caged else None  # evaluations of the modifiers that are done, of how many
+        self._measuring = self._stopping = False
         self._result: Result | None = None  # writes into the scene; None once nothing can be taken back
+        self._job = EngineJob(context, scene_job.job)
+        self._work = self._fit()
         try:
-            self._folder = Path(tempfile.mkdtemp(prefix="softras-", dir=bpy.app.tempdir or None))
-        except OSError as error:
-            raise InputError(f"Blender's temporary folder cannot be written ({error.strerror}).") from None
-        try:
-            job.save(self._folder, self_contained=False)  # the engine is on this machine too
-            photos = [Path(view.photo) for view in job.views if view.photo is not None]
-            self._photo_folders = sorted({str(photo.resolve().parent) for photo in photos})
-            self._engine = prefs.start_engine(context)
-            self._engine_is_old = self._engine.hello is not None  # it was started before this fit
             self._result = Result(self._scene, scene_job)
-            if scene_job.caged:
-                self._probe(scene_job)
         except BaseException:
             self.close()
             raise
@@ -156,22 +149,24 @@ class FitSession:
     @property
     def fraction(self) -> float:
         """The share of the fit that is done, 0..1."""
-        return self.progress.get("step", 0) / max(self.progress.get("steps", 1), 1)
+        done = self.progress.get("step", 0) / max(self.progress.get("steps", 1), 1)
+        return done if self._is_linear and self._round == 0 else (self._round + done) / ROUNDS
 
     @property
     def text(self) -> str:
         """The state of the fit, in a few words."""
-        if self._found is not None:
+        if self._measuring:
             return "Measuring what is shown"
-        if self._probing is not None:
+        if self._probed is not None:
             return f"Trying the modifiers, {self._probed[0]} of {self._probed[1]}"
-        if self._request is None:
+        if self._job.request is None:
             return "Starting the engine"
         if not self.progress:
             return "Reading the job"
         measured = [value for value in self.iou if value != NOT_MEASURED]
         mean = f", IoU {_mean(measured):.3f}" if measured else ""
-        return f"Step {self.progress['step']} of {self.progress['steps']}{mean}"
+        again = f"Round {self._round + 1}, step" if self._round else "Step"
+        return f"{again} {self.progress['step']} of {self.progress['steps']}{mean}"
 
     @property
     def summary(self) -> str:
@@ -219,165 +214,210 @@ class FitSession:
 
         Raises EngineError or InputError, after putting the scene back.
         """
+        news, until = False, time.monotonic() + SLICE
         try:
-            return self._step()
+            try:
+                while time.monotonic() < until and next(self._work):
+                    news = True
+            except StopIteration as done:
+                self._finish(*done.value)
+                return True
         except BaseException:
             self.revert()
             raise
-
-    def _probe(self, scene_job: SceneJob) -> None:
-        """Begin to find out how the evaluated mesh moves with the vertices."""
-        single = scene_job.target.single
-        self._stage = Stage(self._scene, single, WRITERS[settings_of(self._scene).result])
-        self._probing = probe(
-            self._stage, single.mesh, mixed_positions(single), mirror_planes(single.object), single.object
-        )
-
-    def _go_on_probing(self) -> bool:
-        """Probe for a little while; once all is known, the job is complete."""
-        probing, until = present(self._probing), time.monotonic() + SLICE
-        try:
-            while time.monotonic() < until:
-                self._probed = next(probing)
-        except StopIteration as done:
-            self._probing = None
-            present(self._stage).close()
-            self._at_start = done.value.shown
-            add_cage(self._folder, done.value)
-        return True
-
-    def _step(self) -> bool:
-        if self._probing is not None:
-            return self._go_on_probing()
-        try:
-            messages = self._engine.messages()
-            if self._request is None and self._engine.hello is not None:
-                self._request = self._ask()
-        except EngineError as error:
-            return self._go_on_without(error)
-        preview: dict[str, Any] = {}
-        news = False
-        for message in messages:
-            if message.get("id") != self._request:
-                continue  # it belongs to an earlier fit
-            news = True
-            if message["type"] == "progress" and self._found is not None:
-                pass  # a measurement takes no longer than a look at it would
-            elif message["type"] == "progress":
-                self.progress = message
-                if message.get("iou"):
-                    self.iou = self._by_view(message["iou"])
-                preview |= {name: message[name] for name in ("preview", "poses") if message.get(name)}
-            elif message["type"] == "error":
-                text = str(message.get("message"))
-                return self._go_on_without(InputError(text) if message.get("kind") == "input" else EngineError(text))
-            elif message["type"] == "result":
-                if self._found is None:
-                    self._show_found(message)
-                else:
-                    self._measured(message.get("iou"), message.get("mean_iou"))
-                return True
-        if preview:
-            result = self._open_result()
-            rigs, cameras = self._poses(preview.get("poses"))
-            result.show(rigs, cameras, self._vertices(preview.get("preview")))
         return news
 
-    def _ask(self) -> int:
-        """Ask the engine for the fit, or for the measurement of what it has found."""
-        if self._found is not None:
-            return self._engine.run("measure", self._folder)
-        # Only a report shows photographs; the engine may read those that the scene names, and no others.
-        fields = {"report": str(self._report), "allow": self._photo_folders} if self._report else {}
-        return self._engine.run("fit", self._folder, **fields)
+    def _fit(self) -> Work:
+        """All of the work. Returns the state that was found, which is shown, and the message of the last fit.
 
-    def _go_on_without(self, error: Exception) -> bool:
-        """Go on after the engine failed: with a new engine, or with the best result that is in the job's folder.
-
-        A new engine is started where the failed one had been started before this fit and has sent nothing about it,
-        because it may have died or hung long ago. Raises the error where there is no result.
+        Vertices below modifiers are fitted as if what is shown followed them in the same way wherever they are. Where
+        what the scene then shows is not what the fit has told, the modifiers are tried again there, and the vertices
+        fitted from there, as long as what is shown gets better.
         """
-        if self._found is not None:
-            self._finish_unmeasured(error)
-            return True
-        if self._engine_is_old and not self.progress and isinstance(error, EngineError):
-            prefs.stop_engine()
-            self._engine, self._engine_is_old, self._request = prefs.start_engine(bpy.context), False, None
-            return False
-        try:
-            kept = read_json(self._folder / RESULT)
-        except InputError:
-            raise error from None
-        if not kept.get("step"):  # at step 0 nothing was found yet
-            raise error
-        self.failure = f"{error} The best that was found before is kept."
-        self._show_found({**kept, "status": FAILED})
-        return True
+        best, message = _State(), dict[str, Any]()
+        for number in range(ROUNDS if self._caged else 1):
+            self._round = number
+            try:
+                if self._caged:
+                    yield from self._probe(best)
+                message = yield from self._fit_once()
+                found = self._found(message, best)
+                # Each frame of a sequence would have to be measured by itself, and a new engine would hide that one
+                # has failed.
+                if settings_of(self._scene).sequence or self.failure is not None:
+                    found = replace(found, iou=message.get("iou") or (), mean=message.get("mean_iou"))
+                else:
+                    found = yield from self._measured(found)
+            except (InputError, EngineError) as error:
+                if self._round == 0:
+                    raise
+                if isinstance(error, EngineError):
+                    self.failure = f"{error} The best that was found before is kept."
+                message |= {"status": FAILED if self.failure else STOPPED if self._stopping else FINISHED}
+                break
+            if not self._caged or self.failure or found.mean is None:
+                best = found if self._round == 0 else best
+                break
+            if not _is_worse(found.mean, message):
+                best = found if found.matches_better(best) else best
+                break
+            if best.mean is None:
+                best = yield from self._measured(best)
+            found = yield from self._nearer(found, best)
+            if not found.matches_better(best, BETTER):
+                break
+            best = found
+            if self._stopping:
+                message |= {"status": STOPPED}
+                break
+        self._show(best)
+        if self._caged and self._report is not None and best.mean is not None:
+            best = yield from self._measured(best, self._report)
+        return best, message
 
-    def _show_found(self, message: dict[str, Any]) -> None:
-        """Show what the fit has found, and have what the scene then shows measured."""
-        result = self._open_result()
-        rigs, cameras = self._poses(message.get("poses"))
-        unposed = bool(message.get("rig_vertices"))
-        vertices = self._vertices(message.get("rig_vertices") or message.get("vertices"))
-        if not message.get("poses"):  # nothing was better than the start, and a preview may have shown something else
-            result.start_again()
-        result.show(rigs, cameras, vertices, unposed=unposed)
-        self._found = _Found(message, rigs, cameras)
-        # Each frame of a sequence would have to be measured by itself, and a new engine would hide that one has failed.
-        if settings_of(self._scene).sequence or self.failure is not None:
-            self._finish(message.get("iou"), message.get("mean_iou"))
-            return
+    def _probe(self, here: _State) -> Work:
+        """Find out how what is shown moves with the vertices, and make the job start from here."""
+        single, changes = self._target.single, dict[str, Any]()
+        if self._round:
+            self._show(here)
+            self._check_frame()
+            changes = {"optimize": ["vertices"]}
+            if settings_of(self._scene).symmetry != "NONE":
+                changes["symmetry_frame"] = matrix_of(single.object).ravel().tolist()
+        stage = Stage(self._scene, single, WRITERS[settings_of(self._scene).result])
+        probing = probe(stage, single.mesh, mixed_positions(single), mirror_planes(single.object), single.object)
         try:
-            if self._scene.frame_current != self._frame:
-                raise InputError(f"the scene has left frame {self._frame}, which was fitted.")
-            mesh = shown_mesh(self._target)
-            show_instead(self._folder, mesh, shown_cameras(self._scene, self._shots))
-            self._engine = prefs.start_engine(bpy.context)  # another one, where it has failed
-            self._request = None
+            while True:
+                self._probed = next(probing)
+                yield True
+                if self._stopping:
+                    raise InputError("the fit was stopped.")
+        except StopIteration as done:
+            cage, is_linear = done.value
+        finally:
+            self._probed = None
+            stage.close()
+        self._is_linear = is_linear and self._round == 0
+        changes["max_seconds"] = self._seconds()
+        mesh = Mesh(self._vertices_of(here), _mesh_of(self._start).faces)
+        start: Mesh | Rig = mesh
+        if isinstance(self._start, Rig):
+            start = replace(here.rigs.get(self._frame, self._start), mesh=mesh)
+        start_instead(self._job.folder, start, cage, changes)
+
+    def _seconds(self) -> float | None:
+        """The time limit of this round. All rounds share that of the panel, if it was known that there will be some."""
+        limit = settings_of(self._scene).seconds
+        first = limit if self._is_linear else limit / 2
+        return (limit / 2 / (ROUNDS - 1) if self._round else first) or None
+
+    def _fit_once(self) -> Work:
+        """The message of the fit that the job asks for, or of the best that it had found where the engine failed."""
+        run = self._job.run("fit", None if self._caged else self._report)  # what is shown of a cage is not known yet
+        self.progress = {}
+        while True:
+            try:
+                news = next(run)
+            except StopIteration as done:
+                return done.value
+            except (InputError, EngineError) as error:
+                kept = self._job.kept()
+                if kept is None:
+                    raise
+                self.failure = f"{error} The best that was found before is kept."
+                return {**kept, "status": FAILED}
+            self._show_progress(news)
+            yield bool(news)
+
+    def _show_progress(self, messages: list[dict[str, Any]]) -> None:
+        files: dict[str, Any] = {}
+        for message in messages:
+            self.progress = message
+            if message.get("iou"):
+                self.iou = self._by_view(message["iou"])
+            files |= {name: message[name] for name in ("preview", "poses") if message.get(name)}
+        if files:
+            result = self._open_result()
+            rigs, cameras = self._job.poses(files.get("poses"))
+            result.show(rigs, cameras, self._job.vertices(files.get("preview")))
+
+    def _found(self, message: dict[str, Any], here: _State) -> _State:
+        """What a fit from here has found."""
+        rigs, cameras = self._job.poses(message.get("poses"))
+        own, seen = (self._job.vertices(message.get(name)) for name in ("rig_vertices", "vertices"))
+        notes = tuple(dict.fromkeys([*here.notes, *map(str, message.get("notes", []))]))
+        if not self._caged:
+            return _State(rigs, cameras, seen if own is None else own, own is not None, notes)
+        vertices = seen
+        if isinstance(self._start, Rig):
+            vertices = self._vertices_of(here) if own is None else own
+        return _State(rigs or here.rigs, cameras or here.cameras, vertices, isinstance(self._start, Rig), notes)
+
+    def _vertices_of(self, state: _State) -> np.ndarray:
+        """(V, 3) as of the state; those of the start where it has none."""
+        return _mesh_of(self._start).vertices if state.vertices is None else state.vertices
+
+    def _measured(self, state: _State, report: Path | None = None) -> Work:
+        """Show the state, and return it with the IoU of what the scene then shows."""
+        self._measuring = True
+        self._show(state)
+        try:
+            self._check_frame()
+            show_instead(self._job.folder, shown_mesh(self._target), shown_cameras(self._scene, self._shots))
+            message = yield from self._job.run("measure", report)
         except (InputError, EngineError) as error:
-            self._finish_unmeasured(error)
+            # It is better not to know the IoU than to say another one.
+            self.notes.append(f"What the scene shows could not be compared with the masks: {error}")
+            return replace(state, iou=[None] * len(self._shots), mean=None)
+        finally:
+            self._measuring = False
+        return replace(state, iou=message.get("iou") or (), mean=message.get("mean_iou"))
 
-    def _finish_unmeasured(self, error: Exception) -> None:
-        """Keep what was found without knowing its IoU, which is better than to say another one."""
-        self.notes.append(f"What the scene shows could not be compared with the masks: {error}")
-        self._finish([None] * len(self._shots), None)
+    def _nearer(self, found: _State, start: _State) -> Work:
+        """The best of what a round has found and of what lies halfway to its start, halfway again, and so on."""
+        for _ in range(HALVINGS):
+            if self._stopping:
+                break
+            vertices = (self._vertices_of(found) + self._vertices_of(start)) / 2
+            half = yield from self._measured(replace(found, vertices=vertices))
+            if not half.matches_better(found):
+                break
+            found = half
+        return found
 
-    def _measured(self, iou: Any, mean: Any) -> None:
-        """Keep what is shown, unless the start matches better; iou: for each shot, of what was to be measured."""
-        found = present(self._found)
-        if found.shown is not None:  # it is the start that was measured
-            shown = found.shown
-            if isinstance(mean, float) and mean > shown[1]:
-                self._open_result().take_back()
-                self.notes.append(
-                    f"Nothing that was found matches the masks better than the start (mean IoU {mean:.3f}), so all "
-                    "stays as it was: the modifiers move vertices in a way that a fit cannot follow far enough."
-                )
-                found = replace(found, message={**found.message, "notes": []}, rigs={}, cameras=[])
-            else:
-                iou, mean = shown
-            self._found = found
-            self._finish(iou, mean)
-        elif self._at_start is not None and found.is_worse(mean):
-            self._found = replace(found, shown=(iou, mean))
-            show_instead(self._folder, self._at_start, [shot.engine_camera for shot in self._shots])
-            self._request = self._ask()
-        else:
-            self._finish(iou, mean)
+    def _check_frame(self) -> None:
+        """Raises InputError where the scene shows another frame than the one that is fitted."""
+        if self._scene.frame_current != self._frame:
+            raise InputError(f"the scene has left frame {self._frame}, which was fitted.")
 
-    def _finish(self, iou: Any, mean: Any) -> None:
-        """Keep what is shown; iou: of what the scene shows, for each shot."""
-        found, result = present(self._found), self._open_result()
-        self.notes += result.write(found.rigs, found.cameras)
-        self._store(iou)
-        self.notes += map(str, found.message.get("notes", []))
-        if found.is_worse(mean):
+    def _show(self, state: _State) -> None:
+        result = self._open_result()
+        if state.vertices is None and not state.rigs and not state.cameras:
+            result.take_back()
+            return
+        if not state.rigs and not state.cameras:  # nothing was better, and a preview may have shown something else
+            result.start_again()
+        result.show(state.rigs, state.cameras, state.vertices, unposed=state.unposed)
+
+    def _finish(self, state: _State, message: dict[str, Any]) -> None:
+        """Keep what is shown."""
+        self.notes += self._open_result().write(state.rigs, state.cameras)
+        self._store(state.iou)
+        self.notes += state.notes
+        if state.vertices is None:
             self.notes.append(
-                f"What the scene shows matches the masks worse (mean IoU {mean:.3f}) than what was fitted "
-                f"({found.message['mean_iou']:.3f}): something in the scene, such as a modifier, is not a part of it."
+                f"Nothing that was found matches the masks better than the start (mean IoU {state.mean:.3f}), so all "
+                "stays as it was: the modifiers move vertices in a way that a fit cannot follow far enough."
             )
-        self.result = {**found.message, "iou": iou, "mean_iou": mean}
+        elif _is_worse(state.mean, message):
+            what = "its modifiers move vertices in a way that a fit follows so far only"
+            if not self._caged:
+                what = "something in the scene, such as a modifier, is not a part of it"
+            self.notes.append(
+                f"What the scene shows matches the masks worse (mean IoU {state.mean:.3f}) than what was fitted "
+                f"({message['mean_iou']:.3f}): {what}."
+            )
+        self.result = {**message, "iou": list(state.iou), "mean_iou": state.mean}
         self.close()
 
     def _store(self, iou: Any) -> None:
@@ -414,52 +454,20 @@ class FitSession:
             raise InputError(trouble)
         return result
 
-    def _vertices(self, name: Any) -> np.ndarray | None:
-        """(V, 3) vertices from a file in the job's folder; None without a name."""
-        if name is None:
-            return None
-        # Only the last part of the path counts: the engine writes into the job's folder and nowhere else.
-        try:
-            vertices = read_array(self._folder, Path(str(name)).name, (None, 3), "f")
-        except InputError as error:
-            raise EngineError(f"the engine's result cannot be read ({error}).") from None
-        if vertices.shape != (self._vertex_count, 3) or not np.isfinite(vertices).all():
-            raise EngineError("the engine's result does not belong to this mesh; nothing was changed.")
-        return vertices
-
-    def _poses(self, name: Any) -> tuple[dict[int, Rig], list[Camera]]:
-        """Rigs by frame and the cameras of all views, from a file in the job's folder; empty without a name."""
-        if name is None:
-            return {}, []
-        try:
-            rigs, cameras = load_poses(self._folder / Path(str(name)).name, self._rig)
-        except InputError as error:
-            raise EngineError(f"the engine's result cannot be read ({error}).") from None
-        if cameras and len(cameras) != len(self._shots):
-            raise EngineError("the engine's result does not belong to these views; nothing was changed.")
-        return rigs, cameras
-
     def ask_to_stop(self) -> None:
         """Ask for the best result so far. It arrives in a later `step`, or at once where the engine is gone.
 
         Raises EngineError as `step` does.
         """
-        if self._found is not None:
-            return  # it is about to arrive
-        if self._request is None:
+        if self._round == 0 and self._job.request is None and not self._measuring:
             raise InputError("the fit had not begun yet; nothing was changed.")
-        try:
-            self._engine.stop(self._request)
-        except EngineError as error:
-            self._go_on_without(error)
+        self._stopping = True
+        if not self._measuring:
+            self._job.stop()
 
     def revert(self) -> None:
         """Stop and put the scene back as it was."""
-        if self._request is not None and self.result is None and self._engine.usable:
-            try:
-                self._engine.stop(self._request)
-            except EngineError:
-                pass  # it stopped, which is what is wanted
+        self._job.stop()
         try:
             if self._result is not None:
                 self._result.revert()
@@ -469,12 +477,21 @@ class FitSession:
     def close(self) -> None:
         """Remove the job's folder; the scene keeps what it shows, which cannot be taken back any more."""
         global current
-        self._result, self._probing = None, None
-        if self._stage is not None:
-            self._stage.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._result = None
+        self._work.close()
+        self._job.close()
         if current is self:
             current = None
+
+
+def _mesh_of(start: Mesh | Rig) -> Mesh:
+    return start.mesh if isinstance(start, Rig) else start
+
+
+def _is_worse(mean: float | None, message: dict[str, Any]) -> bool:
+    """Whether a mean IoU is clearly lower than the one that the message of a fit has told."""
+    told = message.get("mean_iou")
+    return isinstance(told, float) and mean is not None and mean < told - NOTED
 
 
 def _mean(values: list[float]) -> float:

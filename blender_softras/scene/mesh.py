@@ -40,10 +40,27 @@ def read_shown_mesh(target: MeshObject, evaluated: bpy.types.Object) -> Mesh:
         target: the mesh object.
         evaluated: the same object as a dependency graph has it.
     """
+    check_instances(target.name, evaluated)
     mesh = mesh_of(evaluated)
     if not mesh.polygons:
         raise InputError(f"the modifiers of '{target.name}' leave it no faces; a silhouette needs at least one.")
     return _in_world(evaluated, mesh, mesh_positions(mesh))
+
+
+def check_instances(name: str, evaluated: bpy.types.Object) -> None:
+    """Raises InputError, naming the modifier, where instances are seen of an object, which are not in its mesh.
+
+    Args:
+        name: the object's, for the sentence.
+        evaluated: the object as a dependency graph has it.
+    """
+    if evaluated.evaluated_geometry().instances_pointcloud() is None:
+        return
+    nodes = [modifier.name for modifier in evaluated.modifiers if isinstance(modifier, bpy.types.NodesModifier)]
+    raise InputError(
+        f"modifier '{nodes[-1] if nodes else ''}' of '{name}' shows instances, which a fit does not see; end its nodes "
+        "with Realize Instances, or disable it in the viewport."
+    )
 
 
 def _in_world(ob: bpy.types.Object, mesh: bpy.types.Mesh, positions: np.ndarray) -> Mesh:

@@ -12,6 +12,7 @@ from ..engine.softras import InputError, Mesh
 from ..engine.softras.cage import Cage, held, moved_planes, of_blocks
 from .groups import LEVELS, Neighbours, codes, decoded, grouped
 from .mesh import matrix_of, transformed
+from .shown import seen_positions
 from .stage import Stage
 
 STEP = 1e-3  # Vertices are moved by this share of the mesh's size,
@@ -26,22 +27,26 @@ INDEPENDENT = 0.2  # The volume that its moves along the axes span must be this 
 STRONG = 0.2  # One that follows by this share and does not tell is moved by two vertices of a group.
 WIDE = 0.05  # By this share of the size vertices are moved to see whether the faces stay the same.
 LINEAR = 0.2  # Moves that add up to within this share are taken for linear.
+USEFUL = 0.6  # A map that predicts moves to within this share leads a fit towards the masks, round by round.
+EXACT = 0.01  # Where a wide move is predicted to within this share, the map holds wherever a fit may go.
+KINKED = 0.05  # At most this share of the vertices, or one, may be at kinks;
+SINGULAR = 50.0  # What follows a vertex by more times its move is at a point where the modifier has no derivative.
+PATIENCE = 2  # those are that are left when moving vertices farther apart has not helped so many times.
 FARTHEST = 8  # A vertex that influences what vertices more rings away than this influence, influences everything.
 MOST_GROUPS = 1500
 SAMPLES = 5
+SAME = 1e-4  # What the scene shows and what the copy shows may differ by this share of the size.
+_SIMULATED = {"CLOTH", "DYNAMIC_PAINT", "EXPLODE", "FLUID", "PARTICLE_INSTANCE", "PARTICLE_SYSTEM", "SOFT_BODY"}
 _DISAGREEMENT = "moves vertices in a way that probes disagree on"
 
-Progress = Generator[tuple[int, int], None, Cage]  # yields how many evaluations are done, of how many
-
-
-class _Overlap(Exception):
-    """Two vertices of a group moved the same shown vertex."""
+_Blocks = tuple[np.ndarray, np.ndarray, np.ndarray]  # of one shown vertex and one vertex each, as of `of_blocks`
+Progress = Generator[tuple[int, int], None, tuple[Cage, bool]]  # yields how many evaluations are done, of how many
 
 
 def probe(stage: Stage, mesh: bpy.types.Mesh, start: np.ndarray, planes: np.ndarray, ob: bpy.types.Object) -> Progress:
     """How the object's evaluated mesh moves with its vertices, in world space.
 
-    The generator yields between evaluations, and returns the cage.
+    The generator yields between evaluations, and returns the cage, and whether it holds far away from the start too.
 
     Args:
         stage: shows the object.
@@ -53,15 +58,15 @@ def probe(stage: Stage, mesh: bpy.types.Mesh, start: np.ndarray, planes: np.ndar
     Raises InputError, naming the modifier, where what is shown does not follow the vertices in a way that a fit can
     use.
     """
-    return (yield from _Prober(stage, mesh, start, planes, matrix_of(ob)).run())
+    return (yield from _Prober(stage, mesh, start, planes, ob).run())
 
 
 class _Prober:
     def __init__(
-        self, stage: Stage, mesh: bpy.types.Mesh, start: np.ndarray, planes: np.ndarray, matrix: np.ndarray
+        self, stage: Stage, mesh: bpy.types.Mesh, start: np.ndarray, planes: np.ndarray, ob: bpy.types.Object
     ) -> None:
-        """matrix: (4, 4) of the object to the world; the others as of `probe`."""
-        self._stage, self._start, self._planes, self._matrix = stage, start, planes, matrix
+        self._stage, self._start, self._planes, self._object = stage, start, planes, ob
+        self._matrix = matrix_of(ob)
         sizes, corners, edges = _topology(mesh)
         self._used = np.unique(corners)
         self._near = Neighbours(len(start), sizes, corners, edges)
@@ -79,30 +84,34 @@ class _Prober:
         self._tolerance = 0.0
 
     def run(self) -> Progress:
-        """The cage in the world."""
+        """The cage in the world, and whether it holds far away from the start."""
         self._begin()
         yield 0, 1
         self._check()
         yield 0, 1
         apart = yield from self._reach()
-        mixing = None
+        mixing, fewest, waited = None, np.inf, 0
+        best: tuple[float, Cage] | None = None
         while True:
             groups = grouped(self._near, self._used, apart)
             if len(groups) > MOST_GROUPS:
                 raise self._refusal(self._is_far, "lets each vertex move what is far from it")
-            try:
-                mixing, found = yield from self._blocks(groups, apart, mixing)
-            except _Overlap as overlap:
-                if apart > 3 * FARTHEST:
-                    raise self._refusal(self._is_not_linear, _DISAGREEMENT) from overlap
+            mixing, unread, found = yield from self._blocks(groups, apart, mixing)
+            fewest, waited = (unread, 0) if unread < fewest else (fewest, waited + 1)
+            if found is not None and (not unread or waited >= PATIENCE):
+                cage = self._in_world(*found)
+                error = self._error(cage, self._scattered(self._step / 4))
+                best = (error, cage) if best is None or error < best[0] else best
+                if error <= LINEAR or (mixing and apart > FARTHEST):
+                    break
+                mixing, apart = True, apart + bool(mixing)
+            elif apart <= 3 * FARTHEST:
                 apart += 1
-                continue
-            cage = self._in_world(*found)
-            if self._agrees(cage):
-                return cage
-            if mixing and apart > FARTHEST:
-                raise self._refusal(self._is_not_linear, _DISAGREEMENT)
-            mixing, apart = True, apart + bool(mixing)
+            else:
+                break
+        if best is None or best[0] > USEFUL:
+            raise self._refusal(self._is_not_linear, _DISAGREEMENT)
+        return best[1], self._error(best[1], self._swollen(WIDE * self._size)) <= EXACT
 
     def _begin(self) -> None:
         self._base = self._stage.positions(np.zeros_like(self._start))
@@ -113,6 +122,13 @@ class _Prober:
         """Raises InputError for modifiers that are not the same twice, make other faces, or are far from linear."""
         if self._is_changing():
             raise self._refusal(self._is_changing, "gives another mesh whenever it is evaluated")
+        seen = seen_positions(self._object)
+        if seen.shape != self._base.shape or np.abs(seen - self._base).max(initial=0.0) > SAME * self._size:
+            modifiers = self._stage.modifiers
+            name = next((modifier.name for modifier in modifiers if modifier.type in _SIMULATED), modifiers[-1].name)
+            raise self._refused(
+                name, "shows what comes from a simulation, or from changes that were not keyed, and not the vertices"
+            )
         if self._is_remaking():
             raise self._refusal(self._is_remaking, "makes other faces when vertices move")
         if self._is_deaf():
@@ -143,15 +159,19 @@ class _Prober:
 
     def _blocks(
         self, groups: list[np.ndarray], apart: int, mixing: bool | None
-    ) -> Generator[tuple[int, int], None, tuple[bool, tuple[np.ndarray, np.ndarray, np.ndarray]]]:
+    ) -> Generator[tuple[int, int], None, tuple[bool | None, int, _Blocks | None]]:
         """Whether a move along one axis can move what is shown along another, and the blocks of the map.
+
+        Between them, how many blocks do not tell whose they are though they should: two vertices of a group have moved
+        the same shown vertex, or it is at a kink, such as the edge of a cast box. The blocks are None where they are
+        more than kinks would be.
 
         Args:
             groups: of vertices.
             apart: the vertices of a group are farther apart than this.
             mixing: as what is returned; None where it is to be found out by the first group.
         """
-        pieces = []
+        pieces, unread = [], 0
         for number, group in enumerate(groups):
             seen, blocks = yield from self._responses(group, mixing is not False, (number, len(groups)))
             if mixing is None:
@@ -162,14 +182,15 @@ class _Prober:
             answer = self._answer(group, amounts)[seen]
             yield number, len(groups)
             row, readable = self._owners(blocks, answer, len(group))
-            if (np.abs(blocks).max(axis=(1, 2))[readable & (row < 0)] > STRONG).any():
-                raise _Overlap
+            unread += int((np.abs(blocks).max(axis=(1, 2))[readable & (row < 0)] > STRONG).sum())
+            if unread > max(1, KINKED * len(self._used)):
+                return mixing, unread, None
             pieces.append((seen, np.where(row < 0, -1, group[row]), np.full(len(seen), number), blocks))
         seen, owner, colour, blocks = (np.concatenate(parts) for parts in zip(*pieces, strict=True))
         owner = self._settled(seen, owner, colour, blocks, groups, apart)
-        known = owner >= 0
+        known = (owner >= 0) & (np.abs(blocks).max(axis=(1, 2)) < SINGULAR)
         seen, owner, blocks = seen[known], owner[known], blocks[known]
-        return bool(mixing), (seen, owner, blocks * self._signs[owner][:, None, :])
+        return mixing, unread, (seen, owner, blocks * self._signs[owner][:, None, :])
 
     def _responses(
         self, group: np.ndarray, mixing: bool, done: tuple[int, int]
@@ -255,14 +276,13 @@ class _Prober:
         vertices, shown = transformed(self._start, self._matrix), transformed(self._base, self._matrix)
         return of_blocks(vertices, Mesh(shown, faces), seen, owner, blocks, moved_planes(self._planes, self._matrix))
 
-    def _agrees(self, cage: Cage) -> bool:
-        """Whether the map predicts what random moves of all vertices show."""
-        offset = self._scattered(self._step / 4)
+    def _error(self, cage: Cage, offset: np.ndarray) -> float:
+        """How far what is predicted of a move (V, 3) is from what is shown of it, as a share of that."""
         linear = self._matrix[:3, :3]
         predicted = cage.shown_at(cage.vertices + offset @ linear.T).vertices - cage.shown.vertices
         moved = (self._positions(offset) - self._base) @ linear.T
-        error = np.sqrt(np.square(moved - predicted).mean())
-        return bool(error <= LINEAR * np.sqrt(np.square(moved).mean()) + self._tolerance)
+        error, length = (np.sqrt(np.square(x).mean()) for x in (moved - predicted, moved))
+        return float(max(error - self._tolerance, 0) / max(length, 1e-30))
 
     # What may be wrong with a stack of modifiers: whether it is, as the copy has them now
 
@@ -320,6 +340,9 @@ class _Prober:
                 break  # with the first modifiers alone the problem begins here
         for modifier in modifiers:
             modifier.show_viewport = True
+        return self._refused(name, what)
+
+    def _refused(self, name: str, what: str) -> InputError:
         return InputError(
             f"modifier '{name}' of '{self._stage.name}' {what}, so its vertices cannot be fitted below it; apply it, "
             "or disable it in the viewport, or untick Vertices."

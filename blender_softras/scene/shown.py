@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import bpy
 import numpy as np
 
-from ..access import present
+from ..access import mesh_of, present
 from ..engine.softras import Camera, Mesh
 from .camera import camera_from_blender
-from .mesh import read_shown_mesh
+from .mesh import check_instances, mesh_positions, read_shown_mesh
 from .target import Target
 from .views import Shot
 
@@ -24,6 +24,17 @@ def shown_mesh(target: Target) -> Mesh:
     present(bpy.context.view_layer).update()
     graph = bpy.context.evaluated_depsgraph_get()
     return joined([read_shown_mesh(each, each.object.evaluated_get(graph)) for each in target.meshes])
+
+
+def seen_positions(ob: bpy.types.Object) -> np.ndarray:
+    """(S, 3) in object space: the vertices that are seen of the object in the scene, modifiers included.
+
+    Raises InputError where instances are seen too.
+    """
+    present(bpy.context.view_layer).update()
+    evaluated = ob.evaluated_get(bpy.context.evaluated_depsgraph_get())
+    check_instances(ob.name, evaluated)
+    return mesh_positions(mesh_of(evaluated))
 
 
 def selected_beside(ob: bpy.types.Object) -> list[bpy.types.Object]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..access import mesh_of, present
 from ..engine.softras import InputError
-from .mesh import IntoMesh, IntoShapeKey, mesh_positions
+from .mesh import IntoMesh, IntoShapeKey, check_instances, mesh_positions
 from .target import MeshObject
 
 # What of the artist's scene decides how modifiers are evaluated.
@@ -48,11 +48,15 @@ class Stage:
         return mesh_positions(mesh_of(self._evaluated()))
 
     def mesh_without(self, name: str | None) -> bpy.types.Mesh:
-        """The evaluated mesh without the modifier of this name; it is valid until the stage is closed."""
+        """The evaluated mesh without the modifier of this name; it is valid until the stage is closed.
+
+        Raises InputError where instances are seen too.
+        """
         self._open()
         if name is not None:
             present(self._copy).modifiers[name].show_viewport = False
         self._update()
+        check_instances(self.name, self._evaluated())
         return mesh_of(self._evaluated())
 
     def corners(self) -> np.ndarray:

@@ -162,15 +162,29 @@ class Job:
         return None if kept else fitted.faces
 
 
-def add_cage(folder: Path, cage: Cage) -> None:
-    """Make the mesh or the rig from which the job in a folder starts the cage of another mesh.
+def start_instead(folder: Path, start: Mesh | Rig, cage: Cage, settings: dict[str, Any]) -> None:
+    """Make of the job in a folder one that starts elsewhere, from the cage of another mesh.
 
-    Raises InputError when the folder cannot be written.
+    Blender learns in this way how what it shows moves with the vertices, once the job is written, and again where a
+    fit has ended. Raises InputError when the folder cannot be written.
+
+    Args:
+        folder: the job's.
+        start: where the fit starts, with the vertices and the faces of the job's own start.
+        cage: how what is shown moves with it.
+        settings: those that differ from the job's.
     """
     document: dict[str, Any] = read_json(inside(folder, "job.json"))
     remove(folder, "job.json")
+    if isinstance(start, Rig):
+        save_rig(inside(folder, "rig"), start)
+    else:
+        write_array(folder / "vertices.npy", start.vertices)
+        write_array(folder / "faces.npy", start.faces)
     save_cage(inside(folder, "cage"), cage)
-    write_json(folder / "job.json", document | {"cage": True})
+    document["settings"] |= settings
+    rigged, locked = isinstance(start, Rig), is_file(folder / "lock.npy")
+    write_json(folder / "job.json", document | {"mesh": not rigged, "rig": rigged, "lock": locked, "cage": True})
 
 
 def show_instead(folder: Path, mesh: Mesh, cameras: Sequence[Camera]) -> None:

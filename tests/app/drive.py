@@ -35,7 +35,7 @@ def part(name: str):
 
 def kept_step() -> int:
     """The step of the best state that the running fit has in its folder; 0 is the start."""
-    path = part("session").current._folder / "result.json"
+    path = part("session").current._job.folder / "result.json"
     return json.loads(path.read_text())["step"] if path.is_file() else 0
 
 

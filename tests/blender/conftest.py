@@ -23,6 +23,7 @@ _RESOURCES = tempfile.mkdtemp(prefix="softras-test-")
 os.environ["BLENDER_USER_RESOURCES"] = _RESOURCES  # read when bpy is imported
 
 bpy = pytest.importorskip("bpy")
+bmesh = pytest.importorskip("bmesh")
 Vector = pytest.importorskip("mathutils").Vector
 
 
@@ -282,6 +283,49 @@ def positions(target: bpy.types.Object) -> np.ndarray:
 def radius(target: bpy.types.Object) -> float:
     """Mean distance of the seen vertices from the world's origin."""
     return float(np.linalg.norm(positions(target), axis=1).mean())
+
+
+def halved(ball: bpy.types.Object) -> bpy.types.Object:
+    """The half at positive x, with a Mirror modifier."""
+    mesh = bmesh.new()
+    mesh.from_mesh(ball.data)
+    everything = [*mesh.verts, *mesh.edges, *mesh.faces]
+    bmesh.ops.bisect_plane(mesh, geom=everything, plane_co=(0, 0, 0), plane_no=(1, 0, 0), clear_inner=True)
+    mesh.to_mesh(ball.data)
+    mesh.free()
+    if "Culprit" not in ball.modifiers:
+        ball.modifiers.new("Mirror", "MIRROR").use_clip = True
+    return ball
+
+
+def told() -> float:
+    """The mean IoU of all views that the last fit has told."""
+    return float(np.mean([item.iou for item in bpy.context.scene.softras.views]))
+
+
+def rendered() -> list[np.ndarray]:
+    """For each view (48, 64), row 0 at the bottom: how much of each pixel the scene covers, as Cycles renders it."""
+    scene = bpy.context.scene
+    render, found = scene.render, []
+    render.engine, scene.cycles.samples, render.film_transparent = "CYCLES", 16, True
+    render.resolution_x, render.resolution_y, render.resolution_percentage = 64, 48, 100
+    render.filepath = bpy.app.tempdir + "seen.png"
+    for item in scene.softras.views:
+        scene.camera = item.camera
+        bpy.ops.render.render(write_still=True)
+        image = bpy.data.images.load(render.filepath)
+        found.append(np.array(image.pixels).reshape(48, 64, 4)[..., 3])
+        bpy.data.images.remove(image)
+    return found
+
+
+def seen_iou() -> float:
+    """The mean IoU of the masks, of 64 x 48 pixels, and what Cycles renders of the scene as it is."""
+    found = []
+    for item, alpha in zip(bpy.context.scene.softras.views, rendered(), strict=True):
+        seen, mask = alpha > 0.5, np.array(item.mask.pixels).reshape(48, 64, 4)[..., 3] > 0.5
+        found.append((seen & mask).sum() / (seen | mask).sum())
+    return float(np.mean(found))
 
 
 def is_smaller(target: bpy.types.Object) -> bool:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import bmesh
 import bpy
 import numpy as np
 import pytest
 
-from .conftest import add_armature, local_positions, optimize, part, positions, radius, snapshot
+from .conftest import add_armature, halved, local_positions, optimize, part, positions, radius, seen_iou, snapshot, told
 
 SHOWN = 0.97  # of the ball: its masks have 64 x 48 pixels
 
@@ -17,39 +16,6 @@ SHOWN = 0.97  # of the ball: its masks have 64 x 48 pixels
 def fit() -> None:
     bpy.context.scene.softras.seconds = 8
     assert bpy.ops.softras.fit() == {"FINISHED"}
-
-
-def told() -> float:
-    return float(np.mean([item.iou for item in bpy.context.scene.softras.views]))
-
-
-def halved(ball: bpy.types.Object) -> bpy.types.Object:
-    """The half at positive x, with a Mirror modifier."""
-    mesh = bmesh.new()
-    mesh.from_mesh(ball.data)
-    everything = [*mesh.verts, *mesh.edges, *mesh.faces]
-    bmesh.ops.bisect_plane(mesh, geom=everything, plane_co=(0, 0, 0), plane_no=(1, 0, 0), clear_inner=True)
-    mesh.to_mesh(ball.data)
-    mesh.free()
-    ball.modifiers.new("Mirror", "MIRROR").use_clip = True
-    return ball
-
-
-def seen_iou() -> float:
-    """The mean IoU of the masks and what Cycles renders of the scene as it is."""
-    scene = bpy.context.scene
-    render, found = scene.render, []
-    render.engine, scene.cycles.samples, render.film_transparent = "CYCLES", 16, True
-    render.resolution_x, render.resolution_y, render.resolution_percentage = 64, 48, 100
-    for item in scene.softras.views:
-        scene.camera = item.camera
-        render.filepath = bpy.app.tempdir + "seen.png"
-        bpy.ops.render.render(write_still=True)
-        image = bpy.data.images.load(render.filepath)
-        seen, mask = (np.array(each.pixels).reshape(48, 64, 4)[..., 3] > 0.5 for each in (image, item.mask))
-        bpy.data.images.remove(image)
-        found.append((seen & mask).sum() / (seen | mask).sum())
-    return float(np.mean(found))
 
 
 def test_a_mirrored_half(ball: bpy.types.Object) -> None:

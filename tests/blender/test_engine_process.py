@@ -29,7 +29,7 @@ def run_until(fit: object, condition: Callable[[], bool], seconds: float = 30) -
 
 def kept(fit: object) -> dict[str, object]:
     """What the engine has put into the job's folder."""
-    path = fit._folder / "result.json"
+    path = fit._job.folder / "result.json"
     return json.loads(path.read_text()) if path.is_file() else {"step": 0}
 
 
@@ -60,7 +60,7 @@ def test_engine_killed_in_the_middle(ball: bpy.types.Object, result: str) -> Non
     assert part("session").current is None and fit.finished and fit.result["status"] == "failed"
     assert np.abs(positions(ball) - before).max() > 1e-3
     assert settings.views[0].iou == pytest.approx(fit.result["iou"][0], abs=1e-6)
-    assert not fit._folder.exists()
+    assert not fit._job.folder.exists()
     bpy.ops.ed.undo_push(message="fit")  # the user interface does this for the operator
     bpy.ops.ed.undo()
     np.testing.assert_allclose(positions(bpy.data.objects[name]), before, atol=1e-6)
@@ -90,7 +90,7 @@ def test_a_script_hears_of_an_engine_that_died_and_has_its_best(ball: bpy.types.
     def kill() -> None:
         while session.current is None or kept(session.current)["step"] == 0:
             time.sleep(0.01)
-        os.kill(session.current._engine.pid, signal.SIGKILL)
+        os.kill(session.current._job.engine.pid, signal.SIGKILL)
 
     thread = threading.Thread(target=kill)
     thread.start()

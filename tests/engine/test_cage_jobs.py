@@ -11,7 +11,7 @@ import pytest
 
 from softras import Mesh, Rig, View, measure
 from softras.cage import Cage, of_blocks
-from softras.job import Job, add_cage, show_instead
+from softras.job import Job, show_instead, start_instead
 from softras.rig import Transform
 
 
@@ -34,7 +34,7 @@ def test_a_cage_comes_back_from_its_job_to_the_bit(
 ) -> None:
     Job(square_views, cube, cage=cage).save(tmp_path / "whole")
     Job(square_views, cube).save(tmp_path / "later")
-    add_cage(tmp_path / "later", cage)
+    start_instead(tmp_path / "later", cube, cage, {})
     assert (tmp_path / "later" / "job.json").read_text() == (tmp_path / "whole" / "job.json").read_text()
     for folder in (tmp_path / "whole", tmp_path / "later"):
         assert_same(Job.load(folder).cage, cage)
@@ -83,3 +83,25 @@ def test_what_is_shown_after_a_fit_is_measured_in_its_job(
     moved = [View(view.name, camera, view.mask) for view, camera in zip(square_views, cameras, strict=True)]
     found = json.loads(softras("measure", tmp_path).stdout)["iou"]
     np.testing.assert_allclose(found, measure(shown, moved).iou)
+
+
+@pytest.mark.parametrize("rigged", [False, True])
+def test_a_job_that_was_measured_starts_again_elsewhere(
+    cube: Mesh, cage: Cage, square_views: list[View], tmp_path: Path, rigged: bool
+) -> None:
+    """With another start, its map and other settings; masks, lock and the other settings stay."""
+    start: Mesh | Rig = Rig(cube) if rigged else cube
+    given = {"rig": start} if rigged else {"mesh": start}
+    settings = {"optimize": ["object", "vertices"], "seed": 5}
+    Job(square_views, settings=settings, lock=np.arange(8) < 2, cage=cage, **given).save(tmp_path)
+    show_instead(tmp_path, Mesh(cube.vertices[:4], cube.faces[:1] * 0 + [0, 1, 2]), [v.camera for v in square_views])
+    moved = Mesh(cube.vertices + 0.1, cube.faces)
+    start_instead(tmp_path, Rig(moved) if rigged else moved, cage, {"seed": 6})
+    job = Job.load(tmp_path)
+    assert isinstance(job.start, Rig if rigged else Mesh)
+    found = job.start.mesh if isinstance(job.start, Rig) else job.start
+    np.testing.assert_array_equal(found.vertices, moved.vertices)
+    np.testing.assert_array_equal(found.faces, cube.faces)
+    assert job.settings == {"optimize": ["object", "vertices"], "seed": 6}
+    np.testing.assert_array_equal(job.lock, np.arange(8) < 2)
+    assert job.cage is not None and len(job.views) == len(square_views)
