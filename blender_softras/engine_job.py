@@ -13,11 +13,12 @@ import bpy
 import numpy as np
 
 from . import prefs
-from .engine.softras import InputError
+from .engine.softras import InputError, Mesh
+from .engine.softras.cage import Cage
 from .engine.softras.camera import Camera
 from .engine.softras.files import read_array, read_json
 from .engine.softras.io.poses import load_poses
-from .engine.softras.job import RESULT, Job
+from .engine.softras.job import RESULT, Job, start_instead
 from .engine.softras.rig import Rig
 from .engine_client import EngineError
 
@@ -53,6 +54,11 @@ class EngineJob:
             raise
         self._is_old = self.engine.hello is not None  # it was started before this job
         self.request: int | None = None
+
+    def start_from(self, start: Mesh | Rig, cage: Cage | None, settings: dict[str, Any]) -> None:
+        """Make the job start elsewhere; as `start_instead`."""
+        start_instead(self.folder, start, cage, settings)
+        self._rig = start if isinstance(start, Rig) else None
 
     def run(self, task: str, report: Path | None = None) -> Run:
         """Have the engine run a task on the folder.

@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Generator
+from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import bpy
@@ -15,29 +16,32 @@ import numpy as np
 from . import prefs
 from .access import present
 from .engine.softras import InputError, Mesh
-from .engine.softras.camera import Camera
-from .engine.softras.job import show_instead, start_instead
+from .engine.softras.job import show_instead
 from .engine.softras.rig import Rig
 from .engine.softras.status import FAILED, FINISHED, STOPPED
 from .engine_client import EngineError
 from .engine_job import EngineJob
 from .props import NOT_MEASURED, chosen_object, settings_of
+from .scene.channels import write_channels
 from .scene.choices import choices_problem
 from .scene.frames import in_words
 from .scene.job import read_job
 from .scene.mesh import matrix_of, mixed_positions
+from .scene.posing import Posing, halfway
 from .scene.probing import mirror_planes, probe
 from .scene.result import WRITERS, Result
 from .scene.shown import shown_cameras, shown_mesh
 from .scene.stage import Stage
 from .scene.target import target_problem
 from .scene.views import enabled_views
+from .state import State
 
 SLICE = 0.03  # The work goes on for so many seconds between two looks at the window.
 ROUNDS = 6  # Vertices below modifiers are fitted at most so many times, each time from what was found before,
-HALVINGS = 3  # and what was found is drawn near to where its round began at most so many times.
-NOTED = 0.01  # A mean IoU that is lower than the engine's by more than this is another one,
-BETTER = 0.002  # and one that is higher than another by no more than this is no better.
+POSE_ROUNDS = 24  # and poses that only Blender can tell at most so many times.
+HALVINGS = 3  # What was found is drawn near to where its round began at most so many times.
+BETTER = 0.002  # A mean IoU that is higher than another by no more than this is no better;
+BETTER_POSE = 0.0003  # for poses by no more than this, since their rounds converge.
 
 Work = Generator[Any, None, Any]  # yields something that is true where there was anything to do
 
@@ -61,33 +65,6 @@ def problem(context: bpy.types.Context) -> str | None:
         if item.mask is None:
             return f"View '{item.camera.name}' has no mask; choose its image in the Views list, or disable the view."
     return prefs.python_problem(context)
-
-
-@dataclass(frozen=True, eq=False)
-class _State:
-    """A state of the target and the cameras, and how well what the scene then shows matches the masks.
-
-    Attributes:
-        rigs: by frame, where they are not those of the start.
-        cameras: of all views, where they are not those of the start.
-        vertices: (V, 3) in the world, or the own ones of the job's rig if there is one; None for those of the start.
-        unposed: whether they are the rig's own.
-        notes: of the fits that led to it.
-        iou: for each shot; empty where it was not measured.
-        mean: of all shots; None where it was not measured.
-    """
-
-    rigs: Mapping[int, Rig] = field(default_factory=dict)
-    cameras: Sequence[Camera] = ()
-    vertices: np.ndarray | None = None
-    unposed: bool = False
-    notes: tuple[str, ...] = ()
-    iou: Sequence[float | None] = ()
-    mean: float | None = None
-
-    def matches_better(self, other: _State, by: float = 0.0) -> bool:
-        """Whether the mean IoU is higher than that of another one by more than this."""
-        return self.mean is not None and (other.mean is None or self.mean > other.mean + by)
 
 
 class FitSession:
@@ -119,6 +96,8 @@ class FitSession:
         self._start = present(scene_job.job.start)
         self._shots, self._frames = scene_job.shots, scene_job.frames
         self._target, self._caged, self._frame = scene_job.target, scene_job.caged, self._scene.frame_current
+        self._posing = scene_job.posing
+        self._rounds = ROUNDS if self._caged else POSE_ROUNDS if self._posing is not None else 1
         self.target_name = "', '".join(each.name for each in self._target.meshes)
         self.progress: dict[str, Any] = {}
         self.iou: list[float] = []
@@ -129,7 +108,7 @@ class FitSession:
         self._report = report
         self._round = 0
         self._is_linear = True  # whether what is shown follows the vertices in the same way wherever they are
-        self._probed = (0, 1) if self._caged else None  # evaluations of the modifiers that are done, of how many
+        self._probed = (0, 1) if self._rounds > 1 else None  # evaluations that are done, of how many
         self._measuring = self._stopping = False
         self._result: Result | None = None  # writes into the scene; None once nothing can be taken back
         self._job = EngineJob(context, scene_job.job)
@@ -150,7 +129,7 @@ class FitSession:
     def fraction(self) -> float:
         """The share of the fit that is done, 0..1."""
         done = self.progress.get("step", 0) / max(self.progress.get("steps", 1), 1)
-        return done if self._is_linear and self._round == 0 else (self._round + done) / ROUNDS
+        return done if self._is_linear and self._round == 0 else (self._round + done) / self._rounds
 
     @property
     def text(self) -> str:
@@ -158,13 +137,14 @@ class FitSession:
         if self._measuring:
             return "Measuring what is shown"
         if self._probed is not None:
-            return f"Trying the modifiers, {self._probed[0]} of {self._probed[1]}"
+            tried = "modifiers" if self._posing is None else "bones"
+            return f"Trying the {tried}, {self._probed[0]} of {self._probed[1]}"
         if self._job.request is None:
             return "Starting the engine"
         if not self.progress:
             return "Reading the job"
         measured = [value for value in self.iou if value != NOT_MEASURED]
-        mean = f", IoU {_mean(measured):.3f}" if measured else ""
+        mean = f", IoU {fmean(measured):.3f}" if measured else ""
         again = f"Round {self._round + 1}, step" if self._round else "Step"
         return f"{again} {self.progress['step']} of {self.progress['steps']}{mean}"
 
@@ -232,13 +212,16 @@ class FitSession:
 
         Vertices below modifiers are fitted as if what is shown followed them in the same way wherever they are. Where
         what the scene then shows is not what the fit has told, the modifiers are tried again there, and the vertices
-        fitted from there, as long as what is shown gets better.
+        fitted from there, as long as what is shown gets better. So are poses that only Blender can tell, which go less
+        far each time that nothing gets better.
         """
-        best, message = _State(), dict[str, Any]()
-        for number in range(ROUNDS if self._caged else 1):
+        best, message = State(), dict[str, Any]()
+        for number in range(self._rounds):
             self._round = number
             try:
-                if self._caged:
+                if self._posing is not None:
+                    yield from self._probe_pose(best, self._posing)
+                elif self._caged:
                     yield from self._probe(best)
                 message = yield from self._fit_once()
                 found = self._found(message, best)
@@ -255,27 +238,29 @@ class FitSession:
                     self.failure = f"{error} The best that was found before is kept."
                 message |= {"status": FAILED if self.failure else STOPPED if self._stopping else FINISHED}
                 break
-            if not self._caged or self.failure or found.mean is None:
+            if self._rounds == 1 or self.failure or found.mean is None:
                 best = found if self._round == 0 else best
                 break
-            if not _is_worse(found.mean, message):
+            if self._posing is None and not found.is_worse(message):
                 best = found if found.matches_better(best) else best
                 break
             if best.mean is None:
                 best = yield from self._measured(best)
             found = yield from self._nearer(found, best)
-            if not found.matches_better(best, BETTER):
+            is_better = found.matches_better(best, BETTER if self._posing is None else BETTER_POSE)
+            if is_better or (self._posing is not None and found.matches_better(best)):
+                best = found
+            if not is_better and (self._posing is None or not self._posing.narrowed()):
                 break
-            best = found
             if self._stopping:
                 message |= {"status": STOPPED}
                 break
         self._show(best)
-        if self._caged and self._report is not None and best.mean is not None:
+        if self._rounds > 1 and self._report is not None and best.mean is not None:
             best = yield from self._measured(best, self._report)
         return best, message
 
-    def _probe(self, here: _State) -> Work:
+    def _probe(self, here: State) -> Work:
         """Find out how what is shown moves with the vertices, and make the job start from here."""
         single, changes = self._target.single, dict[str, Any]()
         if self._round:
@@ -287,15 +272,8 @@ class FitSession:
         stage = Stage(self._scene, single, WRITERS[settings_of(self._scene).result])
         probing = probe(stage, single.mesh, mixed_positions(single), mirror_planes(single.object), single.object)
         try:
-            while True:
-                self._probed = next(probing)
-                yield True
-                if self._stopping:
-                    raise InputError("the fit was stopped.")
-        except StopIteration as done:
-            cage, is_linear = done.value
+            cage, is_linear = yield from self._tried(probing)
         finally:
-            self._probed = None
             stage.close()
         self._is_linear = is_linear and self._round == 0
         changes["max_seconds"] = self._seconds()
@@ -303,17 +281,38 @@ class FitSession:
         start: Mesh | Rig = mesh
         if isinstance(self._start, Rig):
             start = replace(here.rigs.get(self._frame, self._start), mesh=mesh)
-        start_instead(self._job.folder, start, cage, changes)
+        self._job.start_from(start, cage, changes)
+
+    def _probe_pose(self, here: State, posing: Posing) -> Work:
+        """Find out how what is seen moves with the bones, and make the job start from here."""
+        self._show(here)
+        self._check_frame()
+        rig = yield from self._tried(posing.linearized())
+        self._is_linear = False
+        self._job.start_from(rig, None, {"optimize": ["shape_keys"], "max_seconds": self._seconds()})
+
+    def _tried(self, probing: Generator[tuple[int, int], None, Any]) -> Work:
+        """What the probing returns."""
+        try:
+            while True:
+                self._probed = next(probing)
+                yield True
+                if self._stopping:
+                    raise InputError("the fit was stopped.")
+        except StopIteration as done:
+            return done.value
+        finally:
+            self._probed = None
 
     def _seconds(self) -> float | None:
         """The time limit of this round. All rounds share that of the panel, if it was known that there will be some."""
         limit = settings_of(self._scene).seconds
         first = limit if self._is_linear else limit / 2
-        return (limit / 2 / (ROUNDS - 1) if self._round else first) or None
+        return (limit / 2 / (self._rounds - 1) if self._round else first) or None
 
     def _fit_once(self) -> Work:
         """The message of the fit that the job asks for, or of the best that it had found where the engine failed."""
-        run = self._job.run("fit", None if self._caged else self._report)  # what is shown of a cage is not known yet
+        run = self._job.run("fit", None if self._rounds > 1 else self._report)  # what will be shown is not known yet
         self.progress = {}
         while True:
             try:
@@ -341,23 +340,26 @@ class FitSession:
             rigs, cameras = self._job.poses(files.get("poses"))
             result.show(rigs, cameras, self._job.vertices(files.get("preview")))
 
-    def _found(self, message: dict[str, Any], here: _State) -> _State:
+    def _found(self, message: dict[str, Any], here: State) -> State:
         """What a fit from here has found."""
         rigs, cameras = self._job.poses(message.get("poses"))
         own, seen = (self._job.vertices(message.get(name)) for name in ("rig_vertices", "vertices"))
         notes = tuple(dict.fromkeys([*here.notes, *map(str, message.get("notes", []))]))
+        if self._posing is not None:
+            pose = self._posing.channels_of(rigs[self._frame]) if rigs else here.pose
+            return State(pose=pose, notes=tuple(map(str, message.get("notes", []))))
         if not self._caged:
-            return _State(rigs, cameras, seen if own is None else own, own is not None, notes)
+            return State(rigs, cameras, seen if own is None else own, own is not None, notes=notes)
         vertices = seen
         if isinstance(self._start, Rig):
             vertices = self._vertices_of(here) if own is None else own
-        return _State(rigs or here.rigs, cameras or here.cameras, vertices, isinstance(self._start, Rig), notes)
+        return State(rigs or here.rigs, cameras or here.cameras, vertices, isinstance(self._start, Rig), notes=notes)
 
-    def _vertices_of(self, state: _State) -> np.ndarray:
+    def _vertices_of(self, state: State) -> np.ndarray:
         """(V, 3) as of the state; those of the start where it has none."""
         return _mesh_of(self._start).vertices if state.vertices is None else state.vertices
 
-    def _measured(self, state: _State, report: Path | None = None) -> Work:
+    def _measured(self, state: State, report: Path | None = None) -> Work:
         """Show the state, and return it with the IoU of what the scene then shows."""
         self._measuring = True
         self._show(state)
@@ -373,45 +375,54 @@ class FitSession:
             self._measuring = False
         return replace(state, iou=message.get("iou") or (), mean=message.get("mean_iou"))
 
-    def _nearer(self, found: _State, start: _State) -> Work:
+    def _nearer(self, found: State, start: State) -> Work:
         """The best of what a round has found and of what lies halfway to its start, halfway again, and so on."""
         for _ in range(HALVINGS):
             if self._stopping:
                 break
-            vertices = (self._vertices_of(found) + self._vertices_of(start)) / 2
-            half = yield from self._measured(replace(found, vertices=vertices))
+            half = yield from self._measured(self._between(found, start))
             if not half.matches_better(found):
                 break
             found = half
         return found
+
+    def _between(self, a: State, b: State) -> State:
+        """The state halfway between two that differ in the pose or in the vertices."""
+        if self._posing is None:
+            return replace(a, vertices=(self._vertices_of(a) + self._vertices_of(b)) / 2)
+        return replace(a, pose=halfway(present(a.pose), self._posing.start if b.pose is None else b.pose))
 
     def _check_frame(self) -> None:
         """Raises InputError where the scene shows another frame than the one that is fitted."""
         if self._scene.frame_current != self._frame:
             raise InputError(f"the scene has left frame {self._frame}, which was fitted.")
 
-    def _show(self, state: _State) -> None:
+    def _show(self, state: State) -> None:
         result = self._open_result()
-        if state.vertices is None and not state.rigs and not state.cameras:
+        if state.is_start:
             result.take_back()
+            return
+        if state.pose is not None:
+            write_channels(state.pose)
             return
         if not state.rigs and not state.cameras:  # nothing was better, and a preview may have shown something else
             result.start_again()
         result.show(state.rigs, state.cameras, state.vertices, unposed=state.unposed)
 
-    def _finish(self, state: _State, message: dict[str, Any]) -> None:
+    def _finish(self, state: State, message: dict[str, Any]) -> None:
         """Keep what is shown."""
         self.notes += self._open_result().write(state.rigs, state.cameras)
         self._store(state.iou)
         self.notes += state.notes
-        if state.vertices is None:
+        cause = "modifiers move vertices" if self._posing is None else "bones move it"
+        if state.is_start:
             self.notes.append(
                 f"Nothing that was found matches the masks better than the start (mean IoU {state.mean:.3f}), so all "
-                "stays as it was: the modifiers move vertices in a way that a fit cannot follow far enough."
+                f"stays as it was: the {cause} in a way that a fit cannot follow far enough."
             )
-        elif _is_worse(state.mean, message):
-            what = "its modifiers move vertices in a way that a fit follows so far only"
-            if not self._caged:
+        elif state.is_worse(message):
+            what = f"its {cause} in a way that a fit follows so far only"
+            if self._rounds == 1:
                 what = "something in the scene, such as a modifier, is not a part of it"
             self.notes.append(
                 f"What the scene shows matches the masks worse (mean IoU {state.mean:.3f}) than what was fitted "
@@ -437,7 +448,7 @@ class FitSession:
         for shot, value in zip(self._shots, iou, strict=True):
             if value is not None:  # None stands for a view that the engine has left out
                 values[shot.item].append(value)
-        return [_mean(of_view) if of_view else NOT_MEASURED for of_view in values]
+        return [fmean(of_view) if of_view else NOT_MEASURED for of_view in values]
 
     def _by_frame(self, iou: list[float | None]) -> dict[int, float]:
         """The mean IoU of each frame that was measured."""
@@ -445,7 +456,7 @@ class FitSession:
         for shot, value in zip(self._shots, iou, strict=True):
             if value is not None:
                 values[shot.frame].append(value)
-        return {frame: _mean(of_frame) for frame, of_frame in values.items() if of_frame}
+        return {frame: fmean(of_frame) for frame, of_frame in values.items() if of_frame}
 
     def _open_result(self) -> Result:
         """What shows and writes the result. Raises InputError when nothing can be shown in the scene any more."""
@@ -486,13 +497,3 @@ class FitSession:
 
 def _mesh_of(start: Mesh | Rig) -> Mesh:
     return start.mesh if isinstance(start, Rig) else start
-
-
-def _is_worse(mean: float | None, message: dict[str, Any]) -> bool:
-    """Whether a mean IoU is clearly lower than the one that the message of a fit has told."""
-    told = message.get("mean_iou")
-    return isinstance(told, float) and mean is not None and mean < told - NOTED
-
-
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values)

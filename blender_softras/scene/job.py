@@ -24,11 +24,12 @@ from .frames import frames_of, in_words, moments
 from .landmarks import landmark_empties
 from .masks import Footage
 from .mesh import matrix_of, read_lock, read_mesh
+from .posing import Posing
 from .probing import mirror_planes
 from .rig import is_shaped, read_cage, read_rig, read_shown
-from .shown import selected_beside
+from .shown import selected_beside, shown_mesh
 from .still import StillMesh, StillRig, check_landmarks
-from .target import MeshObject, Target, find_moved, find_target, parents_of
+from .target import MeshObject, Target, find_moved, find_posable, find_target, parents_of
 from .views import Shot, check_item, enabled_views, read_shot
 
 
@@ -42,6 +43,8 @@ class SceneJob:
         shots: one for each of the job's views, in their order.
         notes: what the artist should know about how the scene was read.
         caged: whether the vertices are the cage of modifiers, whose map the job still lacks.
+        posing: the channels of the pose, where only Blender can tell how they move what is seen; the job still lacks
+            their effect.
     """
 
     job: Job
@@ -49,6 +52,7 @@ class SceneJob:
     shots: list[Shot]
     notes: list[str]
     caged: bool
+    posing: Posing | None = None
 
     @property
     def optimize(self) -> list[str]:
@@ -78,23 +82,32 @@ def read_job(scene: bpy.types.Scene, ob: bpy.types.Object | None, device: str) -
     whole = "object" in optimize and not bends and not settings.sequence
     alone = ob is None or bool({"vertices", "shape_keys"} & set(optimize)) or not rigged
     others = [] if ob is None or alone else selected_beside(ob)
-    target = find_moved(ob, others) if whole else find_target(ob, rigged=rigged, others=others)
+    caged, rig, posing = False, None, None
+    try:
+        target = find_moved(ob, others) if whole else find_target(ob, rigged=rigged, others=others)
+        caged = "vertices" in optimize and bool(target.meshes[0].shown_modifiers) and not bends
+        if caged and whole:
+            rig = read_cage(target)
+        elif whole and "vertices" not in optimize:
+            rig = read_shown(target)
+        elif rigged:
+            rig = read_rig(target, optimize)
+    except InputError as error:
+        if optimize != ["pose"] or settings.sequence:
+            raise
+        target, armatures = find_posable(ob, others)
+        posing = Posing(target, armatures, str(error))
     single = target.meshes[0]
-    caged = "vertices" in optimize and bool(single.shown_modifiers) and not bends
-    rig = None
-    if caged and whole:
-        rig = read_cage(target)
-    elif whole and "vertices" not in optimize:
-        rig = read_shown(target)
-    elif rigged:
-        rig = read_rig(target, optimize)
-    if rig is not None:
+    if rig is not None or posing is not None:
         _check_parents(scene, target, optimize)
     frames = _Frames(scene, target)
     mesh: Mesh | None = None
-    as_shown = caged or whole or is_shaped(target, optimize)
+    as_shown = caged or whole or posing is not None or is_shaped(target, optimize)
     left_out = [] if as_shown else single.left_out
-    if rig is not None:
+    if posing is not None:
+        shots = frames.read(None)
+        mesh = shown_mesh(target)
+    elif rig is not None:
         shots = frames.read(StillRig(target, rig, optimize))
     elif "vertices" in optimize:
         shots = frames.read(None)
@@ -103,6 +116,8 @@ def read_job(scene: bpy.types.Scene, ob: bpy.types.Object | None, device: str) -
         still = StillMesh(target, frames.has_landmarks)
         shots = frames.read(still)
         mesh, left_out = still.mesh, []
+    if posing is not None:
+        frames.notes += posing.notes
     if as_shown and (whole or not caged) and frames.has_landmarks:
         check_landmarks(single)
     notes = frames.notes + _background_notes(scene, shots)
@@ -133,7 +148,7 @@ def read_job(scene: bpy.types.Scene, ob: bpy.types.Object | None, device: str) -
         if settings.symmetry != "NONE" and not (caged and _is_mirrored(single, settings.symmetry)):
             values["symmetry"] = settings.symmetry
             values["symmetry_frame"] = matrix_of(single.object).ravel().tolist()
-    return SceneJob(Job(frames.views, mesh, lock, values, rig), target, shots, notes, caged)
+    return SceneJob(Job(frames.views, mesh, lock, values, rig), target, shots, notes, caged, posing)
 
 
 def _is_mirrored(target: MeshObject, axis: str) -> bool:

@@ -19,6 +19,7 @@ from .camera import camera_channels
 from .channels import Channel, Remembered, rotation_property, write_channels
 from .job import SceneJob
 from .mesh import IntoMesh, IntoShapeKey, OwnMesh
+from .posing import Posing
 from .rig import channels_of
 from .target import Target
 from .views import Shot
@@ -115,7 +116,9 @@ class Result:
         self._own = OwnMesh(single) if {"vertices", "shape_keys"} & set(optimize) else None
         try:
             self._vertices = WRITERS[settings_of(scene).result](single) if "vertices" in optimize else None
-            self._rig = None if self._given is None else IntoRig(target, self._given)
+            self._rig: IntoRig | Posing | None = scene_job.posing
+            if self._rig is None and self._given is not None:
+                self._rig = IntoRig(target, self._given)
             self._cameras = IntoCameras(scene, scene_job.shots) if "cameras" in optimize else None
         except BaseException:
             if self._own is not None:
@@ -182,7 +185,7 @@ class Result:
     def revert(self) -> None:
         """Take back what was shown, as far as it still exists."""
         for part in self._parts():
-            if part.problem() is None or isinstance(part, (IntoRig, IntoCameras)):
+            if part.problem() is None or isinstance(part, (IntoRig, Posing, IntoCameras)):
                 part.revert()
         if self._own is not None:
             try:
@@ -190,7 +193,7 @@ class Result:
             except ReferenceError:
                 pass  # the object is gone
 
-    def _parts(self) -> Iterator[IntoShapeKey | IntoMesh | IntoRig | IntoCameras]:
+    def _parts(self) -> Iterator[IntoShapeKey | IntoMesh | IntoRig | Posing | IntoCameras]:
         yield from filter(None, (self._vertices, self._rig, self._cameras))
 
 

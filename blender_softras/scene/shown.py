@@ -11,7 +11,7 @@ import numpy as np
 from ..access import mesh_of, present
 from ..engine.softras import Camera, Mesh
 from .camera import camera_from_blender
-from .mesh import check_instances, mesh_positions, read_shown_mesh
+from .mesh import check_instances, matrix_of, mesh_positions, read_shown_mesh, transformed
 from .target import Target
 from .views import Shot
 
@@ -35,6 +35,17 @@ def seen_positions(ob: bpy.types.Object) -> np.ndarray:
     evaluated = ob.evaluated_get(bpy.context.evaluated_depsgraph_get())
     check_instances(ob.name, evaluated)
     return mesh_positions(mesh_of(evaluated))
+
+
+def shown_positions(target: Target) -> np.ndarray:
+    """(S, 3) in world space: the vertices of `shown_mesh`."""
+    present(bpy.context.view_layer).update()
+    graph = bpy.context.evaluated_depsgraph_get()
+    found = []
+    for each in target.meshes:
+        evaluated = each.object.evaluated_get(graph)
+        found.append(transformed(mesh_positions(mesh_of(evaluated)), matrix_of(evaluated)))
+    return np.concatenate(found)
 
 
 def selected_beside(ob: bpy.types.Object) -> list[bpy.types.Object]:

@@ -147,6 +147,32 @@ def find_moved(ob: bpy.types.Object | None, others: Sequence[bpy.types.Object] =
     return Target(tuple(MeshObject(each, each.name) for each in meshes), None, mover)
 
 
+def find_posable(
+    ob: bpy.types.Object | None, others: Sequence[bpy.types.Object] = ()
+) -> tuple[Target, list[bpy.types.Object]]:
+    """The target of a fit of a pose as it is shown, however its armatures move it, and these armatures.
+
+    Args:
+        ob: what the artist chose.
+        others: mesh objects that are seen together with it.
+
+    Raises InputError when one of them cannot be fitted, or no armature moves it.
+    """
+    meshes = [each for each in (ob, *others) if each is not None]
+    for each in (ob, *others):
+        if problem := target_problem(each):
+            raise InputError(problem)
+    armatures = list(dict.fromkeys(armature for each in meshes for armature in _armatures_of(each)))
+    for each in meshes:
+        armatures += [above for above in parents_of(each) if above.type == "ARMATURE" and above not in armatures]
+    if not armatures:
+        raise InputError(f"'{meshes[0].name}' has no Armature modifier, so it has no pose to fit.")
+    for armature in armatures:
+        if problem := _armature_problem(armature):
+            raise InputError(f"'{meshes[0].name}' {problem}.")
+    return Target(tuple(MeshObject(each, each.name) for each in meshes), armatures[0], armatures[0]), armatures
+
+
 def bind(ob: bpy.types.Object, *, rigged: bool) -> Target:
     """A mesh object and what moves it, as `find_target`, but for the panel: the object may be unfit to be fitted now.
 
@@ -229,14 +255,21 @@ def _armature_of(ob: bpy.types.Object) -> tuple[str, bpy.types.Object] | None:
         problem = "preserves volume, which cannot be fitted; untick Preserve Volume"
     elif modifier.vertex_group:
         problem = "acts on one vertex group; clear that field"
-    elif armature.library is not None:
-        problem = f"uses '{armature.name}', which is linked from another file; make it local or override it"
-    elif armature.mode == "EDIT" or skeleton_of(armature).is_editmode:
-        problem = f"uses '{armature.name}', which is in Edit Mode; leave Edit Mode there"
-    elif skeleton_of(armature).pose_position == "REST":
-        problem = f"uses '{armature.name}', which shows its rest position; switch it to Pose Position"
-    elif not is_enabled(armature):
-        problem = f"uses '{armature.name}', which is disabled or not in this view layer; enable it in the Outliner"
+    elif trouble := _armature_problem(armature):
+        problem = trouble
     else:
         return modifier.name, armature
     raise InputError(f"modifier '{modifier.name}' of '{ob.name}' {problem}.")
+
+
+def _armature_problem(armature: bpy.types.Object) -> str | None:
+    """What keeps every fit from posing an armature, as the rest of a sentence about what uses it; None for nothing."""
+    if armature.library is not None:
+        return f"uses '{armature.name}', which is linked from another file; make it local or override it"
+    if armature.mode == "EDIT" or skeleton_of(armature).is_editmode:
+        return f"uses '{armature.name}', which is in Edit Mode; leave Edit Mode there"
+    if skeleton_of(armature).pose_position == "REST":
+        return f"uses '{armature.name}', which shows its rest position; switch it to Pose Position"
+    if not is_enabled(armature):
+        return f"uses '{armature.name}', which is disabled or not in this view layer; enable it in the Outliner"
+    return None

@@ -162,16 +162,16 @@ class Job:
         return None if kept else fitted.faces
 
 
-def start_instead(folder: Path, start: Mesh | Rig, cage: Cage, settings: dict[str, Any]) -> None:
-    """Make of the job in a folder one that starts elsewhere, from the cage of another mesh.
+def start_instead(folder: Path, start: Mesh | Rig, cage: Cage | None, settings: dict[str, Any]) -> None:
+    """Make of the job in a folder one that starts elsewhere.
 
-    Blender learns in this way how what it shows moves with the vertices, once the job is written, and again where a
-    fit has ended. Raises InputError when the folder cannot be written.
+    Blender learns how what it shows moves with the vertices or the pose, once the job is written, and again where a fit
+    has ended. Raises InputError when the folder cannot be written.
 
     Args:
         folder: the job's.
-        start: where the fit starts, with the vertices and the faces of the job's own start.
-        cage: how what is shown moves with it.
+        start: where the fit starts, with as many vertices as the job's own start.
+        cage: how what is shown moves with it; None where that is what is shown.
         settings: those that differ from the job's.
     """
     document: dict[str, Any] = read_json(inside(folder, "job.json"))
@@ -181,10 +181,13 @@ def start_instead(folder: Path, start: Mesh | Rig, cage: Cage, settings: dict[st
     else:
         write_array(folder / "vertices.npy", start.vertices)
         write_array(folder / "faces.npy", start.faces)
-    save_cage(inside(folder, "cage"), cage)
+    if cage is not None:
+        save_cage(inside(folder, "cage"), cage)
     document["settings"] |= settings
     rigged, locked = isinstance(start, Rig), is_file(folder / "lock.npy")
-    write_json(folder / "job.json", document | {"mesh": not rigged, "rig": rigged, "lock": locked, "cage": True})
+    write_json(
+        folder / "job.json", document | {"mesh": not rigged, "rig": rigged, "lock": locked, "cage": cage is not None}
+    )
 
 
 def show_instead(folder: Path, mesh: Mesh, cameras: Sequence[Camera]) -> None:

@@ -44,7 +44,7 @@ np.save(folder / "masks.npy", np.array([hard_silhouettes(v, faces, cameras).nump
 Pose = Callable[[int], None]
 
 
-def render(engine_python: str, folder: Path, target: bpy.types.Object, pose: Pose, frames=FRAMES):
+def render(engine_python: str, folder: Path, target: bpy.types.Object, pose: Pose, frames=FRAMES, size=SIZE):
     """Masks (H, W) by frame and view of the target in the poses that `pose` gives it, and its vertices (V, 3) then."""
     scene = bpy.context.scene
     truth = {}
@@ -56,7 +56,7 @@ def render(engine_python: str, folder: Path, target: bpy.types.Object, pose: Pos
     np.save(folder / "vertices.npy", np.array(list(truth.values())))
     np.save(folder / "faces.npy", np.array([triangle.vertices for triangle in target.data.loop_triangles]))
     module = part("engine.softras.io.poses")
-    cameras = [part("scene.camera").camera_from_blender(v.camera, *SIZE, scene.render) for v in scene.softras.views]
+    cameras = [part("scene.camera").camera_from_blender(v.camera, *size, scene.render) for v in scene.softras.views]
     module.save_poses(folder / "cameras.json", {}, cameras)
     subprocess.run([engine_python, "-c", RENDER, str(ROOT / "engine"), str(folder)], check=True)
     return dict(zip(frames, np.load(folder / "masks.npy"), strict=True)), truth

@@ -122,8 +122,8 @@ POSE_NEAR = (PoseStage(96, 5, 0.83, pull=300, renderer="soft"), *POSE[1:])
 TURN = PoseStage(48, 5, 0.83, pull=300, renderer="soft")
 # The object and the shape keys. A step moves an outline by about a pixel, so that large distances need coarse pixels.
 SHAPE = (
-    PoseStage(32, 6, 1.0, prior=0.1),
-    PoseStage(64, 6, 0.8, prior=0.1),
+    PoseStage(32, 6, 1.0, prior=0.1, pull=300),
+    PoseStage(64, 6, 0.8, prior=0.1, pull=300),
     PoseStage(128, 6, 0.5, prior=0.03),
 )
 # All frames and the cameras together.
