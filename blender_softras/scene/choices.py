@@ -14,7 +14,7 @@ from ..props import SOFTRAS_PG_scene
 from .animation import driven
 from .channels import channel_of
 from .mesh import KEY_NAME
-from .target import bind
+from .target import bind, find_posable
 
 
 def choice_problem(choice: str, ob: bpy.types.Object | None) -> str:
@@ -56,7 +56,7 @@ def locks(settings: SOFTRAS_PG_scene, ob: bpy.types.Object) -> Iterator[str]:
     try:
         target = bind(ob, rigged=not {"object", "pose"}.isdisjoint(optimize))
     except InputError as error:
-        yield f"{str(error)[:1].upper()}{str(error)[1:]}"
+        yield _of_probed(ob) if optimize == ["pose"] and not settings.sequence else _sentence(error)
     else:
         if "object" in optimize:
             yield from _of_object(target.mover)
@@ -114,6 +114,19 @@ def _of_pose(ob: bpy.types.Object, armature: bpy.types.Object) -> str:
         constraints = any(c.type == "LIMIT_ROTATION" and not c.mute for c in pose_bone.constraints)
         limited += constraints or bool(np.array(pose_bone.lock_rotation).any())
     return f"Pose: {turn} bones turn, {locked} locked, {limited} limited"
+
+
+def _of_probed(ob: bpy.types.Object) -> str:
+    """What is fitted of a pose that only Blender can tell, or why it cannot be fitted."""
+    try:
+        find_posable(ob)
+    except InputError as error:
+        return _sentence(error)
+    return "Pose: the bones that are seen, or those selected"
+
+
+def _sentence(error: InputError) -> str:
+    return f"{str(error)[:1].upper()}{str(error)[1:]}"
 
 
 def _of_shape_keys(keys: bpy.types.Key) -> str:

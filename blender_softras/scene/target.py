@@ -107,10 +107,7 @@ def find_target(ob: bpy.types.Object | None, *, rigged: bool, others: Sequence[b
             raise InputError(problem)
         beside = bind(other, rigged=True)
         if target.armature is None or (beside.armature, beside.mover) != (target.armature, target.mover):
-            raise InputError(
-                f"'{other.name}' is selected and not moved by the armature of '{ob.name}'; bind and parent it to that, "
-                "or deselect it."
-            )
+            raise InputError(_apart(other, ob))
         target = replace(target, meshes=(*target.meshes, *beside.meshes))
     return target
 
@@ -158,15 +155,17 @@ def find_posable(
 
     Raises InputError when one of them cannot be fitted, or no armature moves it.
     """
-    meshes = [each for each in (ob, *others) if each is not None]
     for each in (ob, *others):
         if problem := target_problem(each):
             raise InputError(problem)
-    armatures = list(dict.fromkeys(armature for each in meshes for armature in _armatures_of(each)))
-    for each in meshes:
-        armatures += [above for above in parents_of(each) if above.type == "ARMATURE" and above not in armatures]
-    if not armatures:
+    meshes = [each for each in (ob, *others) if each is not None]
+    movers = [_posers_of(each) for each in meshes]
+    if not movers[0]:
         raise InputError(f"'{meshes[0].name}' has no Armature modifier, so it has no pose to fit.")
+    for each, found in zip(meshes, movers, strict=True):
+        if not set(found) & set(movers[0]):
+            raise InputError(_apart(each, meshes[0]))
+    armatures = list(dict.fromkeys(armature for found in movers for armature in found))
     for armature in armatures:
         if problem := _armature_problem(armature):
             raise InputError(f"'{meshes[0].name}' {problem}.")
@@ -218,6 +217,21 @@ def parents_of(ob: bpy.types.Object) -> list[bpy.types.Object]:
         ob = ob.parent
         parents.append(ob)
     return parents
+
+
+def _apart(other: bpy.types.Object, ob: bpy.types.Object) -> str:
+    """The sentence about a mesh that is selected beside another one whose armature does not move it."""
+    return (
+        f"'{other.name}' is selected and not moved by the armature of '{ob.name}'; bind and parent it to that, or "
+        "deselect it."
+    )
+
+
+def _posers_of(ob: bpy.types.Object) -> list[bpy.types.Object]:
+    """The armature objects whose bones move the object: by modifiers, or because it is parented to their bones."""
+    chain = [ob, *parents_of(ob)]
+    by_parent = [each.parent for each in chain if each.parent is not None and each.parent_type in ("BONE", "ARMATURE")]
+    return list(dict.fromkeys([*_armatures_of(ob), *by_parent]))
 
 
 def _armatures_of(ob: bpy.types.Object) -> list[bpy.types.Object]:

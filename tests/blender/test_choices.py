@@ -157,7 +157,7 @@ def test_edit_mode_of_the_armature(still: bpy.types.Object) -> None:
 
 
 def test_a_bone_scaled_to_nothing(still: bpy.types.Object) -> None:
-    optimize("pose")
+    optimize("pose", "shape_keys")
     armature_of(still).pose.bones["Bone 1"].scale = 1, 0, 1
     with pytest.raises(RuntimeError, match="Bone 'Bone 1': a scale must not be zero"):
         bpy.ops.softras.fit()

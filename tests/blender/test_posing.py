@@ -87,6 +87,8 @@ def test_a_pose_that_only_blender_can_tell(rig, arm, engine_python: str, tmp_pat
     pose = rig(arm)
     truth = prepare(arm, pose, engine_python, tmp_path)
     assert error(arm, truth) > 0.3
+    lines = list(part("scene.choices").locks(bpy.context.scene.softras, arm))
+    assert all("cannot be fitted" not in line for line in lines)
     assert bpy.ops.softras.fit() == {"FINISHED"}
     assert all(item.iou > 0.97 for item in bpy.context.scene.softras.views)
     assert "found by trying the bones" in capfd.readouterr().out
