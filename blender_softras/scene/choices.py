@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import bpy
 import numpy as np
@@ -37,6 +37,8 @@ def choices_problem(settings: SOFTRAS_PG_scene, ob: bpy.types.Object) -> str | N
         if reason := choice_problem(choice, ob):
             name = choice.replace("_", " ").title()
             return f"'{ob.name}' has {reason}; untick {name} under Optimize, or choose another mesh."
+    if problem := _linked_problem(optimize, ob):
+        return problem
     if settings.sequence and "vertices" in optimize:
         return "Vertices are fitted to one frame only; untick Vertices or Sequence."
     if settings.sequence and settings.frame_first > settings.frame_last:
@@ -46,6 +48,21 @@ def choices_problem(settings: SOFTRAS_PG_scene, ob: bpy.types.Object) -> str | N
     if settings.symmetry != "NONE" and "vertices" in optimize and {"pose", "shape_keys"} & set(optimize):
         return "A posed mesh is not symmetric; switch Symmetry off, or untick Pose and Shape Keys."
     return None
+
+
+def _linked_problem(optimize: Sequence[str], ob: bpy.types.Object) -> str | None:
+    """Why the mesh of an object keeps nothing of a fit because it is another file's; None when it does."""
+    mesh = mesh_of(ob)
+    if "vertices" in optimize and (mesh.library is not None or mesh.override_library is not None):
+        box = "Vertices"
+    elif "shape_keys" in optimize and mesh.library is not None:
+        box = "Shape Keys"
+    else:
+        return None
+    return (
+        f"The mesh of '{ob.name}' is linked from another file; make it local (Object > Relations > Make Local > "
+        f"Selected Objects and Data), or untick {box}."
+    )
 
 
 def locks(settings: SOFTRAS_PG_scene, ob: bpy.types.Object) -> Iterator[str]:

@@ -191,8 +191,10 @@ def target_problem(ob: bpy.types.Object | None) -> str | None:
         return "There is no mesh to fit; choose one in the Softras panel or make it the active object."
     if not isinstance(ob.data, bpy.types.Mesh):
         return f"'{ob.name}' is not a mesh; choose a mesh object to fit."
-    if ob.data.library is not None or ob.library is not None:
-        return f"'{ob.name}' is linked from another file; make it local first."
+    if ob.library is not None:
+        return (
+            f"'{ob.name}' is linked from another file; override it (Object > Library Override) or make it local first."
+        )
     if not is_enabled(ob):
         return (
             f"'{ob.name}' is disabled in this view layer or not in it, so Blender does not know where it is; "

@@ -209,7 +209,7 @@ def test_linked_mesh(ball: bpy.types.Object, tmp_path: Path) -> None:
     with bpy.data.libraries.load(str(tmp_path / "library.blend"), link=True) as (source, wanted):
         wanted.meshes = source.meshes
     ball.data = wanted.meshes[0]
-    refused("is linked from another file; make it local first")
+    refused("The mesh of 'Icosphere' is linked from another file; make it local", ", or untick Vertices")
 
 
 def test_missing_vertex_group(ball: bpy.types.Object) -> None:
