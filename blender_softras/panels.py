@@ -106,6 +106,8 @@ class SOFTRAS_PT_fit(_Panel):
             row.label(text=f"Last fit: mean IoU {sum(measured) / len(measured):.3f}, worst {min(measured):.3f}")
         if settings.worst_frame_iou != NOT_MEASURED:
             layout.label(text=f"Worst frame: {settings.worst_frame}, IoU {settings.worst_frame_iou:.3f}")
+        for note in settings.notes.splitlines():
+            self._draw_text(context, layout, note, "INFO")
 
     def _draw_choices(
         self, column: bpy.types.UILayout, settings: SOFTRAS_PG_scene, ob: bpy.types.Object | None

@@ -170,6 +170,9 @@ class SOFTRAS_PG_scene(bpy.types.PropertyGroup):
         description="Write into the actions that have keyframes already; otherwise into copies of them, and the "
         "actions are kept",
     )
+    notes: StringProperty(
+        name="Notes", description="What there is to know of the last fit, a sentence in each line", options={"HIDDEN"}
+    )
     worst_frame: IntProperty(name="Worst frame", options={"HIDDEN"})
     worst_frame_iou: FloatProperty(name="IoU of the worst frame", default=NOT_MEASURED, options={"HIDDEN"})
     result: EnumProperty(

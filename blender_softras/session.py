@@ -428,6 +428,7 @@ class FitSession:
                 f"What the scene shows matches the masks worse (mean IoU {state.mean:.3f}) than what was fitted "
                 f"({message['mean_iou']:.3f}): {what}."
             )
+        settings_of(self._scene).notes = "\n".join(dict.fromkeys([*filter(None, [self.failure]), *self.notes]))
         self.result = {**message, "iou": list(state.iou), "mean_iou": state.mean}
         self.close()
 

@@ -92,6 +92,7 @@ def test_a_pose_that_only_blender_can_tell(rig, arm, engine_python: str, tmp_pat
     assert bpy.ops.softras.fit() == {"FINISHED"}
     assert all(item.iou > 0.97 for item in bpy.context.scene.softras.views)
     assert "found by trying the bones" in capfd.readouterr().out
+    assert "found by trying the bones" in bpy.context.scene.softras.notes  # where the panel finds it
     assert error(arm, truth) < 0.06
 
 
@@ -102,6 +103,20 @@ def test_only_selected_bones_are_tried(arm: bpy.types.Object, engine_python: str
     first, second, third = (bone.matrix_basis.copy() for bone in armature_of(arm).pose.bones)
     assert first == third == Matrix() != second
     assert "Of 3 bones, only the 1 that are selected are fitted." in capfd.readouterr().out
+
+
+def test_what_was_noted_of_a_fit_stays_until_the_next(
+    arm: bpy.types.Object, engine_python: str, tmp_path: Path
+) -> None:
+    prepare(arm, preserves_volume(arm), engine_python, tmp_path)
+    select(arm, "Bone 1")
+    assert bpy.ops.softras.fit() == {"FINISHED"}
+    settings = bpy.context.scene.softras
+    assert "only the 1 that are selected are fitted." in settings.notes.splitlines()[1]
+    select(arm, "Bone 0", "Bone 1", "Bone 2")
+    arm.modifiers["Armature"].use_deform_preserve_volume = False
+    assert bpy.ops.softras.fit() == {"FINISHED"}
+    assert "selected" not in settings.notes
 
 
 def test_too_many_channels_are_refused(arm: bpy.types.Object, engine_python: str, tmp_path: Path, monkeypatch) -> None:
