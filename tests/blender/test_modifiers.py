@@ -292,7 +292,7 @@ def test_what_is_shown_is_fitted_or_the_modifier_is_named(ball: bpy.types.Object
     ball.vertex_groups.new(name="Top").add(top, 1.0, "REPLACE")
     SET_UP.get(kind, values())(ball, ball.modifiers["Culprit"])
     scene = bpy.context.scene
-    scene.softras.target, scene.softras.seconds = ball, 3
+    scene.softras.target, scene.softras.seconds = ball, 6
     before, own = positions(ball), local_positions(ball)
     changed = before.shape != own.shape or np.abs(before - own).max() > 1e-4 or faces(ball) != len(ball.data.polygons)
     assert changed or kind in SHAPELESS
@@ -318,7 +318,7 @@ STRONG = {
 def test_modifiers_that_are_far_from_linear(ball: bpy.types.Object, name: str) -> None:
     kind, set_up = STRONG[name]
     set_up(ball, ball.modifiers.new("Strong", kind))
-    bpy.context.scene.softras.target, bpy.context.scene.softras.seconds = ball, 4
+    bpy.context.scene.softras.target, bpy.context.scene.softras.seconds = ball, 8
     picture(ball)
     bpy.ops.softras.fit()
     assert seen_iou() > 0.96
@@ -358,7 +358,7 @@ def test_modifiers_are_tried_again_where_a_fit_has_ended(ball: bpy.types.Object)
     """One round of a fit goes astray; those that follow it begin where it has ended, and one undo takes all back."""
     stretched(ball)
     before = positions(ball)
-    bpy.context.scene.softras.seconds = 4
+    bpy.context.scene.softras.seconds = 8
     fit = part("session").FitSession(bpy.context)
     texts = set()
     while not fit.finished:
@@ -377,7 +377,7 @@ def test_a_later_round_can_be_ended(ball: bpy.types.Object, key: str) -> None:
     """With what was found before, or with nothing changed."""
     stretched(ball)
     before, scene = snapshot(bpy.context.scene), bpy.context.scene
-    scene.softras.seconds = 4
+    scene.softras.seconds = 8
     fit = part("session").FitSession(bpy.context)
     while not fit.text.startswith("Round 2"):
         fit.step()
