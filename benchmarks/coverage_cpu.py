@@ -101,11 +101,11 @@ def growth(repeat: int, clock: Callable[[], float]) -> list[dict]:
         vertices, faces = load(name)
         seen, below = (through_torch(vertices + np.array((0, y, 0)), faces, 512, 1)[0] for y in (0, -100))
         (_, whole), (_, of_faces) = times([seen, below], repeat, clock)
-        # Where the rest is little, the noise of the clock may be more.
-        rows.append({"faces": len(faces), "of_faces": of_faces, "rest": max(whole - of_faces, 1e-3)})
+        rows.append({"faces": len(faces), "of_faces": of_faces, "rest": whole - of_faces})
         print(f"{len(faces):8} faces: {of_faces:8.3f} ms for faces alone, {whole - of_faces:7.3f} ms for the rest")
     first, last = rows[0], rows[-1]
-    exponent = math.log(last["rest"] / first["rest"]) / math.log(last["faces"] / first["faces"])
+    least = 1e-3  # Where the rest is little, the noise of the clock may be more.
+    exponent = math.log(max(last["rest"], least) / max(first["rest"], least)) / math.log(last["faces"] / first["faces"])
     print(f"the rest grows as faces to the power of {exponent:.2f}")
     return rows
 

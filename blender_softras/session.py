@@ -343,11 +343,12 @@ class FitSession:
     def _found(self, message: dict[str, Any], here: State) -> State:
         """What a fit from here has found."""
         rigs, cameras = self._job.poses(message.get("poses"))
-        own, seen = (self._job.vertices(message.get(name)) for name in ("rig_vertices", "vertices"))
-        notes = tuple(dict.fromkeys([*here.notes, *map(str, message.get("notes", []))]))
+        notes = tuple(map(str, message.get("notes", [])))
         if self._posing is not None:
             pose = self._posing.channels_of(rigs[self._frame]) if rigs else here.pose
-            return State(pose=pose, notes=tuple(map(str, message.get("notes", []))))
+            return State(pose=pose, notes=notes)
+        own, seen = (self._job.vertices(message.get(name)) for name in ("rig_vertices", "vertices"))
+        notes = tuple(dict.fromkeys((*here.notes, *notes)))
         if not self._caged:
             return State(rigs, cameras, seen if own is None else own, own is not None, notes=notes)
         vertices = seen

@@ -20,6 +20,7 @@ from ..engine.softras.rig import Rig, ShapeKey
 from ..engine.softras.rotations import rotation_matrix, rotation_numbers
 from .animation import driven
 from .channels import Channel, Remembered, channel_of, read_channel, rotation_property, write_channels
+from .rig import ANGLELESS, free_rotation, unlocked
 from .shown import shown_mesh, shown_positions
 from .target import Target
 
@@ -30,7 +31,6 @@ LEAST_REACH = 0.1  # and the search ends when they have fallen to this share.
 STEP = 0.02  # Channels are tried with this share of these.
 LEAST_MOTION = 1e-4  # A channel that moves no vertex by this share of the size, at its most, is left alone.
 MOST = 150  # With more free channels than these, the artist is asked to select the bones that are meant.
-_ANGLELESS = ("QUATERNION", "AXIS_ANGLE")  # the rotation modes whose numbers are not angles about x, y and z
 
 
 class _Number(NamedTuple):
@@ -43,7 +43,7 @@ class _Number(NamedTuple):
 
     def changed(self, value: np.ndarray, by: float) -> np.ndarray:
         """The value of the channel after a change of this number."""
-        if self.mode not in _ANGLELESS:
+        if self.mode not in ANGLELESS:
             return value + by * np.eye(3)[self.axis]
         turn = rotation_matrix([by, *np.eye(3)[self.axis]], "AXIS_ANGLE")
         return rotation_numbers(rotation_matrix(value, self.mode) @ turn, self.mode, value)
@@ -67,7 +67,7 @@ class Posing:
             f"The pose is found by trying the bones, which takes longer ({reason.split(';')[0].rstrip('.')})."
         ]
         bones = [(armature, bone) for armature in armatures for bone in pose_bones_of(armature) if _is_seen(bone)]
-        chosen = [(armature, bone) for armature, bone in bones if _is_selected(bone)] or bones
+        chosen = [(armature, bone) for armature, bone in bones if _flag(bone, "select")] or bones
         if len(chosen) < len(bones):
             self.notes.append(f"Of {len(bones)} bones, only the {len(chosen)} that are selected are fitted.")
         self._numbers = [number for armature, bone in chosen for number in _numbers(armature, bone)]
@@ -174,13 +174,12 @@ def _numbers(armature: bpy.types.Object, bone: bpy.types.PoseBone) -> Iterator[_
     if driven(armature, f"{bone.path_from_id()}."):
         return
     mode = bone.rotation_mode
-    if not (mode in _ANGLELESS and bone.lock_rotations_4d and bone.lock_rotation_w):
-        for axis in np.flatnonzero(~np.array(bone.lock_rotation)).tolist():
-            channel = channel_of(bone, rotation_property(mode))
-            yield _Number(channel, mode, axis, f"{bone.name}, rotation {'xyz'[axis]}")
+    for axis in np.flatnonzero(free_rotation(bone)).tolist():
+        channel = channel_of(bone, rotation_property(mode))
+        yield _Number(channel, mode, axis, f"{bone.name}, rotation {'xyz'[axis]}")
     if bone.bone.use_connect or (bone.parent is not None and bone.bone.use_deform):
         return
-    for axis in np.flatnonzero(~np.array(bone.lock_location)).tolist():
+    for axis in np.flatnonzero(unlocked(bone.lock_location)).tolist():
         yield _Number(channel_of(bone, "location"), "", axis, f"{bone.name}, location {'xyz'[axis]}")
 
 
@@ -188,10 +187,6 @@ def _is_seen(bone: bpy.types.PoseBone) -> bool:
     """Whether the artist sees the bone in Pose Mode."""
     collections = bone.bone.collections
     return not _flag(bone, "hide") and (not collections or any(each.is_visible_effectively for each in collections))
-
-
-def _is_selected(bone: bpy.types.PoseBone) -> bool:
-    return _flag(bone, "select")
 
 
 def _flag(bone: bpy.types.PoseBone, name: str) -> bool:

@@ -32,7 +32,7 @@ from .target import MeshObject, Target, parents_of
 
 _Moved = bpy.types.Object | bpy.types.PoseBone  # what has a location, a rotation and a scale
 _Skin = tuple[np.ndarray, np.ndarray, np.ndarray]  # (n,) vertices, (n,) bones, (n,) weights
-_ANGLELESS = ("QUATERNION", "AXIS_ANGLE")  # the rotation modes whose numbers are not angles about x, y and z
+ANGLELESS = ("QUATERNION", "AXIS_ANGLE")  # the rotation modes whose numbers are not angles about x, y and z
 _CHAINS = {"IK", "SPLINE_IK"}  # the constraints of a bone that move bones above it, too
 # The largest angle, in radians, to which a limit may let the middle Euler angle go: at 90 degrees the other two angles
 # turn about the same axis.
@@ -188,7 +188,7 @@ def _read_placement(target: Target) -> tuple[Transform, np.ndarray]:
     _check_goals(mover)
     with _naming(f"'{mover.name}'"):
         transform = _transform(
-            mover, _unlocked(mover.lock_location), _free_rotation(mover), all(_unlocked(mover.lock_scale))
+            mover, unlocked(mover.lock_location), free_rotation(mover), all(unlocked(mover.lock_scale))
         )
     return transform, matrix_of(mover) @ np.linalg.inv(np.array(mover.matrix_basis, dtype=np.float64))
 
@@ -205,17 +205,17 @@ def _check_goals(mover: bpy.types.Object) -> None:
                     )
 
 
-def _unlocked(locks: bpy.types.bpy_prop_array) -> Axes:
+def unlocked(locks: bpy.types.bpy_prop_array) -> Axes:
     """Which of the three axes are not locked."""
     x, y, z = (not lock for lock in np.array(locks).tolist())
     return x, y, z
 
 
-def _free_rotation(owner: _Moved) -> Axes:
+def free_rotation(owner: _Moved) -> Axes:
     """Which angles may turn: a locked number of a quaternion or an axis-angle locks the angle of that axis."""
-    if owner.rotation_mode in _ANGLELESS and owner.lock_rotations_4d and owner.lock_rotation_w:
+    if owner.rotation_mode in ANGLELESS and owner.lock_rotations_4d and owner.lock_rotation_w:
         return LOCKED
-    return _unlocked(owner.lock_rotation)
+    return unlocked(owner.lock_rotation)
 
 
 def _transform(
@@ -365,8 +365,8 @@ def _read_pose(armature: bpy.types.Object, pose_bone: bpy.types.PoseBone, carrie
         return Transform()  # its channels have no effect, not even a scale of zero
     if driven(armature, f"{pose_bone.path_from_id()}."):
         raise InputError("its pose is driven; remove or mute the drivers to fit it.")
-    free_location = _unlocked(pose_bone.lock_location) if pose_bone.parent is None else LOCKED
-    pose = _transform(pose_bone, free_location, _free_rotation(pose_bone), False, limits)
+    free_location = unlocked(pose_bone.lock_location) if pose_bone.parent is None else LOCKED
+    pose = _transform(pose_bone, free_location, free_rotation(pose_bone), False, limits)
     if pose_bone.bone.use_connect:  # Blender keeps such a bone at its parent's tail, whatever its location says
         pose = replace(pose, location=np.zeros(3))
     return pose
@@ -377,7 +377,7 @@ def _read_limits(constraint: bpy.types.Constraint, mode: str) -> np.ndarray | No
 
     None for a constraint of another kind, and for one that limits other angles than those of the rotation mode.
     """
-    order = "XYZ" if mode in _ANGLELESS else mode
+    order = "XYZ" if mode in ANGLELESS else mode
     if not isinstance(constraint, bpy.types.LimitRotationConstraint):
         return None
     if constraint.owner_space != "LOCAL" or constraint.influence < 1 or constraint.euler_order not in ("AUTO", order):
@@ -404,7 +404,7 @@ def _limited(rotation: np.ndarray, mode: str, limits: np.ndarray) -> tuple[np.nd
         mode: the rotation mode.
         limits: (3, 2) the least and greatest angles in radians about x, y and z.
     """
-    order = mode if mode not in _ANGLELESS else "XYZ"
+    order = mode if mode not in ANGLELESS else "XYZ"
     near_zero = rotation_numbers(rotation_matrix(rotation, mode), order, np.zeros(3))
     angles = np.clip(near_zero, limits[:, 0], limits[:, 1])
     first, middle, last = axes_of(order)
@@ -416,6 +416,6 @@ def _limited(rotation: np.ndarray, mode: str, limits: np.ndarray) -> tuple[np.nd
     outer = max(rest / 2, rest - min(widest[first], widest[last]))
     limits[[first, last]] = np.clip(limits[[first, last]], -outer, outer)
     limits = np.column_stack([np.minimum(limits[:, 0], angles), np.maximum(limits[:, 1], angles)])
-    if mode in _ANGLELESS:
+    if mode in ANGLELESS:
         return rotation_numbers(rotation_matrix(angles, order), mode, rotation), limits
     return angles, limits

@@ -123,6 +123,18 @@ def add_armature(bones: list[tuple[str, str, tuple, tuple, float]], name: str = 
     return armature
 
 
+def add_cameras(scene: bpy.types.Scene, distance: float, height: float, *, tilt: float, first: float) -> None:
+    """Three cameras around the z axis, as views without images; the tilt is in degrees, the first angle in radians."""
+    for number in range(3):
+        camera = bpy.data.objects.new(f"Camera {number}", bpy.data.cameras.new(f"Camera {number}"))
+        scene.collection.objects.link(camera)
+        angle = first + number * 2.1
+        camera.location = (distance * np.sin(angle), -distance * np.cos(angle), height)
+        camera.rotation_euler = (np.radians(tilt), 0, angle)
+        camera.data.lens = 50
+        scene.softras.views.add().camera = camera
+
+
 @pytest.fixture
 def arm(scene: bpy.types.Scene) -> bpy.types.Object:
     """A flat post along z with three bones in a chain, two shape keys, and three cameras around it, without images."""
@@ -153,14 +165,7 @@ def arm(scene: bpy.types.Scene) -> bpy.types.Object:
         points[:, axis] *= 1.6
         key.points.foreach_set("co", points.ravel())
         key.value = 0
-    for number in range(3):
-        camera = bpy.data.objects.new(f"Camera {number}", bpy.data.cameras.new(f"Camera {number}"))
-        scene.collection.objects.link(camera)
-        angle = 0.3 + number * 2.1
-        camera.location = (9 * np.sin(angle), -9 * np.cos(angle), 3.5)
-        camera.rotation_euler = (np.radians(78), 0, angle)
-        camera.data.lens = 50
-        scene.softras.views.add().camera = camera
+    add_cameras(scene, 9, 3.5, tilt=78, first=0.3)
     scene.softras.target = target
     bpy.context.view_layer.objects.active = target
     bpy.context.view_layer.update()

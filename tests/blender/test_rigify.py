@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from mathutils import Euler
 
-from .conftest import optimize
+from .conftest import add_cameras, optimize
 from .test_pose_fit import give_masks, render
+from .test_posing import select
 
 CONTROLS = {
     "upper_arm_fk.L": (0.3, 0.0, 0.3),
@@ -66,13 +67,7 @@ def character(scene: bpy.types.Scene):
     bpy.ops.object.parent_set(type="ARMATURE_AUTO")
     bpy.ops.object.select_all(action="DESELECT")
     bpy.context.view_layer.objects.active = body
-    for number in range(3):
-        camera = bpy.data.objects.new(f"Camera {number}", bpy.data.cameras.new(f"Camera {number}"))
-        scene.collection.objects.link(camera)
-        angle = 0.4 + number * 2.1
-        camera.location = (6 * np.sin(angle), -6 * np.cos(angle), 1.6)
-        camera.rotation_euler = (np.radians(83), 0, angle)
-        scene.softras.views.add().camera = camera
+    add_cameras(scene, 6, 1.6, tilt=83, first=0.4)
     scene.softras.target = body
     for side in "LR":
         for limb in ("upper_arm_parent", "thigh_parent"):
@@ -88,12 +83,7 @@ def joints(rig: bpy.types.Object) -> np.ndarray:
 
 def test_rigify(character, engine_python: str, tmp_path: Path) -> None:
     body, rig = character
-    for bone in rig.pose.bones:
-        chosen = bone.name in CONTROLS
-        if hasattr(bone, "select"):
-            bone.select = chosen
-        else:
-            bone.bone.select = chosen
+    select(body, *CONTROLS)
 
     def pose(frame: int) -> None:
         for name, angles in CONTROLS.items():

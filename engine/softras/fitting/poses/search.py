@@ -147,7 +147,10 @@ def through(
     held: np.ndarray | None = None,
     rival: Parameters | None = None,
 ) -> Steps:
-    """As `minimize`, through several stages, each of which begins where the one before it ended, unless at no cost."""
+    """As `minimize`, through several stages, each of which begins where the one before it ended.
+
+    A stage that ends with an infinite cost is the last.
+    """
     found = start
     for stage in stages:
         found = yield from minimize(problem, frames, found.x, stage, held, rival)
